@@ -1,0 +1,31 @@
+"""Every mistake a user can make, as one line: the thing, what was expected, what was found, the fix.
+
+The command line prints the line and leaves with status 2; anything that is not a `PhotopicError` is a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class PhotopicError(ValueError):
+    """The base of all errors a user can cause; the message is one line.
+
+    Example:
+        >>> issubclass(EditFileError, PhotopicError)
+        True
+    """
+
+
+class EditError(PhotopicError):
+    """An edit that cannot be made, applied or combined."""
+
+
+class EditFileError(EditError):
+    """A file that is not a valid edit; names the file, the tensor, what was expected and what was found."""
+
+
+class ModelError(PhotopicError):
+    """A model, pipeline or checkpoint that cannot be loaded or used for this."""
+
+
+class DataError(PhotopicError):
+    """Images, captions or folders that cannot be used."""
