@@ -1,0 +1,193 @@
+"""One self-contained HTML page: text, figures, tables and notes; styles inline, pictures as base64 PNG, no script.
+
+Reports are built from the blocks below and rendered by ``render``; nothing on the page is fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from photopic.data.pictures import png_bytes
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark set apart: a caveat, a result that was not reached, a hint."""
+
+    text: str
+    title: str = "Note"
+    kind: str = "note"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands or code, kept as typed."""
+
+    text: str
+    kind: str = "code"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture with its caption.
+
+    Attributes:
+        image: RGB.
+        caption: What the reader sees.
+        alt: The same for readers who cannot see it; the caption by default.
+        width: Shown width in CSS pixels; the picture's own by default.
+        badge: A short word over the corner, such as ``before``.
+    """
+
+    image: UInt8[np.ndarray, "height width 3"]
+    caption: str = ""
+    alt: str = ""
+    width: int | None = None
+    badge: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Figures side by side, wrapping on small screens."""
+
+    figures: Sequence[Figure]
+    caption: str = ""
+    kind: str = "gallery"
+
+
+@dataclass(frozen=True)
+class PictureRows:
+    """Rows of small pictures under column heads: the same seeds, one row a treatment.
+
+    Attributes:
+        rows: (label, pictures) of each row.
+        caption: What the reader sees.
+    """
+
+    rows: Sequence[tuple[str, Sequence[UInt8[np.ndarray, "height width 3"]]]]
+    caption: str = ""
+    kind: str = "picture_rows"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells that are numbers are set right.
+
+    Attributes:
+        header: Column heads.
+        rows: Cells, as strings or numbers.
+        caption: What the reader sees.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    caption: str = ""
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars: (label, value from 0 to 1, text beside it)."""
+
+    bars: Sequence[tuple[str, float, str]]
+    caption: str = ""
+    kind: str = "bars"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One row of an interval plot: a value and its 95 % interval, already placed on a common axis by the page."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Values with their intervals on one common axis; the reader compares positions.
+
+    Attributes:
+        items: The rows.
+        caption: What the reader sees.
+    """
+
+    items: Sequence[Interval]
+    caption: str = ""
+    kind: str = "intervals"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Ends of the common axis, with a little air."""
+        low, high = min(item.low for item in self.items), max(item.high for item in self.items)
+        air = (high - low or 1.0) * 0.06
+        return low - air, high + air
+
+    def place(self, value: float) -> float:
+        """Position of a value on the axis in per cent."""
+        low, high = self.span
+        return 100 * (value - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page.
+
+    Attributes:
+        title: The heading.
+        blocks: Text, Note, Code, Gallery, PictureRows, Table, Bars or Intervals, in order.
+    """
+
+    title: str
+    blocks: Sequence[Any] = field(default_factory=tuple)
+
+
+def render(title: str, sections: Sequence[Section], *, lead: str = "", facts: Sequence[tuple[str, str]] = ()) -> str:
+    """Render a page.
+
+    Args:
+        title: The headline.
+        sections: The parts in order.
+        lead: One or two sentences under the headline.
+        facts: (name, value) pairs of how the page was made, shown at its foot.
+
+    Returns:
+        The HTML of the whole page; every piece of text is escaped.
+
+    Example:
+        >>> html = render("Found", [Section("Where", [Text("in <layer> 3")])])
+        >>> "in &lt;layer&gt; 3" in html and "<script" not in html
+        True
+    """
+    from jinja2 import Environment
+
+    source = resources.files(__package__).joinpath("templates", "page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["data_uri"] = _data_uri
+    environment.tests["numeric"] = _is_numeric
+    return environment.from_string(source).render(title=title, sections=sections, lead=lead, facts=facts)
+
+
+def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
+
+
+def _is_numeric(cell: Any) -> bool:
+    return isinstance(cell, int | float) or (isinstance(cell, str) and cell[:1] in "+-0123456789" and cell != "")
