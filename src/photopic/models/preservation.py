@@ -1,0 +1,79 @@
+"""What a customised model must not forget: captioned pictures of other things, and of the subject's class.
+
+For the bundled model they are real renderings of concepts it knows; any other model draws them itself from class
+prompts and diverse prompts, as DreamBooth does for the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.data import emoji_world
+from photopic.data.scenes import SceneOptions, sample_scene
+from photopic.data.splits import KNOWN
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image import TextToImage
+
+Preservation = Literal["scenes", "class", "both"]
+KNOWN_STYLES = ("noto", "twemoji")  # what emoji-diffusion learnt to draw
+OBJECTS = (0.68, 0.32, 0.0, 0.0)  # one or two objects, as in its training
+BACKGROUNDS = (0.7, 0.15, 0.15)
+THINGS = (
+    "dog, cat, bird, tree, flower, house, car, boat, chair, table, cup, plate of food, person, child, street, "
+    "mountain, beach, book, clock, bicycle, train, horse, bridge, lamp, bottle, shoe, guitar, garden, kitchen, city at night"
+).split(", ")
+TEMPLATES = ("a photo of a {}", "a painting of a {}", "a {} on a red background", "a {} in the rain")
+
+
+def preservation_examples(
+    model: TextToImage, noun: str, *, kind: Preservation, count: int, seed: int
+) -> tuple[Float[Tensor, "count 3 size size"], list[str]]:
+    """Pictures in -1 to 1 with captions.
+
+    Args:
+        model: The model that must keep drawing them.
+        noun: Class noun of the subject.
+        kind: ``scenes``: diverse things; ``class``: the class noun only; ``both``: half and half.
+        count: How many pictures.
+        seed: Of the scenes, or of the generated pictures.
+
+    Returns:
+        The pictures, as large as the model's own, and one caption each.
+    """
+    of_class = {"scenes": 0, "class": count, "both": count // 2}[kind]
+    if model.name == "emoji-diffusion":
+        return _rendered(model, noun, count, of_class, seed)
+    prompts = [f"a {noun}" if i < of_class else _diverse_prompt(i) for i in range(count)]
+    pictures = model.generate(prompts, seeds=[seed * 100_003 + i for i in range(count)], steps=25)
+    return _as_tensor(pictures), prompts
+
+
+def _rendered(model: TextToImage, noun: str, count: int, of_class: int, seed: int) -> tuple[Tensor, list[str]]:
+    everything = tuple(item.name for item in emoji_world.select(split="known"))
+    own = (noun,) if noun in KNOWN else everything
+    scenes = []
+    for index in range(count):
+        options = SceneOptions(
+            concepts=own if index < of_class else everything,
+            styles=KNOWN_STYLES,
+            size=model.image_size,
+            objects=(1, 0, 0, 0) if index < of_class else OBJECTS,
+            backgrounds=BACKGROUNDS,
+        )
+        scenes.append(sample_scene(options, (seed, 77, index)))
+    return _as_tensor([scene.image for scene in scenes]), [scene.caption for scene in scenes]
+
+
+def _diverse_prompt(index: int) -> str:
+    return TEMPLATES[index // len(THINGS) % len(TEMPLATES)].format(THINGS[index % len(THINGS)])
+
+
+def _as_tensor(pictures: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float() / 127.5 - 1
