@@ -1,7 +1,7 @@
 """The ``photopic`` command: its verbs, and the one place where an error becomes a line and an exit status.
 
 A verb is imported when it is called, not when it is listed, so ``photopic --help`` stays light. The file
-``cli/<verb>.py`` holds either ``app``, a Typer application with the commands of the verb, or a function named like the verb.
+``cli/<verb>.py`` holds either ``app``, a Typer application with its commands, or a function named like the verb.
 """
 
 from __future__ import annotations
@@ -115,10 +115,11 @@ def _os_error_code(error: Exception) -> int | None:
     return int(found[1]) if found else None
 
 
-def _print_version(value: bool) -> None:
-    if value:
+def _print_version(asked: bool) -> bool:
+    if asked:
         typer.echo(f"photopic {__version__}")
         raise typer.Exit
+    return asked
 
 
 app = typer.Typer(cls=VerbGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

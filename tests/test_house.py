@@ -1,0 +1,275 @@
+"""The house itself: a light start, one place for errors, no pickle, imports that point down, a README that is true."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import re
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from safetensors import SafetensorError
+from typer.testing import CliRunner
+
+import photopic
+from photopic.cli import main
+from photopic.core.errors import EditError
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (
+    sorted(ROOT.glob("src/**/*.py")) + sorted(ROOT.glob("recipes/**/*.py")) + sorted(ROOT.glob("benchmarks/**/*.py"))
+)
+HEAVY = ("torch", "diffusers", "transformers", "numpy", "matplotlib", "PIL")
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+# --- a light start
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_listing_the_verbs_imports_nothing_heavy(arguments: list[str]) -> None:
+    done = run_python(
+        "import sys\n"
+        "from photopic.cli.main import app\n"
+        f"try: app({arguments!r}, prog_name='photopic')\n"
+        "except SystemExit: pass\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stdout + done.stderr
+
+
+def test_importing_photopic_imports_nothing_heavy_and_load_is_there() -> None:
+    done = run_python(
+        f"import sys, photopic; print([name for name in {HEAVY!r} if name in sys.modules], 'load' in dir(photopic))"
+    )
+    assert done.stdout.split() == ["[]", "True"], done.stderr
+
+
+def test_load_is_the_function_of_models() -> None:
+    from photopic import models
+
+    assert photopic.load is models.load
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        photopic.lod  # noqa: B018
+
+
+def test_help_names_every_verb() -> None:
+    result = CliRunner().invoke(main.app, ["--help"])
+    assert result.exit_code == 0
+    assert all(verb in result.output for verb in main.VERBS)
+
+
+def test_an_unknown_verb_is_refused_with_the_nearest_one() -> None:
+    result = CliRunner().invoke(main.app, ["lokate"])
+    assert result.exit_code == 2
+    assert "'locate'" in result.output
+
+
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_every_verb_answers_help(verb: str) -> None:
+    result = CliRunner().invoke(main.app, [verb, "--help"])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_version_is_one() -> None:
+    result = CliRunner().invoke(main.app, ["--version"])
+    assert result.output.strip() == f"photopic {photopic.__version__}"
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {photopic.__version__}\n" in citation
+    assert f"## [{photopic.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# --- one place for errors
+
+
+def call_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> tuple[int, str]:
+    """Exit code and stderr of a verb that raises ``error``."""
+    module = ModuleType("photopic.cli.inspect")
+
+    def inspect() -> None:
+        raise error
+
+    module.inspect = inspect  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "photopic.cli.inspect", module)
+    result = CliRunner().invoke(main.app, ["inspect"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.stdout == ""
+    return result.exit_code, result.stderr
+
+
+def test_a_users_mistake_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = EditError("bear.edit: made for base [a],\n but this model is <b>")
+    assert call_with(monkeypatch, error) == (2, "photopic: bear.edit: made for base [a], but this model is <b>\n")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "out/0.png"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    code, text = call_with(monkeypatch, error)
+    assert code == 2
+    assert text.endswith("no space left on device; free some space or choose another folder\n")
+    assert text.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call_with(monkeypatch, KeyboardInterrupt()) == (130, "photopic: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("no number"), SafetensorError("InvalidHeader")])
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        call_with(monkeypatch, error)
+
+
+def test_a_group_stays_a_group_while_it_holds_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("photopic.cli.locate")
+    module.app = typer.Typer()  # type: ignore[attr-defined]
+
+    @module.app.command("neurons")
+    def neurons() -> None:
+        typer.echo("ran")
+
+    monkeypatch.setitem(sys.modules, "photopic.cli.locate", module)
+    assert CliRunner().invoke(main.app, ["locate", "neurons"]).output == "ran\n"
+
+
+# --- rules
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import torch\n\ntorch.load('x')",
+        "from torch import save",
+        "import torchvision",
+        "from timm import create_model",
+        "import joblib",
+    ],
+)
+def test_the_linter_refuses_pickle_and_what_photopic_does_without(line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename", "src/photopic/x.py", "-"],
+        input=line + "\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "TID251" in done.stdout
+
+
+def keywords_switched_on(source: str, names: tuple[str, ...]) -> list[str]:
+    """Calls that pass one of ``names`` as anything but False; the linter has no rule for arguments."""
+    return [
+        f"{keyword.arg} in line {keyword.lineno}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg in names and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+    ]
+
+
+UNSAFE = ("trust_remote_code", "allow_pickle")
+
+
+def test_the_check_for_unsafe_arguments_sees_them() -> None:
+    assert keywords_switched_on("load(trust_remote_code=True)\nload(allow_pickle=x)", UNSAFE) == [
+        "trust_remote_code in line 1",
+        "allow_pickle in line 2",
+    ]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_source_runs_remote_code_or_unpickles(path: Path) -> None:
+    assert keywords_switched_on(path.read_text(encoding="utf-8"), UNSAFE) == []
+
+
+def lint_imports(config: Path) -> subprocess.CompletedProcess[str]:
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-c", code, "--no-cache", "--config", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_the_import_contract_is_the_one_of_the_architecture() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert layers == [
+        "cli | studio",
+        "locate | tune | generate | measure | guard | knowledge",
+        "metrics : models : data",
+        "core",
+    ]
+    rooms = {path.parent.name for path in (ROOT / "src/photopic").glob("*/__init__.py")}
+    assert rooms == set(re.findall(r"\w+", " ".join(layers)))
+
+
+def test_imports_point_down() -> None:
+    done = lint_imports(ROOT / "pyproject.toml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_import_contract_can_be_broken(tmp_path: Path) -> None:
+    upside_down = (
+        (ROOT / "pyproject.toml").read_text().replace('"cli | studio",\n', "").replace('"core",', '"core", "cli",')
+    )
+    (tmp_path / "pyproject.toml").write_text(upside_down)
+    done = lint_imports(tmp_path / "pyproject.toml")
+    assert done.returncode == 1
+    assert "BROKEN" in done.stdout
+
+
+# --- README, Makefile, pins
+
+
+def test_the_targets_the_readme_names_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "test"} <= named <= targets
+    assert {"demo", "test", "lint", "bench", "claims", "venv"} <= targets
+
+
+def readme_commands() -> list[list[str]]:
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line.split("#")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.split()[1:] for line in lines if line.startswith("photopic ")]
+
+
+def test_the_readme_walks_through_the_verbs() -> None:
+    assert {command[0] for command in readme_commands()} >= {"locate", "generate", "inspect"}
+
+
+@pytest.mark.parametrize("words", readme_commands(), ids=" ".join)
+def test_every_command_of_the_readme_exists_with_its_options(words: list[str]) -> None:
+    verb, *rest = words
+    command = main.load_verb(verb)
+    if hasattr(command, "commands"):
+        command, rest = command.commands[rest[0]], rest[1:]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= known
+
+
+def test_every_dependency_is_pinned_by_name_and_version_only() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9a-z.]*", line) for line in lines)
+    pinned = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", item)[0]).lower() for item in asked}  # type: ignore[index]
+    assert names - {"photopic"} <= pinned
