@@ -1,0 +1,118 @@
+"""A run folder: the configuration, a JSONL log and checkpoints from which an interrupted run goes on exactly.
+
+Checkpoints are safetensors (no pickle), written beside the old one and renamed, so that a kill at any moment leaves either the
+old checkpoint or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from photopic.core.errors import PhotopicError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class RunMismatchError(PhotopicError):
+    """A run folder holds another configuration than the one asked to continue it."""
+
+
+class Run:
+    """One run in one folder.
+
+    Args:
+        folder: Created if missing. A folder that holds a run with the same configuration is continued.
+        config: A dataclass or mapping of JSON values; a different one in the folder is refused.
+
+    Raises:
+        RunMismatchError: If the folder was made with another configuration; the message names the first difference.
+    """
+
+    def __init__(self, folder: str | Path, config: Any = None):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.started = time.monotonic()
+        if config is not None:
+            self._bind(json.loads(json.dumps(asdict(config) if is_dataclass(config) else config)))  # type: ignore[arg-type]
+
+    def _bind(self, config: dict[str, Any]) -> None:
+        path = self.folder / "config.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            for key in sorted(config.keys() | found.keys()):
+                if config.get(key) != found.get(key):
+                    raise RunMismatchError(
+                        f"{self.folder}: holds a run with {key}={found.get(key)!r}, asked for {config.get(key)!r}; "
+                        "use another folder or delete this one"
+                    )
+        else:
+            write_atomically(path, json.dumps(config, indent=1, sort_keys=True).encode())
+
+    def log(self, **values: Any) -> None:
+        """Append one line to ``log.jsonl``; the elapsed seconds of this process are added."""
+        line = json.dumps({"elapsed_s": round(time.monotonic() - self.started, 3), **values})
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint by ``tensors`` and the JSON-able ``state``, atomically."""
+        path = self.folder / CHECKPOINT
+        temporary = path.with_suffix(".tmp")
+        packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        try:
+            save_file(packed, temporary, metadata={"photopic": json.dumps(state, sort_keys=True)})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last checkpoint as (tensors, state), or None before the first."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return tensors, json.loads(file.metadata()["photopic"])
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it there; a failure leaves no partial file."""
+    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:
+    """The state of an optimizer as named tensors; ``load_optimizer`` is the inverse."""
+    return {
+        f"{prefix}{index}.{key}": torch.as_tensor(value)
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optimizer.") -> None:
+    """Put back what ``optimizer_tensors`` took; learning rates and groups stay as constructed."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            index, key = name[len(prefix) :].split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
