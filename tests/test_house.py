@@ -98,7 +98,7 @@ def call_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> tuple[in
     def inspect() -> None:
         raise error
 
-    module.inspect = inspect  # type: ignore[attr-defined]
+    module.inspect, module.EPILOG = inspect, "Example"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "photopic.cli.inspect", module)
     result = CliRunner().invoke(main.app, ["inspect"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -240,7 +240,7 @@ def test_the_import_contract_can_be_broken(tmp_path: Path) -> None:
 
 def test_the_targets_the_readme_names_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)", (ROOT / "README.md").read_text()))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= named <= targets
     assert {"demo", "test", "lint", "bench", "claims", "venv"} <= targets
 
@@ -263,6 +263,41 @@ def test_every_command_of_the_readme_exists_with_its_options(words: list[str]) -
         command, rest = command.commands[rest[0]], rest[1:]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in rest if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= known
+
+
+def test_the_pictures_of_the_walk_through_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from photopic.data.folder import load_folder
+
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    folder = load_folder(tmp_path / "pandas", 64)
+    assert len(folder.names) == 5
+    assert all(caption is not None and caption.startswith("a bear on a") for caption in folder.captions)
+
+
+def test_the_page_of_the_emoji_world_counts_right() -> None:
+    from photopic.data import emoji_world, splits
+
+    page = (ROOT / "docs/emoji-world.md").read_text()
+    concepts = emoji_world.concepts()
+    assert f"{len(concepts):,} named concepts" in page
+    assert f"{sum(len(item.styles) == 7 for item in concepts):,} of them in all seven" in page
+    for style in emoji_world.STYLES:
+        assert f"| `{style}.webp` | {len(emoji_world.select(style=style)):,} |" in page
+    for split in ("known", "train", "held_out"):
+        assert f"| `{split}` | {len(emoji_world.select(split=split)):,} |" in page
+    assert f"{len(splits.SUBJECTS)} of the held-out concepts" in page
+    assert f"variants ({sum(item.is_variant for item in concepts)} concepts)" in page
+    assert f"{sum(item.has_skin_tones for item in concepts)} concepts are marked" in page
+
+
+def test_every_link_of_readme_and_docs_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())]
+    assert len(links) > 10
+    broken = [f"{page.name}: {link}" for page, link in links if "://" not in link and not (page.parent / link).exists()]
+    assert broken == []
 
 
 def test_every_dependency_is_pinned_by_name_and_version_only() -> None:

@@ -1,7 +1,8 @@
 """The ``photopic`` command: its verbs, and the one place where an error becomes a line and an exit status.
 
 A verb is imported when it is called, not when it is listed, so ``photopic --help`` stays light. The file
-``cli/<verb>.py`` holds either ``app``, a Typer application with its commands, or a function named like the verb.
+``cli/<verb>.py`` holds either ``app``, a Typer application with its commands, or a function named like the verb beside
+``EPILOG``, the last line of its help.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def load_verb(verb: str) -> Any:
         group.name = verb
         return group
     single = typer.Typer(add_completion=False)
-    single.command(verb)(getattr(module, verb))
+    single.command(verb, epilog=module.EPILOG)(getattr(module, verb))
     return typer.main.get_command(single)
 
 
