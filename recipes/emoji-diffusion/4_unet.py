@@ -1,0 +1,229 @@
+"""Stage 4: the denoising UNet, on one process or several.
+
+    python recipes/emoji-diffusion/4_unet.py                       # one process, resumes from runs/emoji-diffusion/unet
+    python recipes/emoji-diffusion/4_unet.py --processes 2         # gradients averaged over processes (gloo)
+    python recipes/emoji-diffusion/4_unet.py --export              # write the averaged weights into the bundled model
+
+v-prediction on a zero-terminal-SNR schedule (Lin et al., arXiv 2305.08891), loss weighted by the truncated
+signal-to-noise ratio (Hang et al., arXiv 2303.09556), exponential moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from common import MODEL, RUNS
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from muon import muon_and_adamw
+from safetensors.torch import load_file
+from torch import Tensor
+
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 10_000
+    batch: int = 32  # over all processes
+    lr: float = 1.5e-3  # peak; linear warm-up, then cosine to a hundredth
+    warmup: int = 150
+    muon: bool = True  # orthogonalised momentum for matrices; AdamW for the rest
+    ema: float = 0.9985
+    snr_limit: float = 5.0
+    unconditional: float = 0.1  # share of captions replaced by the empty one, for classifier-free guidance
+    channels: tuple[int, ...] = (48, 96, 192)
+    text: int = 192  # width of the text encoder
+    seed: int = 0
+    save_every: int = 100
+
+
+def build(config: Config) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=config.channels,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=config.text,
+        attention_head_dim=6,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+def scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,  # latents are not pixels
+        set_alpha_to_one=False,
+    )
+
+
+class Bank:
+    """The encoded scenes of stage 3, read from every shard that exists."""
+
+    def __init__(self) -> None:
+        parts = [load_file(path) for path in sorted((RUNS / "latents").glob("*.safetensors"))]
+        if not parts:
+            raise SystemExit(f"{RUNS / 'latents'}: no shards; run 3_latents.py first")
+        self.latents = torch.cat([part["latents"] for part in parts])  # (scenes, 4, 16, 16)
+        self.text = torch.cat([part["text"] for part in parts])  # (scenes, 24, 192)
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        tokenizer = CLIPTokenizer.from_pretrained(MODEL / "tokenizer")
+        encoder = CLIPTextModel.from_pretrained(MODEL / "text_encoder", torch_dtype=torch.float32)
+        with torch.no_grad():
+            ids = tokenizer([""], padding="max_length", return_tensors="pt").input_ids
+            self.empty = encoder(ids).last_hidden_state[0]  # (24, 192)
+
+    def draw(self, config: Config, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The whole batch of a step: latents, noise, timesteps (stratified), text; a function of seed and step only."""
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        pick = torch.randint(len(self.latents), (config.batch,), generator=generator)
+        noise = torch.randn((config.batch, *self.latents.shape[1:]), generator=generator)
+        strata = (torch.randperm(config.batch, generator=generator) + torch.rand(config.batch, generator=generator)) / config.batch
+        timesteps = (strata * 1000).long().clamp(max=999)
+        text = self.text[pick].float()
+        dropped = torch.rand(config.batch, generator=generator) < config.unconditional
+        text[dropped] = self.empty
+        return self.latents[pick].float(), noise, timesteps, text
+
+
+def loss_of(model: UNet2DConditionModel, alphas: Tensor, batch: tuple[Tensor, ...], config: Config) -> Tensor:
+    latents, noise, timesteps, text = batch
+    alpha = alphas[timesteps].view(-1, 1, 1, 1).sqrt()
+    sigma = (1 - alphas[timesteps]).view(-1, 1, 1, 1).sqrt()
+    noisy = (alpha * latents + sigma * noise).contiguous(memory_format=torch.channels_last)
+    velocity = alpha * noise - sigma * latents
+    error = (model(noisy, timesteps, text).sample - velocity).square().mean((1, 2, 3))
+    snr = alphas[timesteps] / (1 - alphas[timesteps])
+    weight = (snr.clamp(max=config.snr_limit) + 1) / (snr + 1)  # error of the sample weighs min(snr, limit) + 1
+    return (weight * error).mean()
+
+
+def rate(config: Config, step: int) -> float:
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    return config.lr * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(1, step / config.steps))))
+
+
+def optimizers(model: UNet2DConditionModel, config: Config) -> list[torch.optim.Optimizer]:
+    if config.muon:
+        return muon_and_adamw(model, config.lr, ("conv_in", "conv_out", "time_embedding"))
+    return [torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)]
+
+
+def train(rank: int, processes: int, config: Config, name: str) -> None:
+    torch.set_num_threads(1)
+    if processes > 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", "29517")
+        dist.init_process_group("gloo", rank=rank, world_size=processes)
+    torch.manual_seed(config.seed)
+    run = Run(RUNS / name, config)
+    model = build(config).to(memory_format=torch.channels_last)
+    average = {key: value.clone() for key, value in model.state_dict().items()}
+    steppers = optimizers(model, config)
+    step = 0
+    if found := run.load():
+        tensors, state = found
+        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        average = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+        for index, stepper in enumerate(steppers):
+            load_optimizer(stepper, tensors, f"optimizer{index}.")
+        step = state["step"]
+    bank = Bank()
+    alphas = scheduler().alphas_cumprod
+    share = config.batch // processes
+    parameters = list(model.parameters())
+    clock, total = time.time(), 0.0
+    while step < config.steps:
+        batch = tuple(part[rank * share : (rank + 1) * share] for part in bank.draw(config, step))
+        for stepper in steppers:
+            stepper.param_groups[0]["lr"] = rate(config, step)
+        loss = loss_of(model, alphas, batch, config)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        if processes > 1:
+            average_gradients(parameters, processes)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for stepper in steppers:
+            stepper.step()
+        step += 1
+        decay = min(config.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.values()), list(model.state_dict().values()), 1 - decay)
+        total += loss.item()
+        if rank == 0 and step % 50 == 0:
+            run.log(step=step, loss=total / 50, lr=rate(config, step), step_s=(time.time() - clock) / 50)
+            clock, total = time.time(), 0.0
+        if rank == 0 and (step % config.save_every == 0 or step == config.steps):
+            tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in average.items()}
+            for index, stepper in enumerate(steppers):
+                tensors |= optimizer_tensors(stepper, f"optimizer{index}.")
+            run.save(tensors, {"step": step})
+
+
+def average_gradients(parameters: list[torch.nn.Parameter], processes: int) -> None:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= processes
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def export(config: Config, name: str) -> None:
+    """Write the moving average, in half precision, and the pipeline's index into the bundled model."""
+    from diffusers import AutoencoderKL, StableDiffusionPipeline
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    found = Run(RUNS / name).load()
+    if found is None:
+        raise SystemExit(f"{RUNS / name}: no checkpoint to export")
+    tensors, state = found
+    unet = build(config)
+    unet.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(MODEL / "vae", torch_dtype=torch.float16),
+        text_encoder=CLIPTextModel.from_pretrained(MODEL / "text_encoder", torch_dtype=torch.float16),
+        tokenizer=CLIPTokenizer.from_pretrained(MODEL / "tokenizer"),
+        unet=unet.half(),
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(MODEL)
+    print(f"exported step {state['step']} to {MODEL}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--export", action="store_true")
+    parser.add_argument("--name", default="unet", help="run folder below runs/emoji-diffusion")
+    parser.add_argument("--steps", type=int, default=Config.steps)
+    parser.add_argument("--lr", type=float, default=Config.lr)
+    parser.add_argument("--adamw", action="store_true", help="AdamW for every weight, for comparison")
+    arguments = parser.parse_args()
+    chosen = replace(Config(), steps=arguments.steps, lr=arguments.lr, muon=not arguments.adamw)
+    if arguments.export:
+        export(chosen, arguments.name)
+    elif arguments.processes == 1:
+        train(0, 1, chosen, arguments.name)
+    else:
+        torch.multiprocessing.spawn(train, (arguments.processes, chosen, arguments.name), nprocs=arguments.processes)

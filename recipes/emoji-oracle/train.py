@@ -1,0 +1,146 @@
+"""Train the oracle: ``python recipes/emoji-oracle/train.py --out runs/emoji-oracle``.
+
+One thread, float32, about 16 minutes. Kill it at any moment and start it again: it goes on from the last checkpoint and ends with
+the same weights. The end writes ``src/photopic/metrics/bundled/emoji-oracle.safetensors`` in half precision; then
+``python benchmarks/oracle.py`` measures it on fresh scenes and ``--card`` writes the numbers into ``card.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from muon import Muon
+from pictures import Batch, Painter, oracle_config
+from safetensors.torch import save
+
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+from photopic.metrics.oracle_network import OracleNetwork
+
+BUNDLED = Path(__file__).parents[2] / "src/photopic/metrics/bundled/emoji-oracle.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines the weights, apart from the art."""
+
+    steps: int = 2400
+    batch: int = 48
+    kernel_rate: float = 0.02  # Muon
+    learning_rate: float = 5e-3  # AdamW, of everything that is not a kernel
+    weight_decay: float = 0.5  # of kernels, times the rate
+    warmup: int = 50
+    cells: int = 6  # cells of each object whose concept is asked too
+    seed: int = 90210  # apart from every other model's
+
+
+def losses(network: OracleNetwork, batch: Batch, cells: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Every head's cross-entropy."""
+    reading = network(batch.images)
+    share = batch.coverage  # (objects, 8, 8)
+    total = share.sum((1, 2))[:, None]
+    embedding = torch.einsum("oeij,oij->oe", reading.embedding[batch.owner], share)
+    features = torch.einsum("ofij,oij->of", reading.features[batch.owner], share) / total
+    logits = network.concept_logits(F.normalize(embedding, dim=1))
+    picked = torch.multinomial(share.flatten(1), cells, replacement=True, generator=generator)  # (objects, cells)
+    at_cells = reading.embedding.flatten(2)[batch.owner[:, None], :, picked]  # (objects, cells, embedding)
+    cell_logits = network.concept_logits(at_cells).flatten(0, 1)
+    top, bottom, kind = network.background_logits(reading)
+    return {
+        "concept": F.cross_entropy(logits, batch.concept),
+        "cell": 0.5 * F.cross_entropy(cell_logits, batch.concept.repeat_interleave(cells)),
+        "foreground": F.binary_cross_entropy_with_logits(reading.foreground, batch.foreground),
+        "style": 0.5 * F.cross_entropy(network.to_style(features), batch.style),
+        "tint": 0.5 * F.cross_entropy(network.to_tint(features), batch.tint),
+        "top": 0.5 * F.cross_entropy(top, batch.top),
+        "bottom": 0.5 * F.cross_entropy(bottom, batch.bottom),
+        "kind": 0.5 * F.cross_entropy(kind, batch.kind),
+        "accuracy": (logits.argmax(1) == batch.concept).float().mean().detach(),
+    }
+
+
+def train(config: TrainConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
+    torch.manual_seed(config.seed)
+    painter = Painter(oracle_config(), config.seed)
+    network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
+    kernels = [*(p for p in network.trunk.parameters() if p.ndim > 1), network.to_embedding.weight]
+    others = [p for p in network.parameters() if all(p is not kernel for kernel in kernels)]
+    optimizers = {
+        "kernels": Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay),
+        "others": torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0),
+    }
+    peak = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
+    start = 0
+    if (saved := run.load()) is not None:
+        tensors, state = saved
+        start = state["step"]
+        network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        for name, optimizer in optimizers.items():
+            load_optimizer(optimizer, tensors, prefix=f"{name}.")
+    for step in range(start, config.steps):
+        for name, optimizer in optimizers.items():
+            optimizer.param_groups[0]["lr"] = peak[name] * schedule(step, config)
+        started = time.monotonic()
+        batch = painter.batch(step, config.batch)
+        drawn = time.monotonic()
+        parts = losses(network, batch, config.cells, torch.Generator().manual_seed(step))
+        loss = sum(value for name, value in parts.items() if name != "accuracy")
+        network.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in optimizers.values():
+            optimizer.step()
+        line = {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
+        yield line | {name: value.item() for name, value in parts.items()}
+        if (step + 1) % 200 == 0 or step + 1 == config.steps:
+            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
+            for name, optimizer in optimizers.items():
+                weights |= optimizer_tensors(optimizer, prefix=f"{name}.")
+            run.save(weights, {"step": step + 1})
+
+
+def schedule(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then linear to zero."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    return (config.steps - step) / (config.steps - config.warmup)
+
+
+def export(run: Run, path: Path) -> None:
+    """Write the weights of the last checkpoint in half precision, with the network's configuration as metadata."""
+    saved = run.load()
+    assert saved is not None, f"{run.folder} holds no checkpoint"
+    weights = {
+        name[4:]: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in sorted(saved[0].items())
+        if name.startswith("net.") and not name.endswith("num_batches_tracked")
+    }
+    metadata = {"photopic": json.dumps(asdict(oracle_config()), sort_keys=True)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, save(weights, metadata))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-oracle"), help="run folder")
+    parser.add_argument("--steps", type=int, default=TrainConfig.steps)
+    parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the finished weights go")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    config = TrainConfig(steps=options.steps)
+    run = Run(options.out, config)
+    for line in train(config, run):
+        if line["step"] % 25 == 0:
+            run.log(**{name: round(value, 4) for name, value in line.items()})
+    export(run, options.weights)
+
+
+if __name__ == "__main__":
+    main()
