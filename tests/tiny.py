@@ -1,4 +1,4 @@
-"""Tiny random text-to-image pipelines of the real diffusers and transformers classes, built from configurations in memory."""
+"""Tiny random text-to-image pipelines of the real diffusers and transformers classes, built in memory."""
 
 from __future__ import annotations
 

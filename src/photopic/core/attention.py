@@ -1,7 +1,7 @@
 """Read cross-attention probabilities of diffusers UNets, per text token and resolution.
 
-The probabilities are recomputed from the queries and keys the layer itself made, beside the attention processor in use and not in its place.
-So the output with capture equals the output without it bit for bit, under any processor (``AttnProcessor2_0``, sliced, LoRA layers).
+The probabilities are recomputed from the queries and keys the layer itself made, beside the attention processor in use
+and not in its place. So the output with capture equals the output without it bit for bit, under any processor.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def announce_guidance(doubled: bool) -> Iterator[None]:
 
 @dataclass
 class AttentionMaps:
-    """Cross-attention collected by ``capture_attention``: for every layer a running mean over heads, samples and steps."""
+    """Cross-attention collected by ``capture_attention``: for every layer sums over samples and steps of head means."""
 
     sums: dict[str, Float[Tensor, "tokens h w"]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class AttentionMaps:
         """Maps averaged over heads, layers, steps and samples, float32 on the CPU.
 
         Args:
-            resolution: Height in latent cells of the layers to average; None takes all, the smaller ones enlarged to the largest.
+            resolution: Height in latent cells of the layers to average; None takes all, enlarged to the largest.
             layers: Name pattern of the layers to average.
 
         Returns:
@@ -66,9 +66,7 @@ class AttentionMaps:
         ]
         if not chosen:
             heights = sorted({height for height, _ in self.resolutions.values()})
-            raise ModelError(
-                f"no attention at resolution {resolution} of layers {layers!r}; captured resolutions: {heights or 'none'}"
-            )
+            raise ModelError(f"layers {layers!r}: nothing captured at resolution {resolution}, only at {heights}")
         size = max((part.shape[1], part.shape[2]) for part in chosen)
         enlarged = [F.interpolate(part[None], size=size, mode="bilinear")[0] for part in chosen]
         return torch.stack(enlarged).mean(0)  # (layers, tokens, h, w) -> (tokens, h, w)
@@ -82,18 +80,21 @@ def capture_attention(
 
     Args:
         unet: A diffusers UNet.
-        tokens: Token positions, one map each; a sequence of positions gives their mean, for words of several tokens. None: all.
-        guided: Whether calls are doubled by classifier-free guidance, so that only the second, conditional half counts. None: as
-            ``TextToImage.generate`` says, and not doubled for calls made elsewhere; pass True around a diffusers pipeline you call yourself.
+        tokens: Token positions, one map each; a sequence of positions gives their mean, for a word of several tokens.
+            None gives one map for every position.
+        guided: Whether calls are doubled by classifier-free guidance, so that only the second, conditional half counts.
+            None: as ``TextToImage.generate`` says, and not doubled elsewhere; pass True around a diffusers pipeline you
+            call yourself.
 
     Yields:
         The maps, filled while the block runs.
 
     Raises:
-        ModelError: If the model has no cross-attention layer, a token position does not exist, or a guided batch is odd.
+        ModelError: If there is no cross-attention layer, a token position does not exist, or a guided batch is odd.
 
     Example:
-        >>> with capture_attention(model.unet, tokens=model.token_positions("a bear", "bear")) as maps:  # doctest: +SKIP
+        >>> bear = model.token_positions("a bear", "bear")  # doctest: +SKIP
+        >>> with capture_attention(model.unet, tokens=bear) as maps:  # doctest: +SKIP
         ...     model.generate("a bear", seeds=[0])
         >>> maps.mean().shape  # doctest: +SKIP
         torch.Size([1, 16, 16])
@@ -175,7 +176,7 @@ def _select(
     length = probabilities.shape[-1]
     wrong = [position for group in groups for position in group if not 0 <= position < length]
     if wrong:
-        raise ModelError(f"token position {wrong[0]} does not exist; the prompt is encoded as positions 0 to {length - 1}")
+        raise ModelError(f"token position {wrong[0]} does not exist; the encoded prompt has 0 to {length - 1}")
     return torch.stack([probabilities[..., group].mean(-1) for group in groups], dim=-1)
 
 

@@ -36,9 +36,7 @@ def match(module: nn.Module, *patterns: str) -> dict[str, nn.Module]:
 
 
 @contextmanager
-def tap(
-    module: nn.Module, *patterns: str, inputs: bool = False, detach: bool = True
-) -> Iterator[dict[str, list[Any]]]:
+def tap(module: nn.Module, *patterns: str, inputs: bool = False, detach: bool = True) -> Iterator[dict[str, list[Any]]]:
     """Record what matching submodules put out, or take in, call by call.
 
     Args:

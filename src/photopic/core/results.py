@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-PACKAGES = ("photopic", "torch", "diffusers", "transformers", "numpy")
+from photopic.core.provenance import versions
 
 
 def provenance(method: str, **facts: Any) -> dict[str, Any]:
@@ -25,17 +23,7 @@ def provenance(method: str, **facts: Any) -> dict[str, Any]:
         >>> provenance("locate.attention", seed=3)["seed"]
         3
     """
-    return {"method": method, **facts, "versions": {"python": platform.python_version(), **_versions()}}
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"method": method, **facts, "versions": versions()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a UNet is told about the prompt: the text encoders' hidden states and, for SDXL-shaped models, pooled text and sizes."""
+"""What a UNet is told about the prompt: hidden states and, for SDXL-shaped models, pooled text and sizes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Conditioning:
 
 
 def warn_if_truncated(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:
-    """Warn with ``TruncatedPromptWarning`` about every prompt longer than the tokenizer's length, naming what is dropped."""
+    """Warn with ``TruncatedPromptWarning`` about every prompt that is too long, naming what is dropped."""
     limit = tokenizer.model_max_length
     for prompt in dict.fromkeys(prompts):
         ids = tokenizer(prompt, truncation=False, verbose=False).input_ids

@@ -25,9 +25,7 @@ def bundled_names() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{INDEX}")))
 
 
-def load(
-    name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
-) -> TextToImage:
+def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> TextToImage:
     """Load a text-to-image model.
 
     Args:
@@ -36,16 +34,17 @@ def load(
         dtype: Number format of the weights; None is float32.
 
     Raises:
-        ModelError: If there is no such model, or it is incomplete or of another kind.
+        ModelError: If there is no such model or device, or the model is incomplete or of another kind.
 
     Example:
         >>> model = load("emoji-diffusion")  # doctest: +SKIP
     """
     source = _source(str(name))
-    import torch
-    from diffusers import DiffusionPipeline
+    with _quiet():
+        import torch
+        from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
 
-    from photopic.models.text_to_image import TextToImage
+        from photopic.models.text_to_image import TextToImage
 
     try:
         with _no_progress_bars():
@@ -56,7 +55,11 @@ def load(
         raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {_first_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
     model = TextToImage(pipeline, Path(name).name if isinstance(source, Path) else str(name))
-    pipeline.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        pipeline.to(place)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
+        raise ModelError(f"device {place}: cannot be used ({_first_line(error)}); leave it out, or use cpu") from error
     return model
 
 
@@ -99,6 +102,19 @@ def _check_folder(folder: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Importing pipelines recommends torchvision, which photopic does without; a checkpoint's warnings come later."""
+    import transformers.utils.logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The forward noising process and the three ways a network can name what it predicts: epsilon, v, sample.
 
 With ``alpha_t = sqrt(alphas_cumprod[t])`` and ``sigma_t = sqrt(1 - alphas_cumprod[t])`` a noisy latent is
-``x_t = alpha_t * x_0 + sigma_t * noise`` and ``v = alpha_t * noise - sigma_t * x_0`` (Salimans & Ho, arXiv 2202.00512). The schedule is the one
-the network was trained on, whatever sampler the pipeline holds: Euler's own ``add_noise`` scales differently.
+``x_t = alpha_t * x_0 + sigma_t * noise`` and ``v = alpha_t * noise - sigma_t * x_0`` (Salimans & Ho, arXiv 2202.00512).
+The schedule is the one the network was trained on, whatever sampler the pipeline holds: Euler's own ``add_noise``
+scales differently.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A handle over a diffusers UNet text-to-image pipeline: Stable Diffusion 1.x, 2.x and XL shaped models, large or tiny.
 
-    model = photopic.load("emoji-diffusion")            # or a local diffusers folder, or a hub id
-    images = model.generate(["a bear on a red background"], seeds=[0])
+Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red background"], seeds=[0])``.
 """
 
 from __future__ import annotations
@@ -160,7 +159,7 @@ class TextToImage:
         factor = self.pipeline.vae_scale_factor
         if images.shape[-1] % factor or images.shape[-2] % factor:
             raise ModelError(
-                f"images of {images.shape[-1]}x{images.shape[-2]} pixels: sides must be multiples of {factor}; resize them"
+                f"images are {images.shape[-1]}x{images.shape[-2]}, sides must be multiples of {factor}; resize them"
             )
         vae = self.pipeline.vae
         with _full_precision(vae):
@@ -399,15 +398,15 @@ def _check_lengths(model: TextToImage) -> None:
         positions = getattr(model.components[encoder].config, "max_position_embeddings", None)
         if positions is not None and tokenizer.model_max_length > positions:
             raise ModelError(
-                f"{model.name}: {TOKENIZER_OF[encoder]} has model_max_length {tokenizer.model_max_length}, {encoder} reads "
-                f"{positions} tokens; set model_max_length to {positions} in tokenizer_config.json"
+                f"{model.name}: {TOKENIZER_OF[encoder]} has model_max_length {tokenizer.model_max_length}, {encoder} "
+                f"reads {positions} tokens; set model_max_length to {positions} in tokenizer_config.json"
             )
 
 
 def _repair_end_token(model: TextToImage) -> None:
-    """Let pooled embeddings be read at the real end token: with the legacy one CLIP takes the highest id, a new token's.
+    """Let pooled embeddings be read at the real end token; with the legacy one CLIP reads them at the highest id.
 
-    Nothing changes for prompts without added tokens, where the end token is the highest id.
+    The two are the same until a token is added, whose id is higher.
     """
     for encoder, tokenizer in model.tokenizers.items():
         for module in model.components[encoder].modules():
