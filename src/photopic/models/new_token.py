@@ -1,4 +1,4 @@
-"""A new token for a subject: checks of the token, the noun and the captions, and the first embedding row.
+"""A new token for a subject: checks of the noun, the prompts and the captions, and the first embedding row.
 
 The row is drawn at random with the statistics of the embedding table, or starts from the class noun's row; the text
 encoder itself stays as it is.
@@ -26,26 +26,10 @@ if TYPE_CHECKING:
 TokenStart = Literal["random", "noun"]
 
 
-def check_new_token(model: TextToImage, token: str) -> None:
-    """Refuse a token that the model's tokenizers already know, or that cannot be one token.
-
-    Raises:
-        DataError: If the token is empty, holds white space, or is in a vocabulary.
-    """
-    if not token or any(letter.isspace() for letter in token):
-        raise DataError(f"token {token!r}: expected one word without spaces, such as '<mine>'")
-    for name, tokenizer in model.tokenizers.items():
-        vocabulary = tokenizer.get_vocab()
-        if token in vocabulary or f"{token.lower()}</w>" in vocabulary:
-            raise DataError(
-                f"token {token!r} is already in the vocabulary of {name}; choose a new one such as '<mine>'"
-            )
-
-
 def check_noun(model: TextToImage, noun: str) -> None:
     """Refuse a class noun that the model's tokenizers do not know.
 
-    A word is unknown if it becomes the unknown token or nothing, or falls apart into pieces of fewer than two letters
+    A word is unknown if it becomes the unknown token or nothing, or falls apart into pieces of fewer than 2.5 letters
     on average.
 
     Raises:
@@ -57,7 +41,8 @@ def check_noun(model: TextToImage, noun: str) -> None:
         for word in noun.split():
             ids = tokenizer(word, add_special_tokens=False).input_ids
             unknown = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
-            if not ids or unknown or len(ids) > max(1, len(word) // 2):
+            shattered = len(ids) > 1 and len(word) < 2.5 * len(ids)
+            if not ids or unknown or shattered:
                 raise DataError(f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun")
 
 

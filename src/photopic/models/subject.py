@@ -21,7 +21,7 @@ from photopic.models.progress import data_digest
 if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
 
-Captioned = tuple[Float[Tensor, "n 3 height width"], Sequence[str]]
+Captioned = tuple[Float[Tensor, "kept 3 kept_height kept_width"], Sequence[str]]
 
 
 @dataclass(frozen=True)

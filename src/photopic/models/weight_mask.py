@@ -103,9 +103,9 @@ class WeightMask:
         if self._adam:
             load_optimizer(self._adam, tensors)
 
-    @staticmethod
-    def _flat(tensors: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([tensor.detach().flatten().cpu() for tensor in tensors.values()])
+    def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """All weights' entries laid end to end, in the order of ``weights`` whatever the order of ``tensors``."""
+        return torch.cat([tensors[name].detach().flatten().cpu() for name in self.weights])
 
     def _split(self, positions: Tensor) -> dict[str, Tensor]:
         """Positions in all weights laid end to end -> sorted positions by name."""

@@ -1,0 +1,275 @@
+"""Further tuning: train only the located weights of a subject for a few steps, from the shut state, and keep few bits.
+
+Where concept neurons alone are not enough, their values are learnt on the same loss and stored at 32, 16 or 2 bits;
+every other weight stays as it is. A random set of the same per-layer sizes and all key and value projections (what
+Custom Diffusion trains) are the baselines.
+
+Paper: Cones (arXiv:2303.05125), figure 3. Changed: for 2 bits the four levels of a matrix are fitted to the trained
+values and the last third of the steps trains through the rounding. Claims: ``neurons.similarity_vs_random`` and
+``neurons.similarity_vs_all_kv`` of benchmarks/customisation.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from photopic.core.edits import Edit, Shut, TokenRows, Values
+from photopic.core.errors import EditError
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+from photopic.models.attention_weights import Layers, attention_weights, random_positions
+from photopic.models.preservation import Preservation, preservation_examples
+from photopic.models.progress import Progress, environment, load_matching, peak_bytes
+from photopic.models.subject import Captioned, subject
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image import TextToImage
+
+
+@dataclass(frozen=True)
+class LocatedWeightsConfig:
+    """How to tune; every field is written into the edit."""
+
+    where: Literal["located", "random", "all"] = "located"  # the shut weights, as many random ones, or all searched
+    bits: Literal[32, 16, 2] = 16  # precision of the stored values; 2: four levels a matrix
+    steps: int = 100  # Adam steps on the values
+    lr: float = 1e-3  # of the values
+    batch: int = 8  # subject pictures a step, and as many preservation pictures
+    prior_weight: float = 1.0  # lambda, weight of the preservation loss
+    preservation: Preservation = "scenes"  # what to preserve: diverse scenes, the class, or both halves
+    preservation_count: int = 200  # preservation pictures
+    evaluation: int = 48  # problems a part of the fixed evaluation set; 0 leaves the evaluation out
+    seed: int = 0  # of the preservation pictures, the random set and every draw
+
+
+def tune_located_weights(
+    model: TextToImage,
+    images: Float[Tensor, "n 3 size size"],
+    edit: Edit,
+    *,
+    captions: Sequence[str] | None = None,
+    config: LocatedWeightsConfig = LocatedWeightsConfig(),
+) -> Edit:
+    """Tune the weights an edit shuts; drives ``tune`` to its end. See there for arguments and errors.
+
+    Example:
+        >>> tuned = tune_located_weights(model, images, edit, config=LocatedWeightsConfig(bits=2))  # doctest: +SKIP
+    """
+    *_, last = tune(model, images, edit, captions=captions, config=config)
+    assert last.edit is not None
+    return last.edit
+
+
+def tune(
+    model: TextToImage,
+    images: Float[Tensor, "n 3 size size"],
+    edit: Edit,
+    *,
+    captions: Sequence[str] | None = None,
+    config: LocatedWeightsConfig = LocatedWeightsConfig(),
+    preservation: Captioned | None = None,
+    run: Run | None = None,
+    save_every: int = 25,
+) -> Iterator[Progress]:
+    """Tune the located weights, reporting after every step; the last event carries an edit of values.
+
+    Args:
+        model: The model the edit was made for; its weights are never written.
+        images: The pictures of the subject, in -1 to 1.
+        edit: What ``locate`` returned: a shut set and a token.
+        captions: One a picture, naming the noun; None means ``a <token> noun``.
+        config: How to tune.
+        preservation: Pictures and captions to preserve; None makes them as ``config.preservation`` says.
+        run: A run folder to checkpoint in and to resume from.
+        save_every: Steps between checkpoints.
+
+    Raises:
+        EditError: If the edit has no shut set and token of concept neurons.
+        DataError: If pictures or captions do not fit.
+        RunMismatchError: If the run folder holds another tuning.
+
+    Example:
+        >>> for event in tune(model, images, edit): print(event.step, event.concept_loss)  # doctest: +SKIP
+    """
+    clock = time.monotonic()
+    shut, rows = _parts(edit)
+    noun = str(edit.provenance["noun"])
+    subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)  # before the slow part
+    yield Progress("preparing", steps=config.steps)
+    if preservation is None and config.prior_weight > 0:
+        kept, count = config.preservation, config.preservation_count
+        preservation = preservation_examples(model, noun, kind=kept, count=count, seed=config.seed)
+    chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)
+    loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
+    weights = _searched(model, edit)
+    values = _SparseValues(weights, _positions(weights, shut, config), config)
+    identity = chosen.identity(asdict(config) | {"shut": edit.provenance.get("config")}, edit.base.digest)
+    done = 0
+    if run and (found := load_matching(run, identity)):
+        tensors, done = found
+        values.restore(tensors)
+    for step in range(done, config.steps):
+        if config.bits == 2 and step >= config.steps * 2 // 3:
+            values.fit_levels()
+        losses = loss.step(step, values.weights())
+        values.update(losses.total)
+        if run and ((step + 1) % save_every == 0 or step + 1 == config.steps):
+            run.save(values.tensors(), {"step": step + 1, "identity": identity})
+        elapsed = time.monotonic() - clock
+        to_go = elapsed / (step + 1 - done) * (config.steps - step - 1)
+        concept, prior = losses.concept.item(), losses.prior.item()
+        yield Progress("tuning", step + 1, config.steps, concept, prior, values.share, elapsed, to_go)
+    final = values.final()
+    after = asdict(loss.evaluate(values.written(final), config.evaluation)) if config.evaluation else None
+    provenance = {
+        "method": "located_weights",
+        "paper": "arXiv:2303.05125",
+        "config": asdict(config),
+        "seed": config.seed,
+        "steps": config.steps,
+        "noun": noun,
+        "token": rows.token,
+        "prompt": chosen.captions[0],
+        "images": len(images),
+        "data": chosen.digest,
+        "preservation_data": chosen.preservation_digest,
+        "share_tuned": values.share,
+        "losses": {"after": after},
+        "located": dict(edit.provenance),
+        **environment(model),
+        "elapsed_s": round(time.monotonic() - clock, 1),
+        "peak_bytes": peak_bytes(model.device),
+    }
+    part = Values(indices=values.positions, values=final, bits=config.bits)
+    tuned = Edit(parts=(part, rows), base=edit.base, provenance=provenance)
+    elapsed = time.monotonic() - clock
+    yield Progress("done", config.steps, config.steps, share=values.share, elapsed_s=elapsed, edit=tuned)
+
+
+class _SparseValues:
+    """Trainable values at fixed positions of some weights; the weights themselves stay as they are."""
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], positions: dict[str, Int[Tensor, " n"]], config: LocatedWeightsConfig
+    ):
+        self.base, self.positions, self.bits = {name: weights[name] for name in positions}, positions, config.bits
+        shut = config.where == "located"
+        self.values = {}
+        for name, index in positions.items():
+            start = weights[name].view(-1)[index.to(weights[name].device)].float()
+            self.values[name] = (torch.zeros_like(start) if shut else start.clone()).requires_grad_()
+        self.levels: dict[str, Tensor] = {}  # by name, four each, once fitted
+        self.optimizer = torch.optim.Adam(self.values.values(), lr=config.lr)
+        self.share = sum(map(len, positions.values())) / sum(weight.numel() for weight in weights.values())
+
+    def weights(self) -> dict[str, Tensor]:
+        """The effective weights, differentiable in the values; rounded ones pass the gradient straight through."""
+        return self.written(
+            {name: value + (self._rounded(name) - value).detach() for name, value in self.values.items()}
+        )
+
+    def written(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The base weights with ``values`` at the positions."""
+        return {
+            name: base.view(-1)
+            .index_copy(0, self.positions[name].to(base.device), values[name].to(base.dtype))
+            .view(base.shape)
+            for name, base in self.base.items()
+        }
+
+    def update(self, total: Tensor) -> None:
+        """One Adam step on the values."""
+        for value, gradient in zip(
+            self.values.values(), torch.autograd.grad(total, list(self.values.values())), strict=True
+        ):
+            value.grad = gradient
+        self.optimizer.step()
+
+    def fit_levels(self) -> None:
+        """Fit the four levels of every matrix to its values, once."""
+        if not self.levels:
+            self.levels = {name: four_levels(value.detach()) for name, value in self.values.items()}
+
+    def final(self) -> dict[str, Tensor]:
+        """The values at the precision they are stored in, as float32."""
+        if self.bits == 2:
+            self.fit_levels()
+        return {name: self._rounded(name).detach() for name in self.values}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs; ``restore`` is the inverse."""
+        values = {f"value.{name}": value for name, value in self.values.items()}
+        levels = {f"levels.{name}": level for name, level in self.levels.items()}
+        return values | levels | optimizer_tensors(self.optimizer)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self.values.items():
+                value.copy_(tensors[f"value.{name}"])
+                if f"levels.{name}" in tensors:
+                    self.levels[name] = tensors[f"levels.{name}"].to(value.device)
+        load_optimizer(self.optimizer, tensors)
+
+    def _rounded(self, name: str) -> Tensor:
+        value = self.values[name]
+        if self.bits == 16:
+            return value.half().float()
+        if name in self.levels:
+            return self.levels[name][nearest_level(value, self.levels[name])]
+        return value
+
+
+def four_levels(values: Float[Tensor, " n"], rounds: int = 30) -> Float[Tensor, " 4"]:
+    """The four levels with the least squared error (Lloyd), started at evenly spaced quantiles; ascending.
+
+    Example:
+        >>> four_levels(torch.tensor([0.0, 1.0, 2.0, 3.0]))
+        tensor([0., 1., 2., 3.])
+    """
+    ordered = values.float().sort().values
+    levels = ordered[(torch.tensor([0.125, 0.375, 0.625, 0.875]) * len(ordered)).long().to(ordered.device)]
+    sums = torch.cat([ordered.new_zeros(1, dtype=torch.float64), ordered.double().cumsum(0)])
+    for _ in range(rounds):
+        inner = torch.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2)
+        edges = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), len(ordered))])
+        counts = edges.diff()
+        means = (sums[edges[1:]] - sums[edges[:-1]]) / counts.clamp(min=1)
+        levels = torch.where(counts > 0, means.float(), levels).sort().values
+    return levels
+
+
+def nearest_level(values: Float[Tensor, " n"], levels: Float[Tensor, " 4"]) -> Int[Tensor, " n"]:
+    """The index of the nearest of ascending levels; a tie goes to the lower one."""
+    return torch.bucketize(values.detach(), (levels[1:] + levels[:-1]) / 2)
+
+
+def _parts(edit: Edit) -> tuple[Shut, TokenRows]:
+    shut = [part for part in edit.parts if isinstance(part, Shut)]
+    rows = [part for part in edit.parts if isinstance(part, TokenRows)]
+    if len(shut) != 1 or len(rows) != 1 or "noun" not in edit.provenance:
+        found = ", ".join(type(part).__name__ for part in edit.parts) or "nothing"
+        raise EditError(
+            f"edit: expected one shut set and one token of concept neurons, found {found}; run locate first"
+        )
+    return shut[0], rows[0]
+
+
+def _searched(model: TextToImage, edit: Edit) -> dict[str, Tensor]:
+    """The weights the edit was searched in."""
+    config = edit.provenance.get("config", {})
+    layers: Layers = config.get("layers", "cross")
+    return attention_weights(model, layers, tuple(config.get("which", ("k", "v"))))
+
+
+def _positions(weights: Mapping[str, Tensor], shut: Shut, config: LocatedWeightsConfig) -> dict[str, Tensor]:
+    if config.where == "all":
+        return {name: torch.arange(weight.numel()) for name, weight in weights.items()}
+    if config.where == "random":
+        return random_positions(shut.indices, weights, config.seed + 1)
+    return dict(shut.indices)
