@@ -151,7 +151,7 @@ class Section:
     """A titled part of the page.
 
     Attributes:
-        title: The heading.
+        title: The heading; none for what opens the page.
         blocks: Text, Note, Code, Gallery, PictureRows, Table, Bars or Intervals, in order.
     """
 

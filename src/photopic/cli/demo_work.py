@@ -1,0 +1,329 @@
+"""What ``photopic demo`` does, without the page: a held-out subject in an unseen style, from five pictures to numbers.
+
+    references -> locate -> tune -> draw (same prompts, same seeds, four treatments) -> attention -> oracle
+
+Every finished part lies in the output folder, so an interrupted demo goes on from there and ends the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from photopic.core.editfile import load as load_edit
+from photopic.core.editfile import save as save_edit
+from photopic.core.edits import Edit, Shut, TokenRows
+from photopic.core.runs import Run, write_atomically
+from photopic.data.emoji_world import HELD_OUT_STYLE
+from photopic.data.folder import load_folder
+from photopic.data.pictures import contact_sheet, png_bytes
+from photopic.data.scenes import Background, Placement, compose, with_prefix
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.models.attention_weights import attention_weights, random_positions
+from photopic.tune.located_weights import LocatedWeightsConfig, tune
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image import TextToImage
+
+Pictures = UInt8[np.ndarray, "n h w 3"]
+TREATMENTS = ("before", "random", "shut", "tuned")
+BACKGROUNDS = (  # of the five reference pictures
+    Background("blue"),
+    Background("yellow", "striped"),
+    Background("green"),
+    Background("pink", "gradient", "white"),
+    Background("gray", "dotted"),
+)
+SCENES = (  # what the subject is asked for; none of the references' backgrounds
+    "a {} on a red background",
+    "a {} on a striped teal background",
+    "a {} on an orange to purple gradient background",
+)
+PAIR = "a {} left of an avocado on a purple background"
+UNRELATED = (
+    "a guitar on a teal background",
+    "an avocado on a pink background",
+    "a cat above a rose on a blue background",
+)
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What the demo shows and how much of it."""
+
+    subject: str = "panda"  # a concept no bundled model has seen
+    noun: str = "bear"  # the class noun a user would give it
+    token: str = "<mine>"  # its new word
+    style: str = HELD_OUT_STYLE  # the style of the references, unseen too
+    steps: int = 200  # of the search
+    tune_steps: int = 100  # of the tuning
+    pictures: int = 8  # a prompt and treatment
+    sampling_steps: int = 30
+    guidance: float = 5.0
+    seed: int = 0
+
+
+class Stage(NamedTuple):
+    """One progress event."""
+
+    name: str
+    step: int
+    steps: int
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything the page shows.
+
+    Attributes:
+        config: What was asked for.
+        model: Name of the model.
+        edits: The edits by treatment: ``random``, ``shut`` and ``tuned``.
+        sizes: Bytes of the files ``shut`` and ``tuned``.
+        references: The pictures of the subject.
+        pictures: (treatment, prompt) -> pictures of the same seeds.
+        attention: (treatment, word) -> share of attention the word gets in each latent cell, with the picture drawn.
+        numbers: What the oracle says, as in ``numbers.json``.
+    """
+
+    config: DemoConfig
+    model: str
+    edits: dict[str, Edit]
+    sizes: dict[str, int]
+    references: Pictures
+    pictures: dict[tuple[str, str], Pictures]
+    attention: dict[tuple[str, str], Float[np.ndarray, "h w"]]
+    numbers: dict[str, Any]
+
+    @property
+    def subject_prompts(self) -> tuple[str, ...]:
+        """The single-object prompts with the new token."""
+        return tuple(scene.format(f"{self.config.token} {self.config.noun}") for scene in SCENES)
+
+    @property
+    def class_prompts(self) -> tuple[str, ...]:
+        """The same prompts with the class noun alone."""
+        return tuple(scene.format(self.config.noun) for scene in SCENES)
+
+    @property
+    def pair_prompt(self) -> str:
+        """The subject beside something else."""
+        return PAIR.format(f"{self.config.token} {self.config.noun}")
+
+
+def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage | DemoResult]:
+    """Do the demo's work, reporting stages; the last thing yielded is the result.
+
+    Args:
+        model: The model to customise; it ends as it began.
+        folder: Where every part is kept; finished parts of the same demo are taken from there.
+        config: What to show.
+
+    Raises:
+        RunMismatchError: If the folder holds another demo.
+    """
+    Run(folder, asdict(config) | {"model": model.name, "model_digest": model.digest()})
+    yield Stage("references", 0, 1)
+    references = make_references(folder / "references", config, model.image_size)
+    edits: dict[str, Edit] = {}
+    for name, stage in (("shut", _locate), ("tuned", _tune)):
+        file = folder / f"{config.subject}{'' if name == 'shut' else '-tuned'}.edit"
+        if not file.exists():
+            made = None
+            for event in stage(model, folder, config, edits):
+                yield Stage(event.stage, event.step, event.steps, f"loss {event.concept_loss:.4f}")
+                made = event.edit
+            assert made is not None
+            save_edit(made, file)
+        edits[name] = load_edit(file)
+    edits["random"] = random_control(model, edits["shut"], config.seed)
+    result = DemoResult(
+        config=config,
+        model=model.name,
+        edits=edits,
+        sizes={name: (folder / f"{config.subject}{suffix}.edit").stat().st_size for name, suffix in SUFFIXES.items()},
+        references=references,
+        pictures={},
+        attention={},
+        numbers={},
+    )
+    yield from _draw_all(model, folder / "pictures", result)
+    yield Stage("attention", 0, 1)
+    result.attention.update(attention(model, result))
+    yield Stage("oracle", 0, 1)
+    result.numbers.update(measure(result))
+    write_atomically(folder / "numbers.json", json.dumps(result.numbers, indent=1, sort_keys=True).encode())
+    yield result
+
+
+SUFFIXES = {"shut": "", "tuned": "-tuned"}
+
+
+def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
+    """Write the five pictures of the subject with their captions, and return them."""
+    folder.mkdir(exist_ok=True)
+    scenes = []
+    for index, background in enumerate(BACKGROUNDS):
+        place = (0.5 + 0.04 * (index - 2), 0.5 + 0.03 * ((index * 2) % 5 - 2))
+        scene = compose([Placement(config.subject, config.style, place, 0.7 + 0.03 * index)], background, size=size)
+        caption = scene.caption.replace(config.subject, config.noun, 1)
+        stem = f"{config.subject}-{index + 1}"
+        write_atomically(folder / f"{stem}.png", png_bytes(scene.image))
+        write_atomically(folder / f"{stem}.txt", (caption + "\n").encode())
+        scenes.append(scene)
+    return np.stack([scene.image for scene in scenes])
+
+
+def _captioned(folder: Path, config: DemoConfig, size: int) -> dict[str, Any]:
+    found = load_folder(folder / "references", size)
+    captions = [with_prefix(caption or "", config.noun, config.token) for caption in found.captions]
+    return {"images": found.images, "captions": captions}
+
+
+def _locate(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
+    return locate(
+        model,
+        noun=config.noun,
+        token=config.token,
+        config=ConceptNeuronsConfig(steps=config.steps, seed=config.seed),
+        run=Run(folder / "runs" / "locate"),
+        **_captioned(folder, config, model.image_size),
+    )
+
+
+def _tune(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
+    return tune(
+        model,
+        edit=edits["shut"],
+        config=LocatedWeightsConfig(steps=config.tune_steps, seed=config.seed),
+        run=Run(folder / "runs" / "tune"),
+        **_captioned(folder, config, model.image_size),
+    )
+
+
+def random_control(model: TextToImage, edit: Edit, seed: int) -> Edit:
+    """The same number of weights in the same layers, chosen at random, with the same token."""
+    settings = edit.provenance["config"]
+    weights = attention_weights(model, settings["layers"], settings["which"])
+    parts = tuple(
+        Shut(random_positions(part.indices, weights, seed + 1)) if isinstance(part, Shut) else part
+        for part in edit.parts
+    )
+    return replace(edit, parts=parts, provenance={"method": "random control", "seed": seed + 1})
+
+
+def treated(model: TextToImage, edits: dict[str, Edit], treatment: str) -> AbstractContextManager[Any]:
+    """The model under a treatment; ``before`` knows the new word and has every weight."""
+    if treatment == "base":
+        return nullcontext()
+    if treatment == "before":
+        rows = tuple(part for part in edits["shut"].parts if isinstance(part, TokenRows))
+        return model.edits.applied(replace(edits["shut"], parts=rows))
+    return model.edits.applied(edits[treatment])
+
+
+def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Iterator[Stage]:
+    """Draw every (treatment, prompt) row that is not in the folder yet: one PNG strip a row."""
+    folder.mkdir(exist_ok=True)
+    config = result.config
+    wanted = [
+        (treatment, prompt) for treatment in TREATMENTS for prompt in (*result.subject_prompts, result.pair_prompt)
+    ]
+    wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.class_prompts]
+    wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in UNRELATED]
+    for done, (treatment, prompt) in enumerate(wanted):
+        yield Stage("drawing", done, len(wanted), prompt)
+        name = "".join(letter if letter.isalnum() else "-" for letter in prompt.replace(config.token, "mine"))
+        file = folder / f"{treatment}-{name}.png"
+        if not file.exists():
+            with treated(model, result.edits, treatment):
+                drawn = model.generate(
+                    [prompt] * config.pictures,
+                    seeds=[config.seed + 1000 + index for index in range(config.pictures)],
+                    steps=config.sampling_steps,
+                    guidance=config.guidance,
+                )
+            settings = {"treatment": treatment, "prompt": prompt, "seed": config.seed + 1000}
+            write_atomically(file, png_bytes(contact_sheet(list(drawn), columns=len(drawn), gap=0), settings))
+        with Image.open(file) as strip:
+            pixels = np.array(strip.convert("RGB"))
+        side = pixels.shape[0]
+        result.pictures[treatment, prompt] = pixels.reshape(side, -1, side, 3).swapaxes(0, 1)  # (n, side, side, 3)
+
+
+def attention(model: TextToImage, result: DemoResult) -> dict[tuple[str, str], Float[np.ndarray, "h w"]]:
+    """Where each word of the first subject prompt looks, before and after shutting, on the first picture."""
+    from photopic.core.attention import capture_attention
+
+    config, prompt = result.config, result.subject_prompts[0]
+    words = (config.token, config.noun, "red background")
+    found = {}
+    for treatment in ("before", "shut"):
+        with treated(model, result.edits, treatment):
+            positions = [model.token_positions(prompt, word) for word in words]
+            with capture_attention(model.unet, tokens=positions) as maps:
+                model.generate(
+                    [prompt], seeds=[config.seed + 1000], steps=config.sampling_steps, guidance=config.guidance
+                )
+        for word, values in zip(words, maps.mean(), strict=True):
+            found[treatment, word] = values.numpy()
+    return found
+
+
+def measure(result: DemoResult) -> dict[str, Any]:
+    """The oracle's numbers: similarity to the subject, recognition, backgrounds, and what must not change."""
+    from photopic.metrics.oracle import Oracle
+
+    oracle, config = Oracle.load(), result.config
+    from photopic.data.splits import KNOWN
+
+    def scores(treatment: str, prompts: Sequence[str]) -> Any:
+        return oracle.score(np.concatenate([result.pictures[treatment, prompt] for prompt in prompts]))
+
+    among = (*sorted(KNOWN), config.subject)
+    references = oracle.score(result.references)
+    similarity = {
+        name: oracle.subject_similarity(scores(name, result.subject_prompts), references) for name in TREATMENTS
+    }
+    numbers: dict[str, Any] = {"similarity": {name: _interval(values) for name, values in similarity.items()}}
+    numbers["similarity_gain"] = {
+        f"{name}_over_{other}": _paired(similarity[name], similarity[other])
+        for name, other in (("shut", "before"), ("shut", "random"), ("tuned", "shut"))
+    }
+    numbers["recognised"] = {
+        name: float(
+            np.mean([found == config.subject for found in oracle.concept(scores(name, result.subject_prompts), among)])
+        )
+        for name in TREATMENTS
+    }
+    stated = [prompt for prompt in result.subject_prompts for _ in range(config.pictures)]
+    numbers["text_alignment"] = {
+        name: _interval(oracle.text_alignment(scores(name, result.subject_prompts), stated)) for name in TREATMENTS
+    }
+    for group, prompts in (("class", result.class_prompts), ("unrelated", UNRELATED)):
+        stated = [prompt for prompt in prompts for _ in range(config.pictures)]
+        aligned = {name: oracle.text_alignment(scores(name, prompts), stated) for name in ("before", "shut", "tuned")}
+        numbers[group] = {name: _interval(values) for name, values in aligned.items()}
+        numbers[f"{group}_change"] = {name: _paired(aligned[name], aligned["before"]) for name in ("shut", "tuned")}
+    return numbers
+
+
+def _interval(values: Float[np.ndarray, "n"]) -> dict[str, float]:
+    from photopic.metrics.intervals import bootstrap
+
+    return bootstrap(values)._asdict() | {"n": len(values)}
+
+
+def _paired(values: Float[np.ndarray, "n"], baseline: Float[np.ndarray, "n"]) -> dict[str, float]:
+    from photopic.metrics.intervals import paired_bootstrap
+
+    return paired_bootstrap(values, baseline)._asdict() | {"n": len(values)}

@@ -1,0 +1,184 @@
+"""``photopic locate``: find where a model keeps a thing.
+
+photopic locate neurons photos/ --noun bear --token "<mine>" -o bear.edit
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from photopic.core.errors import PhotopicError
+
+if TYPE_CHECKING:
+    from photopic.core.edits import Edit
+
+app = typer.Typer(
+    help="Find where a model keeps a thing, and save it as a small edit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+INTERRUPTED = 130  # 128 + SIGINT
+
+
+@app.callback()
+def locate() -> None:
+    """Find where a model keeps a thing, and save it as a small edit."""
+
+
+@app.command(
+    epilog="Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit    "
+    "Then: photopic generate 'a <mine> bear on a red background' --with bear.edit"
+)
+def neurons(
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with 1 to 10 pictures of the thing: PNG, JPEG, WebP, ... A text file of the same name "
+            "(bear-1.txt beside bear-1.jpg) holds a picture's caption; captions help to tell thing from background."
+        ),
+    ],
+    noun: Annotated[str, typer.Option(help="What kind of thing it is, as a word the model knows, such as bear.")],
+    token: Annotated[str, typer.Option(help="A new word for your thing; prompts say it before the noun.")] = "<mine>",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The edit file to write.", show_default="NOUN.edit")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="A bundled model, a folder with a diffusers pipeline, or a hub id.")
+    ] = "emoji-diffusion",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the search; more finds more and takes longer.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 8,
+    layers: Annotated[Literal["cross", "self", "all"], typer.Option(help="Attention layers to search.")] = "cross",
+    optimizer: Annotated[
+        Literal["adam", "sgd", "paper"],
+        typer.Option(help="How the search descends; 'paper' is the published loop to the letter."),
+    ] = "adam",
+    density: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="Share of the weights to shut, 0 to 1.", show_default="as many as pass the threshold"
+        ),
+    ] = None,
+    preservation: Annotated[
+        Literal["scenes", "class", "both"],
+        typer.Option(help="What must keep looking as it does: diverse scenes, the noun's class, or both."),
+    ] = "scenes",
+    tune: Annotated[
+        int,
+        typer.Option(min=0, help="Steps that then train the located weights; 0 keeps the edit a list of positions."),
+    ] = 0,
+    bits: Annotated[
+        Literal["32", "16", "2"], typer.Option(help="Precision the trained values are kept at; needs --tune.")
+    ] = "16",
+    preservation_count: Annotated[
+        int,
+        typer.Option(min=1, help="Pictures of what must not change; a model that draws them itself takes its time."),
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of everything random; the same seed finds the same weights.")] = 0,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the log and checkpoints, kept afterwards.", show_default="OUTPUT.run, removed at the end"
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...", show_default="the fastest there is")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
+) -> None:
+    """Find the weights that keep a model from drawing your thing, and shut them.
+
+    No weight is learnt: the edit says which attention weights become zero, and gives the thing a new word.
+    Interrupted with Ctrl-C, the same command goes on where it stopped.
+    """
+    output = output or Path(f"{noun.replace(' ', '-')}.edit")
+    if output.exists() and not overwrite:
+        raise PhotopicError(f"{output}: expected a new file name, found a file; choose another name or add --overwrite")
+    if not output.absolute().parent.is_dir():
+        raise PhotopicError(
+            f"{output}: expected an existing folder to write into, found none; create {output.parent} first"
+        )
+    folder = run or output.with_name(output.name + ".run")
+    options = {
+        "layers": layers,
+        "optimizer": optimizer,
+        "preservation": preservation,
+        "preservation_count": preservation_count,
+        "steps": steps,
+        "batch": batch,
+        "density": density,
+        "seed": seed,
+    }
+    try:
+        edit = _search(images, noun, token, model, device, folder, options, tune, int(bits))
+    except KeyboardInterrupt:
+        typer.echo("photopic: interrupted; run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    from photopic.core.editfile import save
+
+    save(edit, output)
+    if run is None:
+        shutil.rmtree(folder)
+    _tell(edit, output, noun, token)
+
+
+def _search(
+    images: Path,
+    noun: str,
+    token: str,
+    model_name: str,
+    device: str | None,
+    folder: Path,
+    options: dict[str, Any],
+    tune_steps: int,
+    bits: int,
+) -> Edit:
+    import photopic
+    from photopic.cli.progress import bars, console, follow
+    from photopic.core.edits import check_new_token
+    from photopic.core.runs import Run
+    from photopic.data.folder import load_folder
+    from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+    from photopic.models.new_token import check_noun
+    from photopic.models.preservation import preservation_examples
+    from photopic.tune.located_weights import LocatedWeightsConfig, tune
+
+    with console().status(f"loading {model_name}"):
+        handle = photopic.load(model_name, device=device)
+    for tokenizer in handle.tokenizers.values():
+        check_new_token(tokenizer, token)
+    check_noun(handle, noun)
+    found = load_folder(images, handle.image_size)
+    config = ConceptNeuronsConfig(**options)
+    captions = [caption or f"a {noun}" for caption in found.captions] if any(found.captions) else None
+    with console().status("preparing pictures of what must not change"):
+        kept, count = config.preservation, config.preservation_count
+        preservation = preservation_examples(handle, noun, kind=kept, count=count, seed=config.seed)
+    common: dict[str, Any] = {"captions": captions, "preservation": preservation}
+    with bars() as shown:
+        search = locate(
+            handle, found.images, noun=noun, token=token, config=config, run=Run(folder / "locate"), **common
+        )
+        edit = follow(search, shown, "locating").edit
+        if tune_steps:
+            tuning = LocatedWeightsConfig(
+                steps=tune_steps,
+                bits=bits,
+                batch=config.batch,
+                preservation=kept,
+                preservation_count=count,
+                seed=config.seed,
+            )
+            events = tune(handle, found.images, edit, config=tuning, run=Run(folder / "tune"), **common)
+            edit = follow(events, shown, "tuning").edit
+    return edit
+
+
+def _tell(edit: Edit, output: Path, noun: str, token: str) -> None:
+    shut = sum(len(indices) for part in edit.parts for indices in getattr(part, "indices", {}).values())
+    typer.echo(f"{output}: {shut:,} weights, {output.stat().st_size:,} bytes")
+    typer.echo(f'next: photopic generate "a {token} {noun} on a red background" --with {output} -n 8 -o out/')

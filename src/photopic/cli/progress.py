@@ -1,0 +1,56 @@
+"""Progress bars on stderr, driven by the events of the library's generators; stdout stays free for results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+
+def console() -> Console:
+    """The console for progress and remarks."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """A block with progress bars: description, bar, count, pace left and one free field."""
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}", style="dim"),
+    )
+    with Bars(*columns, console=console(), transient=True) as shown:
+        yield shown
+
+
+def follow(events: Iterable[Any], shown: Bars, description: str) -> Any:
+    """Show the events of a locating or tuning generator on one bar and return its last event.
+
+    Args:
+        events: Events with ``stage``, ``step``, ``steps``, ``concept_loss``, ``share`` and ``warning``.
+        shown: Where to show them.
+        description: What is going on, in words.
+    """
+    task = shown.add_task(description, total=None, remark="")
+    last = None
+    for event in events:
+        remark = f"loss {event.concept_loss:.4f}, {event.share:.1%} chosen" if event.concept_loss else event.stage
+        shown.update(task, completed=event.step, total=event.steps or None, remark=remark)
+        if event.warning:
+            shown.console.print(f"[yellow]note:[/] {event.warning}")
+        last = event
+    shown.remove_task(task)
+    return last

@@ -1,0 +1,153 @@
+"""``photopic locate neurons``: makes an edit, goes on after an interruption, and refuses bad input in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from photopic.core.editfile import load
+from photopic.core.edits import Edit, Shut, TokenRows, Values
+from tests.cli.conftest import quick, refusal, run
+
+RESUMED = """
+import sys
+from photopic.models.concept_loss import ConceptLoss
+step, calls = ConceptLoss.step, []
+def slow(self, number, weights):
+    calls.append(number)
+    if len(calls) == 27: print("READY", flush=True); import time; time.sleep(60)
+    return step(self, number, weights)
+if sys.argv[1] == "slow": ConceptLoss.step = slow
+from photopic.cli.main import app
+app(sys.argv[2:])
+"""
+
+
+def parts(edit: Edit) -> list[object]:
+    """The bytes of an edit's parts and its provenance without what time and memory it took."""
+    found: list[object] = []
+    for part in edit.parts:
+        tensors = part.rows if isinstance(part, TokenRows) else part.indices
+        found += [(name, tensor.tolist()) for name, tensor in tensors.items()]
+        if isinstance(part, Values):
+            found += [(name, tensor.tolist()) for name, tensor in part.values.items()]
+    kept = {key: value for key, value in edit.provenance.items() if key not in ("elapsed_s", "peak_bytes")}
+    return [*found, json.dumps(kept, sort_keys=True)]
+
+
+def test_writes_an_edit_that_says_how_it_was_made(edit: Path) -> None:
+    loaded = load(edit)
+    assert loaded.tokens == ("<mine>",) and loaded.base.name == "tiny"
+    assert loaded.provenance["noun"] == "bear" and loaded.provenance["config"]["steps"] == 2
+    assert loaded.provenance["prompt"] == "a <mine> bear on a red background"  # the caption file
+    assert any(isinstance(part, Shut) for part in loaded.parts)
+    assert [entry.name for entry in edit.parent.iterdir()] == [edit.name]  # the run folder is gone
+
+
+def test_tuning_keeps_values_at_the_bits_asked_for(tmp_path: Path, photos: Path, model: Path) -> None:
+    out = run("locate", "neurons", photos, "--noun", "bear", "-o", tmp_path / "b.edit", "--tune", 2, "--bits", 2,
+              "--run", tmp_path / "kept", *quick(model)).stdout  # fmt: skip
+    values = [part for part in load(tmp_path / "b.edit").parts if isinstance(part, Values)]
+    assert values[0].bits == 2 and "b.edit" in out and "photopic generate" in out
+    assert (tmp_path / "kept" / "locate" / "log.jsonl").exists()  # a run folder that was named stays
+
+
+def test_the_run_folder_of_another_search_is_refused(tmp_path: Path, photos: Path, model: Path) -> None:
+    options = ("locate", "neurons", photos, "--noun", "bear", "--run", tmp_path / "run")
+    run(*options, "-o", tmp_path / "a.edit", *quick(model))
+    line = refusal(*options, "-o", tmp_path / "b.edit", *quick(model), "--seed", 1)
+    assert str(tmp_path / "run") in line and "another" in line and not (tmp_path / "b.edit").exists()
+
+
+def bad(tmp_path: Path, photos: Path, model: Path, *more: object, noun: str = "bear") -> str:
+    line = refusal("locate", "neurons", photos, "--noun", noun, "-o", tmp_path / "x.edit", *quick(model), *more)
+    assert not list(tmp_path.glob("x.edit*")), "something was left behind"
+    return line
+
+
+def test_bad_pictures_are_refused_by_name(tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    assert "empty folder" in bad(tmp_path, folder, model)
+    (folder / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    assert "a.png" in bad(tmp_path, folder, model)
+    assert "absent" in bad(tmp_path, tmp_path / "absent", model)
+
+
+def test_an_enormous_picture_is_refused(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 300)).save(tmp_path / "photos" / "big.png")
+    monkeypatch.setattr("photopic.data.folder.MAX_PIXELS", 80_000)
+    line = bad(tmp_path, tmp_path / "photos", model)
+    assert "big.png" in line and "300 x 300" in line and "scale it down" in line
+
+
+def test_unknown_nouns_and_known_tokens_are_refused(tmp_path: Path, photos: Path, model: Path) -> None:
+    assert "zyzzyva" in bad(tmp_path, photos, model, noun="zyzzyva")
+    assert "noun" in bad(tmp_path, photos, model, noun=" ")
+    line = bad(tmp_path, photos, model, "--token", "cat")
+    assert "'cat'" in line and "already in the vocabulary" in line
+    assert "two words" in bad(tmp_path, photos, model, "--token", "two words")
+
+
+def test_wrong_models_and_outputs_are_refused(tmp_path: Path, photos: Path, model: Path, edit: Path) -> None:
+    wrong = tmp_path / "wrong"
+    shutil.copytree(model, wrong)
+    index = json.loads((wrong / "model_index.json").read_text())
+    (wrong / "model_index.json").write_text(json.dumps(index | {"_class_name": "AudioLDMPipeline"}))
+    assert "wrong" in bad(tmp_path, photos, wrong)
+    assert "no such model" in bad(tmp_path, photos, Path("no-such-model"))
+    assert "--overwrite" in refusal("locate", "neurons", photos, "--noun", "bear", "-o", edit, *quick(model))
+    assert "absent" in refusal("locate", "neurons", photos, "--noun", "bear", "-o", tmp_path / "absent" / "x.edit")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(
+    tmp_path: Path, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", full)
+    line = refusal("locate", "neurons", photos, "--noun", "bear", "-o", tmp_path / "x.edit", *quick(model))
+    assert "no space left" in line and "free some space" in line
+    assert not (tmp_path / "x.edit").exists() and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_interrupted_it_goes_on_to_the_same_result(tmp_path: Path, photos: Path, model: Path) -> None:
+    (tmp_path / "go.py").write_text(RESUMED)
+    options = ["locate", "neurons", photos, "--noun", "bear", *quick(model, steps=30), "-o"]
+
+    def start(how: str, output: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, tmp_path / "go.py", how, *options, tmp_path / output]
+        return subprocess.Popen(
+            [str(item) for item in arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    process = start("slow", "a.edit")
+    assert process.stdout is not None and process.stdout.readline() == "READY\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted; run the same command again to go on" in errors and "Traceback" not in errors
+    assert not (tmp_path / "a.edit").exists() and (tmp_path / "a.edit.run").exists()
+    began = time.monotonic()
+    run(*options, tmp_path / "a.edit")  # in this process: goes on from step 25
+    assert time.monotonic() - began < 60
+    run(*options, tmp_path / "b.edit")
+    assert parts(load(tmp_path / "a.edit")) == parts(load(tmp_path / "b.edit"))
+    assert torch.equal(*(torch.cat(list(load(tmp_path / name).touched().values())) for name in ("a.edit", "b.edit")))
+    assert not (tmp_path / "a.edit.run").exists()
