@@ -45,7 +45,7 @@ def main(shard: int, shards: int, config: Config = Config()) -> None:
             ids = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
             states.append(text(ids).last_hidden_state)
         temporary = path.with_suffix(".tmp")
-        save_file({"latents": torch.cat(latents).half(), "text": torch.cat(states).half()}, temporary)
+        save_file({"latents": torch.cat(latents).half().contiguous(), "text": torch.cat(states).half()}, temporary)
         temporary.rename(path)
         print(path.name, flush=True)
 

@@ -11,10 +11,9 @@ signal-to-noise ratio (Hang et al., arXiv 2303.09556), exponential moving averag
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -29,10 +28,11 @@ from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 @dataclass(frozen=True)
 class Config:
-    steps: int = 10_000
-    batch: int = 32  # over all processes
-    lr: float = 1.5e-3  # peak; linear warm-up, then cosine to a hundredth
-    warmup: int = 150
+    steps: int = 4_600  # may be changed while the rate is constant; the result is that of a run with the new number
+    batch: int = 48  # over all processes
+    lr: float = 2e-3  # linear warm-up, constant, linear to zero
+    warmup: int = 100
+    decay: float = 0.3  # share of the steps over which the rate falls
     muon: bool = True  # orthogonalised momentum for matrices; AdamW for the rest
     ema: float = 0.9985
     snr_limit: float = 5.0
@@ -40,7 +40,7 @@ class Config:
     channels: tuple[int, ...] = (48, 96, 192)
     text: int = 192  # width of the text encoder
     seed: int = 0
-    save_every: int = 100
+    save_every: int = 50
 
 
 def build(config: Config) -> UNet2DConditionModel:
@@ -115,9 +115,7 @@ def loss_of(model: UNet2DConditionModel, alphas: Tensor, batch: tuple[Tensor, ..
 
 
 def rate(config: Config, step: int) -> float:
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    return config.lr * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * min(1, step / config.steps))))
+    return config.lr * min(1.0, (step + 1) / config.warmup, (config.steps - step) / (config.decay * config.steps))
 
 
 def optimizers(model: UNet2DConditionModel, config: Config) -> list[torch.optim.Optimizer]:
@@ -133,7 +131,7 @@ def train(rank: int, processes: int, config: Config, name: str) -> None:
         os.environ.setdefault("MASTER_PORT", "29517")
         dist.init_process_group("gloo", rank=rank, world_size=processes)
     torch.manual_seed(config.seed)
-    run = Run(RUNS / name, config)
+    run = Run(RUNS / name, {key: value for key, value in asdict(config).items() if key != "steps"})
     model = build(config).to(memory_format=torch.channels_last)
     average = {key: value.clone() for key, value in model.state_dict().items()}
     steppers = optimizers(model, config)
@@ -141,7 +139,7 @@ def train(rank: int, processes: int, config: Config, name: str) -> None:
     if found := run.load():
         tensors, state = found
         model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        average = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+        average = {key: tensors[f"ema.{key}"] for key in average}  # in the order of the model
         for index, stepper in enumerate(steppers):
             load_optimizer(stepper, tensors, f"optimizer{index}.")
         step = state["step"]
