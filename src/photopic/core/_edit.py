@@ -171,7 +171,7 @@ def _unique(values: list[Any]) -> list[Any]:
 def _as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return json.loads(json.dumps(dict(provenance), sort_keys=True, allow_nan=False))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise EditError(f"provenance: expected JSON values, found something else ({error})") from None
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from photopic.core.errors import EditError
 
 LEVELS = 4  # what 2 bits tell apart
+_ROW_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _DTYPES = {32: torch.float32, 16: torch.float16, 2: torch.float32}
 
 
@@ -127,8 +128,9 @@ class TokenRows:
             raise EditError(f"token {self.token!r}: expected a word without spaces, such as '<mine>'")
         rows = {name: row.detach().cpu().contiguous() for name, row in sorted(self.rows.items())}
         for name, row in rows.items():
-            if row.ndim != 1 or not len(row) or not row.is_floating_point() or not bool(torch.isfinite(row).all()):
-                raise EditError(f"token {self.token!r}: {name}: expected a finite vector, found shape {tuple(row.shape)}")
+            if row.ndim != 1 or not len(row) or row.dtype not in _ROW_DTYPES or not bool(torch.isfinite(row).all()):
+                found = f"{row.dtype} of shape {tuple(row.shape)}"
+                raise EditError(f"token {self.token!r}: {name}: expected a finite float32 or half vector, found {found}")
         if not rows:
             raise EditError(f"token {self.token!r}: expected a row for at least one text encoder, found none")
         object.__setattr__(self, "rows", rows)
