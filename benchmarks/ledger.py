@@ -88,8 +88,8 @@ class Row:
             raise LedgerError(f"{self.claim}: n: expected a positive integer or None, found {self.n!r}")
         if (self.low is None) != (self.high is None):
             raise LedgerError(f"{self.claim}: low and high: expected both or neither, found {self.low} and {self.high}")
-        ends = (self.low, self.value, self.high)
-        if self.low is not None and (self.value is None or list(ends) != sorted(ends)):
+        ends = [end for end in (self.low, self.value, self.high) if end is not None]
+        if self.low is not None and (len(ends) < 3 or ends != sorted(ends)):
             raise LedgerError(f"{self.claim}: expected low <= value <= high, found {ends}")
         if self.target is not None and not (isinstance(self.target, str) and TARGET.fullmatch(self.target)):
             raise LedgerError(f"{self.claim}: target: expected such as '>= 0.8' or 'low > 0', found {self.target!r}")
