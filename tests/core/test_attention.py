@@ -121,15 +121,12 @@ def test_maps_of_latents_that_are_not_square(model: TextToImage, size: tuple[int
 
 
 def test_errors_name_the_thing(model: TextToImage) -> None:
-    with pytest.raises(ModelError, match="token position 24 does not exist; the encoded prompt has 0 to 23"):
-        with capture_attention(model.unet, [24]):
-            call(model, ["a bear"])
-    with pytest.raises(ModelError, match="a batch of 1 is not two halves"):
-        with capture_attention(model.unet, guided=True):
-            call(model, ["a bear"])
-    with pytest.raises(ModelError, match="Linear has no cross-attention layer"):
-        with capture_attention(nn.Linear(1, 1)):
-            pass
+    with pytest.raises(ModelError, match="position 24 does not exist"), capture_attention(model.unet, [24]):
+        call(model, ["a bear"])
+    with pytest.raises(ModelError, match="a batch of 1 is not two"), capture_attention(model.unet, guided=True):
+        call(model, ["a bear"])
+    with pytest.raises(ModelError, match="Linear has no cross-attention layer"), capture_attention(nn.Linear(1, 1)):
+        pass
     with capture_attention(model.unet) as maps:
         call(model, ["a bear"])
     with pytest.raises(ModelError, match=r"nothing captured at resolution 16, only at \[4, 8\]"):
