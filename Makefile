@@ -43,8 +43,8 @@ format: $(VENV)/.stamp-tests ## rewrite the code in the house style
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.stamp-tests ## measure: every benchmarks/<name>.py, or one with BENCH=<name>
-	@for script in benchmarks/$(BENCH).py; do \
-		[ "$$script" = benchmarks/ledger.py ] || { echo "$$script"; $(BIN)/python "$$script" $(ARGS); }; done
+	@for script in $$(grep -l '__main__' benchmarks/$(BENCH).py | grep -v 'ledger.py'); do \
+		echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
 	$(BIN)/python benchmarks/ledger.py --docs
 
 claims: $(VENV)/.stamp-run ## every claim with what was measured, reached or not
