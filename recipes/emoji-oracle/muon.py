@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal, which trains this CNN in about half the steps of AdamW."""
+"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before each step."""
 
 from __future__ import annotations
 

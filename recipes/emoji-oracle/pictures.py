@@ -1,4 +1,4 @@
-"""Training pictures of the oracle: scenes wider than ``sample_scene`` draws, and the blemishes generated pictures have."""
+"""Training pictures of the oracle: scenes of a wider layout than usual, with the blemishes generated pictures have."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from photopic.metrics.oracle_network import CELLS, SIZE, OracleConfig
 
 GROUPS = ("animals-nature", "food-drink", "travel-places", "objects", "activities")
 COMMON_STYLES = ("noto", "twemoji")  # the styles emoji-diffusion draws most
+KNOWN_SHARE = 0.6  # of the objects; the rest are other trainable concepts
 REUSE = 100  # steps; drawing a scene costs about as much as learning from it
 KINDS = ("flat", "gradient", *scenes.TEXTURES)
 TINTS = tuple(colour for colour in scenes.COLOURS if colour not in ("white", "black", "gray"))
@@ -64,7 +65,7 @@ class Painter:
         }
 
     def batch(self, step: int, size: int) -> Batch:
-        """Draw ``size`` pictures, then blemish them; every scene comes twice, ``REUSE`` steps apart, blemished otherwise."""
+        """Draw ``size`` pictures and blemish them; every scene comes twice, ``REUSE`` steps apart."""
         first = step - REUSE if (step // REUSE) % 2 else step
         if (drawn := self.drawn.pop(first, None)) is None:  # also after a resume between the two
             rng = np.random.default_rng((self.seed, first))
@@ -98,12 +99,12 @@ class Painter:
         )
 
     def scene(self, rng: np.random.Generator) -> scenes.Scene:
-        """One scene: 1 to 4 objects, half of them known concepts, any size from small to filling."""
+        """One scene: 1 to 4 objects, most of them known concepts, any size from small to filling."""
         count = int(rng.choice(4, p=(0.3, 0.25, 0.1, 0.35))) + 1
         shared = _style(rng)
         placements = []
         for centre, side in _layout(count, rng):
-            pool = self.known if rng.random() < 0.6 else self.others
+            pool = self.known if rng.random() < KNOWN_SHARE else self.others
             name = pool[rng.integers(len(pool))]
             style = shared if rng.random() < 0.7 else _style(rng)
             choices = self.styles[name]
@@ -142,7 +143,9 @@ def _layout(count: int, rng: np.random.Generator) -> list[tuple[tuple[float, flo
             spots.append(((along, aside) if across else (aside, along), rng.uniform(0.36, 0.54)))
         return spots
     quarters = rng.permutation([(0.26, 0.26), (0.74, 0.26), (0.26, 0.74), (0.74, 0.74)])[:count]
-    return [((x + rng.uniform(-0.06, 0.06), y + rng.uniform(-0.06, 0.06)), rng.uniform(0.34, 0.48)) for x, y in quarters]
+    return [
+        ((x + rng.uniform(-0.06, 0.06), y + rng.uniform(-0.06, 0.06)), rng.uniform(0.34, 0.48)) for x, y in quarters
+    ]
 
 
 def _jpeg(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

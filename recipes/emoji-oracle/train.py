@@ -1,13 +1,14 @@
 """Train the oracle: ``python recipes/emoji-oracle/train.py --out runs/emoji-oracle``.
 
-One thread, float32, about 16 minutes. Kill it at any moment and start it again: it goes on from the last checkpoint and ends with
-the same weights. The end writes ``src/photopic/metrics/bundled/emoji-oracle.safetensors`` in half precision; then
-``python benchmarks/oracle.py`` measures it on fresh scenes and ``--card`` writes the numbers into ``card.json``.
+One thread, float32. Kill it at any moment and start it again: it goes on from the last checkpoint and ends with the
+same weights. The end writes ``src/photopic/metrics/bundled/emoji-oracle.safetensors`` in half precision and
+``card.json``; then ``python benchmarks/oracle.py`` measures it on fresh scenes and adds the numbers to the card.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from muon import Muon
-from pictures import Batch, Painter, oracle_config
+from pictures import KNOWN_SHARE, Batch, Painter, oracle_config
 from safetensors.torch import save
 
+from photopic.core.provenance import machine, versions
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
 from photopic.metrics.oracle_network import OracleNetwork
 
+CARD = Path(__file__).with_name("card.json")
 BUNDLED = Path(__file__).parents[2] / "src/photopic/metrics/bundled/emoji-oracle.safetensors"
 
 
@@ -65,7 +68,7 @@ def losses(network: OracleNetwork, batch: Batch, cells: int, generator: torch.Ge
     }
 
 
-def train(config: TrainConfig, run: Run) -> Iterator[dict[str, float]]:
+def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
     torch.manual_seed(config.seed)
     painter = Painter(oracle_config(), config.seed)
@@ -98,7 +101,7 @@ def train(config: TrainConfig, run: Run) -> Iterator[dict[str, float]]:
             optimizer.step()
         line = {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
         yield line | {name: value.item() for name, value in parts.items()}
-        if (step + 1) % 200 == 0 or step + 1 == config.steps:
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
             weights = {f"net.{name}": value for name, value in network.state_dict().items()}
             for name, optimizer in optimizers.items():
                 weights |= optimizer_tensors(optimizer, prefix=f"{name}.")
@@ -126,6 +129,29 @@ def export(run: Run, path: Path) -> None:
     write_atomically(path, save(weights, metadata))
 
 
+def write_card(config: TrainConfig, run: Run, weights: Path) -> None:
+    """What was trained, on what, and how the log ended; ``benchmarks/oracle.py`` adds what it reaches."""
+    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    network = oracle_config()
+    card = {
+        "weights": weights.name,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "size_bytes": weights.stat().st_size,
+        "config": asdict(config),
+        "concepts": len(network.concepts),
+        "styles": network.styles,
+        "objects_known_share": KNOWN_SHARE,
+        "pictures": config.steps * config.batch,
+        "compute_s": round(sum(line["draw_s"] + line["step_s"] for line in lines) / len(lines) * config.steps),
+        "last_losses": {
+            name: value for name, value in lines[-1].items() if name not in ("elapsed_s", "draw_s", "step_s")
+        },
+        "machine": machine(),
+        "versions": versions(),
+    }
+    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,6 +166,8 @@ def main() -> None:
         if line["step"] % 25 == 0:
             run.log(**{name: round(value, 4) for name, value in line.items()})
     export(run, options.weights)
+    if options.weights == BUNDLED:
+        write_card(config, run, options.weights)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from photopic.core.errors import DataError
+from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap, wilson
+from photopic.metrics.ranking import auroc, auroc_interval
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_bootstrap_of_a_mean_covers_it_about_95_times_in_100(method):
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        _, low, high = bootstrap(rng.gamma(2.0, 1.0, 40), method=method, resamples=500, seed=trial)
+        covered += low <= 2.0 <= high
+    assert 0.89 <= covered / 300 <= 0.98
+
+
+def test_bca_follows_skew_where_percentile_does_not():
+    rng = np.random.default_rng(1)
+    values = rng.exponential(1.0, 30)
+    plain, corrected = bootstrap(values, method="percentile"), bootstrap(values, method="bca")
+    assert corrected.high > plain.high and corrected.low > plain.low
+
+
+def test_ratio_and_paired_difference_cover_the_truth():
+    rng = np.random.default_rng(2)
+    ratio_covered = difference_covered = 0
+    for trial in range(200):
+        baseline = rng.normal(2.0, 0.3, 50)
+        values = 1.5 * baseline + rng.normal(0.0, 0.2, 50)
+        _, low, high = ratio_bootstrap(values, baseline, resamples=500, seed=trial)
+        ratio_covered += low <= 1.5 <= high
+        _, low, high = paired_bootstrap(values, baseline, resamples=500, seed=trial)
+        difference_covered += low <= 1.0 <= high
+    assert ratio_covered >= 180 and difference_covered >= 180
+
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(3)
+    baseline = rng.normal(0, 5, 60)
+    values = baseline + 1 + rng.normal(0, 0.1, 60)
+    _, low, high = paired_bootstrap(values, baseline)
+    assert 0.9 < low < high < 1.1
+
+
+def test_groups_widen_the_interval_of_samples_that_move_together():
+    rng = np.random.default_rng(4)
+    subject = np.repeat(np.arange(8), 20)
+    values = rng.normal(0, 1, 8)[subject] + rng.normal(0, 0.1, 160)
+    alone, grouped = bootstrap(values), bootstrap(values, groups=list(subject))
+    assert grouped.value == pytest.approx(alone.value)
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def test_same_seed_same_interval():
+    values = np.random.default_rng(0).normal(size=30)
+    assert bootstrap(values, seed=3) == bootstrap(values, seed=3) != bootstrap(values, seed=4)
+
+
+def test_constant_values_give_a_point():
+    assert tuple(bootstrap([2.0] * 5)) == (2.0, 2.0, 2.0)
+
+
+def test_wilson_covers_where_the_proportion_is_extreme():
+    rng = np.random.default_rng(5)
+    found = [wilson(int(k), 100) for k in rng.binomial(100, 0.98, 500)]
+    assert np.mean([low <= 0.98 <= high for _, low, high in found]) > 0.9
+    assert wilson(0, 10).low == 0.0 and wilson(10, 10).high == 1.0
+    assert wilson(8, 10) == pytest.approx((0.8, 0.4902, 0.9433), abs=1e-4)  # published table value
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(6)
+    positive, negative = rng.integers(0, 9, 30), rng.integers(0, 7, 40)
+    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    assert auroc(positive, negative) == pytest.approx(np.mean(pairs))
+    value, low, high = auroc_interval([[1.0, 2.0], [3.0]], [[0.0], [2.5, 0.1]])
+    assert low <= value <= high
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bootstrap([]),
+        lambda: bootstrap([1.0, float("nan")]),
+        lambda: paired_bootstrap([1.0], [1.0, 2.0]),
+        lambda: bootstrap([1.0, 2.0], groups=["a"]),
+        lambda: ratio_bootstrap([1.0, 2.0], [0.0, 0.0]),
+        lambda: wilson(3, 2),
+        lambda: auroc([], [1.0]),
+    ],
+)
+def test_bad_input_is_one_line(call):
+    with pytest.raises(DataError) as error:
+        call()
+    assert "\n" not in str(error.value)
