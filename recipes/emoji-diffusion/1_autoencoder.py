@@ -92,7 +92,9 @@ def main(config: Config = Config()) -> None:
         step += 1
         if step % 20 == 0:
             error = (output - images).abs().mean().item()
-            run.log(step=step, loss=rebuilt.item(), kl=kl.item(), absolute_error=error, step_s=(time.time() - clock) / 20)
+            run.log(
+                step=step, loss=rebuilt.item(), kl=kl.item(), absolute_error=error, step_s=(time.time() - clock) / 20
+            )
             clock = time.time()
         if step % config.save_every == 0 or step == config.steps:
             saved = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -105,7 +107,12 @@ def main(config: Config = Config()) -> None:
 @torch.no_grad()
 def finish(model: AutoencoderKL) -> None:
     """Set the scaling factor to one over the latents' standard deviation and save in diffusers' layout."""
-    latents = torch.cat([model.encode(pixels(next(batches(KNOWN_SCENES, batch=64, seed=12, start=k)))).latent_dist.mean for k in range(4)])
+    latents = torch.cat(
+        [
+            model.encode(pixels(next(batches(KNOWN_SCENES, batch=64, seed=12, start=k)))).latent_dist.mean
+            for k in range(4)
+        ]
+    )
     model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5), shift_factor=None)
     model.half().save_pretrained(MODEL / "vae")
     print(f"saved {MODEL / 'vae'}; scaling_factor {model.config.scaling_factor}")

@@ -50,10 +50,30 @@ class Config:
 def vocabulary_words() -> list[str]:
     """Every word of the captions and of the names that are not held out, sorted."""
     groups = ("animals-nature", "food-drink", "travel-places", "objects", "activities")
-    kept = (item for item in emoji_world.concepts() if item.split == "known" or (item.split == "train" and item.group in groups))
+    kept = (
+        item
+        for item in emoji_world.concepts()
+        if item.split == "known" or (item.split == "train" and item.group in groups)
+    )
     phrases = [item.name for item in kept if not item.is_variant]
     phrases += [*COLOURS, *TEXTURES, *RELATIONS, *NUMBER_WORDS.values(), *STYLE_WORDS.values()]
-    phrases += ["a", "an", "the", "and", "on", "in", "of", "with", "to", "background", "gradient", "photo", "picture", "style", ","]
+    phrases += [
+        "a",
+        "an",
+        "the",
+        "and",
+        "on",
+        "in",
+        "of",
+        "with",
+        "to",
+        "background",
+        "gradient",
+        "photo",
+        "picture",
+        "style",
+        ",",
+    ]
     words = {word for phrase in phrases for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", phrase.lower())}
     return sorted(words)
 
@@ -145,7 +165,13 @@ def make_bank(tokenizer: CLIPTokenizer, config: Config) -> Bank:
             target.append(drawing(scene.placements[item].concept, scene.placements[item].style))
     for start in range(0, len(scenes), 500):
         images.append(F.avg_pool2d(pixels(list(scenes[start : start + 500])), 2))
-    return Bank(torch.cat(images), torch.tensor(ids), torch.tensor(owner), torch.tensor(position), torch.tensor(np.stack(target)))
+    return Bank(
+        torch.cat(images),
+        torch.tensor(ids),
+        torch.tensor(owner),
+        torch.tensor(position),
+        torch.tensor(np.stack(target)),
+    )
 
 
 def main(config: Config = Config()) -> None:
@@ -203,7 +229,9 @@ def main(config: Config = Config()) -> None:
         states = output.last_hidden_state[places, bank.position[rows]]
         error = (model["readout"](states) - bank.target[rows]) / spread
         loss = contrastive + config.readout * error.square().mean()
-        optimizer.param_groups[0]["lr"] = config.lr * min((step + 1) / 100, 0.5 + 0.5 * np.cos(np.pi * step / config.steps))
+        optimizer.param_groups[0]["lr"] = config.lr * min(
+            (step + 1) / 100, 0.5 + 0.5 * np.cos(np.pi * step / config.steps)
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -211,10 +239,18 @@ def main(config: Config = Config()) -> None:
         step += 1
         if step % 25 == 0:
             accuracy = (logits.argmax(-1) == labels).float().mean().item()
-            run.log(step=step, contrastive=contrastive.item(), readout=error.square().mean().item(), accuracy=accuracy, step_s=(time.time() - clock) / 25)
+            run.log(
+                step=step,
+                contrastive=contrastive.item(),
+                readout=error.square().mean().item(),
+                accuracy=accuracy,
+                step_s=(time.time() - clock) / 25,
+            )
             clock = time.time()
         if step % config.save_every == 0 or step == config.steps:
-            run.save({f"model.{k}": v for k, v in model.state_dict().items()} | optimizer_tensors(optimizer), {"step": step})
+            run.save(
+                {f"model.{k}": v for k, v in model.state_dict().items()} | optimizer_tensors(optimizer), {"step": step}
+            )
     model["text"].half().save_pretrained(MODEL / "text_encoder")
     (RUNS / "text_encoder" / "words.json").write_text(json.dumps(vocabulary_words()))
     print(f"saved {MODEL / 'text_encoder'}")

@@ -94,7 +94,9 @@ class Bank:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         pick = torch.randint(len(self.latents), (config.batch,), generator=generator)
         noise = torch.randn((config.batch, *self.latents.shape[1:]), generator=generator)
-        strata = (torch.randperm(config.batch, generator=generator) + torch.rand(config.batch, generator=generator)) / config.batch
+        strata = (
+            torch.randperm(config.batch, generator=generator) + torch.rand(config.batch, generator=generator)
+        ) / config.batch
         timesteps = (strata * 1000).long().clamp(max=999)
         text = self.text[pick].float()
         dropped = torch.rand(config.batch, generator=generator) < config.unconditional
@@ -169,7 +171,9 @@ def train(rank: int, processes: int, config: Config, name: str) -> None:
             run.log(step=step, loss=total / 50, lr=rate(config, step), step_s=(time.time() - clock) / 50)
             clock, total = time.time(), 0.0
         if rank == 0 and (step % config.save_every == 0 or step == config.steps):
-            tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {f"ema.{k}": v for k, v in average.items()}
+            tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {
+                f"ema.{k}": v for k, v in average.items()
+            }
             for index, stepper in enumerate(steppers):
                 tensors |= optimizer_tensors(stepper, f"optimizer{index}.")
             run.save(tensors, {"step": step})

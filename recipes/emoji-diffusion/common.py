@@ -20,7 +20,12 @@ KNOWN = tuple(item.name for item in emoji_world.select(split="known"))
 
 # The text-to-image scenes. One object most of the time, two objects often enough to learn relations.
 KNOWN_SCENES = SceneOptions(
-    concepts=KNOWN, styles=STYLES, objects=(0.68, 0.32, 0, 0), backgrounds=(0.7, 0.15, 0.15), style_named=0.5, tinted=0.04
+    concepts=KNOWN,
+    styles=STYLES,
+    objects=(0.68, 0.32, 0, 0),
+    backgrounds=(0.7, 0.15, 0.15),
+    style_named=0.5,
+    tinted=0.04,
 )
 # What the autoencoder sees: every concept and style that is not held out, so that it serves novel subjects too.
 ALL_TRAINING_SCENES = SceneOptions(

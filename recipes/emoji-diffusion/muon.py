@@ -31,7 +31,9 @@ class Muon(torch.optim.Optimizer):
     With several processes (gradients already averaged) each orthogonalises its share of the matrices and all exchange the result.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.01, steps: int = 4):
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.01, steps: int = 4
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps})
 
     @torch.no_grad()
@@ -51,7 +53,9 @@ class Muon(torch.optim.Optimizer):
             if processes > 1:
                 flat = torch.cat([update.flatten() for update in updates])
                 dist.all_reduce(flat)
-                updates = [part.view_as(u) for part, u in zip(flat.split([u.numel() for u in updates]), updates, strict=True)]
+                updates = [
+                    part.view_as(u) for part, u in zip(flat.split([u.numel() for u in updates]), updates, strict=True)
+                ]
             for parameter, update in zip(parameters, updates, strict=True):
                 scale = 0.2 * max(parameter.flatten(1).shape) ** 0.5  # Moonlight's match to Adam's root mean square
                 parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * scale)
@@ -63,7 +67,15 @@ def _cost(parameter: Tensor) -> int:
 
 
 def muon_and_adamw(
-    model: nn.Module, lr: float, first_and_last: tuple[str, ...] = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "decoder.conv_out", "quant_conv")
+    model: nn.Module,
+    lr: float,
+    first_and_last: tuple[str, ...] = (
+        "encoder.conv_in",
+        "encoder.conv_out",
+        "decoder.conv_in",
+        "decoder.conv_out",
+        "quant_conv",
+    ),
 ) -> list[torch.optim.Optimizer]:
     """Muon for the inner matrices of a model, AdamW for its biases, norms and its first and last layers."""
     inner = {name for name, p in model.named_parameters() if p.ndim >= 2 and not name.startswith(first_and_last)}

@@ -50,7 +50,11 @@ PACKAGES = {  # name: (version, npm integrity)
     ),
 }
 STYLES = ("noto", "twemoji", "openmoji", "openmoji-black", "fluent-modern", "fluent-flat", "fluent-high-contrast")
-GROUPS_LEFT_OUT = ("component", "extras-openmoji", "extras-unicode")  # skin-tone swatches, hair, and OpenMoji's own inventions
+GROUPS_LEFT_OUT = (
+    "component",
+    "extras-openmoji",
+    "extras-unicode",
+)  # skin-tone swatches, hair, and OpenMoji's own inventions
 GENDER = (  # (pattern in the CLDR name, what the base concept is called)
     (re.compile(r"^(?:man|woman)(?=[ :])"), "person"),
     (re.compile(r"^(?:men|women) "), "people "),
@@ -183,7 +187,9 @@ def build(folders: dict[str, Path]) -> None:
 
     with (OUT / "concepts.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("index", "name", "code_point", "group", "subgroup", "keywords", "base", "skin_tones", "styles"))
+        writer.writerow(
+            ("index", "name", "code_point", "group", "subgroup", "keywords", "base", "skin_tones", "styles")
+        )
         for index, entry in enumerate(entries):
             name = entry["annotation"]
             writer.writerow(

@@ -107,9 +107,7 @@ class Scene:
     @property
     def attributes(self) -> tuple[dict[str, str], ...]:
         """Style and, where there is one, tint of each object."""
-        return tuple(
-            {"style": item.style} | ({"colour": item.tint} if item.tint else {}) for item in self.placements
-        )
+        return tuple({"style": item.style} | ({"colour": item.tint} if item.tint else {}) for item in self.placements)
 
 
 @dataclass(frozen=True)
@@ -277,7 +275,9 @@ def _spots(count: int, rng: np.random.Generator) -> list[tuple[tuple[float, floa
 
 
 def _sample_background(options: SceneOptions, rng: np.random.Generator) -> Background:
-    kind = ("flat", "gradient", "texture")[int(rng.choice(3, p=np.divide(options.backgrounds, sum(options.backgrounds))))]
+    kind = ("flat", "gradient", "texture")[
+        int(rng.choice(3, p=np.divide(options.backgrounds, sum(options.backgrounds))))
+    ]
     colour, second = (str(name) for name in rng.choice(list(COLOURS), 2, replace=False))
     if kind == "gradient":
         return Background(colour, "gradient", second)
