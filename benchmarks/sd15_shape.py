@@ -70,14 +70,14 @@ class Shape:
 
 TINY = Shape(
     unet={
-        "sample_size": 8,
+        "sample_size": 16,
         "block_out_channels": (32, 32, 32, 32),
         "layers_per_block": 1,
         "cross_attention_dim": 32,
         "attention_head_dim": 8,
     },
     vae={
-        "sample_size": 64,
+        "sample_size": 128,
         "block_out_channels": (8, 8, 8, 8),
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
