@@ -16,6 +16,7 @@ from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons, locate
 from photopic.models.attention_weights import attention_weights, with_zeros
+from photopic.models.new_token import check_prompt, new_rows, subject_captions
 from photopic.models.preservation import preservation_examples
 from photopic.models.text_to_image import TextToImage
 from photopic.models.weight_mask import WeightMask
@@ -121,8 +122,33 @@ def test_base_is_unchanged_after_an_exception(model: TextToImage, monkeypatch: p
 def test_seed_decides_everything(model: TextToImage) -> None:
     first, again, other = (run_to_end(model, replace(QUICK, seed=seed)) for seed in (0, 0, 1))
     assert shut_of(first) == shut_of(again) != shut_of(other)
-    rows = [next(p for p in e.parts if isinstance(p, TokenRows)).rows["text_encoder"] for e in (first, again, other)]
-    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
+
+
+def test_a_token_decides_its_row(model: TextToImage) -> None:
+    table = model.components["text_encoder"].get_input_embeddings().weight
+    first, again, other, near = (
+        new_rows(model, token, "bear", start=start).rows["text_encoder"]
+        for token, start in (("<a>", "random"), ("<a>", "random"), ("<b>", "random"), ("<a>", "noun"))
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert 0.5 < first.std() / table.std() < 2
+    noun = table[model.tokenizers["text_encoder"]("bear", add_special_tokens=False).input_ids[0]]
+    assert (near - noun).norm() < (first - noun).norm()
+
+
+def test_class_captions_lose_the_token_and_mend_the_article() -> None:
+    captions = ["a <mine> apple on a red background", "an apple", "a green apple", "two of an <mine> apple"]
+    with_token, without = subject_captions(4, "apple", "<mine>", captions)
+    assert with_token[1:3] == ["an <mine> apple", "a green <mine> apple"]
+    assert without == ["an apple on a red background", "an apple", "a green apple", "two of an apple"]
+    assert subject_captions(1, "bear", "<mine>", None) == (["a <mine> bear"], ["a bear"])
+
+
+def test_a_prompt_needs_the_token() -> None:
+    check_prompt("a <mine> bear", ["<mine>"])
+    check_prompt("a bear", [])
+    with pytest.raises(DataError, match="add it before the noun"):
+        check_prompt("a bear", ["<mine>"])
 
 
 def test_density_is_kept_to_the_weight(model: TextToImage) -> None:

@@ -149,7 +149,8 @@ def test_evaluation_set_is_fixed_and_stratified(model: TextToImage) -> None:
     assert torch.equal(draws.noise, stratified_draws(examples, 20, 1000).noise)
     loss = loss_of(model)
     assert loss.evaluate(count=6) == loss.evaluate(count=6)
-    assert loss.evaluate(count=6).concept == pytest.approx(loss.evaluate(count=6, chunk=2).concept, rel=1e-5)
+    assert loss.evaluate_concept(count=6) == loss.evaluate(count=6).concept
+    assert loss._mean(loss.concept, None, 6, chunk=4) == pytest.approx(loss.evaluate_concept(count=6), rel=1e-5)
 
 
 def test_loss_is_the_noise_error_whatever_the_prediction_type(any_model: TextToImage) -> None:

@@ -1,4 +1,4 @@
-"""Further tuning of located weights on a tiny real pipeline: only they move, at the bits asked for, and resume is exact."""
+"""Further tuning of located weights on a tiny real pipeline: only they move, at the bits asked for; resume is exact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import IMAGE_SIZE, tiny_pipeline
 from torch import Tensor
 
 from photopic.core.edits import Edit, Shut, TokenRows, Values
@@ -24,6 +23,7 @@ from photopic.tune.located_weights import (
     tune,
     tune_located_weights,
 )
+from tests.tiny import IMAGE_SIZE, tiny_pipeline
 
 QUICK = LocatedWeightsConfig(steps=6, batch=2, lr=0.01, evaluation=4)
 

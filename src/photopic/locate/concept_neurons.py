@@ -57,7 +57,7 @@ class ConceptNeuronsConfig:
     controls: int = 3  # random masks of the same per-layer sizes the guard compares with
     max_prior_rise: float = 0.05  # the guard objects if preservation loss rises by more than this share
     guard: Literal["warn", "refuse"] = "warn"  # what the guard does
-    seed: int = 0  # of the token row, the preservation pictures and every draw
+    seed: int = 0  # of the preservation pictures and every draw
 
 
 def concept_neurons(
@@ -119,7 +119,7 @@ def locate(
     for tokenizer in model.tokenizers.values():
         check_new_token(tokenizer, token)
     check_noun(model, noun)
-    rows = new_rows(model, token, noun, start=config.token_start, seed=config.seed)
+    rows = new_rows(model, token, noun, start=config.token_start)
     subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)  # before the slow part
     weights = attention_weights(model, config.layers, config.which)
     yield Progress("preparing", steps=config.steps)
@@ -197,7 +197,7 @@ def _evidence(
     before = loss.evaluate(count=config.evaluation)
     after = loss.evaluate(with_zeros(weights, shut), config.evaluation)
     sets = [random_positions(shut, weights, config.seed + 1 + control) for control in range(config.controls)]
-    controls = [loss.evaluate(with_zeros(weights, each), config.evaluation).concept for each in sets]
+    controls = [loss.evaluate_concept(with_zeros(weights, each), config.evaluation) for each in sets]
     warning = _objection(before, after, controls, config.max_prior_rise)
     losses = {"before": asdict(before), "after": asdict(after), "random_concept": controls}
     return {"losses": losses | {"problems": config.evaluation}, "warning": warning}, warning

@@ -199,23 +199,25 @@ class ConceptLoss:
         prior = errors[self.batch :].mean() if self.prior is not None else torch.zeros_like(concept)
         return Losses(concept + self.prior_weight * prior, concept, prior)
 
-    @torch.no_grad()
-    def evaluate(self, weights: Mapping[str, Tensor] | None = None, count: int = 48, chunk: int = 32) -> Evaluation:
-        """Losses on the fixed stratified set, ``count`` problems of each part.
+    def evaluate(self, weights: Mapping[str, Tensor] | None = None, count: int = 48) -> Evaluation:
+        """Losses on the fixed stratified set.
 
         Args:
             weights: Replacements by name; None evaluates the model as it is.
             count: Problems of each part.
-            chunk: How many run at once.
         """
+        prior = self._mean(self.prior, weights, count) if self.prior is not None else 0.0
+        return Evaluation(self.evaluate_concept(weights, count), self._mean(self.class_prompt, weights, count), prior)
 
-        def mean(examples: Examples) -> float:
-            draws = stratified_draws(examples, count, self.timesteps)
-            parts = [_slice(draws, start, start + chunk) for start in range(0, count, chunk)]
-            return torch.cat([self.errors(examples, part, weights) for part in parts]).mean().item()
+    def evaluate_concept(self, weights: Mapping[str, Tensor] | None = None, count: int = 48) -> float:
+        """L_rec alone on the fixed stratified set; arguments as ``evaluate``."""
+        return self._mean(self.concept, weights, count)
 
-        prior = mean(self.prior) if self.prior is not None else 0.0
-        return Evaluation(mean(self.concept), mean(self.class_prompt), prior)
+    @torch.no_grad()
+    def _mean(self, examples: Examples, weights: Mapping[str, Tensor] | None, count: int, chunk: int = 32) -> float:
+        draws = stratified_draws(examples, count, self.timesteps)
+        parts = [_slice(draws, start, start + chunk) for start in range(0, count, chunk)]
+        return torch.cat([self.errors(examples, part, weights) for part in parts]).mean().item()
 
 
 class _Denoiser(nn.Module):

@@ -7,6 +7,7 @@ encoder itself stays as it is.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
 
 TokenStart = Literal["random", "noun"]
+TOKEN_PLACE = "\x00"
 
 
 def check_noun(model: TextToImage, noun: str) -> None:
@@ -84,30 +86,37 @@ def subject_captions(count: int, noun: str, token: str, captions: Sequence[str] 
                 f"caption {caption!r}: expected the noun {noun!r}, found none; name the subject by its noun"
             )
         with_token.append(caption if token in caption else with_prefix(caption, noun, token))
-    return with_token, [" ".join(caption.replace(token, " ").split()) for caption in with_token]
+    return with_token, [_without(caption, token) for caption in with_token]
 
 
-def new_rows(model: TextToImage, token: str, noun: str, *, start: TokenStart, seed: int) -> TokenRows:
-    """A first embedding row of the token in every text encoder.
+def new_rows(model: TextToImage, token: str, noun: str, *, start: TokenStart) -> TokenRows:
+    """A first embedding row of the token in every text encoder; a pure function of its arguments.
 
     Args:
         model: Whose embedding tables set the scale.
-        token: The new token.
+        token: The new token; two tokens have unrelated rows.
         noun: The class noun; used where ``start`` is ``noun``.
         start: ``random``: normal with the table's mean and deviation per dimension; ``noun``: halfway from there to the
             noun's mean row.
-        seed: Of the random row.
     """
     rows: dict[str, Float[Tensor, " dim"]] = {}
     for component, tokenizer in model.tokenizers.items():
         table = model.components[component].get_input_embeddings().weight.detach().float().cpu()
-        digest = hashlib.sha256(repr((seed, token, component)).encode()).digest()
+        digest = hashlib.sha256(repr((token, component)).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         row = table.mean(0) + table.std(0) * torch.randn(table.shape[1], generator=generator)
         if start == "noun":
             row = (row + table[_ids(tokenizer, noun)].mean(0)) / 2
         rows[component] = row
     return TokenRows(token=token, rows=rows)
+
+
+def _without(caption: str, token: str) -> str:
+    """``a <mine> elephant`` -> ``an elephant``."""
+    words = " ".join(caption.replace(token, TOKEN_PLACE).split())
+    words = re.sub(rf"\b([Aa])n? {TOKEN_PLACE} (?!uni|one )(?=[aeiouAEIOU])", r"\1n ", words)
+    words = re.sub(rf"\b([Aa])n {TOKEN_PLACE} (?=[^aeiouAEIOU])", r"\1 ", words)
+    return " ".join(words.replace(TOKEN_PLACE, "").split())
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -27,7 +27,7 @@ OBJECTS = (0.68, 0.32, 0.0, 0.0)  # one or two objects, as in its training
 BACKGROUNDS = (0.7, 0.15, 0.15)
 THINGS = (
     "dog, cat, bird, tree, flower, house, car, boat, chair, table, cup, plate of food, person, child, street, "
-    "mountain, beach, book, clock, bicycle, train, horse, bridge, lamp, bottle, shoe, guitar, garden, kitchen, city at night"
+    "mountain, beach, book, clock, bicycle, train, horse, bridge, lamp, bottle, shoe, guitar, garden, kitchen"
 ).split(", ")
 TEMPLATES = ("a photo of a {}", "a painting of a {}", "a {} on a red background", "a {} in the rain")
 

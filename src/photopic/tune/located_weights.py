@@ -147,7 +147,7 @@ def tune(
         "peak_bytes": peak_bytes(model.device),
     }
     part = Values(indices=values.positions, values=final, bits=config.bits)
-    tuned = Edit(parts=(part, rows), base=edit.base, provenance=provenance)
+    tuned = Edit(parts=(part, rows), base=model.edits.fingerprint(*values.positions), provenance=provenance)
     elapsed = time.monotonic() - clock
     yield Progress("done", config.steps, config.steps, share=values.share, elapsed_s=elapsed, edit=tuned)
 

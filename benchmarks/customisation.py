@@ -1,0 +1,173 @@
+"""What does a located edit give for what it costs? Eight held-out subjects, each customised in six ways.
+
+    python benchmarks/customisation.py                    # writes benchmarks/results/customisation.json
+    python benchmarks/customisation.py --quick            # two subjects, few samples; prints only
+
+The ways: the base model with the new token's row; the concept neurons alone (no value learnt); their values tuned from
+the shut state, kept at 16 and at 2 bits; a random set of the same per-layer sizes tuned as long; all key and value
+weights tuned as long (what Custom Diffusion trains). Free samples with paired seeds, judged by the oracle. Interrupted,
+it goes on from ``runs/customisation``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from ledger import Row, write_result
+from subjects import EIGHT, Bench, in_parallel, mine, token_prompts, unrelated_prompts
+
+from photopic.core.editfile import to_bytes
+from photopic.core.edits import Edit
+from photopic.locate.concept_neurons import ConceptNeuronsConfig
+from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
+from photopic.tune.located_weights import LocatedWeightsConfig
+
+SEED = 6_000_000  # of the samples
+TUNED = LocatedWeightsConfig(evaluation=0)
+WAYS = {
+    "tuned_16": replace(TUNED, bits=16),
+    "tuned_2": replace(TUNED, bits=2),
+    "random_16": replace(TUNED, where="random", bits=16),
+    "all_kv": replace(TUNED, where="all", bits=16),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    subjects: tuple[str, ...] = EIGHT
+    samples: int = 24  # pictures of the token prompt a subject and way
+    others: int = 16  # pictures of unrelated prompts a subject and way
+
+
+QUICK = Settings(("panda", "violin"), 8, 4)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One subject customised one way; one number a picture except ``size_bytes``."""
+
+    similarity: np.ndarray  # oracle subject similarity of the token prompts
+    alignment: np.ndarray  # text alignment (the background) of the token prompts
+    drift: np.ndarray  # 1 - cosine to the base model's picture of the same unrelated prompt and seed
+    unrelated: np.ndarray  # text alignment of the unrelated prompts
+    size_bytes: int
+
+
+def edit_of(bench: Bench, name: str, way: str) -> Edit:
+    """The edit of a subject and a way."""
+    located = ConceptNeuronsConfig()
+    if way == "base":
+        return bench.token_only(name, located)
+    return bench.located(name, located) if way == "index_only" else bench.tuned(name, located, WAYS[way])
+
+
+def measure(bench: Bench, settings: Settings, name: str, way: str) -> Measured:
+    """Draw and judge, from the cache where it was done."""
+    edit = edit_of(bench, name, way)
+    key = f"{way} {WAYS.get(way)} {ConceptNeuronsConfig()} {name}"
+    words, others = token_prompts(name, settings.samples), unrelated_prompts(name, settings.others)
+    sample = bench.embeddings(edit, words, list(range(SEED, SEED + len(words))), key)
+    seeds = list(range(SEED, SEED + len(others)))
+    plain = np.array(bench.embeddings(None, others, seeds, "none")["embedding"])
+    drawn = bench.embeddings(None if way == "base" else edit, others, seeds, "none" if way == "base" else key)
+    cosine = (plain * np.array(drawn["embedding"])).sum(1) / (
+        np.linalg.norm(plain, axis=1) * np.linalg.norm(drawn["embedding"], axis=1)
+    )
+    return Measured(
+        bench.similarity(name, sample),
+        np.array(sample["alignment"]),
+        1 - cosine,
+        np.array(drawn["alignment"]),
+        len(to_bytes(edit)),
+    )
+
+
+def rows_of(bench: Bench, settings: Settings) -> list[Row]:
+    """All claims, from a full cache."""
+    ways = ("base", "index_only", *WAYS)
+    found = {way: [measure(bench, settings, name, way) for name in settings.subjects] for way in ways}
+
+    def column(way: str, field: str) -> np.ndarray:
+        return np.concatenate([getattr(each, field) for each in found[way]])
+
+    names = [name for name in settings.subjects for _ in range(settings.samples)]
+    other_names = [name for name in settings.subjects for _ in range(settings.others)]
+    base = column("base", "similarity")
+
+    def against(way: str, other: str, field: str = "similarity") -> Sequence[float]:
+        groups = names if field in ("similarity", "alignment") else other_names
+        return paired_bootstrap(column(way, field), column(other, field), groups=groups)
+
+    ratio = ratio_bootstrap(column("tuned_16", "similarity"), column("all_kv", "similarity"), groups=names)
+    gain_ratio = ratio_bootstrap(
+        column("tuned_16", "similarity") - base, column("all_kv", "similarity") - base, groups=names
+    )
+    rows = [
+        _row("neurons.similarity_vs_random", against("tuned_16", "random_16"), "low > 0", len(names),
+             "subject similarity, tuned located weights minus a tuned random set of the same per-layer sizes"),
+        _row("neurons.similarity_vs_all_kv", ratio, ">= 0.95", len(names),
+             "subject similarity, tuned located weights over all key and value weights tuned"),
+        _row("neurons.gain_vs_all_kv", gain_ratio, None, len(names), "the same ratio of the gains over the base model"),
+        _row("neurons.drift_vs_all_kv", against("tuned_16", "all_kv", "drift"), "high < 0", len(other_names),
+             "drift on unrelated prompts, tuned located weights minus all key and value weights tuned"),
+        _row("neurons.two_bits_vs_sixteen", against("tuned_2", "tuned_16"), None, len(names), "subject similarity"),
+        _row("neurons.index_only_vs_tuned", against("index_only", "tuned_16"), None, len(names), "subject similarity"),
+    ]  # fmt: skip
+    for way in ways:
+        size = np.mean([each.size_bytes for each in found[way]])
+        similar = bootstrap(column(way, "similarity"), groups=names)
+        rows += [
+            _row(f"customisation.similarity.{way}", similar, None, len(names)),
+            _row(f"customisation.alignment.{way}", bootstrap(column(way, "alignment"), groups=names), None, len(names)),
+            _row(f"customisation.unrelated.{way}", bootstrap(column(way, "unrelated"), groups=other_names), None,
+                 len(other_names), "text alignment of unrelated prompts"),
+        ]  # fmt: skip
+        if way != "base":
+            drift = bootstrap(column(way, "drift"), groups=other_names)
+            rows.append(_row(f"customisation.drift.{way}", drift, None, len(other_names)))
+            rows.append(Row(f"customisation.bytes.{way}", round(float(size)), unit="bytes", n=len(settings.subjects)))
+    return rows
+
+
+def _row(claim: str, interval: Sequence[float], target: str | None, n: int, note: str = "") -> Row:
+    value, low, high = (round(float(number), 5) for number in interval)
+    return Row(claim, value, low, high, target=target, n=n, note=note)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two subjects, few samples; prints only")
+    parser.add_argument("--model", default="emoji-diffusion", help="a bundled name or a folder; another only prints")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    settings = QUICK if options.quick else Settings()
+    started = time.monotonic()
+    bench = Bench(options.model)
+    if options.part:
+        for name in mine(settings.subjects, options.part):
+            for way in ("base", "index_only", *WAYS):
+                measure(bench, settings, name, way)
+                print(f"{name} {way}", flush=True)
+        return
+    passed = ["--model", options.model, *(["--quick"] if options.quick else [])]
+    in_parallel(__file__, passed, options.workers)
+    rows = rows_of(bench, settings)
+    for row in rows:
+        interval = "" if row.low is None else f"[{row.low}, {row.high}]"
+        print(f"{row.claim:38} {row.value:10.4f} {interval} {row.target or ''} {row.verdict}  n={row.n}  {row.note}")
+    if not options.quick and options.model == "emoji-diffusion":
+        elapsed = time.monotonic() - started
+        command = "python benchmarks/customisation.py"
+        print(write_result("customisation", rows, command=command, seeds=[0, SEED], elapsed_s=elapsed).name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""What the benchmarks of customisation share: held-out subjects, prompts, cached edits and samples, worker processes.
+
+Everything slow is kept under ``runs/customisation/<model digest>`` by the hash of what made it, so that an interrupted
+benchmark goes on and the two benchmarks share their located edits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from ledger import ROOT
+from torch import Tensor
+
+import photopic
+from photopic.core import editfile
+from photopic.core.edits import Edit, Shut, TokenRows
+from photopic.core.runs import write_atomically
+from photopic.data import scenes, splits
+from photopic.data.emoji_world import HELD_OUT_STYLE
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.metrics.oracle import Oracle
+from photopic.models.text_to_image import TextToImage
+from photopic.tune.located_weights import LocatedWeightsConfig, tune
+
+TOKEN = "<mine>"
+REFERENCES = ("red", "blue", "yellow", "white", "green")  # backgrounds of the five pictures a user would give
+JUDGED_ON = ("orange", "teal", "purple", "pink", "gray", "brown")  # of the pictures similarity is measured to
+COLOURS = tuple(scenes.COLOURS)
+# Chosen before any result, to spread over animals, plants, food, transport and things.
+EIGHT = ("panda", "zebra", "parrot", "tropical fish", "strawberry", "doughnut", "fire engine", "violin")
+THREE = ("panda", "strawberry", "violin")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Pictures of a held-out subject in the held-out style, and their captions."""
+
+    images: Tensor  # (n, 3, 64, 64) in -1 to 1
+    captions: tuple[str, ...]
+
+
+def reference(name: str, backgrounds: Sequence[str] = REFERENCES, seed: int = 0) -> Reference:
+    """One picture a background, slightly moved and resized; captions name the noun and the background."""
+    rng = np.random.default_rng((seed, len(backgrounds), *name.encode()))
+    images, captions = [], []
+    for colour in backgrounds:
+        side = rng.uniform(0.68, 0.86)
+        centre = (0.5 + rng.uniform(-0.05, 0.05), 0.5 + rng.uniform(-0.05, 0.05))
+        background = scenes.Background(colour)
+        scene = scenes.compose([scenes.Placement(name, HELD_OUT_STYLE, centre, side)], background)
+        images.append(scene.image)
+        captions.append(f"a {TOKEN} {splits.SUBJECTS[name]} on {_a(background.phrase)}")
+    return Reference(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, tuple(captions))
+
+
+def token_prompts(name: str, count: int) -> list[str]:
+    """``a <mine> bear on a red background`` over the colours in turn."""
+    return [f"a {TOKEN} {splits.SUBJECTS[name]} on {_a(COLOURS[i % 12] + ' background')}" for i in range(count)]
+
+
+def class_prompts(name: str, count: int) -> list[str]:
+    """The same without the token."""
+    noun = splits.SUBJECTS[name]
+    return [f"{_a(noun)} on {_a(COLOURS[i % 12] + ' background')}" for i in range(count)]
+
+
+def unrelated_prompts(name: str, count: int) -> list[str]:
+    """Other known concepts, never the subject's noun."""
+    others = sorted(splits.KNOWN - {splits.SUBJECTS[name]})
+    rng = np.random.default_rng((3, *name.encode()))
+    names = rng.choice(others, count, replace=False)
+    return [f"{_a(str(n))} on {_a(COLOURS[i % 12] + ' background')}" for i, n in enumerate(names)]
+
+
+def _a(words: str) -> str:
+    return ("an " if words[0] in "aeiou" and not words.startswith("uni") else "a ") + words
+
+
+class Bench:
+    """A model, the oracle and a cache.
+
+    Args:
+        folder: A bundled name or a diffusers folder.
+        steps: Denoising steps of every sample.
+        guidance: Classifier-free guidance scale.
+    """
+
+    def __init__(self, folder: str = "emoji-diffusion", *, steps: int = 20, guidance: float = 4.0):
+        torch.set_num_threads(1)
+        self.model: TextToImage = photopic.load(folder)
+        self.steps, self.guidance = steps, guidance
+        self.base = self.model.edits.fingerprint()
+        self.cache = ROOT / "runs" / "customisation" / self.base.digest[:12]
+        self.cache.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        """The judge; loaded when first asked."""
+        return Oracle.load()
+
+    def kept(self, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        """A JSON value from the cache, made if it is not there."""
+        path = self.cache / f"{_hash(key)}.json"
+        if not path.exists():
+            write_atomically(path, json.dumps({"key": _plain(key), "value": make()}).encode())
+        return json.loads(path.read_text())["value"]
+
+    def located(self, name: str, config: ConceptNeuronsConfig) -> Edit:
+        """The concept neurons of a subject."""
+
+        def make() -> Edit:
+            given = reference(name)
+            noun = splits.SUBJECTS[name]
+            *_, last = locate(self.model, given.images, noun=noun, token=TOKEN, captions=given.captions, config=config)
+            assert last.edit is not None
+            print(f"{name}: {last.warning or 'located'}", flush=True)
+            return last.edit
+
+        return self._edit({"located": name, "config": config}, make)
+
+    def tuned(self, name: str, located: ConceptNeuronsConfig, config: LocatedWeightsConfig) -> Edit:
+        """Tuned values of a subject's located weights, or of a baseline's."""
+
+        def make() -> Edit:
+            given = reference(name)
+            edit = self.located(name, located)
+            *_, last = tune(self.model, given.images, edit, captions=given.captions, config=config)
+            assert last.edit is not None
+            return last.edit
+
+        return self._edit({"tuned": name, "located": located, "config": config}, make)
+
+    def embeddings(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int], key: str) -> dict[str, Any]:
+        """Draw pictures under an edit and let the oracle read them: embedding and text alignment of each.
+
+        Args:
+            edit: In force while drawing, or None.
+            prompts: One a picture.
+            seeds: One a picture.
+            key: Names the edit in the cache.
+        """
+
+        def make() -> dict[str, Any]:
+            with self.model.edits.applied(*([] if edit is None else [edit])):
+                images = self.model.generate(prompts, seeds=seeds, steps=self.steps, guidance=self.guidance, batch=24)
+            scores = self.oracle.score(images)
+            alignment = self.oracle.text_alignment(scores, list(prompts))
+            return {"embedding": scores.embedding.numpy().round(4).tolist(), "alignment": alignment.round(4).tolist()}
+
+        settings = {"edit": key, "prompts": list(prompts), "seeds": list(seeds)}
+        return self.kept(settings | {"steps": self.steps, "guidance": self.guidance}, make)
+
+    def similarity(self, name: str, sample: Mapping[str, Any]) -> np.ndarray:
+        """Oracle subject similarity of each picture: mean cosine to real pictures of the subject that were not given."""
+        return np.array(sample["embedding"]) @ self.truth(name).T.mean(1)
+
+    def truth(self, name: str) -> np.ndarray:
+        """Oracle embeddings of real pictures of the subject on backgrounds that were not given, (6, 128)."""
+        return self.oracle.score(reference(name, JUDGED_ON, seed=1).images).embedding.numpy()
+
+    def token_only(self, name: str, config: ConceptNeuronsConfig) -> Edit:
+        """The base model that knows the token's row and nothing else: what shutting is compared with."""
+        located = self.located(name, config)
+        rows = tuple(part for part in located.parts if isinstance(part, TokenRows))
+        return Edit(rows, located.base, {"method": "token only"})
+
+    def _edit(self, key: Mapping[str, Any], make: Callable[[], Edit]) -> Edit:
+        path = self.cache / f"{_hash(key)}.edit"
+        if not path.exists():
+            editfile.save(make(), path)
+        return editfile.load(path)
+
+
+def shut(edit: Edit) -> dict[str, Tensor]:
+    """The shut positions of an edit by name."""
+    return dict(next(part for part in edit.parts if isinstance(part, Shut)).indices)
+
+
+def with_shut(edit: Edit, positions: Mapping[str, Tensor], base: Any) -> Edit:
+    """The same token with another shut set."""
+    rows = tuple(part for part in edit.parts if isinstance(part, TokenRows))
+    return Edit((Shut(positions), *rows), base, {"method": "control"})
+
+
+def in_parallel(script: str, arguments: Sequence[str], workers: int) -> None:
+    """Run ``script --part i/n`` for every i at once, one torch thread each, and wait; a failure stops the benchmark."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen([sys.executable, script, *arguments, "--part", f"{index}/{workers}"], env=environment)
+        for index in range(workers)
+    ]
+    try:
+        failed = [process.args for process in running if process.wait()]
+    finally:
+        for process in running:
+            process.terminate()
+    if failed:
+        sys.exit(f"a worker failed: {failed[0]}; run again to go on from what is done")
+
+
+def mine(items: Sequence[Any], part: str) -> list[Any]:
+    """The share of a worker: every n-th item."""
+    index, count = map(int, part.split("/"))
+    return list(items)[index::count]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _hash(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(_plain(key), sort_keys=True).encode()).hexdigest()[:24]
