@@ -84,6 +84,13 @@ def test_prompts_and_edits_that_do_not_fit_are_refused(tmp_path: Path, model: Pa
     assert "x.edit" in bad(PROMPT, "--with", tmp_path / "x.edit")
 
 
+@pytest.mark.filterwarnings("default")
+def test_what_is_cut_from_a_prompt_is_a_note_of_one_line(tmp_path: Path, model: Path) -> None:
+    prompt = " ".join(["a bear on a red background"] * 6)
+    said = run("generate", prompt, "-o", tmp_path, "-n", 1, "--steps", 1, "--model", model).stderr
+    assert said.count("note: ") == 1 and "UserWarning" not in said and ".py" not in said
+
+
 def test_an_edit_of_another_model_is_refused_with_both_names(tmp_path: Path, edit: Path) -> None:
     from tests.tiny import tiny_pipeline
 

@@ -20,13 +20,14 @@ def test_shows_layers_blocks_bytes_and_provenance(edit: Path) -> None:
 
 def test_json_is_all_of_stdout_and_adds_up(edit: Path) -> None:
     shown = json.loads(run("inspect", edit, "--json").stdout)
-    loaded, values = load(edit), shown["values"]
+    loaded = load(edit)
     touched = loaded.touched()
-    assert values["changed"] == sum(map(len, touched.values())) == sum(row["changed"] for row in shown["rows"])
-    assert values["entries"] == sum(math.prod(loaded.shapes[name]) for name in touched)
-    assert values["int32_bytes"] == 4 * values["changed"] > values["index_bytes"]
+    rows = [row for row in shown["tensors"] if row["kind"] != "token"]
+    assert shown["count"] == sum(map(len, touched.values())) == sum(row["count"] for row in rows)
+    assert shown["size"] == sum(math.prod(loaded.shapes[name]) for name in touched)
+    assert shown["naive_bytes"] == 4 * shown["count"] > shown["index_bytes"]
     assert shown["file"]["sha256"] == hashlib.sha256(edit.read_bytes()).hexdigest()
-    assert shown["provenance"]["noun"] == "bear" and shown["base"]["name"] == "tiny"
+    assert shown["provenance"]["noun"] == "bear" and shown["base_name"] == "tiny"
 
 
 def test_a_file_that_is_no_edit_is_refused(tmp_path: Path) -> None:

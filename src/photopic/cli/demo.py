@@ -27,7 +27,7 @@ def demo(
     steps: Annotated[int, typer.Option(min=1, help="Steps of the search.")] = 200,
     tune: Annotated[int, typer.Option(min=1, help="Steps of the tuning that follows.")] = 100,
     pictures: Annotated[int, typer.Option(min=2, help="Pictures a prompt.")] = 8,
-    sampling_steps: Annotated[int, typer.Option(min=1, help="Denoising steps a picture.")] = 30,
+    sampling_steps: Annotated[int, typer.Option(min=1, help="Denoising steps a picture.")] = 25,
     model: Annotated[
         str, typer.Option(help="A bundled model, or a folder with a diffusers pipeline.")
     ] = "emoji-diffusion",

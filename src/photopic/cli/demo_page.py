@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from photopic.cli.demo_work import UNRELATED, DemoResult
+from photopic.cli.demo_work import DemoResult
+from photopic.cli.layers import by_block
 from photopic.cli.page import Bars, Code, Figure, Gallery, Interval, Intervals, Note, PictureRows, Section, Table, Text
 from photopic.cli.page import render as render_page
+from photopic.core.describe import describe
 from photopic.data.pictures import contact_sheet
-from photopic.measure.edit_contents import by_block, edit_contents
 
 NAMES = {
     "before": "new word, every weight as it was",
@@ -31,11 +32,11 @@ def page(result: DemoResult, facts: Sequence[tuple[str, str]]) -> str:
         facts: (name, value) pairs for the foot of the page.
     """
     config = result.config
-    contents = edit_contents(result.edits["shut"]).values
+    found = describe(result.edits["shut"])
     lead = (
         f"{result.model} has never been shown a {config.subject}, nor this style of drawing. From five pictures, "
-        f"photopic found {contents['changed']:,} of its {contents['entries']:,} cross-attention weights "
-        f"({contents['share']:.0%}) that keep it from drawing this one, and set them to zero. No weight was trained. "
+        f"photopic found {found.count:,} of its {found.size:,} cross-attention weights "
+        f"({found.density:.0%}) that keep it from drawing this one, and set them to zero. No weight was trained. "
         f"The edit is a file of {_size(result.sizes['shut'])}."
     )
     sections = [
@@ -124,7 +125,7 @@ def _unchanged(result: DemoResult) -> Section:
             f"{result.config.noun} stays a {result.config.noun}, and other things stay what they are."
         )
     ]
-    for prompt in (result.class_prompts[0], *UNRELATED[:2]):
+    for prompt in (result.class_prompts[0], *result.unrelated_prompts[:2]):
         rows = [(NAMES[name], result.pictures[name, prompt][:MANY]) for name in ("before", "shut", "tuned")]
         blocks += [Code(prompt), PictureRows(rows)]
     rows_ = []
@@ -161,7 +162,7 @@ def _looking(result: DemoResult) -> Section:
             figures.append(Figure(overlay(image, share), word, f"where {word} is read, {badge}", 176, badge))
     text = (
         "Cross-attention is how each place of the picture reads the words. Bright places read a word most; each word "
-        "has one scale, from its darkest to its brightest place before and after. Averaged over layers, heads and steps."
+        "has one scale, from its darkest to its brightest place before and after. Averaged over layers and steps."
     )
     return Section(
         "Where the words are read", [Text(text), Gallery(figures[: len(words) + 1]), Gallery(figures[len(words) + 1 :])]
@@ -169,19 +170,18 @@ def _looking(result: DemoResult) -> Section:
 
 
 def _where(result: DemoResult) -> Section:
-    report = edit_contents(result.edits["shut"])
-    blocks = by_block(report)
+    found = describe(result.edits["shut"])
+    blocks = by_block(found)
     most = max(changed / entries for changed, entries in blocks.values())
     bars = [
         (block, changed / entries / most, f"{changed / entries:.1%} of {entries:,}")
         for block, (changed, entries) in blocks.items()
     ]
-    values = report.values
     rows = [
         ("the edit, as a file", f"{result.sizes['shut']:,}"),
-        ("its positions, coded", f"{values['index_bytes']:,}"),
-        ("the same as int32", f"{values['int32_bytes']:,}"),
-        ("the same at the entropy bound", f"{values['entropy_bytes']:,}"),
+        ("its positions, coded", f"{found.index_bytes:,}"),
+        ("the same as int32", f"{found.naive_bytes:,}"),
+        ("the same at the entropy bound", f"{found.entropy_bytes:,.0f}"),
         ("with tuned values", f"{result.sizes['tuned']:,}"),
     ]
     return Section(

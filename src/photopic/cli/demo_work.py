@@ -25,7 +25,7 @@ from photopic.core.runs import Run, write_atomically
 from photopic.data.emoji_world import HELD_OUT_STYLE
 from photopic.data.folder import load_folder
 from photopic.data.pictures import contact_sheet, png_bytes
-from photopic.data.scenes import Background, Placement, compose, with_prefix
+from photopic.data.scenes import Background, Placement, compose
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
 from photopic.models.attention_weights import attention_weights, random_positions
 from photopic.tune.located_weights import LocatedWeightsConfig, tune
@@ -48,10 +48,12 @@ SCENES = (  # what the subject is asked for; none of the references' backgrounds
     "a {} on an orange to purple gradient background",
 )
 PAIR = "a {} left of an avocado on a purple background"
-UNRELATED = (
+UNRELATED = (  # the first three that do not name the subject's class are drawn
     "a guitar on a teal background",
     "an avocado on a pink background",
     "a cat above a rose on a blue background",
+    "a snowman on a green background",
+    "a tractor on a yellow background",
 )
 
 
@@ -66,7 +68,7 @@ class DemoConfig:
     steps: int = 200  # of the search
     tune_steps: int = 100  # of the tuning
     pictures: int = 8  # a prompt and treatment
-    sampling_steps: int = 30
+    sampling_steps: int = 25
     guidance: float = 5.0
     seed: int = 0
 
@@ -112,7 +114,12 @@ class DemoResult:
     @property
     def class_prompts(self) -> tuple[str, ...]:
         """The same prompts with the class noun alone."""
-        return tuple(scene.format(self.config.noun) for scene in SCENES)
+        return tuple(scene.replace("a {}", with_article(self.config.noun), 1) for scene in SCENES)
+
+    @property
+    def unrelated_prompts(self) -> tuple[str, ...]:
+        """Prompts that have nothing to do with the subject."""
+        return tuple(prompt for prompt in UNRELATED if self.config.noun not in prompt.split())[:3]
 
     @property
     def pair_prompt(self) -> str:
@@ -175,7 +182,7 @@ def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
     for index, background in enumerate(BACKGROUNDS):
         place = (0.5 + 0.04 * (index - 2), 0.5 + 0.03 * ((index * 2) % 5 - 2))
         scene = compose([Placement(config.subject, config.style, place, 0.7 + 0.03 * index)], background, size=size)
-        caption = scene.caption.replace(config.subject, config.noun, 1)
+        caption = f"{with_article(config.noun)} on {scene.caption.partition(' on ')[2]}"
         stem = f"{config.subject}-{index + 1}"
         write_atomically(folder / f"{stem}.png", png_bytes(scene.image))
         write_atomically(folder / f"{stem}.txt", (caption + "\n").encode())
@@ -183,10 +190,14 @@ def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
     return np.stack([scene.image for scene in scenes])
 
 
+def with_article(noun: str) -> str:
+    """``bear`` -> ``a bear``, ``airplane`` -> ``an airplane``; none of the class nouns is an exception to the rule."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def _captioned(folder: Path, config: DemoConfig, size: int) -> dict[str, Any]:
     found = load_folder(folder / "references", size)
-    captions = [with_prefix(caption or "", config.noun, config.token) for caption in found.captions]
-    return {"images": found.images, "captions": captions}
+    return {"images": found.images, "captions": [caption or with_article(config.noun) for caption in found.captions]}
 
 
 def _locate(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
@@ -239,7 +250,7 @@ def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Iterator[
         (treatment, prompt) for treatment in TREATMENTS for prompt in (*result.subject_prompts, result.pair_prompt)
     ]
     wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.class_prompts]
-    wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in UNRELATED]
+    wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.unrelated_prompts]
     for done, (treatment, prompt) in enumerate(wanted):
         yield Stage("drawing", done, len(wanted), prompt)
         name = "".join(letter if letter.isalnum() else "-" for letter in prompt.replace(config.token, "mine"))
@@ -309,7 +320,7 @@ def measure(result: DemoResult) -> dict[str, Any]:
     numbers["text_alignment"] = {
         name: _interval(oracle.text_alignment(scores(name, result.subject_prompts), stated)) for name in TREATMENTS
     }
-    for group, prompts in (("class", result.class_prompts), ("unrelated", UNRELATED)):
+    for group, prompts in (("class", result.class_prompts), ("unrelated", result.unrelated_prompts)):
         stated = [prompt for prompt in prompts for _ in range(config.pictures)]
         aligned = {name: oracle.text_alignment(scores(name, prompts), stated) for name in ("before", "shut", "tuned")}
         numbers[group] = {name: _interval(values) for name, values in aligned.items()}

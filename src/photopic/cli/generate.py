@@ -99,7 +99,7 @@ def generate(
     try:
         with ExitStack() as stack, bars() as shown:
             for path, edit, each in zip(paths, loaded, weights, strict=True):
-                stack.callback(handle.edits.remove, handle.edits.add(edit, weight=each, name=path.name, force=force))
+                stack.callback(handle.edits.remove, handle.edits.add(edit, weight=each, name=str(path), force=force))
             task = shown.add_task("drawing", total=None, remark="")
             events = handle.generate_events(
                 [prompt] * count,

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from photopic.cli.layers import by_block, place
+
 if TYPE_CHECKING:
-    from photopic.core.edits import Edit
-    from photopic.core.results import Report
+    from photopic.core.describe import Description
 
 EPILOG = "Example: photopic inspect bear.edit    For a program: photopic inspect bear.edit --json"
 BAR = 28  # characters of a full bar
-SHOWN = ("method", "noun", "token", "prompt", "images", "seed", "steps", "data", "device", "elapsed_s")
+SHOWN = (  # of the provenance, in this order
+    "method noun token prompt images seed steps config losses warning data versions device dtype elapsed_s peak_bytes"
+).split()
 
 
 def inspect(
@@ -32,41 +36,33 @@ def inspect(
 
     No model is loaded.
     """
+    from photopic.core.describe import describe
     from photopic.core.editfile import load
-    from photopic.measure.edit_contents import edit_contents
 
-    loaded = load(edit)
-    report = edit_contents(loaded)
+    description = describe(load(edit))
     if as_json:
         content = edit.read_bytes()
-        described = report.to_dict() | {
-            "file": {"name": edit.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
-            "base": {"name": loaded.base.name, "digest": loaded.base.digest},
-        }
-        typer.echo(json.dumps(described, indent=1, sort_keys=True))
+        file = {"name": edit.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        typer.echo(json.dumps(description.to_dict() | {"file": file}, indent=1, sort_keys=True))
         return
-    _print(edit, loaded, report)
+    _print(edit, description)
 
 
-def _print(path: Path, edit: Edit, report: Report) -> None:
+def _print(path: Path, edit: Description) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    values = report.values
-    console.print(
-        f"[bold]{_plain(path.name)}[/]  {path.stat().st_size:,} bytes, "
-        f"for {_plain(edit.base.name)} ({edit.base.digest[:12]})"
-    )
-    if values["changed"]:
-        kinds = " and ".join(values["kinds"])
-        console.print(f"{values['changed']:,} of {values['entries']:,} weights ({values['share']:.2%}): {kinds}")
-    if values["tokens"]:
-        words = " ".join(values["tokens"])
-        said = f"{values['tokens'][0]} {edit.provenance.get('noun', '')}".strip()
-        console.print(f"new word {_plain(words)}; say it before the noun: {_plain(said)}")
-    if report.rows:
-        console.print(_layers(report), _blocks(report), sep="\n")
-    console.print(_sizes(path, values), _found(edit.provenance), sep="\n")
+    base = f"for {_plain(edit.base_name)} ({edit.base_digest[:12]})"
+    console.print(f"[bold]{_plain(path.name)}[/]  {path.stat().st_size:,} bytes, {base}")
+    if edit.count:
+        kinds = " and ".join(sorted({row.kind for row in edit.tensors if row.kind != "token"}))
+        console.print(f"{edit.count:,} of {edit.size:,} weights ({edit.density:.2%}): {kinds}")
+    if edit.tokens:
+        said = f"{edit.tokens[0]} {edit.provenance.get('noun', '')}".strip()
+        console.print(f"new word {_plain(' '.join(edit.tokens))}; say it before the noun: {_plain(said)}")
+    if edit.count:
+        console.print(_layers(edit), _blocks(edit), sep="\n")
+    console.print(_sizes(path, edit), _found(edit.provenance), sep="\n")
 
 
 def _table(title: str, *columns: tuple[str, str]) -> Any:
@@ -79,28 +75,21 @@ def _table(title: str, *columns: tuple[str, str]) -> Any:
     return table
 
 
-def _layers(report: Report) -> Any:
+def _layers(edit: Description) -> Any:
     columns = [(name, "left") for name in ("block", "layer", "weights")]
-    columns += [(name, "right") for name in ("entries", "changed", "share", "bytes")]
+    columns += [(name, "right") for name in ("changed", "share", "bytes")]
     table = _table("Layers", *columns)
-    for row in report.rows:
-        shape = "x".join(map(str, row["shape"]))
-        table.add_row(
-            _plain(row["block"]),
-            _plain(row["layer"]),
-            f"{row['projection']} {shape}".strip(),
-            f"{row['entries']:,}",
-            f"{row['changed']:,}",
-            f"{row['share']:.2%}",
-            f"{row['index_bytes']:,}",
-        )
+    for row in edit.tensors:
+        if row.kind != "token":
+            block, layer, projection = place(row.name)
+            weights = f"{projection} {'x'.join(map(str, row.shape))}".strip()
+            cells = (weights, f"{row.count:,}", f"{row.density:.2%}", f"{row.index_bytes + row.value_bytes:,}")
+            table.add_row(_plain(block), _plain(layer), *cells)
     return table
 
 
-def _blocks(report: Report) -> Any:
-    from photopic.measure.edit_contents import by_block
-
-    blocks = by_block(report)
+def _blocks(edit: Description) -> Any:
+    blocks = by_block(edit)
     most = max(changed / entries for changed, entries in blocks.values())
     table = _table("Blocks, share changed", ("block", "left"), ("", "left"), ("share", "right"))
     for block, (changed, entries) in blocks.items():
@@ -109,41 +98,38 @@ def _blocks(report: Report) -> Any:
     return table
 
 
-def _sizes(path: Path, values: Any) -> Any:
+def _sizes(path: Path, edit: Description) -> Any:
     table = _table("Bytes", ("", "left"), ("bytes", "right"), ("", "left"))
     table.add_row("file", f"{path.stat().st_size:,}", "")
-    if values["changed"]:
-        ratio = values["index_bytes"] / values["entropy_bytes"] if values["entropy_bytes"] else 1.0
-        table.add_row("positions", f"{values['index_bytes']:,}", "as coded in the file")
-        table.add_row(
-            "  as int32", f"{values['int32_bytes']:,}", f"{values['int32_bytes'] / values['index_bytes']:.1f} x"
-        )
-        table.add_row(
-            "  entropy", f"{values['entropy_bytes']:,}", f"coded is {ratio:.3f} x the bound for independent entries"
-        )
-    if values["value_bytes"]:
-        table.add_row("values", f"{values['value_bytes']:,}", "")
-    if values["token_bytes"]:
-        table.add_row("new words", f"{values['token_bytes']:,}", "embedding rows")
+    if edit.count:
+        times = f"{edit.naive_bytes / edit.index_bytes:.1f} x the coded ones"
+        bound = f"coded is {edit.index_bytes / edit.entropy_bytes:.3f} x it" if edit.entropy_bytes else ""
+        table.add_row("positions", f"{edit.index_bytes:,}", "as coded in the file")
+        table.add_row("  as int32", f"{edit.naive_bytes:,}", times)
+        table.add_row("  entropy bound", f"{edit.entropy_bytes:,.0f}", bound)
+    values, rows = (sum(row.value_bytes for row in edit.tensors if (row.kind == "token") == token) for token in (0, 1))
+    if values:
+        table.add_row("values", f"{values:,}", "")
+    if rows:
+        table.add_row("new words", f"{rows:,}", "embedding rows")
     return table
 
 
-def _found(provenance: Any) -> Any:
+def _found(provenance: Mapping[str, Any]) -> Any:
     table = _table("How it was found", ("", "left"), ("", "left"))
     for key in SHOWN:
-        if provenance.get(key) is not None:
-            table.add_row(key, _plain(str(provenance[key])))
-    for group in ("config", "versions"):
-        if provenance.get(group):
-            settings = ", ".join(f"{key}={value}" for key, value in provenance[group].items())
-            table.add_row(group, _plain(settings))
-    losses = provenance.get("losses") or {}
-    for moment in ("before", "after"):
-        if losses.get(moment):
-            table.add_row(f"loss {moment}", ", ".join(f"{key} {value:.4f}" for key, value in losses[moment].items()))
-    if provenance.get("warning"):
-        table.add_row("warning", _plain(str(provenance["warning"])))
+        if provenance.get(key) not in (None, "", {}):
+            table.add_row(key, _plain(_words(provenance[key])))
     return table
+
+
+def _words(value: Any) -> str:
+    """A JSON value as a person writes it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_words, value)) + "]"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _plain(text: str) -> str:

@@ -118,6 +118,10 @@ def neurons(
     except KeyboardInterrupt:
         typer.echo("photopic: interrupted; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except PhotopicError:
+        if run is None and not list(folder.rglob("checkpoint.safetensors")):
+            shutil.rmtree(folder, ignore_errors=True)  # nothing to go on from
+        raise
     from photopic.core.editfile import save
 
     save(edit, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ def console() -> Console:
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    """A block with progress bars: description, bar, count, pace left and one free field."""
+    """A block with progress bars: description, bar, count, time left and a remark; warnings inside become notes."""
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -32,7 +33,8 @@ def bars() -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}", style="dim"),
     )
-    with Bars(*columns, console=console(), transient=True) as shown:
+    with Bars(*columns, console=console(), transient=True) as shown, warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _note(shown, str(message))
         yield shown
 
 
@@ -50,7 +52,11 @@ def follow(events: Iterable[Any], shown: Bars, description: str) -> Any:
         remark = f"loss {event.concept_loss:.4f}, {event.share:.1%} chosen" if event.concept_loss else event.stage
         shown.update(task, completed=event.step, total=event.steps or None, remark=remark)
         if event.warning:
-            shown.console.print(f"[yellow]note:[/] {event.warning}")
+            _note(shown, event.warning)
         last = event
     shown.remove_task(task)
     return last
+
+
+def _note(shown: Bars, text: str) -> None:
+    shown.console.print(f"note: {text}", style="yellow", markup=False)
