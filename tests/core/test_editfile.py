@@ -32,7 +32,9 @@ def module(seed: int = 0) -> nn.Module:
 
 
 BASE = fingerprint({"m": module()}, "tiny-base", SIZES)
-support = st.fixed_dictionaries({name: st.sets(st.integers(0, size - 1), max_size=size) for name, size in SIZES.items()})
+support = st.fixed_dictionaries(
+    {name: st.sets(st.integers(0, size - 1), max_size=size) for name, size in SIZES.items()}
+)
 
 
 def tensors(positions: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -47,14 +49,26 @@ def specs(draw: st.DrawFn) -> Callable[[], Edit]:
     seed, bits = draw(st.integers(0, 9)), draw(st.sampled_from([32, 16, 2]))
     token = draw(st.sampled_from([None, "<mine>", "<mïne>", '<"\\>', "🐻"]))
     dtype = draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
-    leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
+    leaves = (
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=5)
+    )
     values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=2), max_leaves=3)
     provenance = draw(st.dictionaries(st.text(max_size=4), values, max_size=3))
     return lambda: _make(shut, rest, seed, bits, token, dtype, provenance)
 
 
 def _make(
-    shut: dict[str, set[int]], rest: dict[str, set[int]], seed: int, bits: int, token: str | None, dtype: torch.dtype, provenance: dict
+    shut: dict[str, set[int]],
+    rest: dict[str, set[int]],
+    seed: int,
+    bits: int,
+    token: str | None,
+    dtype: torch.dtype,
+    provenance: dict,
 ) -> Edit:
     parts: list[Any] = []
     torch.manual_seed(seed)
@@ -89,7 +103,9 @@ def assert_same(a: Edit, b: Edit) -> None:
         for field in ("indices", "values", "rows"):
             x, y = getattr(one, field, {}), getattr(other, field, {})
             assert list(x) == list(y) and all(x[n].dtype == y[n].dtype and torch.equal(x[n], y[n]) for n in x)
-        assert getattr(one, "bits", 0) == getattr(other, "bits", 0) and getattr(one, "token", "") == getattr(other, "token", "")
+        assert getattr(one, "bits", 0) == getattr(other, "bits", 0) and getattr(one, "token", "") == getattr(
+            other, "token", ""
+        )
 
 
 @settings(max_examples=30, deadline=None, database=None)
@@ -111,7 +127,9 @@ def test_saving_twice_gives_identical_files_whatever_the_order_of_insertion(tmp_
     )
     save(edit, tmp_path / "a.edit"), save(shuffled, tmp_path / "b.edit")
     save(load(tmp_path / "a.edit"), tmp_path / "c.edit")
-    assert (tmp_path / "a.edit").read_bytes() == (tmp_path / "b.edit").read_bytes() == (tmp_path / "c.edit").read_bytes()
+    assert (
+        (tmp_path / "a.edit").read_bytes() == (tmp_path / "b.edit").read_bytes() == (tmp_path / "c.edit").read_bytes()
+    )
     assert sorted(os.listdir(tmp_path)) == ["a.edit", "b.edit", "c.edit"]
 
 
@@ -120,7 +138,9 @@ def test_the_bytes_are_these_on_every_machine() -> None:
 
     base = Fingerprint("x", "0" * 64, {"m.weight": ""}, {"m.weight": (2, 2)})
     edit = Edit((Shut({"m.weight": torch.tensor([1, 2])}),), base, {"seed": 1, "lr": 0.1})
-    assert hashlib.sha256(to_bytes(edit)).hexdigest() == "c8aa095ab348e43f9e81707f22a8a0177e3581270ea97ee09038ae9a44a43a0c"
+    assert (
+        hashlib.sha256(to_bytes(edit)).hexdigest() == "c8aa095ab348e43f9e81707f22a8a0177e3581270ea97ee09038ae9a44a43a0c"
+    )
 
 
 def test_the_file_is_a_safetensors_file_with_one_metadata_key(tmp_path: Path) -> None:
@@ -237,7 +257,9 @@ def test_metadata_that_is_not_canonical_is_refused() -> None:
     assert "canonical" in refused(struct.pack("<Q", len(text)) + text + CONTENT[8 + length :])
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "NaN", "9" * 5000, '{"a":1e999}', "null", '"\\ud800"'])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 50_000, "NaN", "9" * 5000, '{"a":1e999}', "null", '"\\ud800"']
+)
 def test_hostile_json_is_refused(text: str) -> None:
     refused(struct.pack("<Q", len(text)) + text.encode())
     header = json.dumps({"__metadata__": {"photopic": text}}).encode()

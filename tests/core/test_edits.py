@@ -50,10 +50,15 @@ def shut(positions: dict[str, list[int]], base: Fingerprint = BASE) -> Edit:
 def valued(positions: dict[str, list[int]], seed: int = 0, bits: int = 32) -> Edit:
     generator = torch.Generator().manual_seed(seed)
     indices = {name: torch.tensor(p, dtype=torch.int64) for name, p in positions.items()}
-    return Edit((Values.rounded(indices, {n: torch.randn(len(p), generator=generator) for n, p in indices.items()}, bits),), BASE)
+    return Edit(
+        (Values.rounded(indices, {n: torch.randn(len(p), generator=generator) for n, p in indices.items()}, bits),),
+        BASE,
+    )
 
 
-positions_of = {name: st.lists(st.integers(0, size - 1), unique=True, max_size=12).map(sorted) for name, size in SIZES.items()}
+positions_of = {
+    name: st.lists(st.integers(0, size - 1), unique=True, max_size=12).map(sorted) for name, size in SIZES.items()
+}
 supports = st.fixed_dictionaries(positions_of).filter(lambda found: any(found.values()))
 
 
@@ -211,7 +216,7 @@ def test_composing_keeps_values_and_refuses_overlaps() -> None:
 
 def test_composing_edits_of_different_bases_is_refused() -> None:
     other = fingerprint({"m": Small(1)}, "elsewhere", SIZES)
-    with pytest.raises(EditError, match="small .*elsewhere"):
+    with pytest.raises(EditError, match=r"small .*elsewhere"):
         compose(shut({"m.two.bias": [0]}), shut({"m.two.bias": [0]}, other))
 
 
@@ -295,7 +300,7 @@ def test_another_base_is_refused_with_both_names_unless_forced() -> None:
 
 def test_another_architecture_is_refused_even_if_forced() -> None:
     stack = EditStack({"m": nn.Linear(2, 2)}, name="other")
-    with pytest.raises(EditError, match="small .* other"):
+    with pytest.raises(EditError, match=r"small .* other"):
         stack.add(shut({"m.two.bias": [0]}))
     with pytest.raises(EditError, match=r"other: has no floating-point tensor m\.two\.bias"):
         stack.add(shut({"m.two.bias": [0]}), force=True)
@@ -351,7 +356,12 @@ def test_an_edit_that_touches_nothing_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("positions", "message"),
-    [([3, 3], "strictly increasing"), ([4, 2], "strictly increasing"), ([-1], "negative"), ([5], "expected positions below 5, found 5")],
+    [
+        ([3, 3], "strictly increasing"),
+        ([4, 2], "strictly increasing"),
+        ([-1], "negative"),
+        ([5], "expected positions below 5, found 5"),
+    ],
 )
 def test_wrong_positions_are_named(positions: list[int], message: str) -> None:
     with pytest.raises(EditError, match=rf"m\.two\.bias: .*{message}"):
@@ -367,7 +377,9 @@ def test_positions_are_int64_and_every_touched_tensor_is_fingerprinted() -> None
         Edit(shut({"m.two.bias": [1]}).parts, BASE, {"config": object()})
 
 
-@pytest.mark.parametrize("values", [torch.tensor([math.nan]), torch.tensor([1e9]), torch.tensor([0.1]), torch.tensor([1.0, 2.0])])
+@pytest.mark.parametrize(
+    "values", [torch.tensor([math.nan]), torch.tensor([1e9]), torch.tensor([0.1]), torch.tensor([1.0, 2.0])]
+)
 def test_values_that_16_bits_do_not_hold_are_refused(values: Tensor) -> None:
     with pytest.raises(EditError, match=r"m\.two\.bias"):
         Values({"m.two.bias": torch.tensor([1])}, {"m.two.bias": values}, bits=16)

@@ -42,7 +42,13 @@ def test_equal_content_has_one_digest_and_any_changed_bit_another() -> None:
 def test_name_dtype_and_shape_are_part_of_the_digest() -> None:
     weight = torch.zeros(4, 2)
     digests = set()
-    for name, tensor in [("m", weight), ("n", weight), ("m", weight.half()), ("m", weight.view(2, 4)), ("m", weight.bfloat16())]:
+    for name, tensor in [
+        ("m", weight),
+        ("n", weight),
+        ("m", weight.half()),
+        ("m", weight.view(2, 4)),
+        ("m", weight.bfloat16()),
+    ]:
         layer = nn.Linear(2, 4, bias=False)
         layer.weight = nn.Parameter(tensor)
         digests.add(fingerprint({name: layer}, "x").digest)

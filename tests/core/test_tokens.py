@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import tiny_pipeline
 from torch import Tensor
 
 from photopic.core.edits import Edit, EditStack, Shut, TokenRows, compose
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint
+from tests.tiny import tiny_pipeline
 
 PROMPT = "a <Mine> bear on a red background"
 

@@ -24,7 +24,8 @@ from photopic.core.errors import ModelError
 from photopic.core.fingerprint import fingerprint
 from photopic.core.hooks import tap
 from photopic.models.conditioning import TruncatedPromptWarning
-from photopic.models.text_to_image import Generated, TextToImage, _check_pipeline
+from photopic.models.pipeline_checks import check_pipeline
+from photopic.models.text_to_image import Generated, TextToImage
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
 
 EULER_WARNS = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with NumPy 2
@@ -236,7 +237,7 @@ def test_wrong_pipelines_are_refused_in_one_line() -> None:
 
 def test_a_bare_network_is_refused() -> None:
     with pytest.raises(ModelError, match="expected a diffusers pipeline, found UNet2DConditionModel"):
-        _check_pipeline(tiny_pipeline().unet, "mine")
+        check_pipeline(tiny_pipeline().unet, "mine")
 
 
 def test_a_scheduler_that_clips_latents_is_refused_at_any_time() -> None:

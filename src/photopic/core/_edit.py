@@ -177,7 +177,9 @@ def _as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_inside(name: str, positions: Tensor, base: Fingerprint) -> None:
     if name not in base.shapes or name not in base.sketches:
-        raise EditError(f"{name}: missing in the fingerprint of {base.name}; pass every touched tensor to fingerprint()")
+        raise EditError(
+            f"{name}: missing in the fingerprint of {base.name}; pass every touched tensor to fingerprint()"
+        )
     size = torch.Size(base.shapes[name]).numel()
     if int(positions[-1]) >= size:
         raise EditError(f"{name}: expected positions below {size}, found {int(positions[-1])}")

@@ -21,7 +21,9 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors format
 _MOST_AXES = 8
-_SKETCH = re.compile(r"([A-Za-z0-9+/]{16})*([A-Za-z0-9+/]{6}|[A-Za-z0-9+/]{11})?")  # float32 values in base64 without padding
+_SKETCH = re.compile(
+    r"([A-Za-z0-9+/]{16})*([A-Za-z0-9+/]{6}|[A-Za-z0-9+/]{11})?"
+)  # float32 values in base64 without padding
 _MODEL_SKETCH = re.compile(rf"([0-9a-f]{{12}}\.[0-9a-f]{{12}}\.{_SKETCH.pattern})?")
 
 
@@ -67,11 +69,15 @@ def split(content: bytes) -> tuple[dict[str, Any], str, bytes]:
         raise EditFileError(f"expected an edit file, found only {len(content)} bytes")
     (length,) = struct.unpack("<Q", content[:8])
     if length > min(len(content) - 8, LARGEST_HEADER):
-        raise EditFileError(f"expected a header of at most {len(content) - 8} bytes, found a length of {length}; not an edit, or cut off")
+        raise EditFileError(
+            f"expected a header of at most {len(content) - 8} bytes, found a length of {length}; not an edit, or cut off"
+        )
     found = parse_json(content[8 : 8 + length], "header")
     metadata = found.pop("__metadata__", None) if isinstance(found, dict) else None
     if not isinstance(metadata, dict) or list(metadata) != ["photopic"] or not isinstance(metadata["photopic"], str):
-        raise EditFileError("expected a safetensors file with metadata under the one key photopic, found none; not a photopic edit")
+        raise EditFileError(
+            "expected a safetensors file with metadata under the one key photopic, found none; not a photopic edit"
+        )
     return found, metadata["photopic"], content[8 + length :]
 
 
@@ -102,7 +108,9 @@ def check_metadata(metadata: dict[str, Any]) -> None:
     for key, value in [*metadata["base"].items(), ("checksum", metadata["checksum"])]:
         _expect(isinstance(value, str), key, "text", value)
     base_sketch = metadata["base"]["sketch"]
-    _expect(bool(_MODEL_SKETCH.fullmatch(base_sketch)), "base: sketch", "structure, dtypes and sampled values", base_sketch)
+    _expect(
+        bool(_MODEL_SKETCH.fullmatch(base_sketch)), "base: sketch", "structure, dtypes and sampled values", base_sketch
+    )
     _expect(isinstance(metadata["provenance"], dict), "provenance", "an object", metadata["provenance"])
     _expect(isinstance(metadata["tensors"], list), "tensors", "a list", metadata["tensors"])
     for row in metadata["tensors"]:
@@ -136,7 +144,9 @@ def check_entries(found: dict[str, Any], expected: Mapping[str, Entry], data_byt
         asked_for = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [start, end]}
         _expect(found[name] == asked_for, f"tensor {name}", str(asked_for), found[name])
     if end != data_bytes:
-        raise EditFileError(f"data: expected {end} bytes, found {data_bytes}; the file is cut off or has something after its end")
+        raise EditFileError(
+            f"data: expected {end} bytes, found {data_bytes}; the file is cut off or has something after its end"
+        )
 
 
 def _check_part(where: str, part: Any, tensors: list[list[Any]]) -> None:
@@ -152,7 +162,9 @@ def _check_part(where: str, part: Any, tensors: list[list[Any]]) -> None:
     _expect(kind in ("shut", "values"), f"{where}: kind", "shut, values or token", kind)
     _keys(part, where, *(["bits"] if kind == "values" else []), "kind", "tensors")
     if kind == "values":
-        _expect(type(part["bits"]) is int and part["bits"] in (32, 16, 2), f"{where}: bits", "32, 16 or 2", part["bits"])
+        _expect(
+            type(part["bits"]) is int and part["bits"] in (32, 16, 2), f"{where}: bits", "32, 16 or 2", part["bits"]
+        )
     _expect(isinstance(part["tensors"], list), f"{where}: tensors", "a list", part["tensors"])
     for row in part["tensors"]:
         fits = _is_row(row, int, int, int) and all(_is_count(value) for value in row) and row[0] < len(tensors)

@@ -102,6 +102,8 @@ def check_tensor(name: str, tensor: Tensor | None, shape: tuple[int, ...], model
     if tuple(tensor.shape) != tuple(shape):
         raise EditError(f"{model}: {name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}")
     if tensor.dtype not in _EDITABLE:
-        raise EditError(f"{model}: {name}: expected float32, float16 or bfloat16, found {tensor.dtype}; load it unquantised")
+        raise EditError(
+            f"{model}: {name}: expected float32, float16 or bfloat16, found {tensor.dtype}; load it unquantised"
+        )
     if tensor.is_meta:
         raise EditError(f"{model}: {name}: has no data here (offloaded or meta); load the model without offloading")

@@ -39,8 +39,8 @@ class EditStack:
 
     Args:
         modules: Component name to module.
-        tokenizers: Tokenizers by the name of their text encoder, or by that name with ``tokenizer`` for ``text_encoder``. While a token
-            is active, its place in this mapping holds a copy that knows the token; afterwards the original object.
+        tokenizers: Tokenizers by the name of their text encoder, or by that name with ``tokenizer`` for ``text_encoder``. While a
+            token is active, its place in this mapping holds a copy that knows the token; afterwards the original object.
         name: What to call the model in messages.
 
     Example:
@@ -82,10 +82,12 @@ class EditStack:
 
         Args:
             edit: Made for this model, or for the same weights at another precision.
-            weight: 0 leaves the model as it is, 1 is the edit itself; between, entries are interpolated. Tokens are added in full unless 0.
+            weight: 0 leaves the model as it is, 1 is the edit itself; between, entries are interpolated. Tokens are added in full
+                unless it is 0.
             name: What to call it; a free name is made from its token otherwise.
             force: Apply it to a different base whose touched tensors have the same shapes.
-            overlap: What to do where it and an earlier edit touch the same entry and one of them sets values: refuse, or write it last.
+            overlap: What to do where it and an earlier edit touch the same entry and one of them sets values: refuse, or write it
+                last.
 
         Returns:
             The name, for `remove`.
@@ -139,7 +141,7 @@ class EditStack:
                     self._active.pop(name, None)
 
     def fingerprint(self, *tensors: str) -> Fingerprint:
-        """The fingerprint of the base model, whatever is applied; hashed once and again only if somebody else changed the weights."""
+        """The fingerprint of the base model, whatever is applied; hashed again only if somebody else changed the weights."""
         with self._base_state():
             return self._base(tensors)
 
@@ -207,7 +209,9 @@ class EditStack:
         for key in (component, component.replace("text_encoder", "tokenizer")):
             if key in self.tokenizers and component in self.modules:
                 return key
-        raise EditError(f"{self.name}: has no text encoder {component} with a tokenizer; found {', '.join(self.tokenizers) or 'none'}")
+        raise EditError(
+            f"{self.name}: has no text encoder {component} with a tokenizer; found {', '.join(self.tokenizers) or 'none'}"
+        )
 
     def _check_base(self, edit: Edit, force: bool) -> None:
         if force:

@@ -34,7 +34,9 @@ def check_new_token(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
     vocabulary = tokenizer.get_vocab()
     for known in (token, token.lower(), f"{token.lower()}</w>"):
         if known in vocabulary:
-            raise EditError(f"token {token!r} is already in the vocabulary as {known!r}; choose another, such as '<{token}>'")
+            raise EditError(
+                f"token {token!r} is already in the vocabulary as {known!r}; choose another, such as '<{token}>'"
+            )
 
 
 class AddedTokens:
@@ -65,14 +67,15 @@ class AddedTokens:
             self._embedding.forward = self._previous  # type: ignore[method-assign]
 
 
-def input_embedding(encoder: nn.Module) -> nn.Module:
+def input_embedding(encoder: nn.Module) -> nn.Embedding:
     """The input embedding of a text encoder.
 
     Raises:
         EditError: If it has none.
     """
-    embedding = encoder.get_input_embeddings() if hasattr(encoder, "get_input_embeddings") else None
-    if not isinstance(embedding, nn.Module):
+    getter = getattr(encoder, "get_input_embeddings", None)
+    embedding = getter() if getter else None
+    if not isinstance(embedding, nn.Embedding):
         raise EditError(f"{type(encoder).__name__}: expected a text encoder with an input embedding, found none")
     return embedding
 

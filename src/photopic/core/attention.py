@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ def capture_attention(
     with ExitStack() as stack:
         stack.callback(unet.register_forward_pre_hook(remember_grid, with_kwargs=True).remove)
         for name, layer in layers.items():
-            _watch(stack, layer, lambda probabilities, name=name: collect(name, probabilities))
+            _watch(stack, layer, partial(collect, name))
         yield maps
 
 

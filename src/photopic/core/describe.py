@@ -115,7 +115,17 @@ def describe(edit: Edit) -> Description:
 def _rows(part: Shut | Values | TokenRows, edit: Edit) -> list[TensorCost]:
     if isinstance(part, TokenRows):
         return [
-            TensorCost(f"{name}: {part.token}", "token", tuple(row.shape), len(row), 1.0, 0, row.numel() * row.element_size(), 0, 0.0)
+            TensorCost(
+                f"{name}: {part.token}",
+                "token",
+                tuple(row.shape),
+                len(row),
+                1.0,
+                0,
+                row.numel() * row.element_size(),
+                0,
+                0.0,
+            )
             for name, row in part.rows.items()
         ]
     rows = []
@@ -123,7 +133,10 @@ def _rows(part: Shut | Values | TokenRows, edit: Edit) -> list[TensorCost]:
         count, size = len(positions), Size(edit.base.shapes[name]).numel()
         kind, value_bytes = "shut", 0
         if isinstance(part, Values):
-            kind, value_bytes = "values", -(-count * part.bits // 8) + (16 if part.bits == 2 else 0)  # 16: four float32 levels
+            kind, value_bytes = (
+                "values",
+                -(-count * part.bits // 8) + (16 if part.bits == 2 else 0),
+            )  # 16: four float32 levels
         coded = len(indices.encode(positions.numpy(), size))
         rows.append(
             TensorCost(

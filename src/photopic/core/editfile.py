@@ -1,11 +1,13 @@
 """The file of an edit: one safetensors with all metadata as one canonical JSON string.
 
-Saving the same edit gives the same bytes on every machine. The reader accepts only what the writer writes: it derives every tensor's
-type, shape and place from the metadata, compares that with the header before it reads any of them, and checks a SHA-256 over everything.
+Saving the same edit gives the same bytes on every machine. The reader accepts only what the writer writes: it derives every
+tensor's type, shape and place from the metadata, compares that with the header before it reads any of them, and checks a SHA-256
+over everything.
 
-Metadata, under the key ``photopic``: ``format`` (version), ``base`` (name, digest, sketch), ``tensors`` (name, shape, sketch of each touched
-tensor, sorted), ``parts``, ``provenance``, ``checksum``. Part *n* keeps its data in safetensors entries ``n.indices`` (coded sets one after the
-other, see `photopic.core.indices`), ``n.values``, ``n.levels`` (the four values of a 2-bit tensor) and ``n.rows.<component>``.
+Metadata, under the key ``photopic``: ``format`` (version), ``base`` (name, digest, sketch), ``tensors`` (name, shape, sketch of
+each touched tensor, sorted), ``parts``, ``provenance``, ``checksum``. Part *n* keeps its data in safetensors entries ``n.indices``
+(coded sets one after the other, see `photopic.core.indices`), ``n.values``, ``n.levels`` (the four values of a 2-bit tensor) and
+``n.rows.<component>``.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def save(edit: Edit, path: str | Path) -> None:
     try:
         write_atomically(path, to_bytes(edit))
     except OSError as error:
-        raise EditFileError(f"{path}: cannot be written ({error.strerror}); free some space or choose another place") from error
+        raise EditFileError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another place"
+        ) from error
 
 
 def load(path: str | Path) -> Edit:
@@ -114,7 +118,9 @@ def _read(content: bytes) -> Edit:
     header, text, data = layout.split(content)
     metadata = layout.parse(text)
     if metadata.get("format") != FORMAT:
-        raise EditFileError(f"expected format version {FORMAT}, found {metadata.get('format')!r}; update photopic to read it")
+        raise EditFileError(
+            f"expected format version {FORMAT}, found {metadata.get('format')!r}; update photopic to read it"
+        )
     layout.check_metadata(metadata)
     expected = layout.in_order(layout.expected_entries(metadata))
     layout.check_entries(header, expected, len(data))
@@ -129,7 +135,9 @@ def _read(content: bytes) -> Edit:
     sketches = {row[0]: row[2] for row in metadata["tensors"]}
     parts = tuple(_read_part(f"{n}.", part, names, shapes, tensors) for n, part in enumerate(metadata["parts"]))
     base = metadata["base"]
-    edit = Edit(parts, Fingerprint(base["name"], base["digest"], sketches, shapes, base["sketch"]), metadata["provenance"])
+    edit = Edit(
+        parts, Fingerprint(base["name"], base["digest"], sketches, shapes, base["sketch"]), metadata["provenance"]
+    )
     if len(edit.parts) != len(parts):
         raise EditFileError("expected every part to touch something, found an empty part")
     return edit
@@ -149,7 +157,9 @@ def _write_part(
     ]
     described: dict[str, Any] = {
         "kind": "shut",
-        "tensors": [[numbers[name], len(part.indices[name]), len(code)] for name, code in zip(part.indices, coded, strict=True)],
+        "tensors": [
+            [numbers[name], len(part.indices[name]), len(code)] for name, code in zip(part.indices, coded, strict=True)
+        ],
     }
     joined = b"".join(coded)
     entries[f"{prefix}indices"] = (Entry("U8", (len(joined),)), joined)
@@ -198,8 +208,8 @@ def _pack_levels(values: Tensor) -> tuple[bytes, bytes]:
     distinct[distinct == 0] = 0  # one zero, not two
     levels, codes = np.unique(distinct, return_inverse=True)
     levels = np.concatenate([levels, np.repeat(levels[-1:], LEVELS - len(levels))]).astype("<f4")
-    codes = np.concatenate([codes, np.zeros(-len(codes) % 4, codes.dtype)]).astype(np.uint8).reshape(-1, 4)
-    return levels.tobytes(), (codes << np.array([0, 2, 4, 6], np.uint8)).sum(1, dtype=np.uint8).tobytes()
+    padded = np.concatenate([codes, np.zeros(-len(codes) % 4, codes.dtype)]).astype(np.uint8).reshape(-1, 4)
+    return levels.tobytes(), (padded << np.array([0, 2, 4, 6], np.uint8)).sum(1, dtype=np.uint8).tobytes()
 
 
 def _unpack_levels(prefix: str, positions: dict[str, Tensor], tensors: dict[str, bytes]) -> dict[str, Tensor]:
@@ -209,7 +219,9 @@ def _unpack_levels(prefix: str, positions: dict[str, Tensor], tensors: dict[str,
         taken = -(-len(each) // 4)
         codes = ((packed[at : at + taken, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
         if codes[len(each) :].any() or bool((levels[number, 1:] < levels[number, :-1]).any()):
-            raise EditFileError(f"tensor {prefix}values: {name}: expected ascending levels and zero padding, found others")
+            raise EditFileError(
+                f"tensor {prefix}values: {name}: expected ascending levels and zero padding, found others"
+            )
         values[name], at = levels[number][torch.from_numpy(codes[: len(each)].astype(np.int64))], at + taken
     return values
 

@@ -4,8 +4,8 @@ An `Edit` is made of parts: `Shut` (entries that become zero), `Values` (entries
 token). An `EditStack` applies edits to a live model and takes them away in any order; afterwards every byte is the base's again.
 `compose` makes one edit of two. Files are in `photopic.core.editfile`.
 
-A parameter is named ``<component>.<parameter name>``, for example ``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``,
-and a position is its index in the flattened parameter.
+A parameter is named ``<component>.<parameter name>``, for example
+``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``, and a position is its index in the flattened parameter.
 """
 
 from photopic.core._edit import Edit, compose

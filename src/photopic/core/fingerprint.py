@@ -2,8 +2,8 @@
 
 The digest is a Merkle root: one SHA-256 leaf a tensor over name, dtype, shape and bytes, and one SHA-256 over the leaves in name
 order. It tells any two contents apart, also the float16 copy of a float32 model. To recognise that copy, a fingerprint also
-carries a few sampled weights: some of the whole model, and some of every tensor an edit touches. A copy rounds each weight to the nearest
-number of the coarser format; a fine-tuned model moves weights further than that.
+carries a few sampled weights: some of the whole model, and some of every tensor an edit touches. A copy rounds each weight to the
+nearest number of the coarser format; a fine-tuned model moves weights further than that.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _chunks(name: str, tensor: Tensor) -> Iterator[memoryview]:
     flat = tensor.detach().reshape(-1)
     for start in range(0, flat.numel(), _CHUNK):
         chunk = flat[start : start + _CHUNK].cpu().contiguous()
-        yield memoryview(chunk.view(torch.uint8).numpy())
+        yield chunk.view(torch.uint8).numpy().data
 
 
 def _model_sketch(tensors: Mapping[str, Tensor]) -> str:

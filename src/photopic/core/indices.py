@@ -4,8 +4,8 @@ A gap is the number of positions skipped before the next one. Its quotient by 2^
 (Golomb 1966, Rice 1979). All quotients come first and the remainders follow as k bit planes, so that both directions are a
 few numpy calls and no loop over positions.
 
-Layout: one byte kind. Kind 0: a bitmap of ``size`` bits. Kind 1 + k: count (6 bytes), unary quotients, k bit planes of ``count`` bits.
-Bits run from the lowest to the highest of each byte; unused bits at an end are zero.
+Layout: one byte kind. Kind 0: a bitmap of ``size`` bits. Kind 1 + k: count (6 bytes), unary quotients, k bit planes of ``count``
+bits. Bits run from the lowest to the highest of each byte; unused bits at an end are zero.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ class Conditioning:
         return self.hidden.shape[0]
 
     def __getitem__(self, rows: slice | Sequence[int] | Tensor) -> Conditioning:
-        return Conditioning(*(part if part is None else part[rows] for part in self._parts()))
+        pooled = None if self.pooled is None else self.pooled[rows]
+        time_ids = None if self.time_ids is None else self.time_ids[rows]
+        return Conditioning(self.hidden[rows], pooled, time_ids)
 
     def unet_kwargs(self) -> dict[str, Any]:
         """Keyword arguments for ``UNet2DConditionModel.forward``."""
@@ -50,9 +52,6 @@ class Conditioning:
             return {"encoder_hidden_states": self.hidden}
         added = {"text_embeds": self.pooled, "time_ids": self.time_ids}
         return {"encoder_hidden_states": self.hidden, "added_cond_kwargs": added}
-
-    def _parts(self) -> tuple[Tensor | None, ...]:
-        return self.hidden, self.pooled, self.time_ids
 
 
 def warn_if_truncated(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:

@@ -5,7 +5,6 @@ Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red backgrou
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,19 @@ from transformers import PreTrainedTokenizerBase
 from photopic.core.attention import announce_guidance
 from photopic.core.errors import ModelError
 from photopic.models.conditioning import Conditioning, token_positions, warn_if_truncated
-from photopic.models.noise import PREDICTION_TYPES, NoiseSchedule
+from photopic.models.noise import NoiseSchedule
+from photopic.models.pipeline_checks import (
+    check_lengths,
+    check_pipeline,
+    check_request,
+    check_scheduler,
+    prediction_type,
+    repair_end_token,
+)
+from photopic.models.tokenizers import TOKENIZER_OF, PipelineTokenizers
 
 if TYPE_CHECKING:
     from photopic.core.edits import EditStack
-
-TOKENIZER_OF = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
-LEGACY_EOS = 2  # CLIP configurations written before transformers 4.31 carry this wrong end token
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,14 @@ class TextToImage:
     def __init__(self, pipeline: DiffusionPipeline, name: str = "model"):
         self.pipeline: Any = pipeline
         self.name = name
-        _check_pipeline(pipeline, name)
+        check_pipeline(pipeline, name)
         parts = ("unet", "vae", *TOKENIZER_OF)
         self.components: dict[str, nn.Module] = {
             part: module for part in parts if (module := getattr(pipeline, part, None)) is not None
         }
-        self.tokenizers: MutableMapping[str, PreTrainedTokenizerBase] = _Tokenizers(pipeline)
-        _check_lengths(self)
-        _repair_end_token(self)
+        self.tokenizers: MutableMapping[str, PreTrainedTokenizerBase] = PipelineTokenizers(pipeline)
+        check_lengths(self)
+        repair_end_token(self)
         for module in self.components.values():
             module.eval().requires_grad_(False)
 
@@ -110,7 +115,7 @@ class TextToImage:
     @property
     def prediction_type(self) -> str:
         """``epsilon``, ``v_prediction`` or ``sample``."""
-        return _prediction_type(self.pipeline.scheduler)
+        return prediction_type(self.pipeline.scheduler)
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -258,8 +263,8 @@ class TextToImage:
             ModelError: If prompts and seeds do not fit or an option is out of range.
         """
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-        _check_request(prompts, seeds, steps, batch)
-        _check_scheduler(self.pipeline.scheduler, self.name)
+        check_request(prompts, seeds, steps, batch)
+        check_scheduler(self.pipeline.scheduler, self.name)
         self._warn_if_truncated(prompts)
         starts = range(0, len(prompts), batch)
         for index, start in enumerate(starts):
@@ -315,113 +320,13 @@ class TextToImage:
             )
         flagged = np.flatnonzero(getattr(output, "nsfw_content_detected", None) or [])
         if len(flagged):
-            blanked = [int(seeds[index]) for index in flagged]
+            blanked = [int(seeds[int(index)]) for index in flagged]
             warnings.warn(f"{self.name}: its safety checker blanked the images of seeds {blanked}", stacklevel=4)
         return (output.images * 255).round().astype(np.uint8)
 
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():
             warn_if_truncated(prompts, tokenizer)
-
-
-class _Tokenizers(MutableMapping[str, PreTrainedTokenizerBase]):
-    """The pipeline's tokenizers under the names of their text encoders; setting one replaces the pipeline's."""
-
-    def __init__(self, pipeline: DiffusionPipeline):
-        self.pipeline = pipeline
-
-    def __getitem__(self, encoder: str) -> PreTrainedTokenizerBase:
-        if encoder not in TOKENIZER_OF or getattr(self.pipeline, encoder, None) is None:
-            raise KeyError(encoder)
-        return getattr(self.pipeline, TOKENIZER_OF[encoder])
-
-    def __setitem__(self, encoder: str, tokenizer: PreTrainedTokenizerBase) -> None:
-        setattr(self.pipeline, TOKENIZER_OF[encoder], tokenizer)
-
-    def __delitem__(self, encoder: str) -> None:
-        raise TypeError(f"{encoder}: a pipeline cannot lose a tokenizer")
-
-    def __iter__(self) -> Iterator[str]:
-        return (encoder for encoder in TOKENIZER_OF if getattr(self.pipeline, encoder, None) is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _check_pipeline(pipeline: Any, name: str) -> None:
-    kind = type(pipeline).__name__
-    advice = "load a StableDiffusionPipeline or StableDiffusionXLPipeline"
-    if not isinstance(pipeline, DiffusionPipeline):
-        raise ModelError(f"{name}: expected a diffusers pipeline, found {kind}; {advice}")
-    if not isinstance(getattr(pipeline, "unet", None), UNet2DConditionModel):
-        raise ModelError(f"{name}: {kind} has no UNet2DConditionModel as its unet; {advice}")
-    missing = [part for part in ("vae", "scheduler") if getattr(pipeline, part, None) is None]
-    encoders = [encoder for encoder in TOKENIZER_OF if getattr(pipeline, encoder, None) is not None]
-    missing += [TOKENIZER_OF[part] for part in encoders if getattr(pipeline, TOKENIZER_OF[part], None) is None]
-    if not encoders:
-        missing.append("text_encoder")
-    if missing:
-        raise ModelError(f"{name}: {kind} has no {', '.join(missing)}; load the pipeline with all its components")
-    parameters = inspect.signature(type(pipeline).__call__).parameters
-    if "prompt" not in parameters or "image" in parameters or not hasattr(pipeline, "encode_prompt"):
-        raise ModelError(f"{name}: {kind} does not go from text alone to an image; {advice}")
-    if pipeline.unet.config.in_channels != pipeline.vae.config.latent_channels:
-        raise ModelError(
-            f"{name}: its unet takes {pipeline.unet.config.in_channels} channels, its vae makes "
-            f"{pipeline.vae.config.latent_channels}; inpainting and depth models are not text-to-image models, {advice}"
-        )
-    _check_scheduler(pipeline.scheduler, name)
-
-
-def _prediction_type(scheduler: Any) -> str:
-    return scheduler.config.get("prediction_type", "epsilon")
-
-
-def _check_scheduler(scheduler: Any, name: str) -> None:
-    kind = type(scheduler).__name__
-    if getattr(scheduler, "alphas_cumprod", None) is None:
-        raise ModelError(f"{name}: {kind} has no alphas_cumprod; use a discrete-time scheduler such as DDIMScheduler")
-    if _prediction_type(scheduler) not in PREDICTION_TYPES:
-        raise ModelError(
-            f"{name}: {kind} has prediction_type {_prediction_type(scheduler)!r}, expected one of "
-            f"{', '.join(PREDICTION_TYPES)}; correct scheduler/scheduler_config.json"
-        )
-    if scheduler.config.get("clip_sample", False):
-        raise ModelError(
-            f"{name}: {kind} has clip_sample=True, which is wrong for latents (it turns colours into their opposites); "
-            "set clip_sample to false in scheduler/scheduler_config.json"
-        )
-
-
-def _check_lengths(model: TextToImage) -> None:
-    for encoder, tokenizer in model.tokenizers.items():
-        positions = getattr(model.components[encoder].config, "max_position_embeddings", None)
-        if positions is not None and tokenizer.model_max_length > positions:
-            raise ModelError(
-                f"{model.name}: {TOKENIZER_OF[encoder]} has model_max_length {tokenizer.model_max_length}, {encoder} "
-                f"reads {positions} tokens; set model_max_length to {positions} in tokenizer_config.json"
-            )
-
-
-def _repair_end_token(model: TextToImage) -> None:
-    """Let pooled embeddings be read at the real end token; with the legacy one CLIP reads them at the highest id.
-
-    The two are the same until a token is added, whose id is higher.
-    """
-    for encoder, tokenizer in model.tokenizers.items():
-        for module in model.components[encoder].modules():
-            if getattr(module, "eos_token_id", None) == LEGACY_EOS and tokenizer.eos_token_id is not None:
-                module.eos_token_id = tokenizer.eos_token_id
-
-
-def _check_request(prompts: Sequence[str], seeds: Sequence[int], steps: int, batch: int) -> None:
-    if len(prompts) != len(seeds):
-        raise ModelError(f"generate: {len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
-    if steps < 1 or batch < 1:
-        raise ModelError(f"generate: steps is {steps} and batch is {batch}; both must be at least 1")
-    wrong = [seed for seed in seeds if not -(2**63) <= seed < 2**64]
-    if wrong:
-        raise ModelError(f"generate: seed {wrong[0]} does not fit 64 bits; choose a smaller one")
 
 
 def _count_steps(on_step: Callable[[int, int], None], index: int, batches: int) -> Callable[..., dict[str, Any]]:
