@@ -40,6 +40,7 @@ class TrainConfig:
     weight_decay: float = 0.5  # of kernels, times the rate
     warmup: int = 50
     cells: int = 6  # cells of each object whose concept is asked too
+    attribute_steps: int = 400  # afterwards, of the style and tint head alone
     seed: int = 90210  # apart from every other model's
 
 
@@ -84,6 +85,8 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
     if (saved := run.load()) is not None:
         tensors, state = saved
         start = state["step"]
+        if start >= config.steps:
+            return
         network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
         for name, optimizer in optimizers.items():
             load_optimizer(optimizer, tensors, prefix=f"{name}.")
@@ -106,6 +109,42 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
             for name, optimizer in optimizers.items():
                 weights |= optimizer_tensors(optimizer, prefix=f"{name}.")
             run.save(weights, {"step": step + 1})
+
+
+def train_attributes(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict[str, float]]:
+    """Train the style and tint head over the frozen network; style is in edges and gradients, which the cells forget."""
+    saved = run.load()
+    assert saved is not None and saved[1]["step"] >= config.steps, f"{run.folder}: train the network first"
+    tensors, state = saved
+    torch.manual_seed(config.seed + 1)
+    painter = Painter(oracle_config(), config.seed + 1)
+    network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
+    known = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
+    network.load_state_dict(network.state_dict() | known)
+    network.eval().requires_grad_(False)
+    head = network.attributes.requires_grad_(True)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate)
+    load_optimizer(optimizer, tensors, prefix="attributes.")
+    for step in range(state["step"] - config.steps, config.attribute_steps):
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - step / config.attribute_steps)
+        started = time.monotonic()
+        batch = painter.batch(step, config.batch)
+        drawn = time.monotonic()
+        with torch.no_grad():
+            reading = network(batch.images)
+        share = batch.coverage * reading.foreground.sigmoid()[batch.owner]  # as it will be weighed when judging
+        style, tint = network.attribute_logits(reading.moments[batch.owner], share)
+        loss = F.cross_entropy(style, batch.style) + F.cross_entropy(tint, batch.tint)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        done = config.steps + step + 1
+        right = (style.argmax(1) == batch.style).float().mean()
+        line = {"step": done, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
+        yield line | {"style_accuracy": right.item()}
+        if (step + 1) % save_every == 0 or step + 1 == config.attribute_steps:
+            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
+            run.save(weights | optimizer_tensors(optimizer, prefix="attributes."), {"step": done})
 
 
 def schedule(step: int, config: TrainConfig) -> float:
@@ -142,10 +181,8 @@ def write_card(config: TrainConfig, run: Run, weights: Path) -> None:
         "styles": network.styles,
         "objects_known_share": KNOWN_SHARE,
         "pictures": config.steps * config.batch,
-        "compute_s": round(sum(line["draw_s"] + line["step_s"] for line in lines) / len(lines) * config.steps),
-        "last_losses": {
-            name: value for name, value in lines[-1].items() if name not in ("elapsed_s", "draw_s", "step_s")
-        },
+        "compute_s": round(25 * sum(line["draw_s"] + line["step_s"] for line in lines)),  # every 25th step is logged
+        "last_losses": [line for line in lines if "concept" in line][-1],
         "machine": machine(),
         "versions": versions(),
     }
@@ -162,9 +199,10 @@ def main() -> None:
     torch.set_num_threads(1)
     config = TrainConfig(steps=options.steps)
     run = Run(options.out, config)
-    for line in train(config, run):
-        if line["step"] % 25 == 0:
-            run.log(**{name: round(value, 4) for name, value in line.items()})
+    for phase in (train, train_attributes):
+        for line in phase(config, run):
+            if line["step"] % 25 == 0:
+                run.log(**{name: round(value, 4) for name, value in line.items()})
     export(run, options.weights)
     if options.weights == BUNDLED:
         write_card(config, run, options.weights)

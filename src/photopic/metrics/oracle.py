@@ -35,8 +35,11 @@ class Scores:
 
     cells: Float[Tensor, "n 128 8 8"]  # embedding of each cell, of length 1
     foreground: Float[Tensor, "n 8 8"]  # probability that an object is in the cell
-    style: Float[Tensor, "n styles 8 8"]  # logits of each cell
-    tint: Float[Tensor, "n tints 8 8"]  # logits of each cell
+    coarse_cells: Float[
+        Tensor, "n 128 4 4"
+    ]  # the same of the picture at half its size, where large objects are read best
+    coarse_foreground: Float[Tensor, "n 4 4"]
+    moments: Float[Tensor, "n moments 8 8"]  # what style and tint are read from
     top: Float[Tensor, "n colours"]  # probability of the background's (top) colour
     bottom: Float[Tensor, "n colours"]  # of the bottom colour; the top one's where there is no gradient
     kind: Float[Tensor, "n kinds"]  # probability of the background's kind
@@ -44,7 +47,8 @@ class Scores:
     @property
     def embedding(self) -> Float[Tensor, "n 128"]:
         """Embedding of the objects of each picture: cells weighed by foreground, so the background does not count."""
-        return F.normalize(pool(self.cells, self.foreground), dim=1)
+        fine, coarse = pool(self.cells, self.foreground), pool(self.coarse_cells, self.coarse_foreground)
+        return F.normalize(F.normalize(fine, dim=1) + F.normalize(coarse, dim=1), dim=1)
 
 
 class Oracle:
@@ -101,16 +105,17 @@ class Oracle:
             return images
         network, parts = self.network, []
         for chunk in _prepared(images).split(batch):
-            reading = network(chunk.to(network.prototypes.device))
+            chunk = chunk.to(network.prototypes.device)
+            fine = network(chunk)
+            coarse = network(F.interpolate(chunk, (SIZE // 2, SIZE // 2), mode="bilinear", antialias=True))
             parts.append(
                 (
-                    reading.embedding,
-                    reading.foreground.sigmoid(),
-                    torch.einsum("nfij,sf->nsij", reading.features, network.to_style.weight)
-                    + network.to_style.bias[:, None, None],
-                    torch.einsum("nfij,sf->nsij", reading.features, network.to_tint.weight)
-                    + network.to_tint.bias[:, None, None],
-                    *(logits.softmax(1) for logits in network.background_logits(reading)),
+                    fine.embedding,
+                    fine.foreground.sigmoid(),
+                    coarse.embedding,
+                    coarse.foreground.sigmoid(),
+                    fine.moments,
+                    *(logits.softmax(1) for logits in network.background_logits(fine)),
                 )
             )
         return Scores(*(torch.cat(columns).cpu() for columns in zip(*parts, strict=True)))
@@ -150,7 +155,8 @@ class Oracle:
     def style(self, images: Images | Scores) -> list[str]:
         """The most probable style of each picture's objects."""
         scores = self.score(images)
-        return [self.config.styles[k] for k in pool(scores.style, scores.foreground).argmax(1)]
+        style, _ = self.network.attribute_logits(scores.moments, scores.foreground)
+        return [self.config.styles[k] for k in style.argmax(1)]
 
     def background(self, images: Images | Scores) -> list[scenes.Background]:
         """The most probable background of each picture."""
@@ -172,13 +178,9 @@ class Oracle:
             among: What the objects may be apart from ``names``; None: ``splits.KNOWN``.
         """
         scores = self.score(images)
-        choices = tuple(dict.fromkeys((*self._names(among), *names)))
-        window = F.avg_pool2d(F.pad(scores.cells * scores.foreground[:, None], (1, 1, 1, 1)), 3, 1)
-        embedding = F.normalize(window, dim=1).permute(0, 2, 3, 1)  # (n, 8, 8, 128)
-        mass = 9 * F.avg_pool2d(scores.foreground[:, None], 3, 1, 1)  # cells of objects in the window
-        shares = (self.scale * embedding @ self._prototypes(choices).T).softmax(-1)
-        picked = shares[..., [choices.index(name) for name in names]].permute(0, 3, 1, 2)
-        return picked * (mass / FULL).clamp(max=1)
+        fine = self._windows(scores.cells, scores.foreground, names, among)
+        coarse = self._windows(scores.coarse_cells, scores.coarse_foreground, names, among)
+        return torch.maximum(fine, F.interpolate(coarse, fine.shape[2:]))
 
     def presence(
         self, images: Images | Scores, names: Sequence[str], among: Sequence[str] | None = None
@@ -188,7 +190,8 @@ class Oracle:
 
     def relation(self, images: Images | Scores, first: str, second: str) -> list[str | None]:
         """How ``first`` lies to ``second``, by the centroids of their maps; None where they are not clearly apart."""
-        maps = self.presence_maps(images, (first, second)) ** 4  # the surest cells count
+        scores = self.score(images)
+        maps = self._windows(scores.cells, scores.foreground, (first, second), None) ** 4  # the surest cells count
         share = maps / maps.sum((2, 3), keepdim=True).clamp_min(1e-9)
         places = torch.arange(CELLS, dtype=torch.float32)
         x, y = share.sum(2) @ places, share.sum(3) @ places  # (n, 2) each
@@ -207,15 +210,19 @@ class Oracle:
         """Highest similarity of any 3x3 window of cells to the references' mean embedding: for several objects."""
         scores = self.score(images)
         wanted = F.normalize(self.score(references).embedding.mean(0), dim=0)
-        window = F.normalize(F.avg_pool2d(F.pad(scores.cells * scores.foreground[:, None], (1, 1, 1, 1)), 3, 1), dim=1)
-        mass = 9 * F.avg_pool2d(scores.foreground[:, None], 3, 1, 1)[:, 0]
-        return (torch.einsum("ncij,c->nij", window, wanted) * (mass / FULL).clamp(max=1)).amax((1, 2)).numpy()
+        found = []
+        for cells, foreground in (
+            (scores.cells, scores.foreground),
+            (scores.coarse_cells, scores.coarse_foreground),
+        ):
+            embedding, amount = _window(cells, foreground)
+            found.append((embedding @ wanted * amount).amax((1, 2)))
+        return torch.maximum(*found).numpy()
 
     def caption_facts(
         self, images: Images | Scores, captions: Sequence[str | caption_facts.Facts]
     ) -> list[dict[str, float]]:
-        """Probability of each fact that each picture's caption states, by the fact's name such as ``bear`` or ``left
-        of``.
+        """Probability of each fact that each picture's caption states, by the fact's name such as ``left of``.
 
         A customised subject ("a <mine> bear") is not judged as a bear; ``subject_similarity`` judges it. Counts are
         not judged.
@@ -239,26 +246,27 @@ class Oracle:
     ) -> Float[np.ndarray, "n"]:
         """Mean probability of the facts each caption states about its picture, 0 to 1; raises as ``caption_facts``."""
         judged = self.caption_facts(images, captions)
-        return np.array([float(np.mean([*facts.values()])) if facts else np.nan for facts in judged])
+        if not all(judged):
+            empty = captions[next(i for i, facts in enumerate(judged) if not facts)]
+            raise DataError(f"caption {empty!r} states nothing the oracle judges; name a background or a known concept")
+        return np.array([float(np.mean([*facts.values()])) for facts in judged])
 
     def _judge(self, scores: Scores, stated: caption_facts.Facts) -> dict[str, float]:
         known = [item for item in stated.objects if item.token is None]
         names = tuple(dict.fromkeys(item.concept for item in known))
         judged: dict[str, float] = {}
-        weights = scores.foreground
         maps = self.presence_maps(scores, names) if names else None
         for item in known:
             assert maps is not None
             judged[item.concept] = float(maps[0, names.index(item.concept)].max())
         for item in stated.objects:
-            if maps is not None and item.token is None and len(stated.objects) > 1:
-                weights = scores.foreground * maps[:, names.index(item.concept)]
+            alone = maps is None or item.token is not None or len(stated.objects) == 1
+            weights = scores.foreground * (1.0 if alone else maps[:, names.index(item.concept)])
+            style, tint = self.network.attribute_logits(scores.moments, weights)
             if item.style in self.config.styles:
-                style = pool(scores.style, weights).softmax(1)[0]
-                judged[f"{item.style} {item.concept}"] = float(style[self.config.styles.index(item.style)])
+                judged[f"{item.style} {item.concept}"] = _share(style, self.config.styles.index(item.style))
             if item.colour in self.config.tints:
-                tint = pool(scores.tint, weights).softmax(1)[0]
-                judged[f"{item.colour} {item.concept}"] = float(tint[self.config.tints.index(item.colour)])
+                judged[f"{item.colour} {item.concept}"] = _share(tint, self.config.tints.index(item.colour))
         if stated.relation and len(names) == 2:
             holds = self.relation(scores, *names)[0] == stated.relation
             judged[stated.relation] = float(holds) * min(judged[name] for name in names)
@@ -274,6 +282,19 @@ class Oracle:
     def _names(self, among: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(sorted(splits.KNOWN)) if among is None else tuple(among)
 
+    def _windows(
+        self,
+        cells: Float[Tensor, "n 128 rows columns"],
+        foreground: Float[Tensor, "n rows columns"],
+        names: Sequence[str],
+        among: Sequence[str] | None,
+    ) -> Float[Tensor, "n names rows columns"]:
+        """Probability of each name in the 3x3 window around each cell, times how much of an object is there."""
+        choices = tuple(dict.fromkeys((*self._names(among), *names)))
+        embedding, amount = _window(cells, foreground)
+        shares = (self.scale * embedding @ self._prototypes(choices).T).softmax(-1)
+        return (shares[..., [choices.index(name) for name in names]] * amount[..., None]).permute(0, 3, 1, 2)
+
     def _prototypes(self, names: Sequence[str]) -> Float[Tensor, "names 128"]:
         index = {name: i for i, name in enumerate(self.config.concepts)}
         if unknown := [name for name in names if name not in index]:
@@ -282,6 +303,19 @@ class Oracle:
                 "give pictures of a held-out one as references"
             )
         return F.normalize(self.network.prototypes, dim=1)[[index[name] for name in names]].cpu()
+
+
+def _window(
+    cells: Float[Tensor, "n 128 rows columns"], foreground: Float[Tensor, "n rows columns"]
+) -> tuple[Float[Tensor, "n rows columns 128"], Float[Tensor, "n rows columns"]]:
+    """Embedding of the objects in the 3x3 cells around each cell, and how nearly they fill ``FULL`` cells."""
+    embedding = F.normalize(F.avg_pool2d(cells * foreground[:, None], 3, 1, 1), dim=1).permute(0, 2, 3, 1)
+    mass = 9 * F.avg_pool2d(foreground[:, None], 3, 1, 1)[:, 0]
+    return embedding, (mass / FULL).clamp(max=1)
+
+
+def _share(logits: Float[Tensor, "1 choices"], index: int) -> float:
+    return float(logits.softmax(1)[0, index])
 
 
 def _prepared(images: Images) -> Float[Tensor, "n 3 64 64"]:

@@ -40,6 +40,7 @@ class CellReading:
     features: Float[Tensor, "batch width cells cells"]
     embedding: Float[Tensor, "batch embedding cells cells"]  # of length 1 in each cell
     foreground: Float[Tensor, "batch cells cells"]  # logit: an object is here
+    moments: Float[Tensor, "batch moments cells cells"]  # mean and mean square of every channel of every level
 
 
 class OracleNetwork(nn.Module):
@@ -55,6 +56,8 @@ class OracleNetwork(nn.Module):
             layers.extend(_Residual(width) for _ in range(blocks))
             channels = width
         self.trunk = nn.Sequential(*layers)
+        starts = [index for index, layer in enumerate(layers) if not isinstance(layer, _Residual)]
+        self.level_ends = [*(index - 1 for index in starts[1:]), len(layers) - 1]
         self.to_embedding = nn.Conv2d(channels, config.embedding, 1)
         self.to_foreground = nn.Conv2d(channels, 1, 1)
         self.prototypes = nn.Parameter(0.1 * torch.randn(len(config.concepts), config.embedding))
@@ -65,17 +68,34 @@ class OracleNetwork(nn.Module):
         self.to_top = nn.Linear(128, len(config.colours))
         self.to_bottom = nn.Linear(128, len(config.colours))
         self.to_kind = nn.Linear(128, len(config.kinds))
-
-    def forward(self, images: Float[Tensor, "batch 3 64 64"]) -> CellReading:
-        """Read every cell."""
-        features = self.trunk(images)
-        return CellReading(
-            features, F.normalize(self.to_embedding(features), dim=1), self.to_foreground(features).squeeze(1)
+        self.attributes = nn.Sequential(
+            nn.Linear(2 * sum(config.widths), 128), nn.ReLU(), nn.Linear(128, len(config.styles) + len(config.tints))
         )
+
+    def forward(self, images: Float[Tensor, "batch 3 side side"]) -> CellReading:
+        """Read every cell of 8x8 pixels."""
+        features, levels = images, []
+        for index, layer in enumerate(self.trunk):
+            features = layer(features)
+            if index in self.level_ends:
+                levels.append(features)
+        moments = [F.adaptive_avg_pool2d(level**power, features.shape[2:]) for power in (1, 2) for level in levels]
+        embedding = F.normalize(self.to_embedding(features), dim=1)
+        return CellReading(features, embedding, self.to_foreground(features).squeeze(1), torch.cat(moments, 1))
 
     def concept_logits(self, embedding: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch concepts"]:
         """Cosine to each prototype times a learnt scale."""
         return self.log_scale.exp() * embedding @ F.normalize(self.prototypes, dim=1).T
+
+    def attribute_logits(
+        self, moments: Float[Tensor, "batch moments cells cells"], weights: Float[Tensor, "batch cells cells"]
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of (style, tint) of what lies where the weights are."""
+        mean, square = pool(moments, weights).chunk(2, 1)
+        spread = (square - mean**2).clamp_min(0).add(1e-6).sqrt()
+        trunk = mean[:, -self.config.widths[-1] :]
+        more = self.attributes(torch.cat([mean, spread], 1)).split([len(self.config.styles), len(self.config.tints)], 1)
+        return self.to_style(trunk) + more[0], self.to_tint(trunk) + more[1]
 
     def background_logits(self, reading: CellReading) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of (top colour, bottom colour, kind) from the upper, the lower and all rows, away from objects."""
