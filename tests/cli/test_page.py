@@ -7,6 +7,7 @@ import io
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from photopic.cli.demo_page import overlay
@@ -70,7 +71,7 @@ def test_intervals_share_one_axis() -> None:
     intervals = Intervals([Interval("a", 0.5, 0.4, 0.7), Interval("b", 0.1, 0.0, 0.2)])
     places = [intervals.place(value) for value in (0.0, 0.1, 0.5, 0.7)]
     assert places == sorted(places) and places[0] > 0 and places[-1] < 100
-    assert Intervals([Interval("same", 0.5, 0.5, 0.5)]).place(0.5) == 50
+    assert Intervals([Interval("same", 0.5, 0.5, 0.5)]).place(0.5) == pytest.approx(50)
 
 
 def test_an_overlay_is_dark_without_and_bright_with_attention() -> None:
