@@ -8,9 +8,10 @@ Every finished part lies in the output folder, so an interrupted demo goes on fr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -292,12 +293,13 @@ def attention(model: TextToImage, result: DemoResult) -> dict[tuple[str, str], F
 
 def measure(result: DemoResult) -> dict[str, Any]:
     """The oracle's numbers: similarity to the subject, recognition, backgrounds, and what must not change."""
+    from photopic.data.splits import KNOWN
     from photopic.metrics.oracle import Oracle
 
     oracle, config = Oracle.load(), result.config
-    from photopic.data.splits import KNOWN
 
-    def scores(treatment: str, prompts: Sequence[str]) -> Any:
+    @cache  # each picture is judged once
+    def scores(treatment: str, prompts: tuple[str, ...]) -> Any:
         return oracle.score(np.concatenate([result.pictures[treatment, prompt] for prompt in prompts]))
 
     among = (*sorted(KNOWN), config.subject)
