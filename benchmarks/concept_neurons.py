@@ -14,7 +14,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,13 @@ class Settings:
     problems: int = 60  # of each part of the evaluation set
     samples: int = 24  # pictures of the token prompt a subject
     others: int = 12  # pictures of class prompts, and of unrelated ones
+    search: ConceptNeuronsConfig = ConceptNeuronsConfig()
 
 
-QUICK = Settings(("panda", "violin"), ("panda", "violin"), (0, 1), 5, 24, 8, 4)
+QUICK = Settings(
+    ("panda", "violin"), ("panda", "violin"), (0, 1), 4, 20, 4, 2,
+    ConceptNeuronsConfig(steps=30, lr=0.1, batch=4, preservation_count=40, evaluation=20, controls=1),
+)  # fmt: skip
 
 
 def loss_of(bench: Bench, name: str) -> ConceptLoss:
@@ -75,7 +79,7 @@ def loss_of(bench: Bench, name: str) -> ConceptLoss:
 
 def gate(bench: Bench, settings: Settings, name: str, seed: int) -> dict[str, Any]:
     """Losses before and after shutting, and under random masks of the same per-layer sizes."""
-    config = ConceptNeuronsConfig(seed=seed)
+    config = replace(settings.search, seed=seed)
     positions = shut(bench.located(name, config))
 
     def measure() -> dict[str, Any]:
@@ -95,7 +99,7 @@ def gate(bench: Bench, settings: Settings, name: str, seed: int) -> dict[str, An
 
 def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, float]:
     """Drop of the loss on ``name`` under its own mask, the other's, and the union of both."""
-    config = ConceptNeuronsConfig()
+    config = settings.search
     own, theirs = shut(bench.located(name, config)), shut(bench.located(other, config))
 
     def measure() -> dict[str, float]:
@@ -114,7 +118,7 @@ def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, 
 
 def samples(bench: Bench, settings: Settings, name: str) -> dict[str, dict[str, Any]]:
     """Free samples of the base with the token's row, with the shut set, and with a random set of the same sizes."""
-    config = ConceptNeuronsConfig()
+    config = settings.search
     located = bench.located(name, config)
     weights = attention_weights(bench.model)
     random = with_shut(located, random_positions(shut(located), weights, 1), bench.model.edits.fingerprint(*weights))
@@ -129,9 +133,9 @@ def samples(bench: Bench, settings: Settings, name: str) -> dict[str, dict[str, 
         seeds = list(range(SEED, SEED + len(words)))
         plain = base if kind == "token" else None
         drawn[f"{kind}.base"] = bench.embeddings(plain, words, seeds, f"token row {TOKEN}" if plain else "none")
-        drawn[f"{kind}.shut"] = bench.embeddings(located, words, seeds, f"located {config}")
+        drawn[f"{kind}.shut"] = bench.embeddings(located, words, seeds, f"located {name} {config}")
         if kind == "token":
-            drawn["token.random"] = bench.embeddings(random, words, seeds, f"random {config}")
+            drawn["token.random"] = bench.embeddings(random, words, seeds, f"random {name} {config}")
     return drawn
 
 
@@ -162,7 +166,7 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
     gap = [column(when, "class_prompt") - column(when, "concept") for when in (before, after)]
     share = np.mean([each["share"] for each in found.values()])
     values = np.mean([each["sizes"]["v"] / max(1, sum(each["sizes"].values())) for each in found.values()])
-    masks = {key: shut(bench.located(key[0], ConceptNeuronsConfig(seed=key[1]))) for key in found}
+    masks = {key: shut(bench.located(key[0], replace(settings.search, seed=key[1]))) for key in found}
     same = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] == b[0]]
     apart = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] != b[0]]
     ratio = ratio_bootstrap(gap[1], gap[0], groups=names)

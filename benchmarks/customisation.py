@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from ledger import Row, write_result
@@ -27,12 +28,11 @@ from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootst
 from photopic.tune.located_weights import LocatedWeightsConfig
 
 SEED = 6_000_000  # of the samples
-TUNED = LocatedWeightsConfig(evaluation=0)
-WAYS = {
-    "tuned_16": replace(TUNED, bits=16),
-    "tuned_2": replace(TUNED, bits=2),
-    "random_16": replace(TUNED, where="random", bits=16),
-    "all_kv": replace(TUNED, where="all", bits=16),
+WAYS: dict[str, dict[str, Any]] = {
+    "tuned_16": {"bits": 16},
+    "tuned_2": {"bits": 2},
+    "random_16": {"bits": 16, "where": "random"},
+    "all_kv": {"bits": 16, "where": "all"},
 }
 
 
@@ -41,11 +41,17 @@ class Settings:
     """How much is measured."""
 
     subjects: tuple[str, ...] = EIGHT
-    samples: int = 24  # pictures of the token prompt a subject and way
-    others: int = 16  # pictures of unrelated prompts a subject and way
+    samples: int = 20  # pictures of the token prompt a subject and way
+    others: int = 12  # pictures of unrelated prompts a subject and way
+    search: ConceptNeuronsConfig = ConceptNeuronsConfig()
+    tuning: LocatedWeightsConfig = LocatedWeightsConfig(evaluation=0)
 
 
-QUICK = Settings(("panda", "violin"), 8, 4)
+QUICK = Settings(
+    ("panda", "violin"), 4, 2,
+    ConceptNeuronsConfig(steps=30, lr=0.1, batch=4, preservation_count=40, evaluation=20, controls=1),
+    LocatedWeightsConfig(steps=10, batch=4, preservation_count=40, evaluation=0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,18 +65,19 @@ class Measured:
     size_bytes: int
 
 
-def edit_of(bench: Bench, name: str, way: str) -> Edit:
+def edit_of(bench: Bench, settings: Settings, name: str, way: str) -> Edit:
     """The edit of a subject and a way."""
-    located = ConceptNeuronsConfig()
     if way == "base":
-        return bench.token_only(name, located)
-    return bench.located(name, located) if way == "index_only" else bench.tuned(name, located, WAYS[way])
+        return bench.token_only(name, settings.search)
+    if way == "index_only":
+        return bench.located(name, settings.search)
+    return bench.tuned(name, settings.search, replace(settings.tuning, **WAYS[way]))
 
 
 def measure(bench: Bench, settings: Settings, name: str, way: str) -> Measured:
     """Draw and judge, from the cache where it was done."""
-    edit = edit_of(bench, name, way)
-    key = f"{way} {WAYS.get(way)} {ConceptNeuronsConfig()} {name}"
+    edit = edit_of(bench, settings, name, way)
+    key = f"{way} {settings.search} {settings.tuning} {name}"
     words, others = token_prompts(name, settings.samples), unrelated_prompts(name, settings.others)
     sample = bench.embeddings(edit, words, list(range(SEED, SEED + len(words))), key)
     seeds = list(range(SEED, SEED + len(others)))
