@@ -14,7 +14,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from subjects import (
     THREE,
     TOKEN,
     Bench,
+    Judged,
     class_prompts,
     in_parallel,
     mine,
@@ -59,7 +60,7 @@ class Settings:
     problems: int = 60  # of each part of the evaluation set
     samples: int = 24  # pictures of the token prompt a subject
     others: int = 12  # pictures of class prompts, and of unrelated ones
-    search: ConceptNeuronsConfig = ConceptNeuronsConfig()
+    search: ConceptNeuronsConfig = field(default_factory=ConceptNeuronsConfig)
 
 
 QUICK = Settings(
@@ -116,7 +117,7 @@ def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, 
     return bench.kept({"cross": [name, other], "config": config, "n": settings.problems}, measure)
 
 
-def samples(bench: Bench, settings: Settings, name: str) -> dict[str, dict[str, Any]]:
+def samples(bench: Bench, settings: Settings, name: str) -> dict[str, Judged]:
     """Free samples of the base with the token's row, with the shut set, and with a random set of the same sizes."""
     config = settings.search
     located = bench.located(name, config)
@@ -132,10 +133,10 @@ def samples(bench: Bench, settings: Settings, name: str) -> dict[str, dict[str, 
     for kind, words in prompts.items():
         seeds = list(range(SEED, SEED + len(words)))
         plain = base if kind == "token" else None
-        drawn[f"{kind}.base"] = bench.embeddings(plain, words, seeds, f"token row {TOKEN}" if plain else "none")
-        drawn[f"{kind}.shut"] = bench.embeddings(located, words, seeds, f"located {name} {config}")
+        drawn[f"{kind}.base"] = bench.judged(plain, words, seeds, f"token row {TOKEN}" if plain else "none")
+        drawn[f"{kind}.shut"] = bench.judged(located, words, seeds, f"located {name} {config}")
         if kind == "token":
-            drawn["token.random"] = bench.embeddings(random, words, seeds, f"random {name} {config}")
+            drawn["token.random"] = bench.judged(random, words, seeds, f"random {name} {config}")
     return drawn
 
 
@@ -169,7 +170,7 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
     masks = {key: shut(bench.located(key[0], replace(settings.search, seed=key[1]))) for key in found}
     same = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] == b[0]]
     apart = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] != b[0]]
-    ratio = ratio_bootstrap(gap[1], gap[0], groups=names)
+    ratio = bootstrap(gap[1] / abs(gap[0].mean()), groups=names)
     worst = f"smallest drop {drop.min():.3f}, largest of {randoms.size} random masks {random_drop.max():.3f}"
     beaten = (column(after, "concept")[:, None] < randoms).all(1)
     count = len(found)
@@ -183,7 +184,9 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
         _row("neurons.preservation_rise", bootstrap(rise, groups=names), "<= 0.02", n=count,
              note="relative rise of the loss on diverse scenes the search never saw"),
         _row("neurons.identifier_gap_ratio", ratio, ">= 2", n=count,
-             note=f"identifier gap {gap[0].mean():.5f} before, {gap[1].mean():.5f} after shutting"),
+             note=f"gap {gap[0].mean():.6f} before and {gap[1].mean():.6f} after, over the size of the former"),
+        _row("neurons.identifier_gap_gain", paired_bootstrap(*gap[::-1], groups=names), "low > 0", n=count,
+             note="growth of the identifier gap, in units of the loss"),
         _row("neurons.seed_jaccard", bootstrap(same), ">= 0.7", control=float(np.mean(apart)), n=len(same),
              note=f"control: masks of different subjects; {values:.0%} of the shut weights are in V"),
         _row("neurons.cross_subject_jaccard", bootstrap(apart), n=len(apart), control=float(share / (2 - share)),
@@ -212,10 +215,10 @@ def sample_rows(bench: Bench, settings: Settings) -> list[Row]:
     def column(key: str, measure: str) -> np.ndarray:
         if measure == "similarity":
             return np.concatenate([bench.similarity(name, each[key]) for name, each in drawn.items()])
-        return np.concatenate([each[key]["alignment"] for each in drawn.values()])
+        return np.concatenate([each[key].alignment for each in drawn.values()])
 
     def groups(key: str) -> list[str]:
-        return [name for name, each in drawn.items() for _ in each[key]["alignment"]]
+        return [name for name, each in drawn.items() for _ in each[key].alignment]
 
     def change(kind: str, measure: str, versus: str = "base") -> tuple[float, ...]:
         pair = column(f"{kind}.shut", measure), column(f"{kind}.{versus}", measure)
@@ -226,7 +229,7 @@ def sample_rows(bench: Bench, settings: Settings) -> list[Row]:
     listed = ", ".join(f"{name} {gain:+.3f}" for name, gain in zip(drawn, gains, strict=True))
     real = np.mean([bench.truth(name) @ bench.truth(name).T for name in drawn])
     n, others = len(base), len(column("class.shut", "alignment"))
-    pairs = [[np.array(each[f"unrelated.{key}"]["embedding"]) for key in ("shut", "base")] for each in drawn.values()]
+    pairs = [[each[f"unrelated.{key}"].embedding for key in ("shut", "base")] for each in drawn.values()]
     drift = [1 - (first * second).sum(1) for first, second in pairs]
     return [
         _row("neurons.index_only_similarity_gain", change("token", "similarity"), "low > 0", base.mean(), random.mean(), n,
@@ -265,7 +268,7 @@ def _row(
 ) -> Row:
     value, low, high = (*interval, None, None)[:3]
     kept = [None if number is None else round(float(number), 5) for number in (value, low, high, baseline, control)]
-    return Row(claim, *kept[:3], target=target, baseline=kept[3], control=kept[4], n=n, note=note)
+    return Row(claim, kept[0], kept[1], kept[2], target=target, baseline=kept[3], control=kept[4], n=n, note=note)
 
 
 def main() -> None:

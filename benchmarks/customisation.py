@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,8 @@ class Settings:
     subjects: tuple[str, ...] = EIGHT
     samples: int = 20  # pictures of the token prompt a subject and way
     others: int = 12  # pictures of unrelated prompts a subject and way
-    search: ConceptNeuronsConfig = ConceptNeuronsConfig()
-    tuning: LocatedWeightsConfig = LocatedWeightsConfig(evaluation=0)
+    search: ConceptNeuronsConfig = field(default_factory=ConceptNeuronsConfig)
+    tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(evaluation=0))
 
 
 QUICK = Settings(
@@ -79,20 +79,13 @@ def measure(bench: Bench, settings: Settings, name: str, way: str) -> Measured:
     edit = edit_of(bench, settings, name, way)
     key = f"{way} {settings.search} {settings.tuning} {name}"
     words, others = token_prompts(name, settings.samples), unrelated_prompts(name, settings.others)
-    sample = bench.embeddings(edit, words, list(range(SEED, SEED + len(words))), key)
+    sample = bench.judged(edit, words, list(range(SEED, SEED + len(words))), key)
     seeds = list(range(SEED, SEED + len(others)))
-    plain = np.array(bench.embeddings(None, others, seeds, "none")["embedding"])
-    drawn = bench.embeddings(None if way == "base" else edit, others, seeds, "none" if way == "base" else key)
-    cosine = (plain * np.array(drawn["embedding"])).sum(1) / (
-        np.linalg.norm(plain, axis=1) * np.linalg.norm(drawn["embedding"], axis=1)
-    )
-    return Measured(
-        bench.similarity(name, sample),
-        np.array(sample["alignment"]),
-        1 - cosine,
-        np.array(drawn["alignment"]),
-        len(to_bytes(edit)),
-    )
+    plain = bench.judged(None, others, seeds, "none")
+    drawn = plain if way == "base" else bench.judged(edit, others, seeds, key)
+    drift = 1 - (plain.embedding * drawn.embedding).sum(1)
+    size = len(to_bytes(edit))
+    return Measured(bench.similarity(name, sample), sample.alignment, drift, drawn.alignment, size)
 
 
 def rows_of(bench: Bench, settings: Settings) -> list[Row]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from ledger import ROOT
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import photopic
@@ -86,6 +87,14 @@ def _a(words: str) -> str:
     return ("an " if words[0] in "aeiou" and not words.startswith("uni") else "a ") + words
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What the oracle says of pictures."""
+
+    embedding: np.ndarray  # (n, 128), of length 1
+    alignment: np.ndarray  # text alignment, (n,)
+
+
 class Bench:
     """A model, the oracle and a cache.
 
@@ -140,8 +149,8 @@ class Bench:
 
         return self._edit({"tuned": name, "located": located, "config": config}, make)
 
-    def embeddings(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int], key: str) -> dict[str, Any]:
-        """Draw pictures under an edit and let the oracle read them: embedding and text alignment of each.
+    def judged(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int], key: str) -> Judged:
+        """Draw pictures under an edit, from the cache where they are, and let the oracle read them.
 
         Args:
             edit: In force while drawing, or None.
@@ -149,20 +158,22 @@ class Bench:
             seeds: One a picture.
             key: Names the edit in the cache.
         """
+        scores = self.oracle.score(self.pictures(edit, prompts, seeds, key))
+        return Judged(scores.embedding.numpy(), self.oracle.text_alignment(scores, list(prompts)))
 
-        def make() -> dict[str, Any]:
+    def pictures(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int], key: str) -> np.ndarray:
+        """The pictures alone, (n, 64, 64, 3); arguments as ``judged``."""
+        settings = {"edit": key, "prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance}
+        path = self.cache / f"{_hash(settings)}.safetensors"
+        if not path.exists():
             with self.model.edits.applied(*([] if edit is None else [edit])):
                 images = self.model.generate(prompts, seeds=seeds, steps=self.steps, guidance=self.guidance, batch=24)
-            scores = self.oracle.score(images)
-            alignment = self.oracle.text_alignment(scores, list(prompts))
-            return {"embedding": scores.embedding.numpy().round(4).tolist(), "alignment": alignment.round(4).tolist()}
+            write_atomically(path, save({"images": torch.from_numpy(images)}, {"key": json.dumps(settings)}))
+        return load_file(path)["images"].numpy()
 
-        settings = {"edit": key, "prompts": list(prompts), "seeds": list(seeds)}
-        return self.kept(settings | {"steps": self.steps, "guidance": self.guidance}, make)
-
-    def similarity(self, name: str, sample: Mapping[str, Any]) -> np.ndarray:
+    def similarity(self, name: str, sample: Judged) -> np.ndarray:
         """Oracle subject similarity of each picture: mean cosine to real pictures of the subject that were not given."""
-        return np.array(sample["embedding"]) @ self.truth(name).T.mean(1)
+        return (sample.embedding @ self.truth(name).T).mean(1)
 
     def truth(self, name: str) -> np.ndarray:
         """Oracle embeddings of real pictures of the subject on backgrounds that were not given, (6, 128)."""
@@ -205,7 +216,7 @@ def in_parallel(script: str, arguments: Sequence[str], workers: int) -> None:
         for process in running:
             process.terminate()
     if failed:
-        sys.exit(f"a worker failed: {failed[0]}; run again to go on from what is done")
+        sys.exit(f"a worker failed: {failed[0]!r}; run again to go on from what is done")
 
 
 def mine(items: Sequence[Any], part: str) -> list[Any]:
