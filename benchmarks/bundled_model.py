@@ -64,7 +64,7 @@ class Drawn:
 
 def draw(
     model: photopic.TextToImage, oracle: Oracle, settings: Settings, kind: str, count: int, **options: object
-) -> Drawn:  # type: ignore[name-defined]
+) -> Drawn:
     """Fresh captions of one kind, drawn by the model; pictures are kept in the run folder as they come."""
     salt = ("single", "pairs", "tinted").index(kind)
     choice = scenes.SceneOptions(KNOWN, DRAWN, backgrounds=BACKGROUNDS, **options)  # type: ignore[arg-type]
@@ -98,10 +98,12 @@ def draw(
 
 def row(claim: str, right: np.ndarray, ceiling: np.ndarray, target: str | None = None, note: str = "") -> Row:
     """A proportion with its Wilson interval and what real scenes reach."""
-    share = wilson(int(right.sum()), len(right))
+    value, low, high = (round(number, 4) for number in wilson(int(right.sum()), len(right)))
     return Row(
         claim,
-        *(round(number, 4) for number in share),
+        value,
+        low,
+        high,
         target=target,
         baseline=round(float(ceiling.mean()), 4),
         n=len(right),
@@ -127,7 +129,7 @@ def single_rows(oracle: Oracle, drawn: Drawn) -> list[Row]:
     style = [answer[named] for answer in both(oracle.style, styles)]
     captions = [scene.caption for scene in drawn.real]
     alignment = oracle.text_alignment(drawn.scores, captions)
-    mean = bootstrap(alignment)
+    value, low, high = (round(number, 4) for number in bootstrap(alignment))
     return [
         row("model.concept_top1", *both(oracle.concept, drawn.concepts), ">= 0.80", f"among {len(KNOWN)} known names"),
         row(
@@ -145,7 +147,9 @@ def single_rows(oracle: Oracle, drawn: Drawn) -> list[Row]:
         row("model.style", style[0], style[1], note="prompts that name the style"),
         Row(
             "model.text_alignment",
-            *(round(number, 4) for number in mean),
+            value,
+            low,
+            high,
             baseline=round(float(oracle.text_alignment(drawn.truth, captions).mean()), 4),
             control=round(float(oracle.text_alignment(drawn.scores, captions[1:] + captions[:1]).mean()), 4),
             n=len(captions),
@@ -181,7 +185,8 @@ def tint_rows(oracle: Oracle, drawn: Drawn) -> list[Row]:
     return [
         row(
             "model.colour",
-            *answers,
+            answers[0],
+            answers[1],
             note="a coloured object such as 'a red bear'; 4 % of the training captions have one",
         )
     ]

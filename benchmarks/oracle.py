@@ -45,8 +45,8 @@ def pixels(drawn: Sequence[scenes.Scene]) -> np.ndarray:
 
 def proportion(claim: str, right: Sequence[bool] | np.ndarray, target: str | None = None, note: str = "") -> Row:
     """A row for the share of true entries with its Wilson interval."""
-    share = wilson(int(np.sum(right)), len(right))
-    return Row(claim, *(round(number, 4) for number in share), target=target, n=len(right), note=note)
+    value, low, high = (round(number, 4) for number in wilson(int(np.sum(right)), len(right)))
+    return Row(claim, value, low, high, target=target, n=len(right), note=note)
 
 
 def single_rows(oracle: Oracle, count: int) -> list[Row]:
@@ -179,7 +179,8 @@ def area(claim: str, positives: list[list[float]], negatives: list[list[float]],
     """A row for an AUROC, subjects resampled."""
     interval: Interval = auroc_interval(positives, negatives)
     count = sum(map(len, positives))
-    return Row(claim, *(round(number, 4) for number in interval), n=count, note=f"{note}; subjects resampled")
+    value, low, high = (round(number, 4) for number in interval)
+    return Row(claim, value, low, high, n=count, note=f"{note}; subjects resampled")
 
 
 def alignment_rows(oracle: Oracle, count: int) -> list[Row]:

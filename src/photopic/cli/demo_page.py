@@ -77,7 +77,7 @@ def _given(result: DemoResult) -> Section:
 def _drawn(result: DemoResult) -> Section:
     blocks: list[Any] = []
     for prompt in result.subject_prompts:
-        rows = [(NAMES[name], result.pictures[name, prompt][:MANY]) for name in NAMES]
+        rows = [(NAMES[name], list(result.pictures[name, prompt][:MANY])) for name in NAMES]
         blocks += [Code(prompt), PictureRows(rows)]
     text = (
         "Every column starts from the same noise. Only the weights differ: untouched, with a random choice of as many "
@@ -126,7 +126,7 @@ def _unchanged(result: DemoResult) -> Section:
         )
     ]
     for prompt in (result.class_prompts[0], *result.unrelated_prompts[:2]):
-        rows = [(NAMES[name], result.pictures[name, prompt][:MANY]) for name in ("before", "shut", "tuned")]
+        rows = [(NAMES[name], list(result.pictures[name, prompt][:MANY])) for name in ("before", "shut", "tuned")]
         blocks += [Code(prompt), PictureRows(rows)]
     rows_ = []
     for group, label in (("class", f"a {result.config.noun} ..."), ("unrelated", "other things")):
@@ -194,7 +194,7 @@ def _where(result: DemoResult) -> Section:
 
 
 def _pair(result: DemoResult) -> Section:
-    rows = [(NAMES[name], result.pictures[name, result.pair_prompt][:MANY]) for name in NAMES]
+    rows = [(NAMES[name], list(result.pictures[name, result.pair_prompt][:MANY])) for name in NAMES]
     text = (
         "Beside something else, the new look can spill over to the neighbour. This is the method's known weak spot; "
         "judge for yourself."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -171,7 +171,7 @@ def _search(
         if tune_steps:
             tuning = LocatedWeightsConfig(
                 steps=tune_steps,
-                bits=bits,
+                bits=cast(Literal[32, 16, 2], bits),
                 batch=config.batch,
                 preservation=kept,
                 preservation_count=count,

@@ -134,9 +134,7 @@ def _picture_files(folder: Path) -> list[Path]:
     pictures = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
     if not pictures:
         found = f"{len(entries)} other entries, such as {entries[0].name}" if entries else "an empty folder"
-        raise DataError(
-            f"{folder}: expected at least one image, found {found}; put 3 to 10 pictures in it"
-        )
+        raise DataError(f"{folder}: expected at least one image, found {found}; put 3 to 10 pictures in it")
     return pictures
 
 

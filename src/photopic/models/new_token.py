@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -101,7 +101,8 @@ def new_rows(model: TextToImage, token: str, noun: str, *, start: TokenStart) ->
     """
     rows: dict[str, Float[Tensor, " dim"]] = {}
     for component, tokenizer in model.tokenizers.items():
-        table = model.components[component].get_input_embeddings().weight.detach().float().cpu()
+        encoder: Any = model.components[component]
+        table = encoder.get_input_embeddings().weight.detach().float().cpu()
         digest = hashlib.sha256(repr((token, component)).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         row = table.mean(0) + table.std(0) * torch.randn(table.shape[1], generator=generator)
