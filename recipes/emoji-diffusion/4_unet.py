@@ -28,11 +28,11 @@ from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 @dataclass(frozen=True)
 class Config:
-    steps: int = 4_600  # may be changed while the rate is constant; the result is that of a run with the new number
+    steps: int = 3_900  # may be changed while the rate is constant; the result is that of a run with the new number
     batch: int = 48  # over all processes
     lr: float = 2e-3  # linear warm-up, constant, linear to zero
     warmup: int = 100
-    decay: float = 0.3  # share of the steps over which the rate falls
+    decay: float = 0.667  # share of the steps over which the rate falls
     muon: bool = True  # orthogonalised momentum for matrices; AdamW for the rest
     ema: float = 0.9985
     snr_limit: float = 5.0
@@ -69,6 +69,7 @@ def scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,  # latents are not pixels
         set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 
