@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -284,6 +285,26 @@ def test_the_block_leaves_earlier_edits_in_place_also_after_an_error() -> None:
         assert len(stack.names()) == 3
         raise KeyError
     assert content(model) == applied and stack.names() == ("stays",)
+
+
+def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import photopic.core._stack as module
+
+    model = Small()
+    before, stack, written, apply = content(model), EditStack({"m": model}), [], module.apply
+
+    def interrupted(tensor: Tensor, *rest: Any) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(apply(tensor, *rest))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "apply", interrupted)
+        stack.add(shut({"m.one.weight": [10], "m.two.bias": [1]}))
+    assert written and content(model) == before and stack.names() == ()
+    with stack.applied(shut({"m.two.bias": [1]})):
+        assert content(model) != before
+    assert content(model) == before
 
 
 def test_another_base_is_refused_with_both_names_unless_forced() -> None:
