@@ -51,8 +51,8 @@ class Batch:
 class Painter:
     """Draws the batch of a step; the same step gives the same batch."""
 
-    def __init__(self, config: OracleConfig, seed: int):
-        self.config, self.seed = config, seed
+    def __init__(self, config: OracleConfig, seed: int, tinted: float = 0.1):
+        self.config, self.seed, self.tinted = config, seed, tinted
         self.drawn: dict[int, list[scenes.Scene]] = {}
         table = [emoji_world.concept(name) for name in config.concepts]
         self.styles = {item.name: [s for s in item.styles if s in config.styles] for item in table}
@@ -109,7 +109,7 @@ class Painter:
             style = shared if rng.random() < 0.7 else _style(rng)
             choices = self.styles[name]
             tint = None
-            if rng.random() < 0.1 and not set(name.split()) & scenes.COLOURS.keys():
+            if rng.random() < self.tinted and not set(name.split()) & scenes.COLOURS.keys():
                 tint = TINTS[rng.integers(len(TINTS))]
             drawn_in = style if style in choices else choices[rng.integers(len(choices))]
             placements.append(scenes.Placement(name, drawn_in, centre, side, tint))

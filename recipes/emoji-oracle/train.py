@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 from photopic.core.provenance import machine, versions
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
-from photopic.metrics.oracle_network import OracleNetwork
+from photopic.metrics.oracle_network import OracleNetwork, describe
 
 CARD = Path(__file__).with_name("card.json")
 BUNDLED = Path(__file__).parents[2] / "src/photopic/metrics/bundled/emoji-oracle.safetensors"
@@ -40,7 +40,8 @@ class TrainConfig:
     weight_decay: float = 0.5  # of kernels, times the rate
     warmup: int = 50
     cells: int = 6  # cells of each object whose concept is asked too
-    attribute_steps: int = 400  # afterwards, of the style and tint head alone
+    attribute_batches: int = 500  # afterwards, whose objects the style and tint head is fitted to
+    attribute_epochs: int = 24
     seed: int = 90210  # apart from every other model's
 
 
@@ -111,40 +112,55 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
             run.save(weights, {"step": step + 1})
 
 
-def train_attributes(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict[str, float]]:
-    """Train the style and tint head over the frozen network; style is in edges and gradients, which the cells forget."""
+def train_attributes(config: TrainConfig, run: Run) -> Iterator[dict[str, float]]:
+    """Fit the style and tint head over the frozen network; interrupted, it starts again and ends the same."""
     saved = run.load()
     assert saved is not None and saved[1]["step"] >= config.steps, f"{run.folder}: train the network first"
-    tensors, state = saved
+    if saved[1].get("attributes"):
+        return
     torch.manual_seed(config.seed + 1)
-    painter = Painter(oracle_config(), config.seed + 1)
+    painter = Painter(oracle_config(), config.seed + 1, tinted=0.3)
     network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
-    known = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
-    network.load_state_dict(network.state_dict() | known)
+    trained = {name[4:]: value for name, value in saved[0].items() if name.startswith("net.")}
+    network.load_state_dict(network.state_dict() | {k: v for k, v in trained.items() if not k.startswith("attributes")})
     network.eval().requires_grad_(False)
-    head = network.attributes.requires_grad_(True)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=config.learning_rate)
-    load_optimizer(optimizer, tensors, prefix="attributes.")
-    for step in range(state["step"] - config.steps, config.attribute_steps):
-        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - step / config.attribute_steps)
+    rows, styles, tints = [], [], []
+    for step in range(config.attribute_batches):
         started = time.monotonic()
         batch = painter.batch(step, config.batch)
         drawn = time.monotonic()
         with torch.no_grad():
             reading = network(batch.images)
         share = batch.coverage * reading.foreground.sigmoid()[batch.owner]  # as it will be weighed when judging
-        style, tint = network.attribute_logits(reading.moments[batch.owner], share)
-        loss = F.cross_entropy(style, batch.style) + F.cross_entropy(tint, batch.tint)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        done = config.steps + step + 1
-        right = (style.argmax(1) == batch.style).float().mean()
-        line = {"step": done, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
-        yield line | {"style_accuracy": right.item()}
-        if (step + 1) % save_every == 0 or step + 1 == config.attribute_steps:
-            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
-            run.save(weights | optimizer_tensors(optimizer, prefix="attributes."), {"step": done})
+        rows.append(describe(reading.moments[batch.owner], reading.embedding[batch.owner], share))
+        styles.append(batch.style)
+        tints.append(batch.tint)
+        yield {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn}
+    yield from _fit_head(config, network, torch.cat(rows), torch.cat(styles), torch.cat(tints))
+    run.save({f"net.{name}": value for name, value in network.state_dict().items()}, saved[1] | {"attributes": True})
+
+
+def _fit_head(
+    config: TrainConfig, network: OracleNetwork, rows: torch.Tensor, styles: torch.Tensor, tints: torch.Tensor
+) -> Iterator[dict[str, float]]:
+    """Passes over the described objects with a linearly falling rate."""
+    head = network.attributes.requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.05)
+    generator = torch.Generator().manual_seed(config.seed)
+    for epoch in range(config.attribute_epochs):
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - epoch / config.attribute_epochs)
+        right = 0
+        started = time.monotonic()
+        for picked in torch.randperm(len(rows), generator=generator).split(256):
+            style, tint = network.attribute_logits(rows[picked])
+            loss = F.cross_entropy(style, styles[picked]) + F.cross_entropy(tint, tints[picked])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            right += int((style.argmax(1) == styles[picked]).sum())
+        line = {"epoch": epoch + 1, "step": 25, "draw_s": 0.0, "step_s": (time.monotonic() - started) / 25}
+        yield line | {"attribute_loss": loss.item(), "style_accuracy": right / len(rows)}
+    head.eval().requires_grad_(False)
 
 
 def schedule(step: int, config: TrainConfig) -> float:
@@ -181,7 +197,9 @@ def write_card(config: TrainConfig, run: Run, weights: Path) -> None:
         "styles": network.styles,
         "objects_known_share": KNOWN_SHARE,
         "pictures": config.steps * config.batch,
-        "compute_s": round(25 * sum(line["draw_s"] + line["step_s"] for line in lines)),  # every 25th step is logged
+        "elapsed_s_estimated": round(
+            25 * sum(line["draw_s"] + line["step_s"] for line in lines)
+        ),  # every 25th step is logged
         "last_losses": [line for line in lines if "concept" in line][-1],
         "machine": machine(),
         "versions": versions(),

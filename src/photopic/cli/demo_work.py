@@ -293,7 +293,6 @@ def attention(model: TextToImage, result: DemoResult) -> dict[tuple[str, str], F
 
 def measure(result: DemoResult) -> dict[str, Any]:
     """The oracle's numbers: similarity to the subject, recognition, backgrounds, and what must not change."""
-    from photopic.data.splits import KNOWN
     from photopic.metrics.oracle import Oracle
 
     oracle, config = Oracle.load(), result.config
@@ -302,8 +301,8 @@ def measure(result: DemoResult) -> dict[str, Any]:
     def scores(treatment: str, prompts: tuple[str, ...]) -> Any:
         return oracle.score(np.concatenate([result.pictures[treatment, prompt] for prompt in prompts]))
 
-    among = (*sorted(KNOWN), config.subject)
     references = oracle.score(result.references)
+    also = {config.subject: references}  # held out, so the oracle knows it by these pictures only
     similarity = {
         name: oracle.subject_similarity(scores(name, result.subject_prompts), references) for name in TREATMENTS
     }
@@ -314,7 +313,7 @@ def measure(result: DemoResult) -> dict[str, Any]:
     }
     numbers["recognised"] = {
         name: float(
-            np.mean([found == config.subject for found in oracle.concept(scores(name, result.subject_prompts), among)])
+            np.mean([found == config.subject for found in oracle.concept(scores(name, result.subject_prompts), also=also)])
         )
         for name in TREATMENTS
     }

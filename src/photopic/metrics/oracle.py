@@ -9,46 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
 from photopic.data import scenes, splits
 from photopic.metrics import facts as caption_facts
-from photopic.metrics.oracle_network import CELLS, SIZE, OracleConfig, OracleNetwork, pool
-
-Images = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]  # uint8 (n, h, w, 3) or float (n, 3, h, w); ``score`` checks
-FULL = 2.0  # cells of objects in a 3x3 window that count as a whole one: a thin small object covers two
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Everything the oracle says of n pictures; the other methods are questions about it."""
-
-    cells: Float[Tensor, "n 128 8 8"]  # embedding of each cell, of length 1
-    foreground: Float[Tensor, "n 8 8"]  # probability that an object is in the cell
-    coarse_cells: Float[
-        Tensor, "n 128 4 4"
-    ]  # the same of the picture at half its size, where large objects are read best
-    coarse_foreground: Float[Tensor, "n 4 4"]
-    moments: Float[Tensor, "n moments 8 8"]  # what style and tint are read from
-    top: Float[Tensor, "n colours"]  # probability of the background's (top) colour
-    bottom: Float[Tensor, "n colours"]  # of the bottom colour; the top one's where there is no gradient
-    kind: Float[Tensor, "n kinds"]  # probability of the background's kind
-
-    @property
-    def embedding(self) -> Float[Tensor, "n 128"]:
-        """Embedding of the objects of each picture: cells weighed by foreground, so the background does not count."""
-        fine, coarse = pool(self.cells, self.foreground), pool(self.coarse_cells, self.coarse_foreground)
-        return F.normalize(F.normalize(fine, dim=1) + F.normalize(coarse, dim=1), dim=1)
+from photopic.metrics.facts import Facts
+from photopic.metrics.oracle_network import CELLS, SIZE, OracleConfig, OracleNetwork, describe
+from photopic.metrics.oracle_scores import Images, Scores, prepared, window
 
 
 class Oracle:
@@ -80,15 +57,15 @@ class Oracle:
                 with safe_open(file, "pt") as reader:
                     stated = json.loads(reader.metadata()["photopic"])
                     weights = {name: reader.get_tensor(name).float() for name in reader.keys()}  # noqa: SIM118
-                config = OracleConfig(
-                    **{key: tuple(value) if isinstance(value, list) else value for key, value in stated.items()}
-                )
+                fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stated.items()}
+                config = OracleConfig(**fields)
                 network = OracleNetwork(config)
                 missing, unexpected = network.load_state_dict(weights, strict=False)
                 assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing), missing
             except Exception as error:
                 raise ModelError(f"{file}: not an oracle ({error}); make one with recipes/emoji-oracle") from error
-        return cls(network.to(device, memory_format=torch.channels_last))
+        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return cls(network)
 
     @torch.no_grad()
     def score(self, images: Images | Scores, batch: int = 64) -> Scores:
@@ -104,7 +81,7 @@ class Oracle:
         if isinstance(images, Scores):
             return images
         network, parts = self.network, []
-        for chunk in _prepared(images).split(batch):
+        for chunk in prepared(images).split(batch):
             chunk = chunk.to(network.prototypes.device)
             fine = network(chunk)
             coarse = network(F.interpolate(chunk, (SIZE // 2, SIZE // 2), mode="bilinear", antialias=True))
@@ -155,7 +132,7 @@ class Oracle:
     def style(self, images: Images | Scores) -> list[str]:
         """The most probable style of each picture's objects."""
         scores = self.score(images)
-        style, _ = self.network.attribute_logits(scores.moments, scores.foreground)
+        style, _ = self._attributes(scores, scores.foreground)
         return [self.config.styles[k] for k in style.argmax(1)]
 
     def background(self, images: Images | Scores) -> list[scenes.Background]:
@@ -215,13 +192,11 @@ class Oracle:
             (scores.cells, scores.foreground),
             (scores.coarse_cells, scores.coarse_foreground),
         ):
-            embedding, amount = _window(cells, foreground)
+            embedding, amount = window(cells, foreground)
             found.append((embedding @ wanted * amount).amax((1, 2)))
         return torch.maximum(*found).numpy()
 
-    def caption_facts(
-        self, images: Images | Scores, captions: Sequence[str | caption_facts.Facts]
-    ) -> list[dict[str, float]]:
+    def caption_facts(self, images: Images | Scores, captions: Sequence[str | Facts]) -> list[dict[str, float]]:
         """Probability of each fact that each picture's caption states, by the fact's name such as ``left of``.
 
         A customised subject ("a <mine> bear") is not judged as a bear; ``subject_similarity`` judges it. Counts are
@@ -236,14 +211,12 @@ class Oracle:
         return [
             self._judge(
                 Scores(*(getattr(scores, field)[i : i + 1] for field in Scores.__dataclass_fields__)),
-                caption if isinstance(caption, caption_facts.Facts) else caption_facts.parse(caption),
+                caption if isinstance(caption, Facts) else caption_facts.parse(caption),
             )
             for i, caption in enumerate(captions)
         ]
 
-    def text_alignment(
-        self, images: Images | Scores, captions: Sequence[str | caption_facts.Facts]
-    ) -> Float[np.ndarray, "n"]:
+    def text_alignment(self, images: Images | Scores, captions: Sequence[str | Facts]) -> Float[np.ndarray, "n"]:
         """Mean probability of the facts each caption states about its picture, 0 to 1; raises as ``caption_facts``."""
         judged = self.caption_facts(images, captions)
         if not all(judged):
@@ -251,7 +224,7 @@ class Oracle:
             raise DataError(f"caption {empty!r} states nothing the oracle judges; name a background or a known concept")
         return np.array([float(np.mean([*facts.values()])) for facts in judged])
 
-    def _judge(self, scores: Scores, stated: caption_facts.Facts) -> dict[str, float]:
+    def _judge(self, scores: Scores, stated: Facts) -> dict[str, float]:
         known = [item for item in stated.objects if item.token is None]
         names = tuple(dict.fromkeys(item.concept for item in known))
         judged: dict[str, float] = {}
@@ -260,9 +233,10 @@ class Oracle:
             assert maps is not None
             judged[item.concept] = float(maps[0, names.index(item.concept)].max())
         for item in stated.objects:
-            alone = maps is None or item.token is not None or len(stated.objects) == 1
-            weights = scores.foreground * (1.0 if alone else maps[:, names.index(item.concept)])
-            style, tint = self.network.attribute_logits(scores.moments, weights)
+            weights = scores.foreground
+            if maps is not None and item.token is None and len(stated.objects) > 1:
+                weights = weights * maps[:, names.index(item.concept)]
+            style, tint = self._attributes(scores, weights)
             if item.style in self.config.styles:
                 judged[f"{item.style} {item.concept}"] = _share(style, self.config.styles.index(item.style))
             if item.colour in self.config.tints:
@@ -279,6 +253,12 @@ class Oracle:
                 judged[f"{background.second} below"] = float(scores.bottom[0, colours.index(background.second)])
         return judged
 
+    def _attributes(self, scores: Scores, weights: Float[Tensor, "n 8 8"]) -> tuple[Tensor, Tensor]:
+        """Logits of (style, tint) of what lies where the weights are."""
+        described = describe(scores.moments, scores.cells, weights)
+        style, tint = self.network.attribute_logits(described.to(self.network.prototypes.device))
+        return style.cpu(), tint.cpu()
+
     def _names(self, among: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(sorted(splits.KNOWN)) if among is None else tuple(among)
 
@@ -291,7 +271,7 @@ class Oracle:
     ) -> Float[Tensor, "n names rows columns"]:
         """Probability of each name in the 3x3 window around each cell, times how much of an object is there."""
         choices = tuple(dict.fromkeys((*self._names(among), *names)))
-        embedding, amount = _window(cells, foreground)
+        embedding, amount = window(cells, foreground)
         shares = (self.scale * embedding @ self._prototypes(choices).T).softmax(-1)
         return (shares[..., [choices.index(name) for name in names]] * amount[..., None]).permute(0, 3, 1, 2)
 
@@ -305,32 +285,5 @@ class Oracle:
         return F.normalize(self.network.prototypes, dim=1)[[index[name] for name in names]].cpu()
 
 
-def _window(
-    cells: Float[Tensor, "n 128 rows columns"], foreground: Float[Tensor, "n rows columns"]
-) -> tuple[Float[Tensor, "n rows columns 128"], Float[Tensor, "n rows columns"]]:
-    """Embedding of the objects in the 3x3 cells around each cell, and how nearly they fill ``FULL`` cells."""
-    embedding = F.normalize(F.avg_pool2d(cells * foreground[:, None], 3, 1, 1), dim=1).permute(0, 2, 3, 1)
-    mass = 9 * F.avg_pool2d(foreground[:, None], 3, 1, 1)[:, 0]
-    return embedding, (mass / FULL).clamp(max=1)
-
-
 def _share(logits: Float[Tensor, "1 choices"], index: int) -> float:
     return float(logits.softmax(1)[0, index])
-
-
-def _prepared(images: Images) -> Float[Tensor, "n 3 64 64"]:
-    """Pictures as the network reads them."""
-    if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3:
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    elif isinstance(images, Tensor) and images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3:
-        tensor = images.detach().float()
-    else:
-        raise DataError(
-            "expected pictures as uint8 (n, h, w, 3) or float (n, 3, h, w) in -1 to 1, found "
-            f"{getattr(images, 'dtype', type(images).__name__)} {tuple(getattr(images, 'shape', ()))}"
-        )
-    if not len(tensor):
-        raise DataError("expected at least one picture, found none")
-    if tensor.shape[2:] != (SIZE, SIZE):
-        tensor = F.interpolate(tensor, (SIZE, SIZE), mode="bilinear", antialias=True).clamp(-1, 1)
-    return tensor.contiguous(memory_format=torch.channels_last)

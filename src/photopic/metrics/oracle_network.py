@@ -68,8 +68,10 @@ class OracleNetwork(nn.Module):
         self.to_top = nn.Linear(128, len(config.colours))
         self.to_bottom = nn.Linear(128, len(config.colours))
         self.to_kind = nn.Linear(128, len(config.kinds))
+        outputs = len(config.styles) + len(config.tints)
+        inputs = 2 * sum(config.widths) + config.embedding
         self.attributes = nn.Sequential(
-            nn.Linear(2 * sum(config.widths), 128), nn.ReLU(), nn.Linear(128, len(config.styles) + len(config.tints))
+            nn.BatchNorm1d(inputs), nn.Linear(inputs, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, outputs)
         )
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> CellReading:
@@ -79,7 +81,8 @@ class OracleNetwork(nn.Module):
             features = layer(features)
             if index in self.level_ends:
                 levels.append(features)
-        moments = [F.adaptive_avg_pool2d(level**power, features.shape[2:]) for power in (1, 2) for level in levels]
+        cells = (features.shape[2], features.shape[3])
+        moments = [F.adaptive_avg_pool2d(level**power, cells) for power in (1, 2) for level in levels]
         embedding = F.normalize(self.to_embedding(features), dim=1)
         return CellReading(features, embedding, self.to_foreground(features).squeeze(1), torch.cat(moments, 1))
 
@@ -88,14 +91,11 @@ class OracleNetwork(nn.Module):
         return self.log_scale.exp() * embedding @ F.normalize(self.prototypes, dim=1).T
 
     def attribute_logits(
-        self, moments: Float[Tensor, "batch moments cells cells"], weights: Float[Tensor, "batch cells cells"]
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of (style, tint) of what lies where the weights are."""
-        mean, square = pool(moments, weights).chunk(2, 1)
-        spread = (square - mean**2).clamp_min(0).add(1e-6).sqrt()
-        trunk = mean[:, -self.config.widths[-1] :]
-        more = self.attributes(torch.cat([mean, spread], 1)).split([len(self.config.styles), len(self.config.tints)], 1)
-        return self.to_style(trunk) + more[0], self.to_tint(trunk) + more[1]
+        self, described: Float[Tensor, "batch described"]
+    ) -> tuple[Float[Tensor, "batch styles"], Float[Tensor, "batch tints"]]:
+        """Logits of (style, tint) of objects described by ``describe``."""
+        style, tint = self.attributes(described).split([len(self.config.styles), len(self.config.tints)], 1)
+        return style, tint
 
     def background_logits(self, reading: CellReading) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of (top colour, bottom colour, kind) from the upper, the lower and all rows, away from objects."""
@@ -107,6 +107,17 @@ class OracleNetwork(nn.Module):
         ]
         hidden = self.background(torch.cat(pooled, 1))
         return self.to_top(hidden), self.to_bottom(hidden), self.to_kind(hidden)
+
+
+def describe(
+    moments: Float[Tensor, "batch moments cells cells"],
+    embedding: Float[Tensor, "batch embedding cells cells"],
+    weights: Float[Tensor, "batch cells cells"],
+) -> Float[Tensor, "batch described"]:
+    """Mean and spread of every channel and the embedding where the weights are: what was drawn, and how it looks."""
+    mean, square = pool(moments, weights).chunk(2, 1)
+    spread = (square - mean**2).clamp_min(0).add(1e-6).sqrt()
+    return torch.cat([mean, spread, F.normalize(pool(embedding, weights), dim=1)], 1)
 
 
 def pool(
