@@ -101,12 +101,35 @@ def test_a_fine_tuned_model_is_not_its_base(dtype: torch.dtype) -> None:
     assert difference(of(model), of(cast(tuned, dtype))) != ""
 
 
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.float16, 1.004), (torch.bfloat16, 1.02)])
+def test_a_change_beyond_rounding_is_seen_at_another_precision(dtype: torch.dtype, factor: float) -> None:
+    torch.manual_seed(0)
+    model: dict[str, nn.Module] = {"m": nn.Linear(12, 9, bias=False)}
+    tuned = cast(model, torch.float32)
+    with torch.no_grad():
+        tuned["m"].weight.mul_(factor)  # type: ignore[operator]
+    base, copied, changed = (
+        fingerprint(each, "tiny", ["m.weight"]) for each in (model, cast(model, dtype), cast(tuned, dtype))
+    )
+    assert difference(base, copied) == ""
+    assert "differ" in difference(base, changed)
+
+
 def test_one_changed_weight_at_the_same_precision_is_another_base() -> None:
     model = modules()
     changed = cast(model, torch.float32)
     with torch.no_grad():
         changed["b"].weight[-1, -1] += 1  # type: ignore[index, operator]
     assert "same precision" in difference(of(model), of(changed)) or "differ" in difference(of(model), of(changed))
+
+
+def test_one_changed_weight_that_no_sample_shows_is_another_base() -> None:
+    base, changed = nn.Linear(300, 300), nn.Linear(300, 300)
+    changed.load_state_dict(base.state_dict())
+    with torch.no_grad():
+        changed.weight[-1, -1] += 1
+    found = [fingerprint({"m": layer}, "tiny", ["m.weight"]) for layer in (base, changed)]
+    assert "same precision" in difference(*found)
 
 
 def test_another_architecture_is_named_as_such() -> None:

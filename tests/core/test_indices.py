@@ -100,6 +100,11 @@ def test_a_position_beyond_the_size_is_refused() -> None:
         decode(encode(positions, 1000), 998)
 
 
+def test_a_position_equal_to_the_size_is_refused() -> None:
+    with pytest.raises(EditError, match="lies outside"):
+        decode(encode(np.array([999]), 1000), 999)
+
+
 def test_unused_bits_must_be_zero() -> None:
     code = bytearray(encode(np.arange(0, 9, 2), 9))
     assert code[0] == 0

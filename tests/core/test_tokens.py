@@ -96,6 +96,9 @@ def test_several_tokens_leave_in_any_order(model: Model) -> None:
     first, second = model.stack.add(one), model.stack.add(two)
     assert (first, second) == ("<one>", "<two>")
     both = model.encode("a <one> bear")
+    for token, edit in (("<one>", one), ("<two>", two)):
+        where = torch.tensor([model.tokenizers["text_encoder"].convert_tokens_to_ids(token)])
+        assert torch.equal(model.embedding(where)[0], edit.parts[0].rows["text_encoder"])  # type: ignore[union-attr]
     model.stack.remove(first)
     with_second = model.ids("a <two> bear")
     assert len(with_second) == 5 and len(model.ids("a <one> bear")) > 5
