@@ -28,7 +28,7 @@ from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 @dataclass(frozen=True)
 class Config:
-    steps: int = 3_900  # may be changed while the rate is constant; the result is that of a run with the new number
+    steps: int = 3_400  # may be changed while the rate is constant; the result is that of a run with the new number
     batch: int = 48  # over all processes
     lr: float = 2e-3  # linear warm-up, constant, linear to zero
     warmup: int = 100

@@ -1,0 +1,57 @@
+"""Stage 5: the card of the exported model: how each stage was run, and what benchmarks/bundled_model.py measured.
+
+python recipes/emoji-diffusion/5_card.py            # after --export and the benchmark; writes card.json beside this file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from common import KNOWN, MODEL, RUNS, STYLES
+from safetensors import safe_open
+
+from photopic.core.provenance import machine, versions
+
+HERE = Path(__file__).parent
+RESULT = HERE.parents[1] / "benchmarks" / "results" / "bundled_model.json"
+PARTS = {"autoencoder": "vae", "text_encoder": "text_encoder", "unet": "unet"}
+
+
+def stage(name: str) -> dict[str, object]:
+    """Configuration, last log line and weights of one stage; the log of an interrupted run restarts its clock."""
+    folder = RUNS / name
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    weights = next((MODEL / PARTS[name]).glob("*.safetensors"))
+    with safe_open(weights, "pt") as file:
+        count = sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118 (not a mapping)
+    clocks = [line["elapsed_s"] for line in lines]
+    spans = [now for now, after in zip(clocks, [*clocks[1:], 0.0], strict=True) if after < now]  # last of every process
+    return {
+        "config": json.loads((folder / "config.json").read_text()),
+        "steps": lines[-1]["step"],
+        "last": {key: value for key, value in lines[-1].items() if key not in ("elapsed_s", "step")},
+        "elapsed_s": round(sum(spans)),
+        "weights": count,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+
+
+def main() -> None:
+    reached = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
+    card = {
+        "stages": {name: stage(name) for name in PARTS},
+        "concepts": list(KNOWN),
+        "styles": list(STYLES),
+        "scenes_encoded": sum(1000 for _ in (RUNS / "latents").glob("*.safetensors")),
+        "machine": machine(),
+        "versions": versions(),
+        "reached": reached,
+    }
+    (HERE / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    print(f"wrote {HERE.name}/card.json with {len(reached)} measured rows")
+
+
+if __name__ == "__main__":
+    main()
