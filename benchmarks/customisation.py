@@ -44,7 +44,7 @@ class Settings:
     samples: int = 20  # pictures of the token prompt a subject and way
     others: int = 12  # pictures of unrelated prompts a subject and way
     search: ConceptNeuronsConfig = field(default_factory=ConceptNeuronsConfig)
-    tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(evaluation=0))
+    tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(steps=80, evaluation=0))
 
 
 QUICK = Settings(

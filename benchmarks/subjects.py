@@ -104,7 +104,7 @@ class Bench:
         guidance: Classifier-free guidance scale.
     """
 
-    def __init__(self, folder: str = "emoji-diffusion", *, steps: int = 20, guidance: float = 4.0):
+    def __init__(self, folder: str = "emoji-diffusion", *, steps: int = 16, guidance: float = 4.0):
         torch.set_num_threads(1)
         self.model: TextToImage = photopic.load(folder)
         self.steps, self.guidance = steps, guidance
