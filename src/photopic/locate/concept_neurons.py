@@ -44,7 +44,7 @@ class ConceptNeuronsConfig:
     layers: Layers = "cross"  # attention layers searched: cross, self or all
     which: tuple[str, ...] = ("k", "v")  # projections searched
     optimizer: MaskOptimizer = "adam"  # adam and sgd: clipped mask descent; paper: the published loop
-    lr: float | None = None  # of the mask; None: 0.03 adam, 100 sgd, 2e-5 paper
+    lr: float | None = None  # of the mask; None: 0.02 adam, 100 sgd, 2e-5 paper
     steps: int = 200  # gradient steps on the mask
     batch: int = 8  # subject pictures a step, and as many preservation pictures
     threshold: float = 0.5  # mask entries below it are shut

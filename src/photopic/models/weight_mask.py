@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from photopic.models.concept_loss import ConceptLoss, Losses
 
 MaskOptimizer = Literal["adam", "sgd", "paper"]
-DEFAULT_LR = {"adam": 0.03, "sgd": 100.0, "paper": 2e-5}
+DEFAULT_LR = {"adam": 0.02, "sgd": 100.0, "paper": 2e-5}
 
 
 def masked(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
