@@ -63,6 +63,15 @@ def test_true_captions_score_above_shuffled_ones(oracle):
     assert np.mean(true > shuffled) >= 0.95
 
 
+def test_a_turned_relation_costs_text_alignment(oracle):
+    opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+    found = [scene for scene in drawn(12, 7, objects=TWO)[0] if scene.relations]
+    captions = [scene.caption for scene in found]
+    turned = [c.replace(s.relations[0][1], opposite[s.relations[0][1]]) for c, s in zip(captions, found, strict=True)]
+    scores = oracle.score(np.stack([scene.image for scene in found]))
+    assert np.mean(oracle.text_alignment(scores, captions) > oracle.text_alignment(scores, turned) + 0.1) >= 0.8
+
+
 def test_embedding_knows_subjects_nobody_trained_it_on(oracle):
     subjects = list(splits.SUBJECTS)[:12]
     style = (emoji_world.HELD_OUT_STYLE,)
