@@ -25,7 +25,7 @@ def stage(name: str) -> dict[str, object]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     weights = next((MODEL / PARTS[name]).glob("*.safetensors"))
     with safe_open(weights, "pt") as file:
-        count = sum(file.get_tensor(key).numel() for key in file.keys())  # noqa: SIM118 (not a mapping)
+        count = sum(file.get_tensor(key).numel() for key in file.keys())
     clocks = [line["elapsed_s"] for line in lines]
     spans = [now for now, after in zip(clocks, [*clocks[1:], 0.0], strict=True) if after < now]  # last of every process
     return {
