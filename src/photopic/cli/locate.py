@@ -66,7 +66,7 @@ def neurons(
     preservation: Annotated[
         Literal["scenes", "class", "both"],
         typer.Option(help="What must keep looking as it does: diverse scenes, the noun's class, or both."),
-    ] = "scenes",
+    ] = "both",
     tune: Annotated[
         int,
         typer.Option(min=0, help="Steps that then train the located weights; 0 keeps the edit a list of positions."),

@@ -5,8 +5,8 @@ few pictures of the subject; weights whose mask ends below a threshold are shut.
 
 Paper: Cones: Concept Neurons in Diffusion Models for Customized Generation (arXiv:2303.05125). Changed: the mask is
 optimised with Adam and clipped to [0, 1] by default, because the published step (``optimizer="paper"``) moves no mask
-entry at the loss scale of an averaged error; preservation uses diverse scenes, because with the class prompt alone the
-mask becomes a prompt-independent bias. Claims: ``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and
+entry at the loss scale of an averaged error; preservation uses diverse scenes beside the class, because with the class prompt
+alone the mask becomes a prompt-independent bias, and with scenes alone it leaks into the class noun. Claims: ``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and
 ``neurons.index_only_similarity_gain`` of benchmarks/concept_neurons.py; exact identities in the tests of this file.
 """
 
@@ -50,7 +50,7 @@ class ConceptNeuronsConfig:
     threshold: float = 0.5  # mask entries below it are shut
     density: float | None = None  # if set, shut this share of the weights instead: those with the lowest mask
     prior_weight: float = 1.0  # lambda, weight of the preservation loss
-    preservation: Preservation = "scenes"  # what to preserve: diverse scenes, the class, or both halves
+    preservation: Preservation = "both"  # what to preserve: diverse scenes, the class, or half and half
     preservation_count: int = 200  # preservation pictures
     token_start: TokenStart = "random"  # first embedding row of the token
     evaluation: int = 48  # problems a part of the fixed evaluation set; 0 leaves evaluation and guard out

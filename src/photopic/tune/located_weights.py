@@ -42,7 +42,7 @@ class LocatedWeightsConfig:
     lr: float = 1e-3  # of the values
     batch: int = 8  # subject pictures a step, and as many preservation pictures
     prior_weight: float = 1.0  # lambda, weight of the preservation loss
-    preservation: Preservation = "scenes"  # what to preserve: diverse scenes, the class, or both halves
+    preservation: Preservation = "both"  # what to preserve: diverse scenes, the class, or half and half
     preservation_count: int = 200  # preservation pictures
     evaluation: int = 48  # problems a part of the fixed evaluation set; 0 leaves the evaluation out
     seed: int = 0  # of the preservation pictures, the random set and every draw
