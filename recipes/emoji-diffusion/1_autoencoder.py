@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import torch
 from common import ALL_TRAINING_SCENES, KNOWN_SCENES, MODEL, RUNS, batches, pixels
 from diffusers import AutoencoderKL
-from muon import muon_and_adamw
 from torch import Tensor
 
+from photopic.core.muon import muon_and_adamw
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+
+FIRST_AND_LAST = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "decoder.conv_out", "quant_conv")
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def main(config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
     run = Run(RUNS / "autoencoder", config)
     model = build(config).to(memory_format=torch.channels_last)
-    optimizers = muon_and_adamw(model, config.lr)
+    optimizers = muon_and_adamw(model, config.lr, FIRST_AND_LAST)
     step = 0
     if found := run.load():
         tensors, state = found

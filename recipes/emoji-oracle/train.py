@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from muon import Muon
 from pictures import KNOWN_SHARE, Batch, Painter, oracle_config
 from safetensors.torch import save
 
+from photopic.core.muon import Muon
 from photopic.core.provenance import machine, versions
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
 from photopic.metrics.oracle_network import OracleNetwork, describe
@@ -78,7 +78,7 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
     kernels = [*(p for p in network.trunk.parameters() if p.ndim > 1), network.to_embedding.weight]
     others = [p for p in network.parameters() if all(p is not kernel for kernel in kernels)]
     optimizers = {
-        "kernels": Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay),
+        "kernels": Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
         "others": torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0),
     }
     peak = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}

@@ -12,7 +12,7 @@ from photopic.core.runs import Run
 from photopic.data import emoji_world
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "emoji-oracle"
-MODULES = ("train", "pictures", "muon")
+MODULES = ("train", "pictures")
 
 
 @pytest.fixture
