@@ -307,6 +307,20 @@ def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: 
     assert content(model) == before
 
 
+def test_an_interruption_while_base_entries_are_kept_aside_leaves_no_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import photopic.core._stack as module
+
+    def interrupted(*_: Any) -> Tensor:
+        raise KeyboardInterrupt
+
+    model = Small()
+    before, stack = content(model), EditStack({"m": model})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "take", interrupted)
+        stack.add(shut({"m.one.weight": [10]}))
+    assert content(model) == before and stack.names() == ()
+
+
 def test_another_base_is_refused_with_both_names_unless_forced() -> None:
     model = Small(seed=1)
     before = content(model)

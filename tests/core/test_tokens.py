@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from photopic.core.edits import Edit, EditStack, Shut, TokenRows, compose
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint
-from tests.tiny import tiny_pipeline
+from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
 
 PROMPT = "a <Mine> bear on a red background"
 
@@ -121,6 +122,31 @@ def test_tokens_and_weights_in_one_edit(model: Model) -> None:
     with model.stack.applied(edit):
         assert layer.weight[[0, 3]].tolist() == [0.0, 0.0] and len(model.ids("<Mine>")) == 3
     assert layer.weight[[0, 3]].tolist() == [1.0, 1.0] and len(model.ids("<Mine>")) > 3
+
+
+def test_an_interruption_between_two_encoders_leaves_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    import photopic.core._stack as module
+
+    pipeline, made, added = tiny_sdxl_pipeline(), [], module.AddedTokens
+
+    def interrupted(*arguments: Any) -> Any:
+        if made:
+            raise KeyboardInterrupt
+        made.append(added(*arguments))
+        return made[0]
+
+    names = ("text_encoder", "text_encoder_2")
+    encoders = {name: getattr(pipeline, name) for name in names}
+    tokenizers = {"text_encoder": pipeline.tokenizer, "text_encoder_2": pipeline.tokenizer_2}
+    before, stack = dict(tokenizers), EditStack(encoders, tokenizers)
+    rows = {name: torch.zeros(encoders[name].get_input_embeddings().weight.shape[1]) for name in names}
+    edit = Edit((TokenRows("<Mine>", rows),), fingerprint(encoders, "tiny"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "AddedTokens", interrupted)
+        stack.add(edit)
+    assert made and stack.names() == ()
+    assert all(tokenizers[name] is before[name] for name in names)
+    assert all("forward" not in encoder.get_input_embeddings().__dict__ for encoder in encoders.values())
 
 
 def test_a_word_of_the_vocabulary_is_refused(model: Model) -> None:

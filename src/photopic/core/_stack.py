@@ -174,10 +174,10 @@ class EditStack:
     def _write(self) -> None:
         tensors = named_tensors(self.modules)
         active = [each for each in self._active.values() if each.weight != 0]
-        for name in sorted({name for each in active for name in each.writes}):
-            positions = union([each.touched(name) for each in active if name in each.writes])
-            self._stash[name] = (positions, take(tensors[name], positions))
         try:
+            for name in sorted({name for each in active for name in each.writes}):
+                positions = union([each.touched(name) for each in active if name in each.writes])
+                self._stash[name] = (positions, take(tensors[name], positions))
             for each in active:
                 for name, writes in each.writes.items():
                     for write in writes:
@@ -195,7 +195,7 @@ class EditStack:
         for added in reversed(self._added):
             added.undo()
         self.tokenizers.update(self._originals)
-        self._added, self._originals, self._tokens = [], {}, []
+        self._added, self._originals, self._tokens = [], {}, tokens  # before the loop, so that a broken one is undone
         for component in sorted({component for part in tokens for component in part.rows}):
             key = self._tokenizer_key(component)
             rows = [(part.token, part.rows[component]) for part in tokens if component in part.rows]
@@ -203,7 +203,6 @@ class EditStack:
             self._added.append(added)
             self._originals[key] = self.tokenizers[key]
             self.tokenizers[key] = added.tokenizer
-        self._tokens = tokens
 
     def _tokenizer_key(self, component: str) -> str:
         for key in (component, component.replace("text_encoder", "tokenizer")):
