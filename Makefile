@@ -1,7 +1,7 @@
 # Every target makes the virtual environment it needs by itself, once.  `make help` lists them.
 #   make demo PYTHON=python3.12     another interpreter
 #   make test ARGS="-k house"       more arguments for pytest
-#   make bench BENCH=neurons        one benchmark instead of all
+#   make bench BENCH=concept_neurons  one benchmark instead of all
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c

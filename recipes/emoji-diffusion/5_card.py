@@ -15,7 +15,7 @@ from safetensors import safe_open
 from photopic.core.provenance import machine, versions
 
 HERE = Path(__file__).parent
-RESULT = HERE.parents[1] / "benchmarks" / "results" / "bundled_model.json"
+RESULT = HERE.parents[1] / "benchmarks" / "results" / "bundled-model.json"
 PARTS = {"autoencoder": "vae", "text_encoder": "text_encoder", "unet": "unet"}
 
 

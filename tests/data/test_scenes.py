@@ -129,5 +129,7 @@ def test_wrong_names_say_what_exists() -> None:
 
 def test_with_prefix_puts_the_token_before_the_noun() -> None:
     assert with_prefix("a bear on a red background", "bear", "<mine>") == "a <mine> bear on a red background"
+    assert with_prefix("a caterpillar and a cat", "cat", "<mine>") == "a caterpillar and a <mine> cat"
+    assert with_prefix("Bears in the snow", "bear", "<mine>") == "<mine> Bears in the snow"
     with pytest.raises(ValueError, match="not in the caption"):
         with_prefix("a cat", "bear", "<mine>")

@@ -6,9 +6,10 @@ A scene is a pure function of its arguments: the same seed gives the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -216,10 +217,15 @@ def caption_of(
 
 
 def with_prefix(caption: str, noun: str, token: str) -> str:
-    """Put a new token before a noun: ``a bear on a red background`` -> ``a <mine> bear on a red background``."""
-    if noun not in caption:
+    """Put a new token before a noun: ``a bear on a red background`` -> ``a <mine> bear on a red background``.
+
+    The noun as a whole word comes before the noun inside another word; case does not matter.
+    """
+    word = re.escape(noun)
+    found = re.search(rf"\b{word}\b", caption, re.IGNORECASE) or re.search(word, caption, re.IGNORECASE)
+    if not found:
         raise ValueError(f"{noun!r} is not in the caption {caption!r}")
-    return caption.replace(noun, f"{token} {noun}", 1)
+    return f"{caption[: found.start()]}{token} {caption[found.start() :]}"
 
 
 def render_background(background: Background, size: int) -> Float[np.ndarray, "size size 3"]:
@@ -345,8 +351,3 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + "s"
-
-
-def resized(options: SceneOptions, size: int) -> SceneOptions:
-    """The same options at another picture size."""
-    return replace(options, size=size)
