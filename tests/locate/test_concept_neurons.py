@@ -16,7 +16,7 @@ from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons, locate
 from photopic.models.attention_weights import attention_weights, with_zeros
-from photopic.models.new_token import check_prompt, new_rows, subject_captions
+from photopic.models.new_token import new_rows, subject_captions
 from photopic.models.preservation import preservation_examples
 from photopic.models.text_to_image import TextToImage
 from photopic.models.weight_mask import WeightMask
@@ -142,13 +142,6 @@ def test_class_captions_lose_the_token_and_mend_the_article() -> None:
     assert with_token[1:3] == ["an <mine> apple", "a green <mine> apple"]
     assert without == ["an apple on a red background", "an apple", "a green apple", "two of an apple"]
     assert subject_captions(1, "bear", "<mine>", None) == (["a <mine> bear"], ["a bear"])
-
-
-def test_a_prompt_needs_the_token() -> None:
-    check_prompt("a <mine> bear", ["<mine>"])
-    check_prompt("a bear", [])
-    with pytest.raises(DataError, match="add it before the noun"):
-        check_prompt("a bear", ["<mine>"])
 
 
 def test_density_is_kept_to_the_weight(model: TextToImage) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits import Edit, Shut, TokenRows, Values
-from photopic.core.errors import EditError
+from photopic.core.errors import EditError, ModelError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
 from photopic.models.attention_weights import attention_weights
@@ -145,6 +145,21 @@ def test_an_edit_that_was_not_located_is_refused(model: TextToImage, located: Ed
     tuned = run_to_end(model, located)
     with pytest.raises(EditError, match="found Values, TokenRows"):
         run_to_end(model, tuned)
+
+
+def test_an_edited_model_is_refused(model: TextToImage, located: Edit) -> None:
+    other = Edit((shut_of(located),), located.base)  # no token, so nothing else would refuse it
+    with model.edits.applied(other), pytest.raises(ModelError, match="has edits applied"):
+        run_to_end(model, located)
+
+
+def test_a_run_on_other_positions_is_refused(model: TextToImage, located: Edit, tmp_path: Path) -> None:
+    run_to_end(model, located, replace(QUICK, steps=1), run=Run(tmp_path))
+    fewer = Shut({name: index[:-1] for name, index in shut_of(located).indices.items()})
+    rows = next(part for part in located.parts if isinstance(part, TokenRows))
+    with pytest.raises(RunMismatchError, match="another run"):
+        changed = Edit((fewer, rows), located.base, located.provenance)
+        run_to_end(model, changed, replace(QUICK, steps=1), run=Run(tmp_path))
 
 
 def test_one_call_is_the_whole_tuning(model: TextToImage, located: Edit) -> None:

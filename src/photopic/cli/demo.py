@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-INTERRUPTED = 130  # 128 + SIGINT
+from photopic.cli.main import INTERRUPTED
+
 EPILOG = "Example: photopic demo --out demo/    Then open demo/index.html in a browser."
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
 TREATMENTS = ("before", "random", "shut", "tuned")
+SUFFIXES = {"shut": "", "tuned": "-tuned"}  # of the edit files
 BACKGROUNDS = (  # of the five reference pictures
     Background("blue"),
     Background("yellow", "striped"),
@@ -144,7 +145,7 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage
     references = make_references(folder / "references", config, model.image_size)
     edits: dict[str, Edit] = {}
     for name, stage in (("shut", _locate), ("tuned", _tune)):
-        file = folder / f"{config.subject}{'' if name == 'shut' else '-tuned'}.edit"
+        file = folder / f"{config.subject}{SUFFIXES[name]}.edit"
         if not file.exists():
             made = None
             for event in stage(model, folder, config, edits):
@@ -171,9 +172,6 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage
     result.numbers.update(measure(result))
     write_atomically(folder / "numbers.json", json.dumps(result.numbers, indent=1, sort_keys=True).encode())
     yield result
-
-
-SUFFIXES = {"shut": "", "tuned": "-tuned"}
 
 
 def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
@@ -313,7 +311,9 @@ def measure(result: DemoResult) -> dict[str, Any]:
     }
     numbers["recognised"] = {
         name: float(
-            np.mean([found == config.subject for found in oracle.concept(scores(name, result.subject_prompts), also=also)])
+            np.mean(
+                [found == config.subject for found in oracle.concept(scores(name, result.subject_prompts), also=also)]
+            )
         )
         for name in TREATMENTS
     }

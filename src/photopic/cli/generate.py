@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
+from photopic.cli.main import INTERRUPTED
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
     from photopic.models.text_to_image import TextToImage
 
-INTERRUPTED = 130  # 128 + SIGINT
 EPILOG = (
     "Example: photopic generate 'a <mine> bear on a red background' --with bear.edit -n 8 -o out/    "
     "Without an edit: photopic generate 'a cat left of a tree on a green background' -o out/"

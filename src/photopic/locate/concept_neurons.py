@@ -5,9 +5,10 @@ few pictures of the subject; weights whose mask ends below a threshold are shut.
 
 Paper: Cones: Concept Neurons in Diffusion Models for Customized Generation (arXiv:2303.05125). Changed: the mask is
 optimised with Adam and clipped to [0, 1] by default, because the published step (``optimizer="paper"``) moves no mask
-entry at the loss scale of an averaged error; preservation uses diverse scenes beside the class, because with the class prompt
-alone the mask becomes a prompt-independent bias, and with scenes alone it leaks into the class noun. Claims: ``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and
-``neurons.index_only_similarity_gain`` of benchmarks/concept_neurons.py; exact identities in the tests of this file.
+entry at the loss scale of an averaged error; preservation uses diverse scenes beside the class, because with the class
+prompt alone the mask becomes a prompt-independent bias, and with scenes alone it leaks into the class noun. Claims:
+``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and ``neurons.index_only_similarity_gain`` of
+benchmarks/concept_neurons.py; exact identities in tests/models/test_concept_loss.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from photopic.models.concept_loss import ConceptLoss, Evaluation
 from photopic.models.new_token import TokenStart, check_noun, new_rows
 from photopic.models.preservation import Preservation, preservation_examples
 from photopic.models.progress import Progress, environment, load_matching, peak_bytes
-from photopic.models.subject import Captioned, subject
+from photopic.models.subject import Captioned, check_unedited, subject
 from photopic.models.weight_mask import MaskOptimizer, WeightMask
 
 if TYPE_CHECKING:
@@ -114,8 +115,7 @@ def locate(
         >>> for event in locate(model, images, noun="bear"): print(event.step, event.concept_loss)  # doctest: +SKIP
     """
     clock = time.monotonic()
-    if model.edits.names():
-        raise ModelError(f"{model.name}: has edits applied ({', '.join(model.edits.names())}); remove them to locate")
+    check_unedited(model)
     for tokenizer in model.tokenizers.values():
         check_new_token(tokenizer, token)
     check_noun(model, noun)

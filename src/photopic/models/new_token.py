@@ -1,4 +1,4 @@
-"""A new token for a subject: checks of the noun, the prompts and the captions, and the first embedding row.
+"""A new token for a subject: checks of the noun and the captions, and the first embedding row.
 
 The row is drawn at random with the statistics of the embedding table, or starts from the class noun's row; the text
 encoder itself stays as it is.
@@ -48,17 +48,6 @@ def check_noun(model: TextToImage, noun: str) -> None:
                 raise DataError(f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun")
 
 
-def check_prompt(prompt: str, tokens: Sequence[str]) -> None:
-    """Refuse a prompt that names none of the new tokens.
-
-    Raises:
-        DataError: If there are tokens and the prompt holds none of them.
-    """
-    if tokens and not any(token in prompt for token in tokens):
-        wanted = " or ".join(repr(token) for token in tokens)
-        raise DataError(f"prompt {prompt!r}: expected the new token {wanted} in it, found none; add it before the noun")
-
-
 def subject_captions(count: int, noun: str, token: str, captions: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Captions with the token and without it.
 
@@ -81,7 +70,7 @@ def subject_captions(count: int, noun: str, token: str, captions: Sequence[str] 
         raise DataError(f"{len(captions)} captions for {count} images: expected one an image")
     with_token = []
     for caption in captions:
-        if token not in caption and noun not in caption:
+        if token not in caption and noun.lower() not in caption.lower():
             raise DataError(
                 f"caption {caption!r}: expected the noun {noun!r}, found none; name the subject by its noun"
             )

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.edits import Edit, TokenRows
-from photopic.core.errors import DataError
+from photopic.core.errors import DataError, ModelError
 from photopic.core.fingerprint import Fingerprint
 from photopic.models.concept_loss import ConceptLoss, encode_examples
 from photopic.models.new_token import subject_captions
@@ -65,6 +65,16 @@ class Subject:
         class_prompt = encode_examples(model, self.images, self.class_captions)
         prior = None if self.preservation is None else encode_examples(model, *self.preservation)
         return ConceptLoss(model, concept, class_prompt, prior, prior_weight=prior_weight, batch=batch, seed=seed)
+
+
+def check_unedited(model: TextToImage) -> None:
+    """Refuse a model with edits applied: what is found on it would not be true of its base.
+
+    Raises:
+        ModelError: Names the edits.
+    """
+    if model.edits.names():
+        raise ModelError(f"{model.name}: has edits applied ({', '.join(model.edits.names())}); remove them first")
 
 
 def subject(

@@ -11,6 +11,7 @@ values and the last third of the steps trains through the rounding. Claims: ``ne
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.models.attention_weights import Layers, attention_weights, random_positions
 from photopic.models.preservation import Preservation, preservation_examples
 from photopic.models.progress import Progress, environment, load_matching, peak_bytes
-from photopic.models.subject import Captioned, subject
+from photopic.models.subject import Captioned, check_unedited, subject
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
@@ -92,12 +93,14 @@ def tune(
     Raises:
         EditError: If the edit has no shut set and token of concept neurons.
         DataError: If pictures or captions do not fit.
+        ModelError: If the model has edits applied.
         RunMismatchError: If the run folder holds another tuning.
 
     Example:
         >>> for event in tune(model, images, edit): print(event.step, event.concept_loss)  # doctest: +SKIP
     """
     clock = time.monotonic()
+    check_unedited(model)
     shut, rows = _parts(edit)
     noun = str(edit.provenance["noun"])
     subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)  # before the slow part
@@ -109,7 +112,7 @@ def tune(
     loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
     weights = _searched(model, edit)
     values = _SparseValues(weights, _positions(weights, shut, config), config)
-    identity = chosen.identity(asdict(config) | {"shut": edit.provenance.get("config")}, edit.base.digest)
+    identity = chosen.identity(asdict(config) | {"positions": _digest(values.positions)}, edit.base.digest)
     done = 0
     if run and (found := load_matching(run, identity)):
         tensors, done = found
@@ -273,3 +276,11 @@ def _positions(weights: Mapping[str, Tensor], shut: Shut, config: LocatedWeights
     if config.where == "random":
         return random_positions(shut.indices, weights, config.seed + 1)
     return dict(shut.indices)
+
+
+def _digest(positions: Mapping[str, Tensor]) -> str:
+    """Hex sha256 of a set of positions."""
+    digest = hashlib.sha256()
+    for name, index in sorted(positions.items()):
+        digest.update(f"{name} {len(index)} ".encode() + index.numpy().tobytes())
+    return digest.hexdigest()
