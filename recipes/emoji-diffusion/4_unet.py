@@ -11,6 +11,7 @@ signal-to-noise ratio (Hang et al., arXiv 2303.09556), exponential moving averag
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from dataclasses import asdict, dataclass, replace
@@ -211,6 +212,10 @@ def export(config: Config, name: str) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(MODEL)
+    for path in MODEL.rglob("*config.json"):  # where the parts were loaded from is nobody's business
+        entries = json.loads(path.read_text())
+        kept = {k: v for k, v in entries.items() if k not in ("_name_or_path", "is_local", "local_files_only")}
+        path.write_text(json.dumps(kept, indent=2) + "\n")
     print(f"exported step {state['step']} to {MODEL}")
 
 
