@@ -198,3 +198,19 @@ def test_random_positions_keep_the_sizes_per_layer(model: TextToImage) -> None:
 def test_captions_must_match_images(model: TextToImage) -> None:
     with pytest.raises(DataError, match="3 images with 1 captions"):
         encode_examples(model, images(), ["a bear"])
+
+
+def test_pictures_are_encoded_a_few_at_a_time_so_that_large_ones_fit(
+    model: TextToImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, sizes = model.encode_images, []
+
+    def recorded(part: Tensor) -> Tensor:
+        sizes.append(len(part))
+        return encode(part)
+
+    monkeypatch.setattr(model, "encode_images", recorded)
+    whole = encode_examples(model, images(), CAPTIONS).latents
+    monkeypatch.setattr("photopic.models.concept_loss.PIXELS_AT_ONCE", 2 * IMAGE_SIZE**2)
+    torch.testing.assert_close(encode_examples(model, images(), CAPTIONS).latents, whole)
+    assert sizes == [3, 2, 1]

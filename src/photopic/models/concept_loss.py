@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from photopic.models.text_to_image import Conditioning, TextToImage
 
 EVALUATION_SEED = 20230309  # of the fixed noise of every evaluation set; not an option, so that numbers compare
+PIXELS_AT_ONCE = 2**20  # encoded or drawn together: the autoencoder's memory grows with them; four pictures of 512x512
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def encode_examples(model: TextToImage, images: Float[Tensor, "n 3 height width"
     """
     if not len(images) or len(images) != len(captions):
         raise DataError(f"{len(images)} images with {len(captions)} captions: expected at least one, one caption each")
+    together = max(1, min(32, PIXELS_AT_ONCE // images[0, 0].numel()))
     with torch.no_grad():
-        chunks = [model.encode_images(part.to(model.device)) for part in images.split(32)]
+        chunks = [model.encode_images(part.to(model.device)) for part in images.split(together)]
         conditioning = model.encode_prompts(list(captions))
     return Examples(torch.cat(chunks).detach().float(), conditioning, tuple(captions))
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from photopic.data import emoji_world
 from photopic.data.scenes import SceneOptions, sample_scene
 from photopic.data.splits import KNOWN
+from photopic.models.concept_loss import PIXELS_AT_ONCE
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
@@ -51,7 +52,9 @@ def preservation_examples(
     if model.name == "emoji-diffusion":
         return _rendered(model, noun, count, of_class, seed)
     prompts = [f"a {noun}" if i < of_class else _diverse_prompt(i) for i in range(count)]
-    pictures = model.generate(prompts, seeds=[seed * 100_003 + i for i in range(count)], steps=25)
+    together = max(1, min(16, PIXELS_AT_ONCE // model.image_size**2))
+    seeds = [seed * 100_003 + i for i in range(count)]
+    pictures = model.generate(prompts, seeds=seeds, steps=25, batch=together)
     return _as_tensor(pictures), prompts
 
 
