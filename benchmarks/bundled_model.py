@@ -26,6 +26,7 @@ from photopic.core.runs import Run, write_atomically
 from photopic.data import scenes, splits
 from photopic.metrics.intervals import bootstrap, wilson
 from photopic.metrics.oracle import Oracle, Scores
+from photopic.models.text_to_image import TextToImage
 
 KNOWN = tuple(sorted(splits.KNOWN))
 SEED = 8_000_001
@@ -63,7 +64,7 @@ class Drawn:
 
 
 def draw(
-    model: photopic.TextToImage, oracle: Oracle, settings: Settings, kind: str, count: int, **options: object
+    model: TextToImage, oracle: Oracle, settings: Settings, kind: str, count: int, **options: object
 ) -> Drawn:
     """Fresh captions of one kind, drawn by the model; pictures are kept in the run folder as they come."""
     salt = ("single", "pairs", "tinted").index(kind)
