@@ -63,9 +63,7 @@ class Drawn:
         return [scene.placements[0].concept for scene in self.real]
 
 
-def draw(
-    model: TextToImage, oracle: Oracle, settings: Settings, kind: str, count: int, **options: object
-) -> Drawn:
+def draw(model: TextToImage, oracle: Oracle, settings: Settings, kind: str, count: int, **options: object) -> Drawn:
     """Fresh captions of one kind, drawn by the model; pictures are kept in the run folder as they come."""
     salt = ("single", "pairs", "tinted").index(kind)
     choice = scenes.SceneOptions(KNOWN, DRAWN, backgrounds=BACKGROUNDS, **options)  # type: ignore[arg-type]
