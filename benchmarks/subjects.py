@@ -168,7 +168,9 @@ class Bench:
         if not path.exists():
             with self.model.edits.applied(*([] if edit is None else [edit])):
                 images = self.model.generate(prompts, seeds=seeds, steps=self.steps, guidance=self.guidance, batch=24)
-            write_atomically(path, save({"images": torch.from_numpy(images).contiguous()}, {"key": json.dumps(settings)}))
+            write_atomically(
+                path, save({"images": torch.from_numpy(images).contiguous()}, {"key": json.dumps(settings)})
+            )
         return load_file(path)["images"].numpy()
 
     def similarity(self, name: str, sample: Judged) -> np.ndarray:
