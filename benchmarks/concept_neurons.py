@@ -170,7 +170,8 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
     masks = {key: shut(bench.located(key[0], replace(settings.search, seed=key[1]))) for key in found}
     same = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] == b[0]]
     apart = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] != b[0]]
-    ratio = bootstrap(gap[1] / abs(gap[0].mean()), groups=names)
+    positive = gap[0].mean() > 0  # from a gap of nothing or less there is no doubling, only a gain
+    ratio = ratio_bootstrap(gap[1], gap[0], groups=names) if positive else (None,)
     worst = f"smallest drop {drop.min():.3f}, largest of {randoms.size} random masks {random_drop.max():.3f}"
     beaten = (column(after, "concept")[:, None] < randoms).all(1)
     count = len(found)
@@ -184,7 +185,7 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
         _row("neurons.preservation_rise", bootstrap(rise, groups=names), "<= 0.02", n=count,
              note="relative rise of the loss on diverse scenes the search never saw"),
         _row("neurons.identifier_gap_ratio", ratio, ">= 2", n=count,
-             note=f"gap {gap[0].mean():.6f} before and {gap[1].mean():.6f} after, over the size of the former"),
+             note=f"gap {gap[0].mean():.6f} before and {gap[1].mean():.6f} after; subjects are resampled"),
         _row("neurons.identifier_gap_gain", paired_bootstrap(*gap[::-1], groups=names), "low > 0", n=count,
              note="growth of the identifier gap, in units of the loss"),
         _row("neurons.seed_jaccard", bootstrap(same), ">= 0.7", control=float(np.mean(apart)), n=len(same),
@@ -259,7 +260,7 @@ _NONE = torch.zeros(0, dtype=torch.int64)
 
 def _row(
     claim: str,
-    interval: Sequence[float],
+    interval: Sequence[float | None],
     target: str | None = None,
     baseline: float | None = None,
     control: float | None = None,

@@ -77,7 +77,7 @@ def class_prompts(name: str, count: int) -> list[str]:
 
 def unrelated_prompts(name: str, count: int) -> list[str]:
     """Other known concepts, never the subject's noun."""
-    others = sorted(splits.KNOWN - {splits.SUBJECTS[name]})
+    others = sorted(known for known in splits.KNOWN if splits.SUBJECTS[name] not in known.split())
     rng = np.random.default_rng((3, *name.encode()))
     names = rng.choice(others, count, replace=False)
     return [f"{_a(str(n))} on {_a(COLOURS[i % 12] + ' background')}" for i, n in enumerate(names)]

@@ -3,6 +3,7 @@
     python recipes/emoji-diffusion/4_unet.py                       # one process, resumes from runs/emoji-diffusion/unet
     python recipes/emoji-diffusion/4_unet.py --processes 2         # gradients averaged over processes (gloo)
     python recipes/emoji-diffusion/4_unet.py --export              # write the averaged weights into the bundled model
+    python recipes/emoji-diffusion/4_unet.py --name unet-2 --start bundled --steps 8000      # train the exported weights on
 
 v-prediction on a zero-terminal-SNR schedule (Lin et al., arXiv 2305.08891), loss weighted by the truncated
 signal-to-noise ratio (Hang et al., arXiv 2303.09556), exponential moving average of the weights.
@@ -20,10 +21,10 @@ import torch
 import torch.distributed as dist
 from common import MODEL, RUNS
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from muon import muon_and_adamw
 from safetensors.torch import load_file
 from torch import Tensor
 
+from photopic.core.muon import muon_and_adamw
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 
@@ -42,6 +43,7 @@ class Config:
     text: int = 192  # width of the text encoder
     seed: int = 0
     save_every: int = 50
+    start: str = "random"  # first weights: random, or bundled (those exported last)
 
 
 def build(config: Config) -> UNet2DConditionModel:
@@ -135,8 +137,14 @@ def train(rank: int, processes: int, config: Config, name: str) -> None:
         os.environ.setdefault("MASTER_PORT", "29517")
         dist.init_process_group("gloo", rank=rank, world_size=processes)
     torch.manual_seed(config.seed)
-    run = Run(RUNS / name, {key: value for key, value in asdict(config).items() if key != "steps"})
+    bound = {
+        key: value for key, value in asdict(config).items() if key != "steps" and (key, value) != ("start", "random")
+    }
+    run = Run(RUNS / name, bound)
     model = build(config).to(memory_format=torch.channels_last)
+    if config.start == "bundled":
+        exported = UNet2DConditionModel.from_pretrained(MODEL / "unet", dtype=torch.float32)
+        model.load_state_dict(exported.state_dict())
     average = {key: value.clone() for key, value in model.state_dict().items()}
     steppers = optimizers(model, config)
     step = 0
@@ -226,9 +234,10 @@ if __name__ == "__main__":
     parser.add_argument("--name", default="unet", help="run folder below runs/emoji-diffusion")
     parser.add_argument("--steps", type=int, default=Config.steps)
     parser.add_argument("--lr", type=float, default=Config.lr)
+    parser.add_argument("--start", choices=("random", "bundled"), default=Config.start, help="first weights")
     parser.add_argument("--adamw", action="store_true", help="AdamW for every weight, for comparison")
     arguments = parser.parse_args()
-    chosen = replace(Config(), steps=arguments.steps, lr=arguments.lr, muon=not arguments.adamw)
+    chosen = replace(Config(), steps=arguments.steps, lr=arguments.lr, muon=not arguments.adamw, start=arguments.start)
     if arguments.export:
         export(chosen, arguments.name)
     elif arguments.processes == 1:
