@@ -14,6 +14,7 @@ from photopic.cli.page import Bars, Code, Figure, Gallery, Interval, Intervals, 
 from photopic.cli.page import render as render_page
 from photopic.core.describe import describe
 from photopic.data.pictures import contact_sheet
+from photopic.models import bundled_names
 
 NAMES = {
     "before": "new word, every weight as it was",
@@ -34,8 +35,8 @@ def page(result: DemoResult, facts: Sequence[tuple[str, str]]) -> str:
     config = result.config
     found = describe(result.edits["shut"])
     lead = (
-        f"{result.model} has never been shown a {config.subject}, nor this style of drawing. From five pictures, "
-        f"photopic found {found.count:,} of its {found.size:,} cross-attention weights "
+        f"{_novelty(result)}From five pictures, "
+        f"photopic found {found.count:,} of its {found.size:,} key and value weights "
         f"({found.density:.0%}) that keep it from drawing this one, and set them to zero. No weight was trained. "
         f"The edit is a file of {_size(result.sizes['shut'])}."
     )
@@ -50,7 +51,21 @@ def page(result: DemoResult, facts: Sequence[tuple[str, str]]) -> str:
         _pair(result),
         _yours(result),
     ]
-    return render_page(f"A {config.subject} for a model that knows none", sections, lead=lead, facts=facts)
+    return render_page(
+        f"A new {config.subject} from five pictures"
+        if not _novelty(result)
+        else f"A {config.subject} for a model that knows none",
+        sections,
+        lead=lead,
+        facts=facts,
+    )
+
+
+def _novelty(result: DemoResult) -> str:
+    """Known of the bundled model only: nobody knows what another one was shown."""
+    if result.model not in bundled_names():
+        return ""
+    return f"{result.model} has never been shown a {result.config.subject}, nor this style of drawing. "
 
 
 def _opening(result: DemoResult) -> Section:

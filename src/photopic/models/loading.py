@@ -54,7 +54,8 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
     except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
         raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {_first_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
-    model = TextToImage(pipeline, Path(name).name if isinstance(source, Path) else str(name))
+    bundled = isinstance(source, Path) and source.parent == BUNDLED
+    model = TextToImage(pipeline, Path(name).name if isinstance(source, Path) else str(name), knows_emoji=bundled)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         pipeline.to(place)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from photopic.core.errors import DataError
 from photopic.data import emoji_world
 from photopic.data.scenes import SceneOptions, sample_scene
 from photopic.data.splits import KNOWN
@@ -47,9 +48,12 @@ def preservation_examples(
 
     Returns:
         The pictures, as large as the model's own, and one caption each.
+
+    Raises:
+        DataError: If the class is to be preserved and the bundled model does not draw it.
     """
     of_class = {"scenes": 0, "class": count, "both": count // 2}[kind]
-    if model.name == "emoji-diffusion":
+    if model.knows_emoji:
         return _rendered(model, noun, count, of_class, seed)
     prompts = [f"a {noun}" if i < of_class else _diverse_prompt(i) for i in range(count)]
     together = max(1, min(16, PIXELS_AT_ONCE // model.image_size**2))
@@ -60,14 +64,15 @@ def preservation_examples(
 
 def _rendered(model: TextToImage, noun: str, count: int, of_class: int, seed: int) -> tuple[Tensor, list[str]]:
     everything = tuple(item.name for item in emoji_world.select(split="known"))
-    own = (noun,) if noun in KNOWN else everything
+    if of_class and noun not in KNOWN:
+        raise DataError(f"noun {noun!r}: {model.name} does not draw it; use a noun it draws, or preserve scenes only")
     scenes = []
     for index in range(count):
         options = SceneOptions(
-            concepts=own if index < of_class else everything,
+            concepts=(noun,) if index < of_class else everything,
             styles=KNOWN_STYLES,
             size=model.image_size,
-            objects=(1, 0, 0, 0) if index < of_class else OBJECTS,
+            objects=(1.0, 0.0, 0.0, 0.0) if index < of_class else OBJECTS,
             backgrounds=BACKGROUNDS,
         )
         scenes.append(sample_scene(options, (seed, 77, index)))

@@ -60,6 +60,7 @@ class TextToImage:
     Args:
         pipeline: A pipeline with a ``UNet2DConditionModel``, a VAE, a scheduler and one or two text encoders.
         name: What messages and files call the model.
+        knows_emoji: Whether it learnt the known concepts of the emoji world, so that their renderings are what it must keep.
 
     Raises:
         ModelError: If the pipeline is of another kind, lacks a component or would clip its latents.
@@ -70,9 +71,10 @@ class TextToImage:
         (4, 64, 64, 3)
     """
 
-    def __init__(self, pipeline: DiffusionPipeline, name: str = "model"):
+    def __init__(self, pipeline: DiffusionPipeline, name: str = "model", *, knows_emoji: bool = False):
         self.pipeline: Any = pipeline
         self.name = name
+        self.knows_emoji = knows_emoji
         check_pipeline(pipeline, name)
         parts = ("unet", "vae", *TOKENIZER_OF)
         self.components: dict[str, nn.Module] = {
