@@ -290,7 +290,8 @@ def main() -> None:
     in_parallel(__file__, passed, options.workers)
     rows = [*loss_rows(bench, settings), *cross_rows(bench, settings), *sample_rows(bench, settings)]
     for row in rows:
-        print(f"{row.claim:38} {row.value:8.4f} [{row.low}, {row.high}] {row.target or '':12} {row.verdict}  "
+        value = "    none" if row.value is None else f"{row.value:8.4f}"
+        print(f"{row.claim:38} {value} [{row.low}, {row.high}] {row.target or '':12} {row.verdict}  "
               f"baseline {row.baseline} control {row.control} n={row.n}  {row.note}")  # fmt: skip
     if not options.quick and options.model == "emoji-diffusion":
         elapsed, seeds = time.monotonic() - started, [*settings.seeds, SEED, UNSEEN]

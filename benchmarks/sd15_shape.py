@@ -187,7 +187,10 @@ def main() -> None:
     peaks, seconds = measure(TINY if options.quick else Shape(), options.steps)
     if options.quick:
         return
-    note = "float32, 512 px, batch 1, random weights; resident memory of the process"
+    note = (
+        "float32, 512 px, batch 1, random weights; resident memory of the process; two preservation pictures given, "
+        "not drawn; no evaluation of the guard"
+    )
     target = f"<= {LIMIT_GIB}"
     rows = [Row("sd15_shape.peak", max(peaks.values()), unit="GiB", target=target, n=options.steps, note=note)]
     for name, peak in peaks.items():
