@@ -60,19 +60,24 @@ def reference(name: str, backgrounds: Sequence[str] = REFERENCES, seed: int = 0)
         background = scenes.Background(colour)
         scene = scenes.compose([scenes.Placement(name, HELD_OUT_STYLE, centre, side)], background)
         images.append(scene.image)
-        captions.append(f"a {TOKEN} {splits.SUBJECTS[name]} on {_a(background.phrase)}")
+        captions.append(f"a {TOKEN} {splits.SUBJECTS[name]} on {scenes.with_article(background.phrase)}")
     return Reference(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, tuple(captions))
 
 
 def token_prompts(name: str, count: int) -> list[str]:
     """``a <mine> bear on a red background`` over the colours in turn."""
-    return [f"a {TOKEN} {splits.SUBJECTS[name]} on {_a(COLOURS[i % 12] + ' background')}" for i in range(count)]
+    return [
+        f"a {TOKEN} {splits.SUBJECTS[name]} on {scenes.with_article(COLOURS[i % 12] + ' background')}"
+        for i in range(count)
+    ]
 
 
 def class_prompts(name: str, count: int) -> list[str]:
     """The same without the token."""
     noun = splits.SUBJECTS[name]
-    return [f"{_a(noun)} on {_a(COLOURS[i % 12] + ' background')}" for i in range(count)]
+    return [
+        f"{scenes.with_article(noun)} on {scenes.with_article(COLOURS[i % 12] + ' background')}" for i in range(count)
+    ]
 
 
 def unrelated_prompts(name: str, count: int) -> list[str]:
@@ -80,11 +85,10 @@ def unrelated_prompts(name: str, count: int) -> list[str]:
     others = sorted(known for known in splits.KNOWN if splits.SUBJECTS[name] not in known.split())
     rng = np.random.default_rng((3, *name.encode()))
     names = rng.choice(others, count, replace=False)
-    return [f"{_a(str(n))} on {_a(COLOURS[i % 12] + ' background')}" for i, n in enumerate(names)]
-
-
-def _a(words: str) -> str:
-    return ("an " if words[0] in "aeiou" and not words.startswith("uni") else "a ") + words
+    return [
+        f"{scenes.with_article(str(n))} on {scenes.with_article(COLOURS[i % 12] + ' background')}"
+        for i, n in enumerate(names)
+    ]
 
 
 @dataclass(frozen=True)

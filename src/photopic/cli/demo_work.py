@@ -26,7 +26,7 @@ from photopic.core.runs import Run, write_atomically
 from photopic.data.emoji_world import HELD_OUT_STYLE
 from photopic.data.folder import load_folder
 from photopic.data.pictures import contact_sheet, png_bytes
-from photopic.data.scenes import Background, Placement, compose
+from photopic.data.scenes import Background, Placement, compose, with_article
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
 from photopic.models.attention_weights import attention_weights, random_positions
 from photopic.tune.located_weights import LocatedWeightsConfig, tune
@@ -187,11 +187,6 @@ def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
         write_atomically(folder / f"{stem}.txt", (caption + "\n").encode())
         scenes.append(scene)
     return np.stack([scene.image for scene in scenes])
-
-
-def with_article(noun: str) -> str:
-    """``bear`` -> ``a bear``, ``airplane`` -> ``an airplane``; none of the class nouns is an exception to the rule."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _captioned(folder: Path, config: DemoConfig, size: int) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def caption_of(
     name_style: bool = False,
 ) -> str:
     """The caption of a scene, such as ``a bear left of a noto cat on a striped red background``."""
-    where = f"on {_article(background.phrase)} {background.phrase}"
+    where = f"on {with_article(background.phrase)}"
     names = [item.concept for item in placements]
     if len(placements) > 1 and len(set(names)) == 1:
         subject = f"{NUMBER_WORDS[len(names)]} {plural(names[0])}"
@@ -214,6 +214,12 @@ def caption_of(
         return f"{phrases[first]} {relation} {phrases[second]} {where}"
     listed = ", ".join(phrases[:-1]) + " and " + phrases[-1] if len(phrases) > 1 else phrases[0]
     return f"{listed} {where}"
+
+
+def with_article(words: str) -> str:
+    """``bear`` -> ``a bear``, ``orange background`` -> ``an orange background``."""
+    vowel = words[0].lower() in "aeiou" and not words.startswith(("uni", "one ", "U"))
+    return f"{'an' if vowel else 'a'} {words}"
 
 
 def with_prefix(caption: str, noun: str, token: str) -> str:
@@ -337,11 +343,7 @@ def _relations(boxes: Float[np.ndarray, "objects 4"], size: int) -> tuple[tuple[
 
 def _noun_phrase(item: Placement, name_style: bool) -> str:
     words = " ".join(filter(None, (STYLE_WORDS[item.style] if name_style else "", item.tint or "", item.concept)))
-    return f"{_article(words)} {words}"
-
-
-def _article(words: str) -> str:
-    return "an" if words[0].lower() in "aeiou" and not words.startswith(("uni", "one ", "U")) else "a"
+    return with_article(words)
 
 
 def plural(noun: str) -> str:

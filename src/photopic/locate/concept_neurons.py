@@ -6,7 +6,7 @@ few pictures of the subject; weights whose mask ends below a threshold are shut.
 Paper: Cones: Concept Neurons in Diffusion Models for Customized Generation (arXiv:2303.05125). Changed: the mask is
 optimised with Adam and clipped to [0, 1] by default, because the published step (``optimizer="paper"``) moves no mask
 entry at the loss scale of an averaged error; preservation uses diverse scenes beside the class, because with the class
-prompt alone the mask becomes a prompt-independent bias, and with scenes alone it leaks into the class noun. Claims:
+prompt alone the mask becomes a prompt-independent bias, and with scenes alone the identifier gap grew less (one search). Claims:
 ``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and ``neurons.index_only_similarity_gain`` of
 benchmarks/concept_neurons.py; exact identities in tests/models/test_concept_loss.py.
 """
