@@ -18,8 +18,6 @@ from photopic.models.attention_weights import attention_weights
 from photopic.models.text_to_image import TextToImage
 from photopic.tune.located_weights import (
     LocatedWeightsConfig,
-    four_levels,
-    nearest_level,
     tune,
     tune_located_weights,
 )
@@ -121,21 +119,6 @@ def test_an_interrupted_tuning_ends_in_the_same_values(
     assert all(torch.equal(value, resumed.values[name]) for name, value in whole.values.items())
     with pytest.raises(RunMismatchError, match="another run"):
         run_to_end(model, located, replace(config, seed=5), run=Run(tmp_path))
-
-
-def test_four_levels_are_the_best_ones_and_rounding_takes_the_nearest() -> None:
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.tensor([-3.0, -1.0, 0.5, 4.0])
-    values = centres.repeat(50) + 0.01 * torch.randn(200, generator=generator)
-    levels = four_levels(values)
-    torch.testing.assert_close(levels, centres, atol=0.01, rtol=0)
-    chosen = levels[nearest_level(values, levels)]
-    assert (values - chosen).abs().max() < 0.05
-    assert (nearest_level(levels, levels) == torch.arange(4)).all()
-    assert (
-        torch.isfinite(four_levels(torch.zeros(1))).all()
-        and four_levels(torch.tensor([1.0, 2.0])).unique().numel() == 2
-    )
 
 
 def test_an_edit_that_was_not_located_is_refused(model: TextToImage, located: Edit) -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, Shut, TokenRows, Values
 from photopic.core.errors import EditError
+from photopic.core.quantise import fit_levels, level_codes
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.models.attention_weights import Layers, attention_weights, random_positions
 from photopic.models.preservation import Preservation, preservation_examples
@@ -167,7 +168,7 @@ class _SparseValues:
         for name, index in positions.items():
             start = weights[name].view(-1)[index.to(weights[name].device)].float()
             self.values[name] = (torch.zeros_like(start) if shut else start.clone()).requires_grad_()
-        self.levels: dict[str, Tensor] = {}  # by name, four each, once fitted
+        self.levels: dict[str, Tensor] = {}  # by name, up to four each, once fitted
         self.optimizer = torch.optim.Adam(self.values.values(), lr=config.lr)
         self.share = sum(map(len, positions.values())) / sum(weight.numel() for weight in weights.values())
 
@@ -197,7 +198,7 @@ class _SparseValues:
     def fit_levels(self) -> None:
         """Fit the four levels of every matrix to its values, once."""
         if not self.levels:
-            self.levels = {name: four_levels(value.detach()) for name, value in self.values.items()}
+            self.levels = {name: fit_levels(value) for name, value in self.values.items()}
 
     def final(self) -> dict[str, Tensor]:
         """The values at the precision they are stored in, as float32."""
@@ -224,32 +225,8 @@ class _SparseValues:
         if self.bits == 16:
             return value.half().float()
         if name in self.levels:
-            return self.levels[name][nearest_level(value, self.levels[name])]
+            return self.levels[name][level_codes(value, self.levels[name])]
         return value
-
-
-def four_levels(values: Float[Tensor, " n"], rounds: int = 30) -> Float[Tensor, " 4"]:
-    """The four levels with the least squared error (Lloyd), started at evenly spaced quantiles; ascending.
-
-    Example:
-        >>> four_levels(torch.tensor([0.0, 1.0, 2.0, 3.0]))
-        tensor([0., 1., 2., 3.])
-    """
-    ordered = values.float().sort().values
-    levels = ordered[(torch.tensor([0.125, 0.375, 0.625, 0.875]) * len(ordered)).long().to(ordered.device)]
-    sums = torch.cat([ordered.new_zeros(1, dtype=torch.float64), ordered.double().cumsum(0)])
-    for _ in range(rounds):
-        inner = torch.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2)
-        edges = torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), len(ordered))])
-        counts = edges.diff()
-        means = (sums[edges[1:]] - sums[edges[:-1]]) / counts.clamp(min=1)
-        levels = torch.where(counts > 0, means.float(), levels).sort().values
-    return levels
-
-
-def nearest_level(values: Float[Tensor, " n"], levels: Float[Tensor, " 4"]) -> Int[Tensor, " n"]:
-    """The index of the nearest of ascending levels; a tie goes to the lower one."""
-    return torch.bucketize(values.detach(), (levels[1:] + levels[:-1]) / 2)
 
 
 def _parts(edit: Edit) -> tuple[Shut, TokenRows]:
