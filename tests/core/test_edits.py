@@ -427,5 +427,5 @@ def test_two_bits_are_the_best_of_four_levels() -> None:
     assert float((part.values["w"] - values).abs().max()) < 0.06
     with pytest.raises(EditError, match="at most 4"):
         Values({"w": torch.arange(5)}, {"w": torch.arange(5.0)}, bits=2)
-    with pytest.raises(EditError, match="32, 16 or 2"):
+    with pytest.raises(EditError, match="32, 16, 8 or 2"):
         Values({"w": torch.arange(5)}, {"w": torch.arange(5.0)}, bits=3)

@@ -8,20 +8,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
-from photopic.core._parts import Part, Shut, TokenRows, Values
+from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._dense import Delta, LowRank, check_fits
+from photopic.core._entries import Positions, overlap, union
+from photopic.core._parts import Shut, TokenRows, Values
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint, difference
+from photopic.core.fingerprint import Fingerprint
+
+WeightPart = Shut | Values | LowRank | Delta
+HookPart = TokenResidual | Insertion | Direction
+Part = WeightPart | HookPart | TokenRows | StartNoise
+WEIGHT_PARTS = (Shut, Values, LowRank, Delta)
+HOOK_PARTS = (TokenResidual, Insertion, Direction)
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
     """A change of a model as data; an `EditStack` applies and reverts it, `photopic.core.editfile` stores it.
 
+    An entry may be shut or given a value once; changes that are added come after that and may fall anywhere.
+
     Attributes:
-        parts: `Shut`, `Values` and `TokenRows`; no entry may be named twice.
+        parts: Of any kind in `photopic.core.edits`.
         base: The model it was made for, with sketches and shapes of the touched tensors.
         provenance: JSON values: method, config, data hash, seed, steps, versions, token, noun, prompt.
 
@@ -39,15 +48,24 @@ class Edit:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parts = tuple(part for part in self.parts if isinstance(part, TokenRows) or part.indices)
+        parts = tuple(sorted(filter(changes_something, self.parts), key=_turn))
         if not parts:
             raise EditError("this edit touches nothing: no entry is shut or changed and no token is added")
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "provenance", _as_json(self.provenance))
-        for name, positions in self.touched().items():
-            _check_inside(name, positions, self.base)
+        for part in self.weight_parts:
+            for name in part.names():
+                _check_inside(name, part, self.base)
+        self._check_set_once()
         if len(set(self.tokens)) < len(self.tokens):
             raise EditError(f"this edit adds a token twice: {' '.join(self.tokens)}")
+        if sum(isinstance(part, StartNoise) for part in parts) > 1:
+            raise EditError("this edit has two start noises; sampling starts from one")
+
+    @property
+    def weight_parts(self) -> tuple[WeightPart, ...]:
+        """The parts that write to parameters."""
+        return tuple(part for part in self.parts if isinstance(part, WEIGHT_PARTS))
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -59,113 +77,41 @@ class Edit:
         """The tokens it adds to the tokenizers."""
         return tuple(part.token for part in self.parts if isinstance(part, TokenRows))
 
-    def touched(self) -> dict[str, Int64[Tensor, " count"]]:
-        """Every touched position by tensor name, strictly increasing.
+    def touched(self) -> dict[str, Positions]:
+        """Every touched position by tensor name, strictly increasing; None where a part changes the whole tensor."""
+        gathered: dict[str, list[Positions]] = {}
+        for part in self.weight_parts:
+            for name in part.names():
+                gathered.setdefault(name, []).append(part.write(name).indices)
+        return {name: union(gathered[name]) for name in sorted(gathered)}
 
-        Raises:
-            EditError: If two parts name the same entry.
-        """
-        gathered: dict[str, list[Tensor]] = {}
-        for part in self.parts:
-            if not isinstance(part, TokenRows):
-                for name, positions in part.indices.items():
-                    gathered.setdefault(name, []).append(positions)
-        touched = {}
-        for name in sorted(gathered):
-            touched[name] = union(gathered[name])
-            twice = sum(map(len, gathered[name])) - len(touched[name])
-            if twice:
-                raise EditError(f"{name}: parts of one edit overlap in {twice} entries")
-        return touched
-
-
-def compose(a: Edit, b: Edit) -> Edit:
-    """Combine two edits of one base into one: the union of what they shut, and all their values and tokens.
-
-    Commutative, associative and idempotent, down to the bytes of the file.
-
-    Args:
-        a: An edit.
-        b: An edit of the same base.
-
-    Returns:
-        One edit whose provenance lists its parents.
-
-    Raises:
-        EditError: If the bases differ, or where one changes an entry that the other shuts or changes, or both add one token.
-
-    Example:
-        >>> both = compose(bear, mug)  # doctest: +SKIP
-    """
-    reason = difference(a.base, b.base)
-    if reason:
-        raise EditError(
-            f"these edits are for different bases: {a.base.name} ({a.base.digest[:12]}) and "
-            f"{b.base.name} ({b.base.digest[:12]}): {reason}"
-        )
-    shut = [part for edit in (a, b) for part in edit.parts if isinstance(part, Shut)]
-    names = sorted({name for part in shut for name in part.indices})
-    shut_union = Shut({name: union([part.indices[name] for part in shut if name in part.indices]) for name in names})
-    others = _merged([part for edit in (a, b) for part in edit.parts if not isinstance(part, Shut)])
-    smallest = min(a.base, b.base, key=lambda base: (base.digest, base.name))
-    base = Fingerprint(
-        name=smallest.name,
-        digest=smallest.digest,
-        sketches=_sorted_union(a.base, b.base, "sketches"),
-        shapes=_sorted_union(a.base, b.base, "shapes"),
-        sketch=smallest.sketch,
-    )
-    parents = _unique([*_parents(a), *_parents(b)])
-    provenance = parents[0] if len(parents) == 1 else {"method": "compose", "parents": parents}
-    return Edit((shut_union, *others), base, provenance)
+    def _check_set_once(self) -> None:
+        seen: dict[str, Positions] = {}
+        for part in self.weight_parts:
+            for name in part.names():
+                if is_added(part):
+                    continue
+                positions = part.write(name).indices
+                if name in seen and (twice := overlap(seen[name], positions, 0)):
+                    raise EditError(f"{name}: parts of one edit overlap in {twice} entries")
+                seen[name] = union([seen[name], positions]) if name in seen else positions
 
 
-def union(sets: list[Int64[Tensor, " _"]]) -> Int64[Tensor, " count"]:
-    """The sorted union of position sets.
-
-    Example:
-        >>> union([torch.tensor([1, 4]), torch.tensor([0, 4])])
-        tensor([0, 1, 4])
-    """
-    return sets[0] if len(sets) == 1 else torch.cat(sets).unique(sorted=True)
+def is_added(part: WeightPart) -> bool:
+    """Whether a part adds to entries rather than setting them."""
+    return isinstance(part, LowRank | Delta) or (isinstance(part, Values) and part.delta)
 
 
-def _merged(parts: list[Values | TokenRows]) -> list[Values | TokenRows]:
-    """Equal parts once, in an order that does not depend on who came first."""
-    distinct: list[Values | TokenRows] = []
-    for part in parts:
-        if not any(_same_part(part, other) for other in distinct):
-            distinct.append(part)
-    return sorted(distinct, key=_part_order)
+def changes_something(part: Part) -> bool:
+    """Whether a part names anything at all."""
+    if isinstance(part, WEIGHT_PARTS):
+        return bool(part.names())
+    return bool(part.modules()) if isinstance(part, HOOK_PARTS) else True
 
 
-def _same_part(a: Values | TokenRows, b: Values | TokenRows) -> bool:
-    if isinstance(a, TokenRows) or isinstance(b, TokenRows):
-        return isinstance(a, TokenRows) and isinstance(b, TokenRows) and a.token == b.token and _equal(a.rows, b.rows)
-    return a.bits == b.bits and _equal(a.indices, b.indices) and _equal(a.values, b.values)
-
-
-def _part_order(part: Values | TokenRows) -> tuple[int, str]:
-    if isinstance(part, TokenRows):
-        return 1, part.token
-    return 0, json.dumps([part.bits, [[name, positions[0].item()] for name, positions in part.indices.items()]])
-
-
-def _equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)
-
-
-def _sorted_union(a: Fingerprint, b: Fingerprint, attribute: str) -> dict[str, Any]:
-    first, second = (getattr(base, attribute) for base in ((a, b) if a.digest <= b.digest else (b, a)))
-    return dict(sorted({**second, **first}.items()))
-
-
-def _parents(edit: Edit) -> list[Any]:
-    return edit.provenance["parents"] if edit.provenance.get("method") == "compose" else [edit.provenance]
-
-
-def _unique(values: list[Any]) -> list[Any]:
-    return [json.loads(text) for text in sorted({json.dumps(value, sort_keys=True) for value in values})]
+def _turn(part: Part) -> int:
+    """Entries are set before anything is added to them; the rest touches no entry."""
+    return int(is_added(part)) if isinstance(part, WEIGHT_PARTS) else 2
 
 
 def _as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,11 +121,15 @@ def _as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
         raise EditError(f"provenance: expected JSON values, found something else ({error})") from None
 
 
-def _check_inside(name: str, positions: Tensor, base: Fingerprint) -> None:
+def _check_inside(name: str, part: WeightPart, base: Fingerprint) -> None:
     if name not in base.shapes or name not in base.sketches:
         raise EditError(
             f"{name}: missing in the fingerprint of {base.name}; pass every touched tensor to fingerprint()"
         )
+    if isinstance(part, LowRank | Delta):
+        check_fits(part, name, tuple(base.shapes[name]))
+        return
     size = torch.Size(base.shapes[name]).numel()
-    if int(positions[-1]) >= size:
-        raise EditError(f"{name}: expected positions below {size}, found {int(positions[-1])}")
+    last = int(part.indices[name][-1])
+    if last >= size:
+        raise EditError(f"{name}: expected positions below {size}, found {last}")

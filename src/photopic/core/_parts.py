@@ -1,24 +1,27 @@
-"""What an edit is made of: entries shut to zero, entries with new values, rows of a new token."""
+"""Parts of an edit that name single entries of parameters: shut to zero, or given values; and the rows of a new token."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from photopic.core._entries import Write
+from photopic.core._steps import to_steps
 from photopic.core.errors import EditError
+from photopic.core.quantise import to_levels
 
 LEVELS = 4  # what 2 bits tell apart
-_ROW_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_DTYPES = {32: torch.float32, 16: torch.float16, 2: torch.float32}
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_DTYPES = {32: torch.float32, 16: torch.float16, 8: torch.float32, 2: torch.float32}
 
 
 @dataclass(frozen=True, eq=False)
 class Shut:
-    """Entries that become zero.
+    """Entries that become zero. A binary mask over existing weights is one: `Shut.of_masks`.
 
     Attributes:
         indices: Tensor name to its flat positions, int64, strictly increasing; tensors without any are left out.
@@ -28,7 +31,40 @@ class Shut:
         2
     """
 
+    kind: ClassVar[str] = "shut"
     indices: Mapping[str, Tensor]
+
+    @classmethod
+    def of_masks(cls, masks: Mapping[str, Tensor]) -> Shut:
+        """What binary masks take away: the entries where a mask is False or 0; `masks` is the inverse.
+
+        Args:
+            masks: Tensor name to a mask in its shape, bool or 0 and 1.
+
+        Raises:
+            EditError: If a mask holds other values.
+
+        Example:
+            >>> Shut.of_masks({"w": torch.tensor([[True, False], [True, True]])}).indices
+            {'w': tensor([1])}
+        """
+        for name, mask in masks.items():
+            if not bool(((mask == 0) | (mask == 1)).all()):
+                raise EditError(f"{name}: expected a mask of 0 and 1, found other values")
+        return cls({name: (mask.reshape(-1) == 0).nonzero().squeeze(1) for name, mask in masks.items()})
+
+    def masks(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+        """The binary masks: True where an entry stays.
+
+        Args:
+            shapes: Shape of each tensor; those this part does not name keep every entry.
+        """
+        found = {}
+        for name, shape in shapes.items():
+            mask = torch.ones(torch.Size(shape).numel(), dtype=torch.bool)
+            mask[self.indices.get(name, torch.zeros(0, dtype=torch.int64))] = False
+            found[name] = mask.view(shape)
+        return found
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", _checked_indices(self.indices))
@@ -38,24 +74,36 @@ class Shut:
         """How many entries become zero."""
         return sum(len(positions) for positions in self.indices.values())
 
+    def names(self) -> tuple[str, ...]:
+        """The parameters it writes to."""
+        return tuple(self.indices)
+
+    def write(self, name: str) -> Write:
+        """What becomes of one parameter."""
+        return Write(self.indices[name], None)
+
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """Entries that become given values.
+    """Entries that become given values, or that given values are added to.
 
     Attributes:
         indices: As in `Shut`.
-        values: For each tensor one finite value a position: float32 for 32 and 2 bits, float16 for 16 bits.
-        bits: 32, 16 or 2; with 2 bits each tensor has at most four different values. `Values.rounded` makes them so.
+        values: For each tensor one finite value a position: float16 for 16 bits, else float32.
+        bits: 32, 16, 8 or 2. With 8 bits each value is a whole number, -127 to 127, of one step a tensor; with 2 bits each tensor
+            has at most four different values. `Values.rounded` makes them so.
+        delta: Whether the values are added to the entries rather than put in their place.
     """
 
+    kind: ClassVar[str] = "values"
     indices: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     bits: int = 32
+    delta: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in _DTYPES:
-            raise EditError(f"values: expected 32, 16 or 2 bits, found {self.bits}")
+            raise EditError(f"values: expected 32, 16, 8 or 2 bits, found {self.bits}")
         indices = _checked_indices(self.indices)
         missing = indices.keys() ^ {name for name, value in self.values.items() if value.numel()}
         if missing:
@@ -76,18 +124,23 @@ class Values:
             raise EditError(
                 f"values: {name}: expected at most {LEVELS} values for 2 bits, found more; use Values.rounded"
             )
+        if self.bits == 8 and not torch.equal(to_steps(kept), kept):
+            raise EditError(f"values: {name}: expected whole steps from -127 to 127 for 8 bits; use Values.rounded")
         if self.bits == 16 and not torch.equal(kept.to(values.dtype), values.detach().cpu()):
             raise EditError(f"values: {name}: expected values that float16 holds exactly; use Values.rounded")
         return kept
 
     @classmethod
-    def rounded(cls, indices: Mapping[str, Tensor], values: Mapping[str, Tensor], bits: int) -> Values:
-        """Make values storable at ``bits``: nearest float16, or the nearest of four levels fitted to each tensor.
+    def rounded(
+        cls, indices: Mapping[str, Tensor], values: Mapping[str, Tensor], bits: int, *, delta: bool = False
+    ) -> Values:
+        """Make values storable at ``bits``: nearest float16, nearest of 255 even steps or of four levels fitted to each tensor.
 
         Args:
             indices: As in `Shut`.
             values: For each tensor one value a position, shape (positions,).
-            bits: 32, 16 or 2.
+            bits: 32, 16, 8 or 2.
+            delta: As in `Values`.
 
         Returns:
             The part with the values that a file will hold.
@@ -100,15 +153,26 @@ class Values:
             >>> Values.rounded(positions, trained, bits=2).values["w"]
             tensor([0.0500, 0.0500, 1.0500, 1.0500, 2.0000, 3.0000])
         """
-        rounding = {32: Tensor.float, 16: Tensor.half, 2: _to_levels}
+        rounding = {32: Tensor.float, 16: Tensor.half, 8: to_steps, 2: to_levels}
         if bits not in rounding:
-            raise EditError(f"values: expected 32, 16 or 2 bits, found {bits}")
-        return cls(indices, {name: rounding[bits](value.detach().cpu()) for name, value in values.items()}, bits)
+            raise EditError(f"values: expected 32, 16, 8 or 2 bits, found {bits}")
+        for name, value in values.items():
+            if not bool(torch.isfinite(value).all()):
+                raise EditError(f"values: {name}: expected finite values, found NaN or infinity")
+        return cls(indices, {name: rounding[bits](value.detach().cpu()) for name, value in values.items()}, bits, delta)
 
     @property
     def count(self) -> int:
         """How many entries get a value."""
         return sum(len(positions) for positions in self.indices.values())
+
+    def names(self) -> tuple[str, ...]:
+        """The parameters it writes to."""
+        return tuple(self.indices)
+
+    def write(self, name: str) -> Write:
+        """What becomes of one parameter."""
+        return Write(self.indices[name], self.values[name], adds=self.delta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +188,7 @@ class TokenRows:
         '<mine>'
     """
 
+    kind: ClassVar[str] = "token"
     token: str
     rows: Mapping[str, Tensor]
 
@@ -132,7 +197,7 @@ class TokenRows:
             raise EditError(f"token {self.token!r}: expected a word without spaces, such as '<mine>'")
         rows = {name: row.detach().cpu().contiguous() for name, row in sorted(self.rows.items())}
         for name, row in rows.items():
-            if row.ndim != 1 or not len(row) or row.dtype not in _ROW_DTYPES or not bool(torch.isfinite(row).all()):
+            if row.ndim != 1 or not len(row) or row.dtype not in FLOATS or not bool(torch.isfinite(row).all()):
                 found = f"{row.dtype} of shape {tuple(row.shape)}"
                 raise EditError(
                     f"token {self.token!r}: {name}: expected a finite float32 or half vector, found {found}"
@@ -140,9 +205,6 @@ class TokenRows:
         if not rows:
             raise EditError(f"token {self.token!r}: expected a row for at least one text encoder, found none")
         object.__setattr__(self, "rows", rows)
-
-
-Part = Shut | Values | TokenRows
 
 
 def _checked_indices(indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -159,22 +221,3 @@ def _checked_indices(indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if len(positions):
             checked[name] = positions
     return checked
-
-
-def _to_levels(values: Float[Tensor, " count"]) -> Float[Tensor, " count"]:
-    """Lloyd's algorithm in one dimension from the quartile means: each value becomes the mean of its group."""
-    values = values.float()
-    distinct = values.unique()
-    if len(distinct) <= LEVELS or not bool(torch.isfinite(distinct).all()):
-        return values
-    ordered = values.double().sort().values
-    levels = torch.stack([part.mean() for part in ordered.tensor_split(LEVELS)])
-    for _ in range(50):
-        group = torch.bucketize(ordered, (levels[1:] + levels[:-1]) / 2)
-        sums = torch.zeros(LEVELS, dtype=torch.float64).index_add_(0, group, ordered)
-        counts = torch.bincount(group, minlength=LEVELS)
-        updated = torch.where(counts > 0, sums / counts.clamp(min=1), levels)
-        if torch.equal(updated, levels):
-            break
-        levels = updated
-    return levels[torch.bucketize(values.double(), (levels[1:] + levels[:-1]) / 2)].float()

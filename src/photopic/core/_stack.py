@@ -9,29 +9,58 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from photopic.core._edit import Edit, union
-from photopic.core._entries import Write, apply, check_tensor, common, first_names, once, put, take
-from photopic.core._parts import Shut, TokenRows
-from photopic.core._tokens import AddedTokens, check_new_token, input_embedding
+from photopic.core._activations import StartNoise
+from photopic.core._edit import HOOK_PARTS, Edit
+from photopic.core._entries import Positions, Write, apply, check_tensor, first_names, once, overlap, put, take, union
+from photopic.core._fingerprint_cache import LoadedDigest
+from photopic.core._live import LiveHooks, LiveTokens
+from photopic.core._parts import TokenRows
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, difference, fingerprint, named_tensors
 
+Weight = float | Mapping[str, float]
+
 
 @dataclass(frozen=True)
-class _Active:
-    edit: Edit
-    weight: float
-    writes: Mapping[str, list[Write]]  # by the first name of a shared parameter
+class Applied:
+    """One edit of a stack.
 
-    def touched(self, name: str) -> Tensor:
-        return union([write.indices for write in self.writes[name]])
+    Attributes:
+        name: By which it is unloaded.
+        edit: What it is.
+        weight: One number, or one a pattern of tensor and module names.
+        enabled: Whether it is in force.
+        forced: Whether it was made for another base and applied all the same.
+    """
+
+    name: str
+    edit: Edit
+    weight: Weight = 1.0
+    enabled: bool = True
+    forced: bool = False
+
+    def weight_at(self, name: str) -> float:
+        """The weight of one tensor or module: that of the first pattern that matches, else 1; 0 while it is disabled."""
+        if not self.enabled:
+            return 0.0
+        if not isinstance(self.weight, Mapping):
+            return self.weight
+        return next((weight for pattern, weight in self.weight.items() if fnmatchcase(name, pattern)), 1.0)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it does anything at all."""
+        return self.enabled and self.weight != 0
 
 
 class EditStack:
@@ -42,6 +71,7 @@ class EditStack:
         tokenizers: Tokenizers by the name of their text encoder, or by that name with ``tokenizer`` for ``text_encoder``. While a
             token is active, its place in this mapping holds a copy that knows the token; afterwards the original object.
         name: What to call the model in messages.
+        loaded: The digest of the files the model was loaded from; spares hashing it.
 
     Example:
         >>> linear = nn.Linear(2, 2)
@@ -57,219 +87,346 @@ class EditStack:
         modules: Mapping[str, nn.Module],
         tokenizers: MutableMapping[str, PreTrainedTokenizerBase] | None = None,
         name: str = "model",
+        loaded: LoadedDigest | None = None,
     ):
         self.modules = modules
-        self.tokenizers: MutableMapping[str, PreTrainedTokenizerBase] = {} if tokenizers is None else tokenizers
         self.name = name
-        self._active: dict[str, _Active] = {}
-        self._stash: dict[str, tuple[Tensor, Tensor]] = {}  # positions and base entries
-        self._originals: dict[str, PreTrainedTokenizerBase] = {}
-        self._added: list[AddedTokens] = []
-        self._tokens: list[TokenRows] = []
+        self._tokens = LiveTokens(modules, {} if tokenizers is None else tokenizers, name)
+        self._hooks = LiveHooks(modules, name)
+        self._active: dict[str, Applied] = {}
+        self._writes: dict[str, dict[str, list[Write]]] = {}  # edit to the first name of a shared parameter
+        self._stash: dict[str, tuple[Positions, Tensor]] = {}  # positions and base entries
+        self._loaded = loaded
         self._digest: str | None = None  # of the base
         self._left: dict[str, tuple[int, int, torch.dtype]] | None = None  # how the last change left the tensors
 
-    def add(
+    @property
+    def tokenizers(self) -> MutableMapping[str, PreTrainedTokenizerBase]:
+        """The tokenizers as they are now, new tokens included."""
+        return self._tokens.tokenizers
+
+    def load(
         self,
-        edit: Edit,
+        edit: Edit | str | Path,
         *,
-        weight: float = 1.0,
         name: str | None = None,
+        weight: Weight = 1.0,
         force: bool = False,
         overlap: Literal["error", "last"] = "error",
     ) -> str:
         """Apply an edit on top of those already there.
 
         Args:
-            edit: Made for this model, or for the same weights at another precision.
-            weight: 0 leaves the model as it is, 1 is the edit itself; between, entries are interpolated. Tokens are added in full
-                unless it is 0.
-            name: What to call it; a free name is made from its token otherwise.
-            force: Apply it to a different base whose touched tensors have the same shapes.
-            overlap: What to do where it and an earlier edit touch the same entry and one of them sets values: refuse, or write it
-                last.
+            edit: Made for this model, or for the same weights at another precision; or the path of its file.
+            weight: 0 leaves the model as it is, 1 is the edit itself; between, entries are interpolated. A mapping gives one weight a
+                shell-style pattern of tensor names: the first that matches counts, 1 elsewhere. Tokens are added in full unless
+                it is 0.
+            name: What to call it; a free name is made from its token or file otherwise.
+            force: Apply it to a different base whose touched tensors have the same shapes; it is then listed as forced.
+            overlap: What to do where it and an earlier edit touch the same entry and one of them sets or adds values: refuse, or
+                write it last.
 
         Returns:
-            The name, for `remove`.
+            The name, for `unload`.
 
         Raises:
             EditError: For another base, unknown tensors, a name or token in use, an overlap, or a weight that is not a number.
+            EditFileError: If the file is not an edit.
         """
-        if not math.isfinite(weight):
-            raise EditError(f"weight: expected a finite number, found {weight}")
+        if not isinstance(edit, Edit):
+            from photopic.core.editfile import load
+
+            name = self._free(Path(edit).stem) if name is None else name
+            edit = load(edit)
         label = self._label(edit, name)
-        with self._base_state():
-            self._check_base(edit, force)
-            active = _Active(edit, float(weight), self._resolve(edit))
-            if overlap == "error":
-                self._check_overlap(label, active)
-            self._check_tokens(edit)
-            self._active[label] = active
+        with self._base_state() as tensors:
+            forced = self._check_base(edit, force)
+            active = Applied(label, edit, _checked_weight(edit, weight), forced=forced)
+            self._check_parts(edit)
+            writes = self._resolve(edit, tensors)
+            if overlap == "error" and active.is_on:
+                self._check_overlap(label, writes, tensors)
+            self._active[label], self._writes[label] = active, writes
         return label
 
-    def remove(self, name: str) -> None:
-        """Take one edit away; the others stay.
+    def add(self, edit: Edit, **options: Any) -> str:
+        """The same as `load`."""
+        return self.load(edit, **options)
+
+    def unload(self, *names: str) -> None:
+        """Take edits away; the others stay.
 
         Raises:
             EditError: If no edit has this name.
         """
-        if name not in self._active:
-            raise EditError(f"no edit {name!r} is applied; applied: {', '.join(self._active) or 'none'}")
+        self._check_names(names)
         with self._base_state():
-            del self._active[name]
+            for name in names:
+                del self._active[name], self._writes[name]
+
+    def remove(self, name: str) -> None:
+        """The same as `unload`."""
+        self.unload(name)
 
     def clear(self) -> None:
         """Take all edits away: every byte is the base's again."""
+        self.unload(*self._active)
+
+    def enable(self, *names: str) -> None:
+        """Put disabled edits in force again; all of them if none is named."""
+        self._switch(names, True)
+
+    def disable(self, *names: str) -> None:
+        """Take edits out of force but keep them loaded; all of them if none is named."""
+        self._switch(names, False)
+
+    def set_weights(self, weights: Mapping[str, Weight]) -> None:
+        """Change the weights of loaded edits, by name.
+
+        Raises:
+            EditError: If no edit has a name, or a weight is not a number.
+        """
+        self._check_names(weights)
+        changed = {name: _checked_weight(self._active[name].edit, weight) for name, weight in weights.items()}
         with self._base_state():
-            self._active.clear()
+            for name, weight in changed.items():
+                self._active[name] = replace(self._active[name], weight=weight)
+
+    def list(self) -> tuple[Applied, ...]:
+        """The loaded edits, first to last."""
+        return tuple(self._active.values())
 
     def names(self) -> tuple[str, ...]:
-        """The names of the applied edits, first to last."""
+        """The names of the loaded edits, first to last."""
         return tuple(self._active)
 
+    @property
+    def forced(self) -> tuple[str, ...]:
+        """The names of the edits in force that were made for another base."""
+        return tuple(each.name for each in self._active.values() if each.forced and each.is_on)
+
+    def fuse(self) -> None:
+        """Make the edits in force part of the model for good; there is no way back but loading the model again.
+
+        Raises:
+            EditError: If an edit in force adds a token, hooks a module or sets the start noise, which no weight can hold.
+        """
+        for each in self._active.values():
+            kinds = {part.kind for part in each.edit.parts if part not in each.edit.weight_parts}
+            if each.is_on and kinds:
+                raise EditError(
+                    f"{each.name}: expected only changes of weights to fuse, found {', '.join(sorted(kinds))}"
+                )
+        self._active, self._writes, self._stash = {}, {}, {}
+        self._digest, self._left = None, None
+
     @contextmanager
-    def applied(self, *edits: Edit, weight: float = 1.0, force: bool = False) -> Iterator[EditStack]:
+    def applied(self, *edits: Edit | str | Path, weight: Weight = 1.0, force: bool = False) -> Iterator[EditStack]:
         """Apply edits inside a ``with`` block; afterwards those that were there before remain."""
         added: list[str] = []
         try:
             for edit in edits:
-                added.append(self.add(edit, weight=weight, force=force))
+                added.append(self.load(edit, weight=weight, force=force))
             yield self
         finally:
             with self._base_state():
                 for name in added:
                     self._active.pop(name, None)
+                    self._writes.pop(name, None)
 
     def fingerprint(self, *tensors: str) -> Fingerprint:
         """The fingerprint of the base model, whatever is applied; hashed again only if somebody else changed the weights."""
         with self._base_state():
             return self._base(tensors)
 
+    def start_noise(self, drawn: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+        """The noise to start sampling from, given what the seeds drew."""
+        for each in self._active.values():
+            for part in each.edit.parts:
+                if isinstance(part, StartNoise) and each.is_on:
+                    drawn = part.blend(drawn, each.weight_at("noise"))
+        return drawn
+
+    def _switch(self, names: tuple[str, ...], enabled: bool) -> None:
+        self._check_names(names)
+        with self._base_state():
+            for name in names or self._active:
+                self._active[name] = replace(self._active[name], enabled=enabled)
+
     def _base(self, tensors: Iterable[str]) -> Fingerprint:
+        if self._digest is None and self._loaded is not None:
+            self._digest = self._loaded.find()
         found = fingerprint(self.modules, self.name, tensors, digest=self._digest)
         self._digest = found.digest
         return found
 
     @contextmanager
-    def _base_state(self) -> Iterator[None]:
+    def _base_state(self) -> Iterator[dict[str, Tensor]]:
         """The base model inside the block; on leaving, what is active then is written."""
-        if self._left != self._state():
-            self._digest = None  # somebody else wrote to the model, so it has to be hashed again
-        self._restore()
-        try:
-            yield
-        finally:
-            self._write()
-            self._left = self._state()
-
-    def _state(self) -> dict[str, tuple[int, int, torch.dtype]]:
-        return {n: (t.data_ptr(), t._version, t.dtype) for n, t in named_tensors(self.modules).items()}
-
-    def _restore(self) -> None:
         tensors = named_tensors(self.modules)
+        if self._left != _state(tensors):
+            self._digest = None  # somebody else wrote to the model, so it has to be hashed again
+        self._restore(tensors)
+        try:
+            yield tensors
+        finally:
+            self._write(tensors)
+            self._left = _state(tensors)
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         for name, (positions, entries) in self._stash.items():
             put(tensors[name], positions, entries)
         self._stash = {}
 
-    def _write(self) -> None:
-        tensors = named_tensors(self.modules)
-        active = [each for each in self._active.values() if each.weight != 0]
+    def _write(self, tensors: Mapping[str, Tensor]) -> None:
+        active = [each for each in self._active.values() if each.is_on]
         try:
-            for name in sorted({name for each in active for name in each.writes}):
-                positions = union([each.touched(name) for each in active if name in each.writes])
-                self._stash[name] = (positions, take(tensors[name], positions))
+            pending: dict[str, list[Write]] = {}
             for each in active:
-                for name, writes in each.writes.items():
-                    for write in writes:
-                        apply(tensors[name], write, each.weight)
-            self._set_tokens([part for each in active for part in each.edit.parts if isinstance(part, TokenRows)])
+                for name, writes in self._writes[each.name].items():
+                    weighted = [replace(write, weight=each.weight_at(name)) for write in writes]
+                    pending.setdefault(name, []).extend(write for write in weighted if write.weight != 0)
+            for name, writes in pending.items():
+                if writes:
+                    positions = union([write.indices for write in writes])
+                    self._stash[name] = (positions, take(tensors[name], positions))
+            for name, writes in pending.items():
+                for write in writes:
+                    apply(tensors[name], write)
+            self._tokens.set([part for each in active for part in each.edit.parts if isinstance(part, TokenRows)])
+            hooks = [
+                (part, each.weight_at) for each in active for part in each.edit.parts if isinstance(part, HOOK_PARTS)
+            ]
+            self._hooks.set(hooks)
         except BaseException:  # Ctrl-C in the middle leaves the base, not half an edit
-            self._restore()
-            self._active.clear()
-            self._set_tokens([])
+            self._restore(tensors)
+            self._active, self._writes = {}, {}
+            self._tokens.set([])
+            self._hooks.set([])
             raise
 
-    def _set_tokens(self, tokens: list[TokenRows]) -> None:
-        if [id(part) for part in tokens] == [id(part) for part in self._tokens]:
-            return
-        for added in reversed(self._added):
-            added.undo()
-        self.tokenizers.update(self._originals)
-        self._added, self._originals, self._tokens = [], {}, tokens  # before the loop, so that a broken one is undone
-        for component in sorted({component for part in tokens for component in part.rows}):
-            key = self._tokenizer_key(component)
-            rows = [(part.token, part.rows[component]) for part in tokens if component in part.rows]
-            added = AddedTokens(self.modules[component], self.tokenizers[key], rows)
-            self._added.append(added)
-            self._originals[key] = self.tokenizers[key]
-            self.tokenizers[key] = added.tokenizer
-
-    def _tokenizer_key(self, component: str) -> str:
-        for key in (component, component.replace("text_encoder", "tokenizer")):
-            if key in self.tokenizers and component in self.modules:
-                return key
-        raise EditError(
-            f"{self.name}: has no text encoder {component} with a tokenizer; found {', '.join(self.tokenizers) or 'none'}"
-        )
-
-    def _check_base(self, edit: Edit, force: bool) -> None:
-        if force:
-            return
+    def _check_base(self, edit: Edit, force: bool) -> bool:
+        """Whether it had to be forced."""
+        if self._digest is not None and edit.base.digest == self._digest:
+            return False
         known = named_tensors(self.modules)
         found = self._base(name for name in edit.base.sketches if name in known)
         reason = difference(edit.base, found)
-        if reason:
+        if reason and not force:
             raise EditError(
                 f"made for base {edit.base.name} ({edit.base.digest[:12]}), "
                 f"but this model is {self.name} ({found.digest[:12]}): {reason}"
             )
+        return bool(reason)
 
-    def _check_overlap(self, label: str, new: _Active) -> None:
-        for other_label, other in self._active.items():
-            if new.weight == 0 or other.weight == 0:
+    def _check_overlap(self, label: str, new: Mapping[str, list[Write]], tensors: Mapping[str, Tensor]) -> None:
+        for other, writes in self._writes.items():
+            if not self._active[other].is_on:
                 continue
-            for name in new.writes.keys() & other.writes.keys():
-                pairs = [(a, b) for a in new.writes[name] for b in other.writes[name]]
-                clashing = sum(common(a, b) for a, b in pairs if a.values is not None or b.values is not None)
+            for name in new.keys() & writes.keys():
+                size = tensors[name].numel()
+                pairs = [(a, b) for a in new[name] for b in writes[name] if not _both_shut(a, b)]
+                clashing = sum(overlap(a.indices, b.indices, size) for a, b in pairs)
                 if clashing:
                     raise EditError(
-                        f"{label} and {other_label} both touch {clashing} entries of {name} and disagree on their values; "
-                        "pass overlap='last' to let the later one win"
+                        f"{label} and {other} both touch {clashing} entries of {name} and disagree on their values; "
+                        "pass overlap='last' to write the later one on top"
                     )
 
-    def _check_tokens(self, edit: Edit) -> None:
+    def _check_parts(self, edit: Edit) -> None:
         for part in edit.parts:
             if isinstance(part, TokenRows):
-                for component, row in part.rows.items():
-                    key = self._tokenizer_key(component)
-                    if any(part.token == other.token for other in self._tokens):
-                        raise EditError(f"token {part.token!r} is already added by another edit; remove that one first")
-                    check_new_token(self._originals.get(key, self.tokenizers[key]), part.token)
-                    dim = input_embedding(self.modules[component]).weight.shape[-1]
-                    if len(row) != dim:
-                        raise EditError(f"token {part.token!r}: {component}: expected a row of {dim}, found {len(row)}")
+                self._tokens.check(part)
+            elif isinstance(part, HOOK_PARTS):
+                self._hooks.check(part)
 
-    def _resolve(self, edit: Edit) -> dict[str, list[Write]]:
+    def _resolve(self, edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, list[Write]]:
         """What to write, with every shared parameter under one name and its positions once."""
-        tensors = named_tensors(self.modules)
         first = first_names(tensors)
-        gathered: dict[str, list[Write]] = {}
-        for part in edit.parts:
-            if isinstance(part, TokenRows):
-                continue
-            for name, positions in part.indices.items():
-                check_tensor(name, tensors.get(name), edit.base.shapes[name], self.name)
-                values = None if isinstance(part, Shut) else part.values[name]
-                gathered.setdefault(first[name], []).append(Write(positions, values))
-        return {name: once(name, writes) for name, writes in sorted(gathered.items())}
+        gathered: dict[str, list[list[Write]]] = {}
+        for name in edit.touched():
+            check_tensor(name, tensors.get(name), edit.base.shapes[name], self.name, self.modules)
+            writes = [part.write(name) for part in edit.weight_parts if name in part.names()]
+            gathered.setdefault(first[name], []).append(writes)
+        return {
+            name: lists[0] if len(lists) == 1 else once(name, [write for writes in lists for write in writes])
+            for name, lists in sorted(gathered.items())
+        }
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._active:
+                raise EditError(f"no edit {name!r} is applied; applied: {', '.join(self._active) or 'none'}")
 
     def _label(self, edit: Edit, name: str | None) -> str:
-        if name is not None:
-            if name in self._active:
-                raise EditError(f"an edit {name!r} is already applied; remove it first or choose another name")
-            return name
-        stem = "+".join(edit.tokens) or "edit"
+        if name is None:
+            return self._free("+".join(edit.tokens) or "edit")
+        if name in self._active:
+            raise EditError(f"an edit {name!r} is already applied; remove it first or choose another name")
+        return name
+
+    def _free(self, stem: str) -> str:
         number = 1
         while (label := stem if number == 1 else f"{stem}-{number}") in self._active:
             number += 1
         return label
+
+
+def attach(model: Any, *, component: str = "model", name: str = "model") -> EditStack:
+    """The edits of a plain diffusers pipeline or ``nn.Module``; always the same stack for the same object.
+
+    Args:
+        model: A pipeline, whose components keep their names, or a module.
+        component: What a module is called in the names of its tensors, such as ``unet``.
+        name: What to call the model in messages.
+
+    Example:
+        >>> attach(nn.Linear(2, 2)).names()
+        ()
+    """
+    known = model.__dict__.get("_photopic_edits")
+    if known is not None and known[0] is model:
+        return known[1]
+    parts = {component: model} if isinstance(model, nn.Module) else dict(model.components)
+    modules = {key: part for key, part in parts.items() if isinstance(part, nn.Module)}
+    stack = EditStack(modules, _TokenizersOf(model, parts), name)
+    model.__dict__["_photopic_edits"] = (model, stack)  # beside the object, so that a copy of it gets its own
+    return stack
+
+
+class _TokenizersOf(dict[str, PreTrainedTokenizerBase]):
+    """A pipeline's tokenizers; what is put here is put there."""
+
+    def __init__(self, pipeline: Any, parts: Mapping[str, Any]):
+        super().__init__({key: part for key, part in parts.items() if isinstance(part, PreTrainedTokenizerBase)})
+        self._pipeline = pipeline
+
+    def __setitem__(self, key: str, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__setitem__(key, tokenizer)
+        setattr(self._pipeline, key, tokenizer)
+
+    def update(self, others: Mapping[str, PreTrainedTokenizerBase]) -> None:  # type: ignore[override]
+        """Put several."""
+        for key, tokenizer in others.items():
+            self[key] = tokenizer
+
+
+def _state(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int, torch.dtype]]:
+    return {name: (tensor.data_ptr(), tensor._version, tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _both_shut(a: Write, b: Write) -> bool:
+    return a.values is None and b.values is None
+
+
+def _checked_weight(edit: Edit, weight: Weight) -> Weight:
+    numbers = dict(weight) if isinstance(weight, Mapping) else {"*": weight}
+    names = [*edit.touched(), *(name for part in edit.parts if isinstance(part, HOOK_PARTS) for name in part.modules())]
+    for pattern, number in numbers.items():
+        if not math.isfinite(number):
+            raise EditError(f"weight: expected a finite number, found {number}")
+        if isinstance(weight, Mapping) and not any(fnmatchcase(name, pattern) for name in names):
+            raise EditError(
+                f"weight: pattern {pattern!r} matches nothing this edit touches, such as {names[0] if names else '-'}"
+            )
+    return {key: float(number) for key, number in numbers.items()} if isinstance(weight, Mapping) else float(weight)

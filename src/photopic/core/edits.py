@@ -1,16 +1,46 @@
 """Edits: small changes of a model as data, applied exactly and reverted exactly.
 
-An `Edit` is made of parts: `Shut` (entries that become zero), `Values` (entries that become given values) and `TokenRows` (a new
-token). An `EditStack` applies edits to a live model and takes them away in any order; afterwards every byte is the base's again.
-`compose` makes one edit of two. Files are in `photopic.core.editfile`.
+An `Edit` is made of parts:
+
+- `Shut`: entries that become zero, or a binary mask; `Values`: entries that become given values, or that values are added to;
+- `LowRank`: a product of two thin matrices added (LoRA); `Delta`: a dense change added (a task vector);
+- `TokenRows`: a new token; `TokenResidual`: what is added to a text encoder's output where words stand;
+- `Insertion`: a tuner beside a module; `Direction`: a latent direction added to a module's output;
+- `StartNoise`: what sampling starts from.
+
+An `EditStack` applies edits to a live model and takes them away in any order; afterwards every byte is the base's again. `attach`
+makes one for a plain pipeline or module. `compose`, `difference` and `restrict` are the algebra. Files are in `photopic.core.editfile`.
 
 A parameter is named ``<component>.<parameter name>``, for example
 ``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``, and a position is its index in the flattened parameter.
 """
 
-from photopic.core._edit import Edit, compose
-from photopic.core._parts import Part, Shut, TokenRows, Values
-from photopic.core._stack import EditStack
+from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._compose import Policy, compose, difference, restrict
+from photopic.core._dense import Delta, LowRank
+from photopic.core._edit import Edit, Part
+from photopic.core._parts import Shut, TokenRows, Values
+from photopic.core._stack import Applied, EditStack, attach
 from photopic.core._tokens import check_new_token
 
-__all__ = ["Edit", "EditStack", "Part", "Shut", "TokenRows", "Values", "check_new_token", "compose"]
+__all__ = [
+    "Applied",
+    "Delta",
+    "Direction",
+    "Edit",
+    "EditStack",
+    "Insertion",
+    "LowRank",
+    "Part",
+    "Policy",
+    "Shut",
+    "StartNoise",
+    "TokenResidual",
+    "TokenRows",
+    "Values",
+    "attach",
+    "check_new_token",
+    "compose",
+    "difference",
+    "restrict",
+]

@@ -34,9 +34,15 @@ def orthogonalise(update: Float[Tensor, "*batch rows columns"], steps: int = 5) 
     tall = update.shape[-2] > update.shape[-1]
     x = update.mT if tall else update
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT  # (rows, columns) -> (rows, rows), the smaller side
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    gram = x @ x.mT  # (rows, columns) -> (rows, rows), the smaller side
+    identity = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    product = identity
+    for step in range(steps):  # every iterate is a polynomial in the first Gram matrix times the first iterate
+        factor = a * identity + b * gram + c * gram @ gram
+        product = factor @ product
+        if step + 1 < steps:
+            gram = factor @ gram @ factor
+    x = product @ x
     return x.mT if tall else x
 
 

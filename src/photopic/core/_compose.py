@@ -1,0 +1,291 @@
+"""The algebra of edits: compose several into one, take entries out of one, keep only some layers or regions.
+
+What happens to entries that several edits touch is declared: ``error`` refuses all but equal changes and entries that both shut;
+``union`` lets a value win over shutting; ``first`` keeps the earlier edit's; ``sum`` adds the changes; ``ties`` elects a sign for
+each entry and takes the mean of the changes that agree with it (TIES-Merging, Yadav et al., arXiv 2306.01708, without its trimming:
+edits are sparse already).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._dense import Delta, LowRank
+from photopic.core._edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added
+from photopic.core._entries import Positions, union
+from photopic.core._merge import Change, clashing, merged, without
+from photopic.core._parts import Shut, TokenRows, Values
+from photopic.core.errors import EditError
+from photopic.core.fingerprint import Fingerprint, named_tensors
+from photopic.core.fingerprint import difference as base_difference
+
+Policy = Literal["error", "union", "first", "sum", "ties"]
+
+
+def compose(
+    *edits: Edit,
+    overlap: Policy = "error",
+    weights: Sequence[float] | None = None,
+    base: Mapping[str, nn.Module] | None = None,
+) -> Edit:
+    """Combine edits of one base into one.
+
+    Under ``error`` and ``union`` the order does not matter, down to the bytes of the file; all policies but ``ties`` are
+    associative (``sum`` up to rounding).
+
+    Args:
+        edits: At least one, all for the same base.
+        overlap: What becomes of entries that several edits touch; see the module.
+        weights: One a edit, 1 each if left out; other weights scale the changes and need ``base`` where an edit sets entries.
+        base: The base model's modules by component; ``sum``, ``ties`` and weights need its entries where an edit sets them.
+
+    Returns:
+        One edit whose provenance lists its parents.
+
+    Raises:
+        EditError: If the bases differ, entries clash under the policy, or both add one token.
+
+    Example:
+        >>> both = compose(bear, mug)  # doctest: +SKIP
+    """
+    if not edits:
+        raise EditError("compose: expected at least one edit, found none")
+    scales = [1.0] * len(edits) if weights is None else [float(weight) for weight in weights]
+    if len(scales) != len(edits):
+        raise EditError(f"compose: expected {len(edits)} weights, found {len(scales)}")
+    for other in edits[1:]:
+        _check_same_base(edits[0], other)
+    tensors = None if base is None else named_tensors(base)
+    scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True)]
+    if overlap in ("error", "union"):
+        parts = _unordered(scaled, overlap)
+    elif overlap == "first":
+        parts = _first(scaled)
+    else:
+        parts = _added(scaled, overlap, tensors)
+    return Edit(tuple(parts), _common_base(edits), _lineage(edits, overlap, scales))
+
+
+def difference(a: Edit, b: Edit) -> Edit:
+    """What an edit does to entries that another does not touch; tokens, hooks and start noise of ``a`` that ``b`` has too go.
+
+    A dense change that ``b`` touches in part becomes values added at the other entries.
+
+    Args:
+        a: What to take from.
+        b: What to leave out.
+
+    Raises:
+        EditError: If nothing is left, or the bases differ.
+
+    Example:
+        >>> rest = difference(both, bear)  # doctest: +SKIP
+    """
+    _check_same_base(a, b)
+    others = {key(part) for part in b.parts if not isinstance(part, WEIGHT_PARTS)}
+    kept = [part for part in without(a.parts, b.touched(), a.base.shapes) if key(part) not in others]
+    return Edit(tuple(kept), a.base, {"method": "difference", "parents": [dict(a.provenance), dict(b.provenance)]})
+
+
+def restrict(edit: Edit, layers: Sequence[str] | None = None, region: Mapping[str, Positions] | None = None) -> Edit:
+    """Keep only some layers, or some entries; new tokens and start noise stay.
+
+    Args:
+        edit: What to restrict.
+        layers: Shell-style patterns of tensor or module names, such as ``"unet.up_blocks.*"``; None keeps all.
+        region: Tensor name to the positions that may be touched, None for all of them; other tensors are left out.
+
+    Raises:
+        EditError: If nothing is left.
+
+    Example:
+        >>> upper = restrict(edit, layers=["unet.up_blocks.*"])  # doctest: +SKIP
+    """
+    shapes = edit.base.shapes
+
+    def is_kept(name: str) -> bool:
+        return layers is None or any(fnmatchcase(name, pattern) for pattern in layers)
+
+    outside: dict[str, Positions] = {name: None for name in edit.touched() if not is_kept(name)}
+    if region is not None:
+        for name in edit.touched().keys() - outside.keys():
+            inside = region.get(name, torch.zeros(0, dtype=torch.int64))
+            if inside is not None:
+                free = torch.ones(torch.Size(shapes[name]).numel(), dtype=torch.bool)
+                free[inside] = False
+                outside[name] = free.nonzero().squeeze(1)
+    kept = [_kept_hooks(part, is_kept) for part in without(edit.parts, outside, shapes)]
+    return Edit(tuple(kept), edit.base, {"method": "restrict", "parents": [dict(edit.provenance)]})
+
+
+def scale(edit: Edit, weight: float, tensors: Mapping[str, Tensor] | None = None) -> Edit:
+    """The same edit with every change multiplied by a weight; tokens stay as they are.
+
+    Raises:
+        EditError: If it shuts or sets entries and the base's tensors are not given, or has a start noise.
+    """
+    if weight == 1:
+        return edit
+    return Edit(tuple(_scaled(part, weight, tensors) for part in edit.parts), edit.base, edit.provenance)
+
+
+def key(part: Part) -> str:
+    """The same text for the same content, whatever made it."""
+    hashed = hashlib.sha256(part.kind.encode())
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        tensors = value if isinstance(value, Mapping) else {entry.name: value}
+        for name, each in tensors.items():
+            if isinstance(each, Tensor):
+                hashed.update(json.dumps([entry.name, name, str(each.dtype), list(each.shape)]).encode())
+                hashed.update(each.contiguous().view(-1).view(torch.uint8).numpy().data)
+            else:
+                hashed.update(json.dumps([entry.name, name, each]).encode())
+    return hashed.hexdigest()
+
+
+def _unordered(edits: Sequence[Edit], overlap: Policy) -> list[Part]:
+    """Equal parts once, in an order that does not depend on who came first."""
+    distinct = {key(part): part for edit in edits for part in edit.parts}
+    rest = {digest: part for digest, part in distinct.items() if not isinstance(part, Shut)}
+    shut = _union_of([part for part in distinct.values() if isinstance(part, Shut)])
+    written = [part for part in rest.values() if isinstance(part, WEIGHT_PARTS)]
+    for index, part in enumerate(written):
+        for other in written[:index]:
+            _refuse(part, other)
+        if overlap == "error" or is_added(part):
+            _refuse(part, shut)
+    if overlap == "union":
+        taken = _touched([part for part in written if not is_added(part)])
+        shut = next((part for part in without((shut,), taken, {}) if isinstance(part, Shut)), Shut({}))
+    return [shut, *(rest[digest] for digest in sorted(rest, key=lambda digest: (rest[digest].kind, digest)))]
+
+
+def _first(edits: Sequence[Edit]) -> list[Part]:
+    parts: list[Part] = []
+    taken: dict[str, Positions] = {}
+    seen: set[str] = set()
+    for edit in edits:
+        new = [part for part in edit.parts if key(part) not in seen]
+        parts += without(new, taken, edit.base.shapes)
+        seen |= {key(part) for part in new}
+        for name, positions in edit.touched().items():
+            taken[name] = union([taken[name], positions]) if name in taken else positions
+    return _joined(parts)
+
+
+def _added(edits: Sequence[Edit], overlap: Policy, tensors: Mapping[str, Tensor] | None) -> list[Part]:
+    """Tensors that one edit touches keep its parts; entries that several touch are merged."""
+    contested = clashing(edits, overlap)
+    kept = [part for edit in edits for part in without(edit.parts, contested, edit.base.shapes)]
+    changes = [Change.of(edit, name, tensors) for edit in edits for name in contested if name in edit.touched()]
+    once = {key(part): part for part in kept if not isinstance(part, WEIGHT_PARTS)}
+    weight_parts = [part for part in kept if isinstance(part, WEIGHT_PARTS)]
+    return [*_joined(weight_parts), *merged(changes, contested, overlap, tensors), *once.values()]
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """All that is shut as one part, before the others."""
+    shut = _union_of([part for part in parts if isinstance(part, Shut)])
+    return [shut, *(part for part in parts if not isinstance(part, Shut))]
+
+
+def _union_of(parts: Sequence[Shut]) -> Shut:
+    names = sorted({name for part in parts for name in part.indices})
+    found = {name: union([part.indices[name] for part in parts if name in part.indices]) for name in names}
+    return Shut({name: positions for name, positions in found.items() if positions is not None})
+
+
+def _touched(parts: Sequence[WeightPart]) -> dict[str, Positions]:
+    names = sorted({name for part in parts for name in part.names()})
+    return {name: union([part.write(name).indices for part in parts if name in part.names()]) for name in names}
+
+
+def _refuse(a: WeightPart, b: WeightPart) -> None:
+    from photopic.core._entries import overlap
+
+    for name in set(a.names()) & set(b.names()):
+        first, second = a.write(name), b.write(name)
+        size = max((len(each.indices) for each in (first, second) if each.indices is not None), default=1)
+        if twice := overlap(first.indices, second.indices, size):
+            raise EditError(
+                f"{name}: parts of one edit overlap in {twice} entries; declare what to do with overlap= union, first, sum or ties"
+            )
+
+
+def _scaled(part: Part, weight: float, tensors: Mapping[str, Tensor] | None) -> Part:
+    if isinstance(part, LowRank):
+        return replace(part, scales={name: weight * each for name, each in part.scales.items()})
+    if isinstance(part, Delta):
+        return Delta({name: weight * delta.float() for name, delta in part.deltas.items()})
+    if isinstance(part, Values) and part.delta:
+        return Values(part.indices, {name: weight * each.float() for name, each in part.values.items()}, 32, True)
+    if isinstance(part, Shut | Values):
+        changed = {name: Change.of_part(part, name, tensors) for name in part.names()}
+        return Values(part.indices, {name: each.base() + weight * each.delta for name, each in changed.items()})
+    if isinstance(part, Insertion):
+        return replace(part, scale=weight * part.scale)
+    if isinstance(part, Direction):
+        return Direction({name: weight * vector for name, vector in part.vectors.items()})
+    if isinstance(part, TokenResidual):
+        return replace(part, residuals={name: weight * each for name, each in part.residuals.items()})
+    if isinstance(part, StartNoise):
+        raise EditError("start noise: a composed edit takes it whole; expected weight 1")
+    return part
+
+
+def _kept_hooks(part: Part, is_kept: Any) -> Part:
+    if isinstance(part, Insertion):
+        names = [name for name in part.down if is_kept(name)]
+        return replace(part, down={n: part.down[n] for n in names}, up={n: part.up[n] for n in names})
+    if isinstance(part, Direction):
+        return Direction({name: vector for name, vector in part.vectors.items() if is_kept(name)})
+    return part
+
+
+def _check_same_base(a: Edit, b: Edit) -> None:
+    reason = base_difference(a.base, b.base)
+    if reason:
+        raise EditError(
+            f"these edits are for different bases: {a.base.name} ({a.base.digest[:12]}) and "
+            f"{b.base.name} ({b.base.digest[:12]}): {reason}"
+        )
+
+
+def _common_base(edits: Sequence[Edit]) -> Fingerprint:
+    ordered = sorted((edit.base for edit in edits), key=lambda base: (base.digest, base.name))
+    sketches, shapes = {}, {}
+    for base in reversed(ordered):
+        sketches |= base.sketches
+        shapes |= base.shapes
+    smallest = ordered[0]
+    return replace(smallest, sketches=dict(sorted(sketches.items())), shapes=dict(sorted(shapes.items())))
+
+
+def _lineage(edits: Sequence[Edit], overlap: Policy, weights: Sequence[float]) -> dict[str, Any]:
+    parents = [parent for edit in edits for parent in _parents(edit)]
+    if overlap in ("error", "union"):
+        parents = [json.loads(text) for text in sorted({json.dumps(value, sort_keys=True) for value in parents})]
+    if len(parents) == 1 and set(weights) == {1.0}:
+        return parents[0]
+    lineage: dict[str, Any] = {"method": "compose", "parents": parents}
+    if overlap != "error":
+        lineage["overlap"] = overlap
+    return lineage if set(weights) == {1.0} else lineage | {"weights": list(weights)}
+
+
+def _parents(edit: Edit) -> list[Any]:
+    is_plain = edit.provenance.get("method") == "compose" and "weights" not in edit.provenance
+    return edit.provenance["parents"] if is_plain else [edit.provenance]
+
+
+__all__ = ["HOOK_PARTS", "Policy", "TokenRows", "compose", "difference", "key", "restrict", "scale"]

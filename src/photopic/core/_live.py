@@ -1,0 +1,134 @@
+"""What edits put around a live model besides its weights: new tokens, and hooks on modules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedTokenizerBase
+
+from photopic.core._activations import Hook
+from photopic.core._edit import HookPart
+from photopic.core._parts import TokenRows
+from photopic.core._tokens import AddedTokens, check_new_token, input_embedding
+from photopic.core.errors import EditError
+
+
+class LiveTokens:
+    """The new tokens of one model; while any is there, its tokenizers are copies that know them.
+
+    Args:
+        modules: Component name to module.
+        tokenizers: By the name of their text encoder, or with ``tokenizer`` for ``text_encoder``.
+        name: What to call the model in messages.
+    """
+
+    def __init__(
+        self, modules: Mapping[str, nn.Module], tokenizers: MutableMapping[str, PreTrainedTokenizerBase], name: str
+    ):
+        self.modules, self.tokenizers, self.name = modules, tokenizers, name
+        self._originals: dict[str, PreTrainedTokenizerBase] = {}
+        self._added: list[AddedTokens] = []
+        self._tokens: list[TokenRows] = []
+
+    def set(self, tokens: list[TokenRows]) -> None:
+        """Make these the new tokens, whichever there were."""
+        if [id(part) for part in tokens] == [id(part) for part in self._tokens]:
+            return
+        for added in reversed(self._added):
+            added.undo()
+        self.tokenizers.update(self._originals)
+        self._added, self._originals, self._tokens = [], {}, tokens  # before the loop, so that a broken one is undone
+        for component in sorted({component for part in tokens for component in part.rows}):
+            key = self._tokenizer_key(component)
+            rows = [(part.token, part.rows[component]) for part in tokens if component in part.rows]
+            added = AddedTokens(self.modules[component], self.tokenizers[key], rows)
+            self._added.append(added)
+            self._originals[key] = self.tokenizers[key]
+            self.tokenizers[key] = added.tokenizer
+
+    def check(self, part: TokenRows) -> None:
+        """Refuse a token that is there already or does not fit.
+
+        Raises:
+            EditError: Names the token and what is wrong.
+        """
+        for component, row in part.rows.items():
+            key = self._tokenizer_key(component)
+            if any(part.token == other.token for other in self._tokens):
+                raise EditError(f"token {part.token!r} is already added by another edit; remove that one first")
+            check_new_token(self._originals.get(key, self.tokenizers[key]), part.token)
+            dim = input_embedding(self.modules[component]).weight.shape[-1]
+            if len(row) != dim:
+                raise EditError(f"token {part.token!r}: {component}: expected a row of {dim}, found {len(row)}")
+
+    def _tokenizer_key(self, component: str) -> str:
+        for key in (component, component.replace("text_encoder", "tokenizer")):
+            if key in self.tokenizers and component in self.modules:
+                return key
+        raise EditError(
+            f"{self.name}: has no text encoder {component} with a tokenizer; found {', '.join(self.tokenizers) or 'none'}"
+        )
+
+
+class LiveHooks:
+    """The hooks of one model, in the order of the edits.
+
+    Args:
+        modules: Component name to module.
+        name: What to call the model in messages.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], name: str):
+        self.modules, self.name = modules, name
+        self._handles: list[RemovableHandle] = []
+
+    def set(self, parts: Sequence[tuple[HookPart, Callable[[str], float]]]) -> None:
+        """Make these the hooks, whichever there were; each comes with its weight by module name."""
+        if not parts and not self._handles:
+            return
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        for part, weight in parts:
+            for name in part.modules():
+                if weight(name) != 0:
+                    hook = _with_names(part.hook(name, weight(name)))
+                    self._handles.append(self._module(name).register_forward_hook(hook, with_kwargs=True))
+        if any(map(_is_compiled, self.modules.values())):
+            torch.compiler.reset()  # compiled code does not look for new hooks
+
+    def check(self, part: HookPart) -> None:
+        """Refuse a part for a module that is not there.
+
+        Raises:
+            EditError: Names the module.
+        """
+        for name in part.modules():
+            self._module(name)
+
+    def _module(self, name: str) -> nn.Module:
+        component, _, path = name.partition(".")
+        module = self.modules.get(component)
+        try:
+            if module is not None:
+                return getattr(module, "_orig_mod", module).get_submodule(path)
+        except AttributeError:
+            pass
+        raise EditError(f"{self.name}: has no module {name}, which this edit hooks")
+
+
+def _with_names(hook: Hook) -> Callable[..., Any]:
+    def call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
+        return hook(module, dict(list(given.items())[1:]), output)
+
+    return call
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or any(part._compiled_call_impl is not None for part in module.modules())

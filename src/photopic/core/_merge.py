@@ -1,0 +1,215 @@
+"""What edits do to the same entries of one tensor, as changes to the base, and how such changes become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core._dense import Delta, LowRank
+from photopic.core._edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
+from photopic.core._entries import Positions, Write, apply, take, union
+from photopic.core._parts import Shut, Values
+from photopic.core.errors import EditError
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What one edit does to one tensor: new entries minus the base's, in float32.
+
+    Attributes:
+        name: Of the tensor.
+        positions: Touched entries; None is all of them.
+        delta: One a touched entry.
+        tensor: The base's tensor, if the caller gave it.
+    """
+
+    name: str
+    positions: Positions
+    delta: Float[Tensor, " count"]
+    tensor: Tensor | None = None
+
+    @classmethod
+    def of(cls, edit: Edit, name: str, tensors: Mapping[str, Tensor] | None) -> Change:
+        """All parts of an edit together."""
+        parts = [part for part in edit.weight_parts if name in part.names()]
+        if len(parts) == 1:
+            return cls.of_part(parts[0], name, tensors)
+        positions = union([part.write(name).indices for part in parts])
+        base = _zeros_or_base(parts, name, tensors, edit.base.shapes[name])
+        changed = base.clone()
+        for part in parts:
+            apply(changed, part.write(name))
+        delta = take(changed, positions) - take(base, positions)
+        return cls(name, positions, delta, None if tensors is None else tensors.get(name))
+
+    @classmethod
+    def of_part(cls, part: WeightPart, name: str, tensors: Mapping[str, Tensor] | None) -> Change:
+        """One part alone.
+
+        Raises:
+            EditError: If it sets entries and the base's are not known.
+        """
+        write = part.write(name)
+        values = write.values() if callable(write.values) else write.values
+        tensor = None if tensors is None else tensors.get(name)
+        if write.adds:
+            assert values is not None
+            return cls(name, write.indices, values.float(), tensor)
+        if tensor is None:
+            raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
+        entries = take(tensor, write.indices).float().cpu()
+        return cls(name, write.indices, -entries if values is None else values.float() - entries, tensor)
+
+    def base(self) -> Float[Tensor, " count"]:
+        """The base's entries in float32."""
+        assert self.tensor is not None
+        return take(self.tensor, self.positions).float().cpu()
+
+
+def without(parts: Sequence[Part], taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
+    """Parts less the entries that are taken; a dense change becomes values added at the entries that are left."""
+    left: list[Part] = []
+    for part in parts:
+        if not isinstance(part, WEIGHT_PARTS) or not set(part.names()) & taken.keys():
+            left.append(part)
+        elif isinstance(part, Shut | Values):
+            keep = {name: _free(part.indices[name], taken, name) for name in part.names()}
+            indices = {name: part.indices[name][free] for name, free in keep.items()}
+            if isinstance(part, Shut):
+                left.append(Shut(indices))
+            else:
+                values = {name: part.values[name][free] for name, free in keep.items()}
+                left.append(Values(indices, values, part.bits, part.delta))
+        else:
+            left += _dense_without(part, taken, shapes)
+    return left
+
+
+def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
+    """Entries that several edits touch and whose changes do not add up by themselves.
+
+    Under ``sum`` added changes do, and so does one that is set with others added after it, so only entries set twice are left;
+    under ``ties`` every entry touched twice has to vote.
+    """
+    found: dict[str, Positions] = {}
+    names = {name for edit in edits for name in edit.touched()}
+    for name in sorted(names):
+        sets = []
+        for edit in edits:
+            parts = [part for part in edit.weight_parts if name in part.names()]
+            if policy == "sum":
+                parts = [part for part in parts if not is_added(part)]
+            if parts:
+                sets.append(union([part.write(name).indices for part in parts]))
+        twice = _repeated(sets)
+        if twice is None or len(twice):
+            found[name] = twice
+    return found
+
+
+def merged(
+    changes: Sequence[Change], contested: Mapping[str, Positions], policy: str, tensors: Mapping[str, Tensor] | None
+) -> list[Part]:
+    """One change for the contested entries: the sum, or the mean of those with the elected sign."""
+    sparse_indices: dict[str, Tensor] = {}
+    sparse_values: dict[str, Tensor] = {}
+    dense: dict[str, Tensor] = {}
+    for name, positions in contested.items():
+        voters = [change for change in changes if change.name == name]
+        stacked = torch.stack([_on(change, positions) for change in voters])  # (edits, entries), 0 where untouched
+        total = stacked.sum(0)
+        if policy == "ties":
+            agrees = (stacked.sign() == total.sign()) & (stacked != 0)
+            total = (stacked * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+        if positions is None:
+            dense[name] = total
+        else:
+            sparse_indices[name], sparse_values[name] = positions, total
+    if policy == "sum" and tensors is not None:  # set entries stay set entries
+        values = {name: _base_at(tensors, name, at) + sparse_values[name] for name, at in sparse_indices.items()}
+        return [Values(sparse_indices, values), *_deltas(dense, changes)]
+    return [Values(sparse_indices, sparse_values, delta=True), *_deltas(dense, changes)]
+
+
+def _deltas(dense: Mapping[str, Tensor], changes: Sequence[Change]) -> list[Part]:
+    shapes = {change.name: change.tensor.shape for change in changes if change.tensor is not None}
+    missing = dense.keys() - shapes.keys()
+    if missing:
+        raise EditError(
+            f"{min(missing)}: whole tensors are merged; pass the base model (base=modules) to know its shape"
+        )
+    return [Delta({name: total.view(shapes[name]) for name, total in dense.items()})] if dense else []
+
+
+def _repeated(sets: Sequence[Positions]) -> Positions:
+    """Positions in at least two of the sets."""
+    if sum(each is None for each in sets) >= 2:
+        return None
+    sparse = [each for each in sets if each is not None]
+    if len(sparse) < len(sets) and sparse:
+        return union(sparse)  # one set is everything, so whatever is in another is in two
+    if len(sparse) < 2:
+        return torch.zeros(0, dtype=torch.int64)
+    distinct, counts = torch.cat(sparse).unique(sorted=True, return_counts=True)
+    return distinct[counts > 1]
+
+
+def _on(change: Change, positions: Positions) -> Float[Tensor, " count"]:
+    """A change at other positions, 0 where it touches nothing."""
+    if change.positions is None:
+        return change.delta if positions is None else change.delta[positions]
+    if positions is None:
+        assert change.tensor is not None
+        return torch.zeros(change.tensor.numel()).index_copy_(0, change.positions, change.delta)
+    at = torch.searchsorted(change.positions, positions).clamp(max=len(change.positions) - 1)
+    return torch.where(change.positions[at] == positions, change.delta[at], torch.zeros(()))
+
+
+def _free(positions: Tensor, taken: Mapping[str, Positions], name: str) -> Tensor:
+    """Which positions are not taken, as a mask."""
+    if name not in taken:
+        return torch.ones(len(positions), dtype=torch.bool)
+    gone = taken[name]
+    return torch.zeros(len(positions), dtype=torch.bool) if gone is None else ~torch.isin(positions, gone)
+
+
+def _dense_without(
+    part: LowRank | Delta, taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]
+) -> list[Part]:
+    untouched = [name for name in part.names() if name not in taken]
+    left: list[Part] = []
+    if isinstance(part, LowRank) and untouched:
+        left.append(LowRank(*({n: each[n] for n in untouched} for each in (part.up, part.down, part.scales))))
+    elif isinstance(part, Delta) and untouched:
+        left.append(Delta({name: part.deltas[name] for name in untouched}))
+    indices, values = {}, {}
+    for name in part.names():
+        gone = taken.get(name, torch.zeros(0, dtype=torch.int64))
+        if name in taken and gone is not None:
+            free = torch.ones(torch.Size(shapes[name]).numel(), dtype=torch.bool)
+            free[gone] = False
+            indices[name] = free.nonzero().squeeze(1)
+            flat = part.write(name).values
+            values[name] = (flat() if callable(flat) else flat)[indices[name]].float()  # type: ignore[index]
+    return [*left, Values(indices, values, delta=True)] if indices else left
+
+
+def _zeros_or_base(
+    parts: Sequence[WeightPart], name: str, tensors: Mapping[str, Tensor] | None, shape: tuple[int, ...]
+) -> Tensor:
+    if tensors is not None:
+        return tensors[name].detach().cpu().float().clone()
+    if all(is_added(part) for part in parts):
+        return torch.zeros(shape)
+    raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
+
+
+def _base_at(tensors: Mapping[str, Tensor], name: str, positions: Tensor) -> Float[Tensor, " count"]:
+    return take(tensors[name], positions).float().cpu()
+
+
+__all__ = ["Change", "Write", "clashing", "merged", "without"]
