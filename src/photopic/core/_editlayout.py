@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 
-from photopic.core._parts import LEVELS
 from photopic.core.errors import EditFileError
 from photopic.core.indices import LARGEST_SIZE
 
+Described = dict[str, Any]  # what the metadata says of a part
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
+_ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1}
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors format
-_MOST_AXES = 8
+MOST_AXES = 8
 _SKETCH = re.compile(
     r"([A-Za-z0-9+/]{16})*([A-Za-z0-9+/]{6}|[A-Za-z0-9+/]{11})?"
 )  # float32 values in base64 without padding
@@ -98,36 +98,29 @@ def parse_json(text: str | bytes, what: str) -> Any:
 
 
 def check_metadata(metadata: dict[str, Any]) -> None:
-    """Check types, counts and bounds of everything the metadata claims.
+    """Check types and bounds of everything the metadata claims but what its parts say.
 
     Raises:
         EditFileError: Names the field, what was expected and what was found.
     """
-    _keys(metadata, "metadata", "base", "checksum", "format", "parts", "provenance", "tensors")
-    _keys(metadata["base"], "base", "digest", "name", "sketch")
+    fields_are(metadata, "metadata", "base", "checksum", "format", "parts", "provenance", "tensors")
+    fields_are(metadata["base"], "base", "digest", "name", "sketch")
     for key, value in [*metadata["base"].items(), ("checksum", metadata["checksum"])]:
-        _expect(isinstance(value, str), key, "text", value)
+        expect(isinstance(value, str), key, "text", value)
     base_sketch = metadata["base"]["sketch"]
-    _expect(
+    expect(
         bool(_MODEL_SKETCH.fullmatch(base_sketch)), "base: sketch", "structure, dtypes and sampled values", base_sketch
     )
-    _expect(isinstance(metadata["provenance"], dict), "provenance", "an object", metadata["provenance"])
-    _expect(isinstance(metadata["tensors"], list), "tensors", "a list", metadata["tensors"])
+    expect(isinstance(metadata["provenance"], dict), "provenance", "an object", metadata["provenance"])
+    expect(isinstance(metadata["tensors"], list), "tensors", "a list", metadata["tensors"])
     for row in metadata["tensors"]:
-        _expect(_is_row(row, str, list, str), "tensors", "rows of name, shape, sketch", row)
-        _expect(bool(_SKETCH.fullmatch(row[2])), f"tensors: {row[0]}", "a sketch of sampled values", row[2])
-        fits = len(row[1]) <= _MOST_AXES and all(_is_count(axis) for axis in row[1]) and prod(row[1]) <= LARGEST_SIZE
-        _expect(fits, f"tensors: {row[0]}", f"a shape of at most {LARGEST_SIZE} entries", row[1])
+        expect(is_row(row, str, list, str), "tensors", "rows of name, shape, sketch", row)
+        expect(bool(_SKETCH.fullmatch(row[2])), f"tensors: {row[0]}", "a sketch of sampled values", row[2])
+        fits = len(row[1]) <= MOST_AXES and all(map(is_count, row[1])) and prod(row[1]) <= LARGEST_SIZE
+        expect(fits, f"tensors: {row[0]}", f"a shape of at most {LARGEST_SIZE} entries", row[1])
     names = [row[0] for row in metadata["tensors"]]
-    _expect(names == sorted(set(names)), "tensors", "names sorted and once each", names)
-    _expect(isinstance(metadata["parts"], list), "parts", "a list", metadata["parts"])
-    for number, part in enumerate(metadata["parts"]):
-        _check_part(f"part {number}", part, metadata["tensors"])
-
-
-def expected_entries(metadata: dict[str, Any]) -> dict[str, Entry]:
-    """The tensors that the checked metadata asks for."""
-    return {f"{n}.{name}": entry for n, part in enumerate(metadata["parts"]) for name, entry in _part_entries(part)}
+    expect(names == sorted(set(names)), "tensors", "names sorted and once each", names)
+    expect(isinstance(metadata["parts"], list), "parts", "a list", metadata["parts"])
 
 
 def check_entries(found: dict[str, Any], expected: Mapping[str, Entry], data_bytes: int) -> None:
@@ -142,68 +135,31 @@ def check_entries(found: dict[str, Any], expected: Mapping[str, Entry], data_byt
     end = 0
     for name, (entry, start, end) in places(expected).items():
         asked_for = {"dtype": entry.dtype, "shape": list(entry.shape), "data_offsets": [start, end]}
-        _expect(found[name] == asked_for, f"tensor {name}", str(asked_for), found[name])
+        expect(found[name] == asked_for, f"tensor {name}", str(asked_for), found[name])
     if end != data_bytes:
         raise EditFileError(
             f"data: expected {end} bytes, found {data_bytes}; the file is cut off or has something after its end"
         )
 
 
-def _check_part(where: str, part: Any, tensors: list[list[Any]]) -> None:
-    kind = part.get("kind") if isinstance(part, dict) else None
-    if kind == "token":
-        _keys(part, where, "kind", "rows", "token")
-        _expect(isinstance(part["token"], str), f"{where}: token", "text", part["token"])
-        _expect(isinstance(part["rows"], dict), f"{where}: rows", "an object", part["rows"])
-        for component, row in part["rows"].items():
-            fits = _is_row(row, str, int) and row[0] in DTYPES and _is_count(row[1])
-            _expect(fits, f"{where}: rows: {component}", "a floating-point type and a length", row)
-        return
-    _expect(kind in ("shut", "values"), f"{where}: kind", "shut, values or token", kind)
-    _keys(part, where, *(["bits"] if kind == "values" else []), "kind", "tensors")
-    if kind == "values":
-        _expect(
-            type(part["bits"]) is int and part["bits"] in (32, 16, 2), f"{where}: bits", "32, 16 or 2", part["bits"]
-        )
-    _expect(isinstance(part["tensors"], list), f"{where}: tensors", "a list", part["tensors"])
-    for row in part["tensors"]:
-        fits = _is_row(row, int, int, int) and all(_is_count(value) for value in row) and row[0] < len(tensors)
-        _expect(fits, f"{where}: tensors", "rows of tensor number, count, bytes", row)
-        size = prod(tensors[row[0]][1])
-        _expect(0 < row[1] <= size, f"{where}: {tensors[row[0]][0]}", f"between 1 and {size} positions", row[1])
-    numbers = [row[0] for row in part["tensors"]]
-    _expect(numbers == sorted(set(numbers)), f"{where}: tensors", "numbers sorted and once each", numbers)
-
-
-def _part_entries(part: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
-    if part["kind"] == "token":
-        for component, (dtype, length) in part["rows"].items():
-            yield f"rows.{component}", Entry(dtype, (length,))
-        return
-    yield "indices", Entry("U8", (sum(row[2] for row in part["tensors"]),))
-    if part["kind"] == "values":
-        counts = [row[1] for row in part["tensors"]]
-        if part["bits"] == 2:
-            yield "levels", Entry("F32", (len(counts), LEVELS))
-            yield "values", Entry("U8", (sum(-(-count // 4) for count in counts),))
-        else:
-            yield "values", Entry("F32" if part["bits"] == 32 else "F16", (sum(counts),))
-
-
-def _keys(value: Any, where: str, *expected: str) -> None:
+def fields_are(value: Any, where: str, *expected: str) -> None:
+    """Refuse an object with other fields."""
     found = sorted(value) if isinstance(value, dict) else type(value).__name__
-    _expect(found == list(expected), where, f"the fields {', '.join(expected)}", found)
+    expect(found == list(expected), where, f"the fields {', '.join(expected)}", found)
 
 
-def _is_row(value: Any, *types: Callable[[Any], Any]) -> bool:
+def is_row(value: Any, *types: Callable[[Any], Any]) -> bool:
+    """Whether a list holds exactly these types."""
     return isinstance(value, list) and [type(each) for each in value] == list(types)
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether a number counts entries."""
     return type(value) is int and 0 <= value <= LARGEST_SIZE
 
 
-def _expect(holds: bool, where: str, expected: str, found: Any) -> None:
+def expect(holds: bool, where: str, expected: str, found: Any) -> None:
+    """Refuse what does not hold, in one line."""
     if not holds:
         text = repr(found)
         raise EditFileError(f"{where}: expected {expected}, found {text if len(text) <= 80 else text[:77] + '...'}")

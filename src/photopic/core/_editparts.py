@@ -1,0 +1,321 @@
+"""How each kind of part stands in a file: what the metadata says of it, which tensors that asks for, and both ways between.
+
+Sparse parts code their positions and values (`SparseForm`), a new token keeps its rows (`TokenForm`), every other kind is a few
+plain tensors by name (`DenseForm`). `FORMS` has one by kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import isfinite, prod
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photopic.core import indices
+from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._dense import Delta, LowRank
+from photopic.core._editlayout import (
+    DTYPES,
+    MOST_AXES,
+    NAMES,
+    Described,
+    Entry,
+    expect,
+    fields_are,
+    is_count,
+    is_row,
+)
+from photopic.core._parts import LEVELS, Shut, TokenRows, Values
+from photopic.core._steps import STEPS, step_of
+from photopic.core.errors import EditError, EditFileError
+from photopic.core.indices import LARGEST_SIZE
+
+Tensors = list[tuple[str, tuple[int, ...]]]  # name and shape of each touched parameter, by number
+Named = dict[str, tuple[Entry, bytes]]
+BITS = (32, 16, 8, 2)
+
+
+class Form(Protocol):
+    """One way to keep parts in a file; the names of its tensors begin with the number of the part, which the file adds."""
+
+    def write(self, part: Any, tensors: Tensors) -> tuple[Described, Named]:
+        """What the metadata says of a part, and its tensors."""
+
+    def check(self, where: str, part: Described, tensors: Tensors) -> None:
+        """Check everything the metadata claims of a part, before any of its tensors is read."""
+
+    def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
+        """The tensors that the checked metadata of a part asks for."""
+
+    def read(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Any:
+        """The part again."""
+
+
+class SparseForm:
+    """`Shut` and `Values`: coded positions one tensor after the other, then the values in the same order."""
+
+    def write(self, part: Shut | Values, tensors: Tensors) -> tuple[Described, Named]:
+        numbers = {name: number for number, (name, _) in enumerate(tensors)}
+        coded = {
+            name: indices.encode(positions.numpy(), prod(tensors[numbers[name]][1]))
+            for name, positions in part.indices.items()
+        }
+        rows = [[numbers[name], len(part.indices[name]), len(code)] for name, code in coded.items()]
+        joined = b"".join(coded.values())
+        found: Named = {"indices": (Entry("U8", (len(joined),)), joined)}
+        described: Described = {"kind": part.kind, "tensors": rows}
+        if isinstance(part, Values):
+            described |= {"bits": part.bits, "delta": part.delta}
+            for (name, entry), data in zip(self._value_entries(described), _packed_values(part), strict=True):
+                found[name] = (entry, data)
+        return described, found
+
+    def check(self, where: str, part: Described, tensors: Tensors) -> None:
+        has_values = part["kind"] == "values"
+        fields_are(part, where, *(["bits", "delta"] if has_values else []), "kind", "tensors")
+        if has_values:
+            is_known = type(part["bits"]) is int and part["bits"] in BITS
+            expect(is_known, f"{where}: bits", "32, 16, 8 or 2", part["bits"])
+            expect(type(part["delta"]) is bool, f"{where}: delta", "true or false", part["delta"])
+        expect(isinstance(part["tensors"], list), f"{where}: tensors", "a list", part["tensors"])
+        for row in part["tensors"]:
+            fits = is_row(row, int, int, int) and all(is_count(value) for value in row) and row[0] < len(tensors)
+            expect(fits, f"{where}: tensors", "rows of tensor number, count, bytes", row)
+            name, shape = tensors[row[0]]
+            expect(0 < row[1] <= prod(shape), f"{where}: {name}", f"between 1 and {prod(shape)} positions", row[1])
+        _check_ascending(where, [row[0] for row in part["tensors"]])
+
+    def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
+        yield "indices", Entry("U8", (sum(row[2] for row in part["tensors"]),))
+        if part["kind"] == "values":
+            yield from self._value_entries(part)
+
+    def read(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Shut | Values:
+        positions, at = {}, 0
+        for number, count, length in part["tensors"]:
+            name, shape = tensors[number]
+            try:
+                decoded = indices.decode(data["indices"][at : at + length], prod(shape))
+            except EditError as error:
+                raise EditFileError(f"indices: {name}: {error}") from None
+            if len(decoded) != count:
+                raise EditFileError(f"indices: {name}: expected {count} positions, found {len(decoded)}")
+            positions[name], at = torch.from_numpy(decoded), at + length
+        if part["kind"] == "shut":
+            return Shut(positions)
+        return Values(positions, _unpacked_values(part["bits"], positions, data), part["bits"], part["delta"])
+
+    def _value_entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
+        counts = [row[1] for row in part["tensors"]]
+        if part["bits"] == 2:
+            yield "levels", Entry("F32", (len(counts), LEVELS))
+            yield "values", Entry("U8", (sum(-(-count // 4) for count in counts),))
+        elif part["bits"] == 8:
+            yield "steps", Entry("F32", (len(counts),))
+            yield "values", Entry("I8", (sum(counts),))
+        else:
+            yield "values", Entry("F32" if part["bits"] == 32 else "F16", (sum(counts),))
+
+
+class TokenForm:
+    """`TokenRows`: one vector a text encoder."""
+
+    def write(self, part: TokenRows, tensors: Tensors) -> tuple[Described, Named]:
+        rows = {component: [NAMES[row.dtype], len(row)] for component, row in part.rows.items()}
+        found = {f"rows.{name}": (Entry(NAMES[row.dtype], (len(row),)), _raw(row)) for name, row in part.rows.items()}
+        return {"kind": "token", "token": part.token, "rows": rows}, found
+
+    def check(self, where: str, part: Described, tensors: Tensors) -> None:
+        fields_are(part, where, "kind", "rows", "token")
+        expect(isinstance(part["token"], str), f"{where}: token", "text", part["token"])
+        expect(isinstance(part["rows"], dict), f"{where}: rows", "an object", part["rows"])
+        for component, row in part["rows"].items():
+            fits = is_row(row, str, int) and row[0] in DTYPES and is_count(row[1])
+            expect(fits, f"{where}: rows: {component}", "a floating-point type and a length", row)
+
+    def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
+        for component, (dtype, length) in part["rows"].items():
+            yield f"rows.{component}", Entry(dtype, (length,))
+
+    def read(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> TokenRows:
+        rows = {name: vector(data[f"rows.{name}"], dtype) for name, (dtype, _) in part["rows"].items()}
+        return TokenRows(part["token"], rows)
+
+
+@dataclass(frozen=True)
+class DenseForm:
+    """Mappings from a name to a plain tensor, and options that are JSON values.
+
+    Attributes:
+        make: The kind, from its fields by name.
+        mappings: Fields that map names to tensors.
+        options: Other fields, with what they must be.
+        numbered: Whether names are those of touched parameters, kept as their numbers.
+    """
+
+    make: Callable[..., Any]
+    mappings: tuple[str, ...]
+    options: Mapping[str, Callable[[Any], bool]]
+    numbered: bool = False
+
+    def write(self, part: Any, tensors: Tensors) -> tuple[Described, Named]:
+        numbers = {name: number for number, (name, _) in enumerate(tensors)}
+        described: Described = {"kind": part.kind} | {name: _plain(getattr(part, name)) for name in self.options}
+        found: Named = {}
+        for mapping in self.mappings:
+            rows = []
+            for name, tensor in _as_mapping(getattr(part, mapping)).items():
+                place = numbers[name] if self.numbered else name
+                rows.append([place, NAMES[tensor.dtype], list(tensor.shape)])
+                found[f"{mapping}.{place}"] = (Entry(NAMES[tensor.dtype], tuple(tensor.shape)), _raw(tensor))
+            described[mapping] = rows
+        return described, found
+
+    def check(self, where: str, part: Described, tensors: Tensors) -> None:
+        fields_are(part, where, *sorted(("kind", *self.mappings, *self.options)))
+        for name, holds in self.options.items():
+            expect(
+                holds(part[name]),
+                f"{where}: {name}",
+                f"what belongs there in a part of kind {part['kind']}",
+                part[name],
+            )
+        for mapping in self.mappings:
+            rows = part[mapping]
+            expect(isinstance(rows, list), f"{where}: {mapping}", "a list", rows)
+            for row in rows:
+                fits = is_row(row, int if self.numbered else str, str, list) and row[1] in DTYPES
+                fits = fits and len(row[2]) <= MOST_AXES and all(map(is_count, row[2])) and prod(row[2]) <= LARGEST_SIZE
+                fits = fits and (not self.numbered or 0 <= row[0] < len(tensors))
+                expect(fits, f"{where}: {mapping}", "rows of tensor, floating-point type, shape", row)
+            _check_ascending(f"{where}: {mapping}", [row[0] for row in rows])
+
+    def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
+        for mapping in self.mappings:
+            for place, dtype, shape in part[mapping]:
+                yield f"{mapping}.{place}", Entry(dtype, tuple(shape))
+
+    def read(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Any:
+        given: dict[str, Any] = {name: part[name] for name in self.options}
+        for mapping in self.mappings:
+            given[mapping] = {
+                (tensors[place][0] if self.numbered else place): vector(data[f"{mapping}.{place}"], dtype).view(shape)
+                for place, dtype, shape in part[mapping]
+            }
+        return self.make(**given)
+
+
+def vector(data: bytes, kind: str) -> Tensor:
+    """A one-dimensional tensor of bytes."""
+    return torch.frombuffer(bytearray(data), dtype=DTYPES[kind]) if data else torch.zeros(0, dtype=DTYPES[kind])
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float and isfinite(value)
+
+
+def _is_scales(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(ids, list) and all(map(is_count, ids)) for ids in value.values())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+FORMS: dict[str, Form] = {
+    "shut": SparseForm(),
+    "values": SparseForm(),
+    "token": TokenForm(),
+    "low_rank": DenseForm(LowRank, ("down", "up"), {"scales": _is_scales}, numbered=True),
+    "delta": DenseForm(Delta, ("deltas",), {}, numbered=True),
+    "residual": DenseForm(TokenResidual, ("residuals",), {"ids": _is_ids, "words": _is_text}),
+    "insertion": DenseForm(Insertion, ("down", "up"), {"activation": _is_text, "scale": _is_number}),
+    "direction": DenseForm(Direction, ("vectors",), {}),
+    "noise": DenseForm(lambda noise: StartNoise(noise.get("noise", torch.zeros(0))), ("noise",), {}),
+}
+
+
+def _as_mapping(value: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {"noise": value} if isinstance(value, Tensor) else value
+
+
+def _plain(value: Any) -> Any:
+    return (
+        {name: list(each) if isinstance(each, tuple) else each for name, each in value.items()}
+        if isinstance(value, Mapping)
+        else value
+    )
+
+
+def _check_ascending(where: str, places: list[Any]) -> None:
+    expect(places == sorted(set(places)), where, "tensors sorted and once each", places)
+
+
+def _raw(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _packed_values(part: Values) -> list[bytes]:
+    values = list(part.values.values())
+    if part.bits == 2:
+        packed = [_pack_levels(each) for each in values]
+        return [b"".join(levels for levels, _ in packed), b"".join(codes for _, codes in packed)]
+    if part.bits == 8:
+        steps = [step_of(each) for each in values]
+        codes = [
+            torch.round(v.double() / max(s.double(), torch.tensor(1e-300))).to(torch.int8)
+            for v, s in zip(values, steps, strict=True)
+        ]
+        return [_raw(torch.stack(steps)) if steps else b"", b"".join(each.numpy().tobytes() for each in codes)]
+    return [b"".join(map(_raw, values))]
+
+
+def _unpacked_values(bits: int, positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
+    if bits == 2:
+        return _unpack_levels(positions, data)
+    counts = [len(each) for each in positions.values()]
+    if bits == 8:
+        return _unpack_steps(positions, data)
+    flat = vector(data["values"], "F32" if bits == 32 else "F16")
+    return dict(zip(positions, flat.split(counts), strict=True))
+
+
+def _unpack_steps(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
+    codes = torch.from_numpy(np.frombuffer(data["values"], np.int8).copy())
+    values = {}
+    pieces = codes.split([len(each) for each in positions.values()])
+    for name, step, piece in zip(positions, vector(data["steps"], "F32"), pieces, strict=True):
+        values[name] = (piece.double() * step.double()).float()
+        if int(piece.min()) < -STEPS or not torch.equal(step_of(values[name]), step):
+            raise EditFileError(f"values: {name}: expected steps from -127 to 127 with one at an end, found others")
+    return values
+
+
+def _pack_levels(values: Tensor) -> tuple[bytes, bytes]:
+    """Four ascending levels, the last repeated where there are fewer, and two bits a value."""
+    distinct = values.numpy().copy()
+    distinct[distinct == 0] = 0  # one zero, not two
+    levels, codes = np.unique(distinct, return_inverse=True)
+    levels = np.concatenate([levels, np.repeat(levels[-1:], LEVELS - len(levels))]).astype("<f4")
+    padded = np.concatenate([codes, np.zeros(-len(codes) % 4, codes.dtype)]).astype(np.uint8).reshape(-1, 4)
+    return levels.tobytes(), (padded << np.array([0, 2, 4, 6], np.uint8)).sum(1, dtype=np.uint8).tobytes()
+
+
+def _unpack_levels(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
+    levels = vector(data["levels"], "F32").view(-1, LEVELS)
+    packed, values, at = np.frombuffer(data["values"], np.uint8), {}, 0
+    for number, (name, each) in enumerate(positions.items()):
+        taken = -(-len(each) // 4)
+        codes = ((packed[at : at + taken, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
+        if codes[len(each) :].any() or bool((levels[number, 1:] < levels[number, :-1]).any()):
+            raise EditFileError(f"values: {name}: expected ascending levels and zero padding, found others")
+        values[name], at = levels[number][torch.from_numpy(codes[: len(each)].astype(np.int64))], at + taken
+    return values
