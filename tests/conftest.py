@@ -1,4 +1,4 @@
-"""What holds for every test: shapes are checked, one torch thread, no network, no window.
+"""What holds for every test: shapes are checked, one torch thread, no network, no window, a cache of its own.
 
 The jaxtyping hook checks every annotated argument and result of photopic with beartype; it must come before photopic
 is imported.
@@ -7,11 +7,13 @@ is imported.
 from __future__ import annotations
 
 import os
+from tempfile import mkdtemp
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["PHOTOPIC_CACHE"] = mkdtemp(prefix="photopic-cache-")  # not the user's
 
 import torch
 from jaxtyping import install_import_hook

@@ -3,7 +3,8 @@
 The digest is a Merkle root: one SHA-256 leaf a tensor over name, dtype, shape and bytes, and one SHA-256 over the leaves in name
 order. It tells any two contents apart, also the float16 copy of a float32 model. To recognise that copy, a fingerprint also
 carries a few sampled weights: some of the whole model, and some of every tensor an edit touches. A copy rounds each weight to the
-nearest number of the coarser format; a fine-tuned model moves weights further than that.
+nearest number of the coarser format; a fine-tuned model moves weights further than that. What is not floating-point (quantised
+weights, counters) no cast rounds, so of these the type and the sampled entries must be equal.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from photopic.core.errors import ModelError
 
 _MODEL_SAMPLES = 48
 _TENSOR_SAMPLES = 4
 _CHUNK = 1 << 24  # entries brought from an accelerator at a time
-_HALF_SUBNORMAL = 2.0**-24
+_COARSE = ((torch.bfloat16, -126, 8), (torch.float16, -14, 11))  # format, smallest exponent, significant bits
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def difference(recorded: Fingerprint, found: Fingerprint) -> str:
     """Why two fingerprints are not of the same weights, or the empty string if they are.
 
     The same digest is the same model. Otherwise every sample both have must agree up to the rounding of one to the other's
-    precision, and the models must differ in precision at all: one changed weight at an unchanged precision is another model.
+    precision, and the models must differ in precision at all, in their dtypes or, as half weights loaded as float32 do, in the
+    numbers they hold: one changed weight at an unchanged precision is another model.
 
     Example:
         >>> model = fingerprint({"m": nn.Linear(2, 2)}, "a")
@@ -103,30 +106,47 @@ def difference(recorded: Fingerprint, found: Fingerprint) -> str:
         return "it has other tensors or shapes"
     pairs = [("sampled weights", samples, found_samples)]
     pairs += [(n, recorded.sketches[n], found.sketches[n]) for n in recorded.sketches if n in found.sketches]
-    rounded = False
     for what, a, b in pairs:
-        agrees, differs_in_precision = _agree(_values(a), _values(b))
-        if not agrees:
+        if not _agree(_values(a), _values(b)):
             return f"{what} differ" if what == "sampled weights" else f"{what} differs"
-        rounded |= differs_in_precision
-    return "" if rounded or dtypes != found_dtypes else "its content differs at the same precision"
+    if dtypes == found_dtypes and not _one_is_coarser(_values(samples), _values(found_samples)):
+        return "its content differs at the same precision"
+    return ""
 
 
 def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """All floating-point parameters and persistent buffers by ``<component>.<name>``; a shared one under each of its names."""
+    """All parameters and persistent buffers by ``<component>.<name>``; a shared one under each of its names.
+
+    Of a tensor that is made of others, as torchao's quantised weights are, those others: ``<component>.<name>.<part>``.
+    """
     return {
-        f"{component}.{name.replace('_orig_mod.', '')}": tensor  # the prefix torch.compile puts in
+        plain_name: plain
         for component, module in modules.items()
-        for name, tensor in module.state_dict(keep_vars=True).items()
-        if isinstance(tensor, Tensor) and tensor.is_floating_point()
+        for name, value in module.state_dict(keep_vars=True).items()
+        for plain_name, plain in _plain(
+            f"{component}.{name.replace('_orig_mod.', '')}", value
+        )  # torch.compile's prefix
     }
 
 
+def _plain(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
+    if is_traceable_wrapper_subclass(value):
+        for part in value.__tensor_flatten__()[0]:
+            yield from _plain(f"{name}.{part}", getattr(value, part))
+    elif isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, tuple | list):  # torch's own quantised layers keep weight and bias as a pair
+        for number, part in enumerate(value):
+            yield from _plain(f"{name}.{number}", part)
+
+
 def _root(tensors: Mapping[str, Tensor]) -> str:
-    names = sorted(tensors)
+    largest_first = sorted(
+        tensors, key=lambda name: -tensors[name].numel()
+    )  # or the last one keeps one thread busy alone
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # hashing releases the interpreter lock
-        leaves = pool.map(lambda name: _leaf(name, tensors[name]), names)
-        return hashlib.sha256(b"photopic-fingerprint-1" + b"".join(leaves)).hexdigest()
+        leaves = dict(zip(largest_first, pool.map(lambda n: _leaf(n, tensors[n]), largest_first), strict=True))
+    return hashlib.sha256(b"photopic-fingerprint-1" + b"".join(leaves[name] for name in sorted(leaves))).hexdigest()
 
 
 def _leaf(name: str, tensor: Tensor) -> bytes:
@@ -139,6 +159,9 @@ def _leaf(name: str, tensor: Tensor) -> bytes:
 def _chunks(name: str, tensor: Tensor) -> Iterator[memoryview]:
     if tensor.is_meta:
         raise ModelError(f"{name}: has no data here (offloaded or meta); load the model without offloading")
+    if tensor.is_quantized or tensor.layout != torch.strided:
+        found = _dtype(tensor) if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+        raise ModelError(f"{name}: expected a plain tensor, found {found}; load the model unquantised and dense")
     flat = tensor.detach().reshape(-1)
     for start in range(0, flat.numel(), _CHUNK):
         chunk = flat[start : start + _CHUNK].cpu().contiguous()
@@ -146,8 +169,8 @@ def _chunks(name: str, tensor: Tensor) -> Iterator[memoryview]:
 
 
 def _model_sketch(tensors: Mapping[str, Tensor]) -> str:
-    names = sorted(tensors)
-    structure = _short_hash([[name, list(tensors[name].shape)] for name in names])
+    structure = _short_hash([_structure(name, tensors[name]) for name in sorted(tensors)])
+    names = [name for name in sorted(tensors) if tensors[name].is_floating_point()]
     dtypes = _short_hash([_dtype(tensors[name]) for name in names])
     ends = np.cumsum([tensors[name].numel() for name in names])
     values = []
@@ -156,6 +179,15 @@ def _model_sketch(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[names[number]]
         values.append(_sample(tensor, [at - int(ends[number]) + tensor.numel()]))
     return f"{structure}.{dtypes}.{_text(np.concatenate([*values, np.zeros(0, np.float32)]))}"
+
+
+def _structure(name: str, tensor: Tensor) -> list:
+    """What no cast to another precision changes."""
+    shape = list(tensor.shape)
+    if tensor.is_floating_point():
+        return [name, shape]
+    entries = _entries(tensor, _draws(name, tensor.numel(), _TENSOR_SAMPLES))
+    return [name, shape, _dtype(tensor), entries.view(torch.uint8).numpy().tobytes().hex()]
 
 
 def _draws(seed: str, size: int, count: int) -> list[int]:
@@ -167,28 +199,60 @@ def _draws(seed: str, size: int, count: int) -> list[int]:
 
 
 def _sample(tensor: Tensor, positions: list[int]) -> np.ndarray:
+    return _entries(tensor, positions).real.float().numpy().astype("<f4")
+
+
+def _entries(tensor: Tensor, positions: list[int]) -> Tensor:
     where = np.unravel_index(np.array(positions, np.int64), tuple(tensor.shape)) if tensor.ndim else ()
     index = tuple(torch.from_numpy(axis).to(tensor.device) for axis in where)
-    return tensor.detach()[index].reshape(-1).float().cpu().numpy().astype("<f4")
+    return tensor.detach()[index].reshape(-1).cpu()
 
 
-def _agree(a: np.ndarray, b: np.ndarray) -> tuple[bool, bool]:
-    """Whether each pair may be one weight at two precisions, and whether any pair shows two precisions."""
+def _agree(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether each pair may be one weight, at one precision or at two."""
     if len(a) != len(b):
-        return False, False
-    level_a, level_b = _precision(a), _precision(b)
-    unit = np.array([2.0**-8, 2.0**-11, 0.0])  # rounding error of bfloat16, float16, float32, relative to the value
-    tolerance = (unit[level_a] + unit[level_b]) * np.maximum(np.abs(a), np.abs(b)) + _HALF_SUBNORMAL
-    unequal = a != b
-    within = np.where(level_a == level_b, False, np.abs(a.astype(np.float64) - b) <= tolerance)
-    return bool((~unequal | within).all()), bool((unequal & within).any())
+        return False
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return bool((same | _may_round_to(a, b) | _may_round_to(b, a)).all())
 
 
-def _precision(values: np.ndarray) -> np.ndarray:
-    """0 where bfloat16 holds the value exactly, 1 where float16 does, else 2."""
-    tensor = torch.from_numpy(values.copy())
-    holds: Callable[[torch.dtype], np.ndarray] = lambda dtype: (tensor.to(dtype).float() == tensor).numpy()  # noqa: E731
-    return np.where(holds(torch.bfloat16), 0, np.where(holds(torch.float16), 1, 2))
+def _may_round_to(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
+    """Where a coarser format, which does not hold the first number, could have made the second of it.
+
+    The two may also be roundings of a third: of a float32 weight to float16 and to bfloat16, or through float16 to bfloat16.
+    """
+    spacing = {dtype: _half_spacing(fine, least, bits) for dtype, least, bits in _COARSE}
+    further = {
+        torch.bfloat16: spacing[torch.float16],
+        torch.float16: np.where(_holds(fine, torch.bfloat16), spacing[torch.bfloat16], 0.0),
+    }
+    found = np.zeros(len(fine), bool)
+    for dtype, least, bits in _COARSE:
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            apart = np.abs(fine.astype(np.float64) - coarse)
+        within = apart <= _half_spacing(coarse, least, bits) + further[dtype]
+        overflow = np.isinf(coarse) & (_rounded(fine, dtype) == coarse)
+        found |= _holds(coarse, dtype) & ~_holds(fine, dtype) & (np.isfinite(coarse) & within | overflow)
+    return found
+
+
+def _one_is_coarser(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether a coarser format holds all of one and not all of the other."""
+    return any(bool(_holds(a, dtype).all() != _holds(b, dtype).all()) for dtype, _, _ in _COARSE)
+
+
+def _holds(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    return (_rounded(values, dtype) == values) | np.isnan(values)
+
+
+def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    return torch.from_numpy(values.copy()).to(dtype).float().numpy()
+
+
+def _half_spacing(values: np.ndarray, least: int, bits: int) -> np.ndarray:
+    """Half the distance of neighbouring numbers in a format: by how much rounding moves a weight at most."""
+    _, exponent = np.frexp(values.astype(np.float64))  # values = m * 2**exponent with 1/2 <= |m| < 1
+    return np.ldexp(1.0, np.where(values == 0, least, np.maximum(exponent - 1, least)) - bits)
 
 
 def _text(values: np.ndarray) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +46,10 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
         import torch
         from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
 
+        from photopic.core._fingerprint_cache import LoadedDigest
         from photopic.models.text_to_image import TextToImage
 
+    started = time.time()
     try:
         with _no_progress_bars():
             pipeline: Any = DiffusionPipeline.from_pretrained(
@@ -61,6 +65,7 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
         pipeline.to(place)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
         raise ModelError(f"device {place}: cannot be used ({_first_line(error)}); leave it out, or use cpu") from error
+    model.loaded = LoadedDigest(model.components, _files(source, model), started)
     return model
 
 
@@ -81,6 +86,13 @@ def _source(name: str) -> Path | str:
         bundled = ", ".join(bundled_names()) or "none in this installation"
         raise ModelError(f"{name}: no such model; give a bundled name ({bundled}), a folder, or a hub id owner/name")
     return name
+
+
+def _files(source: Path | str, model: TextToImage) -> list[Path]:
+    """Everything on disk that the model's weights depend on."""
+    folder = source if isinstance(source, Path) else Path(model.unet.config._name_or_path).parent  # the hub's cache
+    parts = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in model.components]
+    return [folder / INDEX, *chain.from_iterable(parts)] if all(parts) else []
 
 
 def _check_folder(folder: Path) -> None:

@@ -34,6 +34,7 @@ from photopic.models.pipeline_checks import (
 from photopic.models.tokenizers import TOKENIZER_OF, PipelineTokenizers
 
 if TYPE_CHECKING:
+    from photopic.core._fingerprint_cache import LoadedDigest
     from photopic.core.edits import EditStack
 
 
@@ -55,7 +56,8 @@ class Generated:
 class TextToImage:
     """Everything photopic asks of a text-to-image model, whatever its size, prediction type, device or dtype.
 
-    The modules are put into evaluation mode and their parameters stop requiring gradients.
+    The modules are put into evaluation mode and their parameters stop requiring gradients. ``loaded`` is the digest of the files
+    the model came from, which spares ``edits`` hashing it; None for a pipeline made otherwise.
 
     Args:
         pipeline: A pipeline with a ``UNet2DConditionModel``, a VAE, a scheduler and one or two text encoders.
@@ -75,6 +77,7 @@ class TextToImage:
         self.pipeline: Any = pipeline
         self.name = name
         self.knows_emoji = knows_emoji
+        self.loaded: LoadedDigest | None = None
         check_pipeline(pipeline, name)
         parts = ("unet", "vae", *TOKENIZER_OF)
         self.components: dict[str, nn.Module] = {
@@ -91,7 +94,7 @@ class TextToImage:
         """The edits in force on this model; add, remove, or use ``with model.edits.applied(edit):``."""
         from photopic.core.edits import EditStack
 
-        return EditStack(self.components, self.tokenizers, name=self.name)
+        return EditStack(self.components, self.tokenizers, self.name, self.loaded)
 
     @property
     def unet(self) -> UNet2DConditionModel:
