@@ -22,6 +22,7 @@ from photopic.core._activations import Direction, Insertion, StartNoise, TokenRe
 from photopic.core._dense import Delta, LowRank
 from photopic.core._edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added
 from photopic.core._entries import Positions, union
+from photopic.core._entries import overlap as common
 from photopic.core._merge import Change, clashing, merged, without
 from photopic.core._parts import Shut, TokenRows, Values
 from photopic.core.errors import EditError
@@ -63,7 +64,7 @@ def compose(
     if len(scales) != len(edits):
         raise EditError(f"compose: expected {len(edits)} weights, found {len(scales)}")
     for other in edits[1:]:
-        _check_same_base(edits[0], other)
+        check_same_base(edits[0], other)
     tensors = None if base is None else named_tensors(base)
     scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True)]
     if overlap in ("error", "union"):
@@ -90,7 +91,7 @@ def difference(a: Edit, b: Edit) -> Edit:
     Example:
         >>> rest = difference(both, bear)  # doctest: +SKIP
     """
-    _check_same_base(a, b)
+    check_same_base(a, b)
     others = {key(part) for part in b.parts if not isinstance(part, WEIGHT_PARTS)}
     kept = [part for part in without(a.parts, b.touched(), a.base.shapes) if key(part) not in others]
     return Edit(tuple(kept), a.base, {"method": "difference", "parents": [dict(a.provenance), dict(b.provenance)]})
@@ -158,12 +159,13 @@ def _unordered(edits: Sequence[Edit], overlap: Policy) -> list[Part]:
     distinct = {key(part): part for edit in edits for part in edit.parts}
     rest = {digest: part for digest, part in distinct.items() if not isinstance(part, Shut)}
     shut = _union_of([part for part in distinct.values() if isinstance(part, Shut)])
+    shapes = _common_base(edits).shapes
     written = [part for part in rest.values() if isinstance(part, WEIGHT_PARTS)]
     for index, part in enumerate(written):
         for other in written[:index]:
-            _refuse(part, other)
+            _refuse(part, other, shapes)
         if overlap == "error" or is_added(part):
-            _refuse(part, shut)
+            _refuse(part, shut, shapes)
     if overlap == "union":
         taken = _touched([part for part in written if not is_added(part)])
         shut = next((part for part in without((shut,), taken, {}) if isinstance(part, Shut)), Shut({}))
@@ -210,15 +212,12 @@ def _touched(parts: Sequence[WeightPart]) -> dict[str, Positions]:
     return {name: union([part.write(name).indices for part in parts if name in part.names()]) for name in names}
 
 
-def _refuse(a: WeightPart, b: WeightPart) -> None:
-    from photopic.core._entries import overlap
-
-    for name in set(a.names()) & set(b.names()):
-        first, second = a.write(name), b.write(name)
-        size = max((len(each.indices) for each in (first, second) if each.indices is not None), default=1)
-        if twice := overlap(first.indices, second.indices, size):
+def _refuse(a: WeightPart, b: WeightPart, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name in sorted(set(a.names()) & set(b.names())):
+        shared = common(a.write(name).indices, b.write(name).indices, torch.Size(shapes[name]).numel())
+        if shared:
             raise EditError(
-                f"{name}: parts of one edit overlap in {twice} entries; declare what to do with overlap= union, first, sum or ties"
+                f"{name}: these edits both touch {shared} entries; say what becomes of them with overlap= union, first, sum or ties"
             )
 
 
@@ -252,7 +251,12 @@ def _kept_hooks(part: Part, is_kept: Any) -> Part:
     return part
 
 
-def _check_same_base(a: Edit, b: Edit) -> None:
+def check_same_base(a: Edit, b: Edit) -> None:
+    """Refuse two edits of different bases.
+
+    Raises:
+        EditError: Names both bases and how they differ.
+    """
     reason = base_difference(a.base, b.base)
     if reason:
         raise EditError(
@@ -263,7 +267,8 @@ def _check_same_base(a: Edit, b: Edit) -> None:
 
 def _common_base(edits: Sequence[Edit]) -> Fingerprint:
     ordered = sorted((edit.base for edit in edits), key=lambda base: (base.digest, base.name))
-    sketches, shapes = {}, {}
+    sketches: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for base in reversed(ordered):
         sketches |= base.sketches
         shapes |= base.shapes

@@ -105,7 +105,7 @@ def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
                 parts = [part for part in parts if not is_added(part)]
             if parts:
                 sets.append(union([part.write(name).indices for part in parts]))
-        twice = _repeated(sets)
+        twice = repeated(sets)
         if twice is None or len(twice):
             found[name] = twice
     return found
@@ -120,7 +120,7 @@ def merged(
     dense: dict[str, Tensor] = {}
     for name, positions in contested.items():
         voters = [change for change in changes if change.name == name]
-        stacked = torch.stack([_on(change, positions) for change in voters])  # (edits, entries), 0 where untouched
+        stacked = torch.stack([on(change, positions) for change in voters])  # (edits, entries), 0 where untouched
         total = stacked.sum(0)
         if policy == "ties":
             agrees = (stacked.sign() == total.sign()) & (stacked != 0)
@@ -145,7 +145,7 @@ def _deltas(dense: Mapping[str, Tensor], changes: Sequence[Change]) -> list[Part
     return [Delta({name: total.view(shapes[name]) for name, total in dense.items()})] if dense else []
 
 
-def _repeated(sets: Sequence[Positions]) -> Positions:
+def repeated(sets: Sequence[Positions]) -> Positions:
     """Positions in at least two of the sets."""
     if sum(each is None for each in sets) >= 2:
         return None
@@ -158,7 +158,7 @@ def _repeated(sets: Sequence[Positions]) -> Positions:
     return distinct[counts > 1]
 
 
-def _on(change: Change, positions: Positions) -> Float[Tensor, " count"]:
+def on(change: Change, positions: Positions) -> Float[Tensor, " count"]:
     """A change at other positions, 0 where it touches nothing."""
     if change.positions is None:
         return change.delta if positions is None else change.delta[positions]
@@ -183,7 +183,8 @@ def _dense_without(
     untouched = [name for name in part.names() if name not in taken]
     left: list[Part] = []
     if isinstance(part, LowRank) and untouched:
-        left.append(LowRank(*({n: each[n] for n in untouched} for each in (part.up, part.down, part.scales))))
+        up, down = ({name: each[name] for name in untouched} for each in (part.up, part.down))
+        left.append(LowRank(up, down, {name: part.scales[name] for name in untouched}))
     elif isinstance(part, Delta) and untouched:
         left.append(Delta({name: part.deltas[name] for name in untouched}))
     indices, values = {}, {}

@@ -29,6 +29,7 @@ from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, difference, fingerprint, named_tensors
 
 Weight = float | Mapping[str, float]
+Writes = dict[str, list[Write]]  # by the first name of a shared parameter
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class EditStack:
         self._tokens = LiveTokens(modules, {} if tokenizers is None else tokenizers, name)
         self._hooks = LiveHooks(modules, name)
         self._active: dict[str, Applied] = {}
-        self._writes: dict[str, dict[str, list[Write]]] = {}  # edit to the first name of a shared parameter
+        self._writes: dict[str, Writes] = {}  # of each edit
         self._stash: dict[str, tuple[Positions, Tensor]] = {}  # positions and base entries
         self._loaded = loaded
         self._digest: str | None = None  # of the base
@@ -281,7 +282,7 @@ class EditStack:
     def _write(self, tensors: Mapping[str, Tensor]) -> None:
         active = [each for each in self._active.values() if each.is_on]
         try:
-            pending: dict[str, list[Write]] = {}
+            pending: Writes = {}
             for each in active:
                 for name, writes in self._writes[each.name].items():
                     weighted = [replace(write, weight=each.weight_at(name)) for write in writes]
@@ -319,7 +320,7 @@ class EditStack:
             )
         return bool(reason)
 
-    def _check_overlap(self, label: str, new: Mapping[str, list[Write]], tensors: Mapping[str, Tensor]) -> None:
+    def _check_overlap(self, label: str, new: Writes, tensors: Mapping[str, Tensor]) -> None:
         for other, writes in self._writes.items():
             if not self._active[other].is_on:
                 continue
@@ -340,10 +341,10 @@ class EditStack:
             elif isinstance(part, HOOK_PARTS):
                 self._hooks.check(part)
 
-    def _resolve(self, edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, list[Write]]:
+    def _resolve(self, edit: Edit, tensors: Mapping[str, Tensor]) -> Writes:
         """What to write, with every shared parameter under one name and its positions once."""
         first = first_names(tensors)
-        gathered: dict[str, list[list[Write]]] = {}
+        gathered: dict[str, Any] = {}
         for name in edit.touched():
             check_tensor(name, tensors.get(name), edit.base.shapes[name], self.name, self.modules)
             writes = [part.write(name) for part in edit.weight_parts if name in part.names()]

@@ -6,8 +6,8 @@ over everything.
 
 Metadata, under the key ``photopic``: ``format`` (version), ``base`` (name, digest, sketch), ``tensors`` (name, shape, sketch of
 each touched tensor, sorted), ``parts``, ``provenance``, ``checksum``. Part *n* keeps its data in safetensors entries whose names
-begin with ``n.``: ``n.indices`` (coded sets one after the other, see `photopic.core.indices`), ``n.values``, and so on; how each kind
-of part is kept is in `photopic.core._editparts`.
+begin with ``n.``: ``n.indices`` (coded sets one after the other, see `photopic.core.indices`), ``n.values``, and so on; how each
+kind of part is kept is in `photopic.core._editparts`.
 """
 
 from __future__ import annotations
@@ -145,12 +145,10 @@ def _read(content: bytes) -> Edit:
 
 def _expected_entries(parts: list[Any], tensors: Tensors) -> dict[str, Entry]:
     """The tensors that the parts ask for, once all they claim is checked."""
-    expected = {}
+    expected: dict[str, Entry] = {}
     for number, part in enumerate(parts):
-        kind = part.get("kind") if isinstance(part, dict) else None
-        layout.expect(
-            isinstance(kind, str) and kind in FORMS, f"part {number}: kind", f"one of {', '.join(FORMS)}", kind
-        )
+        kind = str(part.get("kind")) if isinstance(part, dict) else ""
+        layout.expect(kind in FORMS, f"part {number}: kind", f"one of {', '.join(FORMS)}", kind)
         FORMS[kind].check(f"part {number}", part, tensors)
         expected |= {f"{number}.{name}": entry for name, entry in FORMS[kind].entries(part)}
     return expected
