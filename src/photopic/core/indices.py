@@ -1,82 +1,88 @@
-"""Sets of parameter positions as bytes: Golomb-Rice coded gaps or a bitmap, whichever is smaller.
+"""Sets of parameter positions as bytes: every set of one size has exactly one code, close to the entropy of a random set.
 
-A gap is the number of positions skipped before the next one. Its quotient by 2^k is written in unary, its remainder in k bits
-(Golomb 1966, Rice 1979). All quotients come first and the remainders follow as k bit planes, so that both directions are a
-few numpy calls and no loop over positions.
+Layout: one byte form. Form 0: the whole set as one code (`photopic.core._setcode`). Form 1, only where the length of a row is
+given: the set by rows, for edits whose rows differ (dense ones, empty ones). A row's class is the bit length of its number of
+positions. Classes come from the highest to the lowest: first which of the rows left are in the class, then the positions in them as
+if these rows stood alone, each as such a code after its length in bytes. So each class is coded with its own density; the lowest
+has all the rows that are left. Before them stand the number of positions and the highest and the lowest class.
 
-Layout: one byte kind. Kind 0: a bitmap of ``size`` bits. Kind 1 + k: count (6 bytes), unary quotients, k bit planes of ``count``
-bits. Bits run from the lowest to the highest of each byte; unused bits at an end are zero.
+Which form is used follows from the number of positions in each row: the one that costs less by the entropies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Int64
 
+from photopic.core._setcode import decode_set, encode_set
 from photopic.core.errors import EditError
 
 LARGEST_SIZE = 1 << 48
-_BITMAP = 0
-_COUNT_BYTES = 6
+_WHOLE, _BY_ROWS = 0, 1
+_POWERS = np.left_shift(1, np.arange(49))
 
 
-def encode(positions: Int64[np.ndarray, " count"], size: int) -> bytes:
+def encode(positions: Int64[np.ndarray, " count"], size: int, *, row: int | None = None) -> bytes:
     """Code a sorted set of positions; `decode` is the inverse.
 
     Args:
         positions: Strictly increasing positions in ``[0, size)``.
         size: The number of positions there are, at most 2^48.
+        row: The length of a row, which divides ``size``; rows of different density then cost what they cost each. None for one
+            density throughout.
 
     Returns:
-        The smaller of the two codes; the same bytes for the same set on every machine.
+        The code; the same bytes for the same set on every machine.
 
     Raises:
-        EditError: If the positions are not strictly increasing or not below ``size``.
+        EditError: If the positions are not strictly increasing or not below ``size``, or ``row`` does not divide it.
 
     Example:
         >>> decode(encode(np.array([2, 3, 11]), size=20), size=20)
         array([ 2,  3, 11])
     """
-    _check_size(size)
-    count = len(positions)
-    gaps = np.diff(positions, prepend=-1) - 1
-    if count and (gaps.min() < 0 or positions[-1] >= size):
+    _check_size(size, row)
+    if len(positions) and (positions[0] < 0 or positions[-1] >= size or (np.diff(positions) <= 0).any()):
         raise EditError(f"positions must be strictly increasing in [0, {size}), found {_first_wrong(positions, size)}")
-    k, unary_bits = _best_parameter(gaps, size)
-    rice_bytes = 1 + _COUNT_BYTES + _bytes(unary_bits) + k * _bytes(count)
-    if 1 + _bytes(size) <= rice_bytes:
-        bits = np.zeros(size, np.bool_)
-        bits[positions] = True
-        return bytes([_BITMAP]) + _pack(bits)
-    unary = np.zeros(unary_bits, np.bool_)
-    unary[np.cumsum(gaps >> k) + np.arange(count)] = True  # each quotient ends with a one
-    planes = [_pack(((gaps >> bit) & 1).astype(np.bool_)) for bit in range(k)]
-    return bytes([1 + k]) + count.to_bytes(_COUNT_BYTES, "little") + _pack(unary) + b"".join(planes)
+    counts = _row_counts(positions, size, row)
+    if row is None or counts is None or not _rows_cost_less(counts, size, row):
+        return bytes([_WHOLE]) + encode_set(positions, size)
+    return bytes([_BY_ROWS]) + _encode_rows(positions, counts, size, row)
 
 
-def decode(data: bytes, size: int) -> Int64[np.ndarray, " count"]:
+def decode(data: bytes, size: int, *, row: int | None = None) -> Int64[np.ndarray, " count"]:
     """The positions that `encode` wrote; everything is checked, and memory stays within a fixed multiple of ``len(data)``.
 
     Args:
         data: What `encode` returned.
         size: The same size as given there.
+        row: The same length of a row as given there.
 
     Returns:
         Strictly increasing positions in ``[0, size)``.
 
     Raises:
-        EditError: If the bytes are not a whole code for this size.
+        EditError: If the bytes are not what `encode` gives for some set; no second form of a set is accepted.
 
     Example:
         >>> decode(encode(np.array([0]), size=1), size=1)
         array([0])
     """
-    _check_size(size)
+    _check_size(size, row)
     if not data:
         raise EditError("index code: expected at least 1 byte, found 0")
-    if data[0] == _BITMAP:
-        return np.flatnonzero(_unpack(data[1:], size, "bitmap"))
-    return _decode_rice(data, size, k=data[0] - 1)
+    if data[0] == _WHOLE:
+        positions = decode_set(memoryview(data)[1:], size)
+        counts = _row_counts(positions, size, row)
+        if row is not None and counts is not None and _rows_cost_less(counts, size, row):
+            raise EditError("index code: expected the form by rows, which is smaller here, found the whole set")
+        return positions
+    if data[0] != _BY_ROWS or row is None:
+        forms = _WHOLE if row is None else f"{_WHOLE} or {_BY_ROWS}"
+        raise EditError(f"index code: expected form {forms}, found {data[0]}")
+    return _decode_rows(memoryview(data)[1:], size, row)
 
 
 def entropy_bytes(count: int, size: int) -> float:
@@ -92,56 +98,138 @@ def entropy_bytes(count: int, size: int) -> float:
     return -size / 8 * float(density * np.log2(density) + (1 - density) * np.log2(1 - density))
 
 
-def _decode_rice(data: bytes, size: int, k: int) -> Int64[np.ndarray, " count"]:
-    head = 1 + _COUNT_BYTES
-    count = int.from_bytes(data[1:head], "little")
-    plane_bytes = _bytes(count)
-    unary_bytes = len(data) - head - k * plane_bytes
-    # The last test keeps every sum below in 64 bits; the best parameter always meets it (see _best_parameter).
-    if len(data) < head or unary_bytes < plane_bytes or count > size or (k and not 0 < count << k <= 2 * size):
-        raise EditError(f"index code: {len(data)} bytes cannot hold {count} of {size} positions with parameter {k}")
-    unary = np.unpackbits(np.frombuffer(data, np.uint8, unary_bytes, head), bitorder="little").view(np.bool_)
-    ends = np.flatnonzero(unary)
-    if len(ends) != count or (_bytes(int(ends[-1]) + 1) if count else 0) != unary_bytes:
-        raise EditError(f"index code: expected {count} quotients in {unary_bytes} bytes, found {len(ends)}")
-    if k == 0:
-        positions = ends
-    else:
-        if count and (int(ends[-1]) - count + 1) << k > size:
-            raise EditError(f"index code: a position lies outside [0, {size})")
-        remainders = np.zeros(count, np.int64)
-        for bit in range(k):
-            start = head + unary_bytes + bit * plane_bytes
-            plane = _unpack(data[start : start + plane_bytes], count, f"bit plane {bit}")
-            remainders |= plane.astype(np.int64) << bit
-        order = np.arange(count)
-        positions = ((ends - order) << k) + np.cumsum(remainders) + order
-    if count and positions[-1] >= size:
-        raise EditError(f"index code: position {positions[-1]} lies outside [0, {size})")
+def _encode_rows(
+    positions: Int64[np.ndarray, " count"], counts: Int64[np.ndarray, " rows"], size: int, row: int
+) -> bytes:
+    width = _width(size)
+    classes = _classes(counts)
+    low, high = int(classes.min()), int(classes.max())
+    class_of_position = np.repeat(classes, counts)
+    blocks, left = [], np.arange(len(counts))
+    for each in range(high, low - 1, -1):
+        chosen = classes[left] == each
+        if each > low:
+            blocks.append(encode_set(np.flatnonzero(chosen), len(left)))
+        members, left = left[chosen], left[~chosen]
+        if each and len(members):
+            inside = positions[class_of_position == each]
+            inside -= np.repeat((members - np.arange(len(members))) * row, counts[members])
+            blocks.append(encode_set(inside, len(members) * row))
+    head = len(positions).to_bytes(width, "little") + bytes([high, low])
+    return head + b"".join(len(block).to_bytes(width, "little") + block for block in blocks)
+
+
+def _decode_rows(data: memoryview, size: int, row: int) -> Int64[np.ndarray, " count"]:
+    width, rows = _width(size), size // row
+    total = int.from_bytes(data[:width], "little")
+    if len(data) < width + 2 or total > 8 * len(data) or not _worth_rows(total, rows):
+        raise EditError(f"index code: {len(data)} bytes cannot hold {total} of {size} positions by rows")
+    high, low = data[width], data[width + 1]
+    blocks = _blocks(data[width + 2 :], width)
+    if not low <= high <= row.bit_length():
+        raise EditError(f"index code: expected classes between 0 and {row.bit_length()}, found {low} to {high}")
+    counts, claimed, left, parts = np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.arange(rows), []
+    for each in range(high, low - 1, -1):
+        chosen = decode_set(_next(blocks), len(left)) if each > low else np.arange(len(left))
+        members, left = left[chosen], np.delete(left, chosen)
+        claimed[members] = each
+        if each and len(members):
+            inside = decode_set(_next(blocks), len(members) * row)
+            counts[members] = _counts(inside, len(members), row)
+            parts.append((members, inside))
+    classes = _classes(counts)
+    right = bool((classes == claimed).all()) and classes.max() == high and classes.min() == low
+    if not right or next(blocks, None) is not None or counts.sum() != total or not _rows_cost_less(counts, size, row):
+        raise EditError("index code: the classes of the rows are not those of the positions in them")
+    positions, starts = np.empty(total, np.int64), np.cumsum(counts) - counts
+    for members, inside in parts:
+        here = counts[members]
+        places = np.repeat(starts[members] - (np.cumsum(here) - here), here) + np.arange(len(inside))
+        positions[places] = inside + np.repeat((members - np.arange(len(members))) * row, here)
     return positions
 
 
-def _best_parameter(gaps: Int64[np.ndarray, " count"], size: int) -> tuple[int, int]:
-    """The k with the fewest bits, and the bits of its unary part.
+def _blocks(data: memoryview, width: int) -> Iterator[memoryview]:
+    """The sets after their lengths; a set that is cut off is an error here or in its own decoder."""
+    while data:
+        end = width + int.from_bytes(data[:width], "little")
+        if len(data) < end:
+            raise EditError(f"index code: expected a set of {end} bytes, found {len(data)}")
+        yield data[width:end]
+        data = data[end:]
 
-    Bits are convex in k, and going beyond 2^k >= size / count costs ``count`` bits to save no more than that.
+
+def _next(blocks: Iterator[memoryview]) -> memoryview:
+    try:
+        return next(blocks)
+    except StopIteration:
+        raise EditError("index code: expected another set, found the end") from None
+
+
+def _row_counts(
+    positions: Int64[np.ndarray, " count"], size: int, row: int | None
+) -> Int64[np.ndarray, " rows"] | None:
+    """Positions in each row, or None where the form by rows is out of the question."""
+    if row is None or not _worth_rows(len(positions), size // row):
+        return None
+    return _counts(positions, size // row, row)
+
+
+def _worth_rows(count: int, rows: int) -> bool:
+    """With fewer positions than half the rows the classes cost too much; this also bounds memory by the number of positions."""
+    return 1 < rows <= 2 * count
+
+
+def _counts(positions: Int64[np.ndarray, " count"], rows: int, row: int) -> Int64[np.ndarray, " rows"]:
+    return np.diff(np.searchsorted(positions, np.arange(rows + 1) * row))
+
+
+def _classes(counts: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+    """The bit length of each count."""
+    return np.searchsorted(_POWERS, counts, side="right")
+
+
+def _rows_cost_less(counts: Int64[np.ndarray, " rows"], size: int, row: int) -> bool:
+    """Whether the form by rows is expected to be smaller by 2 % or more; a function of the counts alone, in integers."""
+    classes = _classes(counts)
+    low, high = int(classes.min()), int(classes.max())
+    left, bits = len(counts), 8 * (_width(size) + 2)
+    for each in range(high, low - 1, -1):
+        chosen = classes == each
+        members = int(chosen.sum())
+        bits += _expected_bits(members, left) if each > low else 0
+        bits += _expected_bits(int(counts[chosen].sum()), members * row)
+        left -= members
+    return 50 * bits < 49 * _expected_bits(int(counts.sum()), size)
+
+
+def _expected_bits(count: int, size: int) -> int:
+    """The bits of ``count`` of ``size`` positions with what stands before them: the entropy, or one for each position.
+
+    With p = count / size, log2 e = 369 / 256 and -(1 - p) ln(1 - p) = p - p^2 / 2 - p^3 / 6 - ...
     """
-    count = len(gaps)
-    if not count:
-        return 0, 0
-    k = (-(-size // count) - 1).bit_length()
-    unary = int((gaps >> k).sum())
-    while k > 0:
-        smaller = int((gaps >> (k - 1)).sum())
-        if smaller - count > unary:
-            break
-        k, unary = k - 1, smaller
-    return k, unary + count
+    head = 16 * _width(size)
+    if 5 * count >= 2 * size:
+        return head + size
+    entropy = count * (_log2(size) - _log2(count)) + 369 * count - 369 * count**2 // (2 * size) if count else 0
+    return head + min(size, entropy // 256)
 
 
-def _check_size(size: int) -> None:
+def _log2(value: int) -> int:
+    """floor(256 log2 value)."""
+    return int((value**256).bit_length() - 1)
+
+
+def _width(size: int) -> int:
+    """The bytes that hold any number up to ``size``."""
+    return -(-size.bit_length() // 8)
+
+
+def _check_size(size: int, row: int | None) -> None:
     if not 0 <= size <= LARGEST_SIZE:
         raise EditError(f"index code: expected a size between 0 and 2^48, found {size}")
+    if row is not None and (row < 1 or size % row):
+        raise EditError(f"index code: expected the length of a row, a divisor of {size}, found {row}")
 
 
 def _first_wrong(positions: Int64[np.ndarray, " count"], size: int) -> str:
@@ -150,20 +238,3 @@ def _first_wrong(positions: Int64[np.ndarray, " count"], size: int) -> str:
         return f"{positions[outside.argmax()]}"
     at = int((np.diff(positions) <= 0).argmax())
     return f"{positions[at]} followed by {positions[at + 1]}"
-
-
-def _bytes(bits: int) -> int:
-    return -(-bits // 8)
-
-
-def _pack(bits: np.ndarray) -> bytes:
-    return np.packbits(bits, bitorder="little").tobytes()
-
-
-def _unpack(data: bytes, count: int, what: str) -> np.ndarray:
-    if len(data) != _bytes(count):
-        raise EditError(f"index code: {what}: expected {_bytes(count)} bytes, found {len(data)}")
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").view(np.bool_)
-    if bits[count:].any():
-        raise EditError(f"index code: {what}: the unused bits at the end are not zero")
-    return bits[:count]

@@ -1,0 +1,231 @@
+"""One set of positions as bytes, within three per cent of the entropy of a random set at densities up to one half.
+
+Which code is used follows from ``count`` and ``size`` alone and each code is a bijection, so that a set has exactly one form and a
+reader knows every length before it allocates. Layout: ``count``, in as many bytes as ``size`` needs, then by density
+
+* below 0.34 the gaps (positions skipped before the next one) in a Golomb code with divisor 2^j or 3 x 2^j (Golomb 1966): the j
+  low bits, the ternary digit as 0, 10, 11, and last the quotient in unary;
+* from 0.34 each three positions in a prefix code of 2 to 4 bits (a Huffman code for densities near 0.38, where every divisor is
+  4 % off);
+* from 0.43 one bit for each position.
+
+The bits of one kind stand together as planes and not symbol by symbol, so that both directions are a few numpy calls and no loop
+over positions. Bits run from the lowest to the highest of each byte; unused bits at the end of a plane are zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64, Integer, UInt8
+
+from photopic.core.errors import EditError
+
+_TRIPLES_FROM, _BITMAP_FROM = 34, 43  # per cent
+_UNARY_BLOCK = 1 << 14  # bytes decoded at a time; what is touched then stays in the cache
+# The leaf of the prefix code for three positions (lowest bit first): a digit of two bits x 4, then the next bit x 2, then the last.
+# Digit 0 (no position) ends there, digits 1 and 2 have one more bit, digit 3 has one more for 5 and two more for 6 and 7.
+_LEAVES = np.array([0, 4, 6, 10, 8, 12, 14, 15], np.uint8)
+_DEEP = 14
+_BITS = np.zeros((16, 3), np.bool_)
+_BITS[_LEAVES] = np.arange(8)[:, None] >> np.arange(3) & 1
+
+
+def encode_set(positions: Int64[np.ndarray, " count"], size: int) -> bytes:
+    """Code strictly increasing positions in ``[0, size)``; `decode_set` is the inverse.
+
+    Example:
+        >>> decode_set(encode_set(np.array([2, 3, 11]), 20), 20)
+        array([ 2,  3, 11])
+    """
+    count = len(positions)
+    head = count.to_bytes(_count_bytes(size), "little")
+    if not count:
+        return head
+    density = 100 * count
+    if density < _TRIPLES_FROM * size:
+        return head + _encode_gaps(np.diff(positions, prepend=-1) - 1, size)
+    bits = np.zeros(size + -size % 3, np.bool_)
+    bits[positions] = True
+    return head + (_encode_triples(bits) if density < _BITMAP_FROM * size else _pack(bits[:size]))
+
+
+def decode_set(data: memoryview | bytes, size: int) -> Int64[np.ndarray, " count"]:
+    """The positions that `encode_set` wrote; memory stays within a fixed multiple of ``len(data)``.
+
+    Raises:
+        EditError: If ``data`` is not what `encode_set` gives for some set below ``size``.
+
+    Example:
+        >>> decode_set(encode_set(np.array([0]), 1), 1)
+        array([0])
+    """
+    head = _count_bytes(size)
+    count = int.from_bytes(data[:head], "little")
+    rest = _Reader(np.frombuffer(data, np.uint8)[head:])
+    if len(data) < head or count > size or (not count and rest.left):
+        raise EditError(f"index code: {len(data)} bytes cannot hold {count} of {size} positions")
+    if not count:
+        return np.zeros(0, np.int64)
+    density = 100 * count
+    if density < _TRIPLES_FROM * size:
+        return _decode_gaps(rest, count, size)
+    bits = rest.bits(size).view(np.bool_) if density >= _BITMAP_FROM * size else _decode_triples(rest, size)
+    rest.check_end()
+    positions = np.flatnonzero(bits)
+    if len(positions) != count or positions[-1] >= size:
+        raise EditError(f"index code: expected {count} positions in [0, {size}), found {len(positions)} other ones")
+    return positions
+
+
+@dataclass(frozen=True)
+class _Divisor:
+    """The Golomb divisor 2^low, or 3 x 2^low."""
+
+    low: int
+    ternary: bool
+
+    @property
+    def value(self) -> int:
+        return (3 if self.ternary else 1) << self.low
+
+
+def _divisor(count: int, size: int) -> _Divisor:
+    """The divisor for ``count`` of ``size`` positions.
+
+    A divisor m is best where x = -m ln(1 - density) is near ln 2 (Gallager and Van Voorhis 1975). With count / (size - count / 2)
+    for the logarithm, good to second order, k is the smallest with x >= 0.43 for m = 2^k; where x < 0.55, 3 x 2^(k-1) costs less.
+    """
+    twice, rest = 2 * count, 2 * size - count
+    k = max(0, (43 * rest).bit_length() - (100 * twice).bit_length() - 1)
+    while (100 * twice << k) < 43 * rest:
+        k += 1
+    ternary = (100 * twice << k) < 55 * rest
+    return _Divisor(k - 1 if ternary else k, ternary)
+
+
+def _encode_gaps(gaps: Int64[np.ndarray, " count"], size: int) -> bytes:
+    divisor, count = _divisor(len(gaps), size), len(gaps)
+    planes = [(gaps >> bit).astype(np.uint8).tobytes() for bit in range(0, divisor.low - 7, 8)]
+    planes += [_pack(gaps >> bit & 1) for bit in range(divisor.low // 8 * 8, divisor.low)]
+    quotients = gaps >> divisor.low
+    if divisor.ternary:
+        quotients, digits = np.divmod(quotients, 3)
+        planes += [_pack(digits > 0), _pack(digits[digits > 0] > 1)]
+    ends = np.cumsum(quotients) + np.arange(count)
+    unary = np.zeros(int(ends[-1]) + 1, np.bool_)
+    unary[ends] = True  # each quotient ends with a one
+    return b"".join([*planes, _pack(unary)])
+
+
+def _decode_gaps(rest: _Reader, count: int, size: int) -> Int64[np.ndarray, " count"]:
+    """Position i is m (end_i - i) + (sum of remainders up to i) + i, so m end_i + (sum of steps up to i) + m - 1."""
+    divisor = _divisor(count, size)
+    m = divisor.value
+    rest.check_holds(count * (divisor.low + divisor.ternary + 1))
+    steps, unary = _decode_steps(rest, count, divisor), rest.take(rest.left)
+    positions, done, summed = np.empty(count, np.int64), 0, 0
+    for start in range(0, len(unary), _UNARY_BLOCK):
+        ends = np.flatnonzero(_unpack(unary[start : start + _UNARY_BLOCK]).view(np.bool_))
+        if not len(ends):
+            continue
+        stop = done + len(ends)
+        # In Python's integers, so that what is multiplied below is known to fit 64 bits.
+        if stop > count or (8 * start + int(ends[-1]) + 1 - stop) * m >= size:
+            raise EditError(f"index code: expected {count} positions in [0, {size}), found more, or one outside")
+        block = np.cumsum(steps[done:stop], dtype=np.int64, out=positions[done:stop])
+        done, total = stop, summed + int(block[-1])
+        ends *= m
+        block += ends
+        block += 8 * start * m + summed + m - 1
+        summed = total
+    if done != count or not unary[-1]:
+        raise EditError(f"index code: expected {count} quotients in {len(unary)} bytes, found {done}")
+    if positions[-1] >= size:
+        raise EditError(f"index code: position {positions[-1]} lies outside [0, {size})")
+    return positions
+
+
+def _decode_steps(rest: _Reader, count: int, divisor: _Divisor) -> Integer[np.ndarray, " count"]:
+    """Each remainder + 1 - m, in single bytes where they suffice."""
+    steps: np.ndarray = np.zeros(count, np.uint8 if divisor.value <= 128 else np.int64)
+    for bit in range(0, divisor.low - 7, 8):
+        steps |= rest.take(count).astype(steps.dtype) << bit
+    for bit in range(divisor.low // 8 * 8, divisor.low):
+        steps |= rest.bits(count).astype(steps.dtype) << bit
+    if divisor.ternary:
+        digits = rest.bits(count)
+        above = np.flatnonzero(digits.view(np.bool_))
+        digits[above] += rest.bits(len(above))
+        steps += digits.astype(steps.dtype) << divisor.low
+    steps = steps.view(np.int8) if steps.dtype == np.uint8 else steps
+    steps += steps.dtype.type(1 - divisor.value)
+    return steps
+
+
+def _encode_triples(bits: Bool[np.ndarray, " positions"]) -> bytes:
+    leaves = _LEAVES[bits[0::3] + 2 * bits[1::3].view(np.uint8) + 4 * bits[2::3].view(np.uint8)]
+    more = leaves[leaves >= 4]
+    planes = [leaves >> 2 & 1, leaves >> 3, more >> 1 & 1, more[more >= _DEEP] & 1]
+    return b"".join(map(_pack, planes))
+
+
+def _decode_triples(rest: _Reader, size: int) -> Bool[np.ndarray, " positions"]:
+    """One flag for each position, up to the end of the last three."""
+    triples = -(-size // 3)
+    rest.check_holds(2 * triples)
+    leaves = rest.bits(triples) << 2
+    leaves |= rest.bits(triples) << 3
+    more = np.flatnonzero(leaves.astype(np.bool_))
+    leaves[more] += rest.bits(len(more)) << 1
+    deep = np.flatnonzero(leaves == _DEEP)
+    leaves[deep] += rest.bits(len(deep))
+    return _BITS[leaves].reshape(-1)
+
+
+class _Reader:
+    """Takes planes from the front of a code."""
+
+    def __init__(self, data: UInt8[np.ndarray, " bytes"]) -> None:
+        self._data = data
+
+    @property
+    def left(self) -> int:
+        """The bytes not yet taken."""
+        return len(self._data)
+
+    def take(self, count: int) -> UInt8[np.ndarray, " bytes"]:
+        """The next bytes, as they are."""
+        self.check_holds(8 * count)
+        taken, self._data = self._data[:count], self._data[count:]
+        return taken
+
+    def bits(self, count: int) -> UInt8[np.ndarray, " bits"]:
+        """The next plane of zeros and ones."""
+        bits = _unpack(self.take(-(-count // 8)))
+        if bits[count:].any():
+            raise EditError("index code: the unused bits at the end of a plane are not zero")
+        return bits[:count]
+
+    def check_holds(self, bits: int) -> None:
+        """Refuse what is too short before anything is allocated for it."""
+        if bits > 8 * self.left:
+            raise EditError(f"index code: expected at least {-(-bits // 8)} more bytes, found {self.left}")
+
+    def check_end(self) -> None:
+        """Refuse bytes after the end."""
+        if self.left:
+            raise EditError(f"index code: expected no more bytes, found {self.left}")
+
+
+def _count_bytes(size: int) -> int:
+    return -(-size.bit_length() // 8)
+
+
+def _pack(bits: np.ndarray) -> bytes:
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def _unpack(data: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, " bits"]:
+    return np.unpackbits(data, bitorder="little")
