@@ -4,22 +4,21 @@
     python benchmarks/concept_neurons.py --quick          # two subjects, few samples; prints only
 
 Held-out subjects in a held-out style, five pictures each. Losses are on a fixed stratified set with preservation scenes
-that the search never saw; the control is 20 random masks of the same per-layer sizes. Free samples are judged by the
-oracle, with paired seeds. Interrupted, it goes on from ``runs/customisation``.
+that the search never saw; the controls are 20 random masks and an anti-selected one, of the same per-layer sizes. Free
+samples are judged by the oracle, with paired seeds. Interrupted, it goes on from ``runs/customisation``.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from ledger import Row, write_result
+from kept import code_of, content_of
+from ledger import Row
 from subjects import (
     EIGHT,
     THREE,
@@ -27,15 +26,15 @@ from subjects import (
     Bench,
     Judged,
     class_prompts,
-    in_parallel,
-    mine,
     reference,
     shut,
     token_prompts,
     unrelated_prompts,
     with_shut,
 )
+from workers import Benchmark, mine, run
 
+from photopic.core.edits import Shut
 from photopic.data import splits
 from photopic.locate.concept_neurons import ConceptNeuronsConfig
 from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
@@ -43,7 +42,9 @@ from photopic.models.attention_weights import attention_weights, random_position
 from photopic.models.concept_loss import ConceptLoss
 from photopic.models.new_token import new_rows
 from photopic.models.preservation import preservation_examples
+from photopic.models.progress import data_digest
 from photopic.models.subject import subject
+from photopic.models.weight_mask import WeightMask
 
 SEED = 5_000_000  # of the samples
 UNSEEN = 909  # seed of the preservation scenes losses are measured on
@@ -58,44 +59,68 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # searches a gated subject
     randoms: int = 20  # random masks a search
     problems: int = 60  # of each part of the evaluation set
+    draws: int = 20  # gradient steps that choose the anti-selected mask
     samples: int = 24  # pictures of the token prompt a subject
     others: int = 12  # pictures of class prompts, and of unrelated ones
     search: ConceptNeuronsConfig = field(default_factory=ConceptNeuronsConfig)
 
 
 QUICK = Settings(
-    ("panda", "violin"), ("panda", "violin"), (0, 1), 4, 20, 4, 2,
+    ("panda", "violin"), ("panda", "violin"), (0, 1), 4, 20, 4, 4, 2,
     ConceptNeuronsConfig(steps=30, lr=0.1, batch=4, preservation_count=40, evaluation=20, controls=1),
 )  # fmt: skip
 
 
-def loss_of(bench: Bench, name: str) -> ConceptLoss:
+def loss_of(bench: Bench, name: str, batch: int = 8) -> ConceptLoss:
     """The loss of a subject with preservation scenes that no search saw."""
     given, noun = reference(name), splits.SUBJECTS[name]
     kept = preservation_examples(bench.model, noun, kind="scenes", count=60, seed=UNSEEN)
     rows = new_rows(bench.model, TOKEN, noun, start=ConceptNeuronsConfig().token_start)
     chosen = subject(bench.model, given.images, given.captions, noun=noun, rows=rows, preservation=kept)
-    return chosen.loss(bench.model, bench.base, prior_weight=1.0, batch=1, seed=0)
+    return chosen.loss(bench.model, bench.base, prior_weight=1.0, batch=batch, seed=0)
+
+
+def anti_selected(
+    loss: ConceptLoss, weights: Mapping[str, torch.Tensor], positions: Mapping[str, torch.Tensor], draws: int
+) -> dict[str, torch.Tensor]:
+    """As many positions of every tensor, those with the most negative mean theta * dL/dtheta: to shut them should harm."""
+    still = WeightMask(weights, optimizer="sgd", lr=0.0)  # the mask stays at one, its saliency is the mean
+    for step in range(draws):
+        still.step(loss, step)
+    worst = {name: still.saliency.values[name].flatten().argsort(stable=True) for name in positions}
+    return {name: worst[name][: len(index)].sort().values for name, index in positions.items()}
 
 
 def gate(bench: Bench, settings: Settings, name: str, seed: int) -> dict[str, Any]:
-    """Losses before and after shutting, and under random masks of the same per-layer sizes."""
+    """Losses before and after shutting, and under random and anti-selected masks of the same per-layer sizes."""
     config = replace(settings.search, seed=seed)
     positions = shut(bench.located(name, config))
 
     def measure() -> dict[str, Any]:
         loss, weights = loss_of(bench, name), attention_weights(bench.model)
+        worst = anti_selected(loss, weights, positions, settings.draws)
         randoms = [random_positions(positions, weights, 1000 * seed + k) for k in range(settings.randoms)]
         sizes = {kind: sum(len(i) for n, i in positions.items() if f"to_{kind}" in n) for kind in ("k", "v")}
         return {
             "before": asdict(loss.evaluate(count=settings.problems)),
             "after": asdict(loss.evaluate(with_zeros(weights, positions), settings.problems)),
             "random": [loss.evaluate_concept(with_zeros(weights, each), settings.problems) for each in randoms],
+            "antiselected": loss.evaluate_concept(with_zeros(weights, worst), settings.problems),
             "share": sum(sizes.values()) / sum(weight.numel() for weight in weights.values()),
             "sizes": sizes,
         }
 
-    return bench.kept({"gate": name, "config": config, "n": settings.problems, "r": settings.randoms}, measure)
+    sizes = {"problems": settings.problems, "randoms": settings.randoms, "draws": settings.draws}
+    return bench.kept.value(measured("gate", name, positions) | sizes | {"seed": seed}, measure)
+
+
+def measured(what: str, name: str, *masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """All that decides a measurement of losses, but for its settings."""
+    given = reference(name)
+    code = code_of("photopic.models.weight_mask", "photopic.models.preservation", "photopic.models.subject",
+                   gate, cross, loss_of, anti_selected)  # fmt: skip
+    contents = [content_of([Shut(each)]) for each in masks]
+    return {what: name, "data": data_digest(given.images, given.captions), "masks": contents, "code": code}
 
 
 def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, float]:
@@ -114,7 +139,7 @@ def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, 
         }
         return drops
 
-    return bench.kept({"cross": [name, other], "config": config, "n": settings.problems}, measure)
+    return bench.kept.value(measured("cross", name, own, theirs) | {"problems": settings.problems}, measure)
 
 
 def samples(bench: Bench, settings: Settings, name: str) -> dict[str, Judged]:
@@ -133,10 +158,10 @@ def samples(bench: Bench, settings: Settings, name: str) -> dict[str, Judged]:
     for kind, words in prompts.items():
         seeds = list(range(SEED, SEED + len(words)))
         plain = base if kind == "token" else None
-        drawn[f"{kind}.base"] = bench.judged(plain, words, seeds, f"token row {TOKEN}" if plain else "none")
-        drawn[f"{kind}.shut"] = bench.judged(located, words, seeds, f"located {name} {config}")
+        drawn[f"{kind}.base"] = bench.judged(plain, words, seeds)
+        drawn[f"{kind}.shut"] = bench.judged(located, words, seeds)
         if kind == "token":
-            drawn["token.random"] = bench.judged(random, words, seeds, f"random {name} {config}")
+            drawn["token.random"] = bench.judged(random, words, seeds)
     return drawn
 
 
@@ -163,6 +188,7 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
     drop = 1 - column(after, "concept") / column(before, "concept")
     randoms = np.array([each["random"] for each in found.values()])
     random_drop = 1 - randoms / column(before, "concept")[:, None]
+    harm = 1 - np.array([each["antiselected"] for each in found.values()]) / column(before, "concept")
     rise = column(after, "prior") / column(before, "prior") - 1
     gap = [column(when, "class_prompt") - column(when, "concept") for when in (before, after)]
     share = np.mean([each["share"] for each in found.values()])
@@ -180,6 +206,9 @@ def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
              note=f"relative drop of the loss on the subject; {share:.1%} of the weights shut; {worst}"),
         _row("neurons.loss_drop_random", bootstrap(random_drop.max(1), groups=names), n=count,
              note=f"best of {settings.randoms} random masks of the same per-layer sizes"),
+        _row("neurons.loss_drop_antiselected", bootstrap(harm, groups=names), "high < 0", control=float(random_drop.mean()),
+             n=count, note=f"mask of the same per-layer sizes with the most negative weight x gradient; {(harm < 0).mean():.0%} "
+             "of these masks raise the loss; control: random masks"),
         _row("neurons.beats_every_random", (float(beaten.mean()),), "== 1", n=count,
              note=f"share of searches that beat each of {settings.randoms} random masks"),
         _row("neurons.preservation_rise", bootstrap(rise, groups=names), "<= 0.02", n=count,
@@ -272,32 +301,11 @@ def _row(
     return Row(claim, kept[0], kept[1], kept[2], target=target, baseline=kept[3], control=kept[4], n=n, note=note)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two subjects, few samples; prints only")
-    parser.add_argument("--model", default="emoji-diffusion", help="a bundled name or a folder; another only prints")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    settings = QUICK if options.quick else Settings()
-    started = time.monotonic()
-    bench = Bench(options.model)
-    if options.part:
-        work(bench, settings, options.part)
-        return
-    passed = ["--model", options.model, *(["--quick"] if options.quick else [])]
-    in_parallel(__file__, passed, options.workers)
-    rows = [*loss_rows(bench, settings), *cross_rows(bench, settings), *sample_rows(bench, settings)]
-    for row in rows:
-        value = "    none" if row.value is None else f"{row.value:8.4f}"
-        print(f"{row.claim:38} {value} [{row.low}, {row.high}] {row.target or '':12} {row.verdict}  "
-              f"baseline {row.baseline} control {row.control} n={row.n}  {row.note}")  # fmt: skip
-    if not options.quick and options.model == "emoji-diffusion":
-        elapsed, seeds = time.monotonic() - started, [*settings.seeds, SEED, UNSEEN]
-        command = "python benchmarks/concept_neurons.py"
-        print(write_result("concept-neurons", rows, command=command, seeds=seeds, elapsed_s=elapsed).name)
+def rows_of(bench: Bench, settings: Settings) -> list[Row]:
+    """All claims, from what the workers kept."""
+    return [*loss_rows(bench, settings), *cross_rows(bench, settings), *sample_rows(bench, settings)]
 
 
 if __name__ == "__main__":
-    main()
+    seeds = [*Settings().seeds, SEED, UNSEEN]
+    run(Benchmark("concept-neurons", __file__, __doc__ or "", Settings(), QUICK, work, rows_of, seeds))

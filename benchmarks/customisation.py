@@ -5,21 +5,21 @@
 
 The ways: the base model with the new token's row; the concept neurons alone (no value learnt); their values tuned from
 the shut state, kept at 16 and at 2 bits; a random set of the same per-layer sizes tuned as long; all key and value
-weights tuned as long (what Custom Diffusion trains). Free samples with paired seeds, judged by the oracle. Interrupted,
-it goes on from ``runs/customisation``.
+weights tuned as long. All six share one token row, which none of them trains: Custom Diffusion trains the key and value
+weights *and* the row, so what stands for it here is its weights alone, on equal terms with the rest. Free samples with
+paired seeds, judged by the oracle. Interrupted, it goes on from ``runs/customisation``.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from ledger import Row, write_result
-from subjects import EIGHT, Bench, in_parallel, mine, token_prompts, unrelated_prompts
+from ledger import Row
+from subjects import EIGHT, Bench, token_prompts, unrelated_prompts
+from workers import Benchmark, mine, run
 
 from photopic.core.editfile import to_bytes
 from photopic.core.edits import Edit
@@ -34,6 +34,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "random_16": {"bits": 16, "where": "random"},
     "all_kv": {"bits": 16, "where": "all"},
 }
+ROW_FIXED = "the token's row is the same in all ways and stays fixed; Custom Diffusion would train it too"
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,20 @@ def edit_of(bench: Bench, settings: Settings, name: str, way: str) -> Edit:
 
 
 def measure(bench: Bench, settings: Settings, name: str, way: str) -> Measured:
-    """Draw and judge, from the cache where it was done."""
+    """Draw and judge; what was drawn is kept."""
     edit = edit_of(bench, settings, name, way)
-    key = f"{way} {settings.search} {settings.tuning} {name}"
     words, others = token_prompts(name, settings.samples), unrelated_prompts(name, settings.others)
-    sample = bench.judged(edit, words, list(range(SEED, SEED + len(words))), key)
+    sample = bench.judged(edit, words, list(range(SEED, SEED + len(words))))
     seeds = list(range(SEED, SEED + len(others)))
-    plain = bench.judged(None, others, seeds, "none")
-    drawn = plain if way == "base" else bench.judged(edit, others, seeds, key)
+    plain = bench.judged(None, others, seeds)
+    drawn = plain if way == "base" else bench.judged(edit, others, seeds)
     drift = 1 - (plain.embedding * drawn.embedding).sum(1)
     size = len(to_bytes(edit))
     return Measured(bench.similarity(name, sample), sample.alignment, drift, drawn.alignment, size)
 
 
 def rows_of(bench: Bench, settings: Settings) -> list[Row]:
-    """All claims, from a full cache."""
+    """All claims, from what the workers kept."""
     ways = ("base", "index_only", *WAYS)
     found = {way: [measure(bench, settings, name, way) for name in settings.subjects] for way in ways}
 
@@ -112,10 +112,10 @@ def rows_of(bench: Bench, settings: Settings) -> list[Row]:
         _row("neurons.similarity_vs_random", against("tuned_16", "random_16"), "low > 0", len(names),
              "subject similarity, tuned located weights minus a tuned random set of the same per-layer sizes"),
         _row("neurons.similarity_vs_all_kv", ratio, ">= 0.95", len(names),
-             "subject similarity, tuned located weights over all key and value weights tuned"),
-        _row("neurons.gain_vs_all_kv", gain_ratio, None, len(names), "the same ratio of the gains over the base model"),
+             f"subject similarity, tuned located weights over all key and value weights tuned; {ROW_FIXED}"),
+        _row("neurons.gain_vs_all_kv", gain_ratio, None, len(names), f"the same ratio of the gains over the base; {ROW_FIXED}"),
         _row("neurons.drift_vs_all_kv", against("tuned_16", "all_kv", "drift"), "high < 0", len(other_names),
-             "drift on unrelated prompts, tuned located weights minus all key and value weights tuned"),
+             f"drift on unrelated prompts, tuned located weights minus all key and value weights tuned; {ROW_FIXED}"),
         _row("neurons.two_bits_vs_sixteen", against("tuned_2", "tuned_16"), None, len(names), "subject similarity"),
         _row("neurons.index_only_vs_tuned", against("index_only", "tuned_16"), None, len(names), "subject similarity"),
     ]  # fmt: skip
@@ -123,7 +123,7 @@ def rows_of(bench: Bench, settings: Settings) -> list[Row]:
         size = np.mean([each.size_bytes for each in found[way]])
         similar = bootstrap(column(way, "similarity"), groups=names)
         rows += [
-            _row(f"customisation.similarity.{way}", similar, None, len(names)),
+            _row(f"customisation.similarity.{way}", similar, None, len(names), ROW_FIXED if way == "all_kv" else ""),
             _row(f"customisation.alignment.{way}", bootstrap(column(way, "alignment"), groups=names), None, len(names)),
             _row(f"customisation.unrelated.{way}", bootstrap(column(way, "unrelated"), groups=other_names), None,
                  len(other_names), "text alignment of unrelated prompts"),
@@ -140,34 +140,13 @@ def _row(claim: str, interval: Sequence[float], target: str | None, n: int, note
     return Row(claim, value, low, high, target=target, n=n, note=note)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two subjects, few samples; prints only")
-    parser.add_argument("--model", default="emoji-diffusion", help="a bundled name or a folder; another only prints")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    settings = QUICK if options.quick else Settings()
-    started = time.monotonic()
-    bench = Bench(options.model)
-    if options.part:
-        for name in mine(settings.subjects, options.part):
-            for way in ("base", "index_only", *WAYS):
-                measure(bench, settings, name, way)
-                print(f"{name} {way}", flush=True)
-        return
-    passed = ["--model", options.model, *(["--quick"] if options.quick else [])]
-    in_parallel(__file__, passed, options.workers)
-    rows = rows_of(bench, settings)
-    for row in rows:
-        interval = "" if row.low is None else f"[{row.low}, {row.high}]"
-        print(f"{row.claim:38} {row.value:10.4f} {interval} {row.target or ''} {row.verdict}  n={row.n}  {row.note}")
-    if not options.quick and options.model == "emoji-diffusion":
-        elapsed = time.monotonic() - started
-        command = "python benchmarks/customisation.py"
-        print(write_result("customisation", rows, command=command, seeds=[0, SEED], elapsed_s=elapsed).name)
+def work(bench: Bench, settings: Settings, part: str) -> None:
+    """A worker's share of everything slow."""
+    for name in mine(settings.subjects, part):
+        for way in ("base", "index_only", *WAYS):
+            measure(bench, settings, name, way)
+            print(f"{name} {way}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(Benchmark("customisation", __file__, __doc__ or "", Settings(), QUICK, work, rows_of, [0, SEED]))

@@ -1,23 +1,20 @@
-"""What the benchmarks of customisation share: held-out subjects, prompts, cached edits and samples, worker processes.
+"""What the benchmarks of customisation share: held-out subjects, prompts, kept edits and samples.
 
-Everything slow is kept under ``runs/customisation/<model digest>`` by the hash of what made it, so that an interrupted
-benchmark goes on and the two benchmarks share their located edits.
+Everything slow is kept under ``runs/customisation/<model digest>``, as `kept` says, so that an interrupted benchmark goes on
+and the two benchmarks share their located edits.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from kept import Kept, code_of, content_of
 from ledger import ROOT
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -30,6 +27,7 @@ from photopic.data import scenes, splits
 from photopic.data.emoji_world import HELD_OUT_STYLE
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
 from photopic.metrics.oracle import Oracle
+from photopic.models.progress import data_digest
 from photopic.models.text_to_image import TextToImage
 from photopic.tune.located_weights import LocatedWeightsConfig, tune
 
@@ -100,82 +98,86 @@ class Judged:
 
 
 class Bench:
-    """A model, the oracle and a cache.
+    """A model, the oracle and what is kept.
 
     Args:
-        folder: A bundled name or a diffusers folder.
+        model: A handle, a bundled name or a diffusers folder.
         steps: Denoising steps of every sample.
         guidance: Classifier-free guidance scale.
+        folder: Where results are kept, in a folder for each model.
     """
 
-    def __init__(self, folder: str = "emoji-diffusion", *, steps: int = 16, guidance: float = 4.0):
+    def __init__(
+        self,
+        model: str | TextToImage = "emoji-diffusion",
+        *,
+        steps: int = 16,
+        guidance: float = 4.0,
+        folder: Path = ROOT / "runs" / "customisation",
+    ):
         torch.set_num_threads(1)
-        self.model: TextToImage = photopic.load(folder)
+        self.model: TextToImage = photopic.load(model) if isinstance(model, str) else model
         self.steps, self.guidance = steps, guidance
         self.base = self.model.edits.fingerprint()
-        self.cache = ROOT / "runs" / "customisation" / self.base.digest[:12]
-        self.cache.mkdir(parents=True, exist_ok=True)
+        self.kept = Kept(folder / self.base.digest[:12])
 
     @cached_property
     def oracle(self) -> Oracle:
         """The judge; loaded when first asked."""
         return Oracle.load()
 
-    def kept(self, key: Mapping[str, Any], make: Callable[[], Any]) -> Any:
-        """A JSON value from the cache, made if it is not there."""
-        path = self.cache / f"{_hash(key)}.json"
-        if not path.exists():
-            write_atomically(path, json.dumps({"key": _plain(key), "value": make()}).encode())
-        return json.loads(path.read_text())["value"]
-
     def located(self, name: str, config: ConceptNeuronsConfig) -> Edit:
         """The concept neurons of a subject."""
 
-        def make() -> Edit:
+        def make(path: Path) -> None:
             given = reference(name)
             noun = splits.SUBJECTS[name]
             *_, last = locate(self.model, given.images, noun=noun, token=TOKEN, captions=given.captions, config=config)
             assert last.edit is not None
             print(f"{name}: {last.warning or 'located'}", flush=True)
-            return last.edit
+            editfile.save(last.edit, path)
 
-        return self._edit({"located": name, "config": config}, make)
+        return editfile.load(self.kept.file(self._locating(name, config), ".edit", make))
 
     def tuned(self, name: str, located: ConceptNeuronsConfig, config: LocatedWeightsConfig) -> Edit:
         """Tuned values of a subject's located weights, or of a baseline's."""
 
-        def make() -> Edit:
+        def make(path: Path) -> None:
             given = reference(name)
             edit = self.located(name, located)
             *_, last = tune(self.model, given.images, edit, captions=given.captions, config=config)
             assert last.edit is not None
-            return last.edit
+            editfile.save(last.edit, path)
 
-        return self._edit({"tuned": name, "located": located, "config": config}, make)
+        code = code_of("photopic.tune.located_weights")
+        key = {"tuned": config, "located": self._locating(name, located), "code": code}
+        return editfile.load(self.kept.file(key, ".edit", make))
 
-    def judged(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int], key: str) -> Judged:
-        """Draw pictures under an edit, from the cache where they are, and let the oracle read them.
+    def judged(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> Judged:
+        """Draw pictures under an edit, unless they are kept, and let the oracle read them.
 
         Args:
             edit: In force while drawing, or None.
             prompts: One a picture.
             seeds: One a picture.
-            key: Names the edit in the cache.
         """
-        scores = self.oracle.score(self.pictures(edit, prompts, seeds, key))
+        scores = self.oracle.score(self.pictures(edit, prompts, seeds))
         return Judged(scores.embedding.numpy(), self.oracle.text_alignment(scores, list(prompts)))
 
-    def pictures(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int], key: str) -> np.ndarray:
+    def pictures(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
         """The pictures alone, (n, 64, 64, 3); arguments as ``judged``."""
-        settings = {"edit": key, "prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance}
-        path = self.cache / f"{_hash(settings)}.safetensors"
-        if not path.exists():
+        key = {
+            "drawn": {"prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance},
+            "edit": content_of(edit.parts if edit else ()),
+            "code": code_of("photopic.models.text_to_image"),
+        }
+
+        def make(path: Path) -> None:
             with self.model.edits.applied(*([] if edit is None else [edit])):
                 images = self.model.generate(prompts, seeds=seeds, steps=self.steps, guidance=self.guidance, batch=24)
-            write_atomically(
-                path, save({"images": torch.from_numpy(images).contiguous()}, {"key": json.dumps(settings)})
-            )
-        return load_file(path)["images"].numpy()
+            write_atomically(path, save({"images": torch.from_numpy(images).contiguous()}))
+
+        return load_file(self.kept.file(key, ".safetensors", make))["images"].numpy()
 
     def similarity(self, name: str, sample: Judged) -> np.ndarray:
         """Oracle subject similarity of each picture: mean cosine to real pictures of the subject that were not given."""
@@ -191,11 +193,12 @@ class Bench:
         rows = tuple(part for part in located.parts if isinstance(part, TokenRows))
         return Edit(rows, located.base, {"method": "token only"})
 
-    def _edit(self, key: Mapping[str, Any], make: Callable[[], Edit]) -> Edit:
-        path = self.cache / f"{_hash(key)}.edit"
-        if not path.exists():
-            editfile.save(make(), path)
-        return editfile.load(path)
+    def _locating(self, name: str, config: ConceptNeuronsConfig) -> dict[str, Any]:
+        """All that decides the concept neurons of a subject."""
+        given = reference(name)
+        code = code_of("photopic.locate.concept_neurons")
+        data = data_digest(given.images, given.captions)
+        return {"located": name, "noun": splits.SUBJECTS[name], "data": data, "config": config, "code": code}
 
 
 def shut(edit: Edit) -> dict[str, Tensor]:
@@ -207,37 +210,3 @@ def with_shut(edit: Edit, positions: Mapping[str, Tensor], base: Any) -> Edit:
     """The same token with another shut set."""
     rows = tuple(part for part in edit.parts if isinstance(part, TokenRows))
     return Edit((Shut(positions), *rows), base, {"method": "control"})
-
-
-def in_parallel(script: str, arguments: Sequence[str], workers: int) -> None:
-    """Run ``script --part i/n`` for every i at once, one torch thread each, and wait; a failure stops the benchmark."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen([sys.executable, script, *arguments, "--part", f"{index}/{workers}"], env=environment)
-        for index in range(workers)
-    ]
-    try:
-        failed = [process.args for process in running if process.wait()]
-    finally:
-        for process in running:
-            process.terminate()
-    if failed:
-        sys.exit(f"a worker failed: {failed[0]!r}; run again to go on from what is done")
-
-
-def mine(items: Sequence[Any], part: str) -> list[Any]:
-    """The share of a worker: every n-th item."""
-    index, count = map(int, part.split("/"))
-    return list(items)[index::count]
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _hash(key: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(_plain(key), sort_keys=True).encode()).hexdigest()[:24]

@@ -1,8 +1,8 @@
 """Further tuning: train only the located weights of a subject for a few steps, from the shut state, and keep few bits.
 
 Where concept neurons alone are not enough, their values are learnt on the same loss and stored at 32, 16 or 2 bits;
-every other weight stays as it is. A random set of the same per-layer sizes and all key and value projections (what
-Custom Diffusion trains) are the baselines.
+every other weight, and the row of the token, stays as it is. A random set of the same per-layer sizes and all key and value
+projections are the baselines; Custom Diffusion trains these and the row.
 
 Paper: Cones (arXiv:2303.05125), figure 3. Changed: for 2 bits the four levels of a matrix are fitted to the trained
 values and the last third of the steps trains through the rounding. Claims: ``neurons.similarity_vs_random`` and
