@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import torch
@@ -141,11 +142,14 @@ def _plain(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def _root(tensors: Mapping[str, Tensor]) -> str:
-    largest_first = sorted(
-        tensors, key=lambda name: -tensors[name].numel()
-    )  # or the last one keeps one thread busy alone
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:  # hashing releases the interpreter lock
-        leaves = dict(zip(largest_first, pool.map(lambda n: _leaf(n, tensors[n]), largest_first), strict=True))
+    workers = max(1, torch.get_num_threads())
+    by_size = sorted(tensors, key=lambda name: -tensors[name].numel())
+    hands = [
+        by_size[start::workers] for start in range(workers)
+    ]  # dealt out by size, so about the same number of bytes each
+    with ThreadPoolExecutor(workers) as pool:  # hashing releases the interpreter lock
+        dealt = pool.map(lambda names: [(name, _leaf(name, tensors[name])) for name in names], hands)
+        leaves = dict(chain.from_iterable(dealt))
     return hashlib.sha256(b"photopic-fingerprint-1" + b"".join(leaves[name] for name in sorted(leaves))).hexdigest()
 
 
