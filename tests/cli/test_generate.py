@@ -98,7 +98,18 @@ def test_an_edit_of_another_model_is_refused_with_both_names(tmp_path: Path, edi
     arguments = ("generate", PROMPT, "-o", tmp_path / "out", "-n", 1, "--steps", 1, "--model", tmp_path / "other")
     line = refusal(*arguments, "--with", edit)
     assert "tiny" in line and "other" in line
-    run(*arguments, "--with", edit, "--force")
+    said = run(*arguments, "--with", edit, "--force").stderr
+    assert "note: " in said and "bear.edit was made for another base than other" in said
+    for name in ("0001.png", "sheet-0001-0001.png"):
+        assert read_settings(tmp_path / "out" / name)["edits"][0]["forced"]
+
+
+def test_force_marks_nothing_that_needed_no_force(tmp_path: Path, model: Path, edit: Path) -> None:
+    said = run(
+        *("generate", PROMPT, "-o", tmp_path, "-n", 1, "--steps", 1, "--model", model, "--with", edit, "--force")
+    )
+    assert "note" not in said.stderr
+    assert not read_settings(tmp_path / "0001.png")["edits"][0]["forced"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_written_picture(

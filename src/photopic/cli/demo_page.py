@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from photopic.cli.demo_work import DemoResult
-from photopic.cli.layers import by_block
 from photopic.cli.page import Bars, Code, Figure, Gallery, Interval, Intervals, Note, PictureRows, Section, Table, Text
 from photopic.cli.page import render as render_page
 from photopic.core.describe import describe
@@ -186,11 +185,10 @@ def _looking(result: DemoResult) -> Section:
 
 def _where(result: DemoResult) -> Section:
     found = describe(result.edits["shut"])
-    blocks = by_block(found)
-    most = max(changed / entries for changed, entries in blocks.values())
+    most = max(block.count / block.size for block in found.blocks)
     bars = [
-        (block, changed / entries / most, f"{changed / entries:.1%} of {entries:,}")
-        for block, (changed, entries) in blocks.items()
+        (block.name, block.count / block.size / most, f"{block.count / block.size:.1%} of {block.size:,}")
+        for block in found.blocks
     ]
     rows = [
         ("the edit, as a file", f"{result.sizes['shut']:,}"),

@@ -70,7 +70,10 @@ def generate(
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...", show_default="the fastest there is")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Apply an edit made for another base model of the same shape.")
+        bool,
+        typer.Option(
+            "--force", help="Apply an edit made for another base model of the same shape; the pictures say that it was."
+        ),
     ] = False,
 ) -> None:
     """Draw pictures of a prompt, with edits applied.
@@ -94,12 +97,14 @@ def generate(
     _check_unknown_tokens(prompt, handle, loaded)
     output.mkdir(parents=True, exist_ok=True)
     first = next_number(output)
-    settings = _settings(prompt, handle, steps, guidance, list(zip(paths, weights, strict=True)))
     images: list[Any] = []
     try:
         with ExitStack() as stack, bars() as shown:
             for path, edit, each in zip(paths, loaded, weights, strict=True):
-                stack.callback(handle.edits.remove, handle.edits.add(edit, weight=each, name=str(path), force=force))
+                stack.callback(handle.edits.unload, handle.edits.load(edit, weight=each, name=str(path), force=force))
+            for name in handle.edits.forced:
+                typer.echo(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
+            settings = _settings(prompt, handle, steps, guidance, list(zip(paths, weights, strict=True)))
             task = shown.add_task("drawing", total=None, remark="")
             events = handle.generate_events(
                 [prompt] * count,
@@ -174,7 +179,12 @@ def _settings(
         "guidance": guidance,
         "model": model.name,
         "edits": [
-            {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "weight": weight}
+            {
+                "file": path.name,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "weight": weight,
+                "forced": str(path) in model.edits.forced,
+            }
             for path, weight in edits
         ],
         "photopic": __version__,

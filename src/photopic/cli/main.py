@@ -23,6 +23,9 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "locate": "Find where a model keeps a thing, and save it as a small edit.",
     "generate": "Make pictures, with edits applied.",
     "inspect": "Show what an edit file changes, how it was found and what it costs.",
+    "diff": "Show how two edit files differ.",
+    "compose": "Make one edit of several.",
+    "verify": "Check that an edit does to a model what it says, and nothing else.",
     "demo": "One new subject from its pictures to new scenes, as one report.",
 }
 USER_ERROR = 2

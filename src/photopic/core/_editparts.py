@@ -61,7 +61,9 @@ class SparseForm:
     def write(self, part: Shut | Values, tensors: Tensors) -> tuple[Described, Named]:
         numbers = {name: number for number, (name, _) in enumerate(tensors)}
         coded = {
-            name: indices.encode(positions.numpy(), prod(tensors[numbers[name]][1]))
+            name: indices.encode(
+                positions.numpy(), prod(tensors[numbers[name]][1]), row=_row(tensors[numbers[name]][1])
+            )
             for name, positions in part.indices.items()
         }
         rows = [[numbers[name], len(part.indices[name]), len(code)] for name, code in coded.items()]
@@ -99,7 +101,7 @@ class SparseForm:
         for number, count, length in part["tensors"]:
             name, shape = tensors[number]
             try:
-                decoded = indices.decode(data["indices"][at : at + length], prod(shape))
+                decoded = indices.decode(data["indices"][at : at + length], prod(shape), row=_row(shape))
             except EditError as error:
                 raise EditFileError(f"indices: {name}: {error}") from None
             if len(decoded) != count:
@@ -199,14 +201,18 @@ class DenseForm:
             for place, dtype, shape in part[mapping]:
                 yield f"{mapping}.{place}", Entry(dtype, tuple(shape))
 
-    def read(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Any:
-        given: dict[str, Any] = {name: part[name] for name in self.options}
+    def read(self, part_says: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Any:
+        given: dict[str, Any] = {name: part_says[name] for name in self.options}
         for mapping in self.mappings:
             given[mapping] = {
                 (tensors[place][0] if self.numbered else place): vector(data[f"{mapping}.{place}"], dtype).view(shape)
-                for place, dtype, shape in part[mapping]
+                for place, dtype, shape in part_says[mapping]
             }
-        return self.make(**given)
+        part = self.make(**given)
+        for name in self.options:
+            if _plain(getattr(part, name)) != part_says[name]:
+                raise EditFileError(f"{name}: expected one for each tensor, found {part_says[name]}")
+        return part
 
 
 def vector(data: bytes, kind: str) -> Tensor:
@@ -230,17 +236,32 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _residual(words: str, ids: Mapping[str, list[int]], residuals: Mapping[str, Tensor]) -> TokenResidual:
+    return TokenResidual(words, {name: tuple(each) for name, each in ids.items()}, residuals)  # JSON has no tuples
+
+
+def _noise(noise: Mapping[str, Tensor]) -> StartNoise:
+    if list(noise) != ["noise"]:
+        raise EditFileError(f"noise: expected one tensor of that name, found {', '.join(noise) or 'none'}")
+    return StartNoise(noise["noise"])
+
+
 FORMS: dict[str, Form] = {
     "shut": SparseForm(),
     "values": SparseForm(),
     "token": TokenForm(),
     "low_rank": DenseForm(LowRank, ("down", "up"), {"scales": _is_scales}, numbered=True),
     "delta": DenseForm(Delta, ("deltas",), {}, numbered=True),
-    "residual": DenseForm(TokenResidual, ("residuals",), {"ids": _is_ids, "words": _is_text}),
+    "residual": DenseForm(_residual, ("residuals",), {"ids": _is_ids, "words": _is_text}),
     "insertion": DenseForm(Insertion, ("down", "up"), {"activation": _is_text, "scale": _is_number}),
     "direction": DenseForm(Direction, ("vectors",), {}),
-    "noise": DenseForm(lambda noise: StartNoise(noise.get("noise", torch.zeros(0))), ("noise",), {}),
+    "noise": DenseForm(_noise, ("noise",), {}),
 }
+
+
+def _row(shape: tuple[int, ...]) -> int | None:
+    """The weights of one output of a layer, so that positions that crowd in some of them cost less."""
+    return prod(shape[1:]) if len(shape) > 1 else None
 
 
 def _as_mapping(value: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -294,7 +315,8 @@ def _unpack_steps(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) ->
     pieces = codes.split([len(each) for each in positions.values()])
     for name, step, piece in zip(positions, vector(data["steps"], "F32"), pieces, strict=True):
         values[name] = (piece.double() * step.double()).float()
-        if int(piece.min()) < -STEPS or not torch.equal(step_of(values[name]), step):
+        is_one_form = (bool(piece.any()) or not step.view(torch.int32)) and torch.equal(step_of(values[name]), step)
+        if int(piece.min()) < -STEPS or not is_one_form or (not step and bool(piece.any())):
             raise EditFileError(f"values: {name}: expected steps from -127 to 127 with one at an end, found others")
     return values
 
@@ -315,7 +337,14 @@ def _unpack_levels(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -
     for number, (name, each) in enumerate(positions.items()):
         taken = -(-len(each) // 4)
         codes = ((packed[at : at + taken, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
-        if codes[len(each) :].any() or bool((levels[number, 1:] < levels[number, :-1]).any()):
-            raise EditFileError(f"values: {name}: expected ascending levels and zero padding, found others")
+        if codes[len(each) :].any() or not _are_levels(levels[number], codes[: len(each)]):
+            raise EditFileError(f"values: {name}: expected ascending levels, each used, and zero padding, found others")
         values[name], at = levels[number][torch.from_numpy(codes[: len(each)].astype(np.int64))], at + taken
     return values
+
+
+def _are_levels(levels: Tensor, codes: np.ndarray) -> bool:
+    """Whether they are what `_pack_levels` gives: ascending, each used, the last repeated; zero is positive."""
+    used = int(codes.max()) + 1
+    rises = bool((levels[1:used] > levels[: used - 1]).all()) and bool((levels[used:] == levels[used - 1]).all())
+    return rises and len(np.unique(codes)) == used and not bool(((levels == 0) & levels.signbit()).any())

@@ -1,38 +1,48 @@
-"""What an edit touches and what it costs: the numbers behind ``photopic inspect``."""
+"""What an edit touches, what it holds and what it costs: the numbers behind ``photopic inspect``."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Size
 
 from photopic.core import indices
-from photopic.core._parts import Shut, TokenRows, Values
+from photopic.core._editparts import FORMS
+from photopic.core._summaries import ValueSummary, detail, norm, stored, summary
 from photopic.core.editfile import to_bytes
-from photopic.core.edits import Edit
+from photopic.core.edits import Delta, Edit, LowRank, Part, Shut, Values
+from photopic.core.layer_names import place, running_order
 
 _INT32_BYTES = 4
+_WEIGHTS = ("shut", "values", "low_rank", "delta")  # the kinds that change parameters; the others add something
+_SCALE_BYTES = {32: 0, 16: 0, 8: 4, 2: 16}  # a tensor: one float32 step, four float32 levels
 
 
 @dataclass(frozen=True)
 class TensorCost:
-    """What one part does to one tensor.
+    """What one part does to one tensor, module or text encoder.
 
     Attributes:
-        name: ``<component>.<parameter>``.
-        kind: ``shut``, ``values`` or ``token``.
-        shape: Of the tensor, or of the added row.
+        name: ``<component>.<parameter>`` or ``<component>.<module>``; of words ``<component>: <words>``.
+        kind: Of the part: ``shut``, ``values``, ``low_rank``, ``delta``, ``token``, ``residual``, ``insertion``, ``direction``
+            or ``noise``.
+        part: The number of the part, from 0.
+        shape: Of the tensor, or of what is added.
         count: Entries touched, or added.
-        density: Share of the tensor's entries that is touched; 1 for a token.
+        density: Share of the tensor's entries that is touched; 1 for what is added.
         index_bytes: What the coded positions take in the file.
-        value_bytes: What the values or rows take in the file.
+        value_bytes: What the values, factors or rows take in the file.
         naive_bytes: What the positions would take as int32.
         entropy_bytes: What the positions cost at least if each were drawn alone with this density.
+        norm: Euclidean norm of what is added to the tensor at weight 1; None where that depends on the base.
     """
 
     name: str
     kind: str
+    part: int
     shape: tuple[int, ...]
     count: int
     density: float
@@ -40,6 +50,52 @@ class TensorCost:
     value_bytes: int
     naive_bytes: int
     entropy_bytes: float
+    norm: float | None
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether it changes parameters, rather than adding words, modules, directions or noise."""
+        return self.kind in _WEIGHTS
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """One part of an edit.
+
+    Attributes:
+        kind: See `TensorCost`.
+        detail: What is particular to it, such as its precision or rank.
+        tensors: How many tensors, modules or text encoders it touches.
+        count: Entries it touches or adds.
+        bytes: What it takes in the file, positions and values.
+        values: The numbers it holds; None where it holds only positions.
+    """
+
+    kind: str
+    detail: str
+    tensors: int
+    count: int
+    bytes: int
+    values: ValueSummary | None
+
+
+@dataclass(frozen=True)
+class BlockSum:
+    """What an edit changes in one block of the network.
+
+    Attributes:
+        name: See `photopic.core.layer_names.place`.
+        count: Entries touched.
+        size: Entries of the touched tensors.
+        bytes: What that takes in the file.
+        norm: Euclidean norm of everything added, each part by itself; None where one depends on the base.
+    """
+
+    name: str
+    count: int
+    size: int
+    bytes: int
+    norm: float | None
 
 
 @dataclass(frozen=True)
@@ -48,12 +104,14 @@ class Description:
 
     Attributes:
         tensors: One row a part and tensor, in the order of the parts.
+        parts: One row a part.
+        blocks: One row a block, in the order the network runs them.
         tokens: The tokens it adds.
         base_name: The model it was made for.
         base_digest: That model's content, hex SHA-256.
         provenance: How it was made.
         file_bytes: The size of its file.
-        count: Entries shut or changed in all.
+        count: Entries of parameters touched in all.
         size: Entries of all touched tensors.
         index_bytes: Of all coded positions.
         naive_bytes: Of all positions as int32.
@@ -61,6 +119,8 @@ class Description:
     """
 
     tensors: tuple[TensorCost, ...]
+    parts: tuple[PartSummary, ...]
+    blocks: tuple[BlockSum, ...]
     tokens: tuple[str, ...]
     base_name: str
     base_digest: str
@@ -83,65 +143,108 @@ class Description:
 
 
 def describe(edit: Edit) -> Description:
-    """Count what an edit touches and what it costs.
+    """Count what an edit touches, what it holds and what it costs.
 
     Args:
         edit: Any edit.
 
     Returns:
-        One row a touched tensor and the sums.
+        One row a touched tensor, part and block, and the sums.
 
     Example:
         >>> describe(load("bear.edit")).density  # doctest: +SKIP
         0.18
     """
-    rows = tuple(row for part in edit.parts for row in _rows(part, edit))
-    entries = [row for row in rows if row.kind != "token"]
+    rows = tuple(row for number, part in enumerate(edit.parts) for row in _rows(number, part, edit))
+    sizes = {name: Size(shape).numel() for name, shape in edit.shapes.items()}
+    counts = {name: sizes[name] if where is None else len(where) for name, where in edit.touched().items()}
     return Description(
         tensors=rows,
+        parts=tuple(_summary(part, [row for row in rows if row.part == n]) for n, part in enumerate(edit.parts)),
+        blocks=_blocks([row for row in rows if row.changes_weights], counts),
         tokens=edit.tokens,
         base_name=edit.base.name,
         base_digest=edit.base.digest,
         provenance=dict(edit.provenance),
         file_bytes=len(to_bytes(edit)),
-        count=sum(row.count for row in entries),
-        size=sum(Size(shape).numel() for shape in edit.shapes.values()),
-        index_bytes=sum(row.index_bytes for row in entries),
-        naive_bytes=sum(row.naive_bytes for row in entries),
-        entropy_bytes=sum(row.entropy_bytes for row in entries),
+        count=sum(counts.values()),
+        size=sum(sizes.values()),
+        index_bytes=sum(row.index_bytes for row in rows),
+        naive_bytes=sum(row.naive_bytes for row in rows),
+        entropy_bytes=sum(row.entropy_bytes for row in rows),
     )
 
 
-def _rows(part: Shut | Values | TokenRows, edit: Edit) -> list[TensorCost]:
-    if isinstance(part, TokenRows):
-        return [
-            TensorCost(
-                f"{name}: {part.token}",
-                "token",
-                tuple(row.shape),
-                len(row),
-                1.0,
-                0,
-                row.numel() * row.element_size(),
-                0,
-                0.0,
-            )
-            for name, row in part.rows.items()
-        ]
-    rows = []
-    for name, positions in part.indices.items():
-        count, size = len(positions), Size(edit.base.shapes[name]).numel()
-        kind, value_bytes = "shut", 0
-        if isinstance(part, Values):
-            kind, value_bytes = (
-                "values",
-                -(-count * part.bits // 8) + (16 if part.bits == 2 else 0),
-            )  # 16: four float32 levels
-        coded = len(indices.encode(positions.numpy(), size))
-        rows.append(
-            TensorCost(
-                name, kind, tuple(edit.base.shapes[name]), count, count / size,
-                coded, value_bytes, _INT32_BYTES * count, indices.entropy_bytes(count, size),
-            )
-        )  # fmt: skip
-    return rows
+def _rows(number: int, part: Part, edit: Edit) -> list[TensorCost]:
+    held = stored(part)
+    if isinstance(part, Shut | Values):
+        shapes_of = [(name, tuple(edit.base.shapes[name])) for name in part.indices]
+        described, _ = FORMS[part.kind].write(part, shapes_of)  # as in the file: rows of number, count, bytes
+        coded = [length for _, _, length in described["tensors"]]
+        return [_sparse(number, part, *named, each) for named, each in zip(shapes_of, coded, strict=True)]
+    if isinstance(part, LowRank | Delta):
+        shapes: Mapping[str, Sequence[int]] = edit.base.shapes
+    else:
+        shapes = {name: tensors[-1].shape for name, tensors in held.items()}
+    return [
+        TensorCost(
+            name=name,
+            kind=part.kind,
+            part=number,
+            shape=tuple(shapes[name]),
+            count=Size(shapes[name]).numel() if part.kind in _WEIGHTS else sum(each.numel() for each in tensors),
+            density=1.0,
+            index_bytes=0,
+            value_bytes=sum(each.numel() * each.element_size() for each in tensors),
+            naive_bytes=0,
+            entropy_bytes=0.0,
+            norm=norm(part, name),
+        )
+        for name, tensors in held.items()
+    ]
+
+
+def _sparse(number: int, part: Shut | Values, name: str, shape: tuple[int, ...], index_bytes: int) -> TensorCost:
+    positions, size = part.indices[name], Size(shape).numel()
+    bits = part.bits if isinstance(part, Values) else 0
+    return TensorCost(
+        name=name,
+        kind=part.kind,
+        part=number,
+        shape=tuple(shape),
+        count=len(positions),
+        density=len(positions) / size,
+        index_bytes=index_bytes,
+        value_bytes=-(-len(positions) * bits // 8) + _SCALE_BYTES.get(bits, 0),
+        naive_bytes=_INT32_BYTES * len(positions),
+        entropy_bytes=indices.entropy_bytes(len(positions), size),
+        norm=norm(part, name),
+    )
+
+
+def _summary(part: Part, rows: Sequence[TensorCost]) -> PartSummary:
+    return PartSummary(
+        kind=part.kind,
+        detail=detail(part),
+        tensors=len(rows),
+        count=sum(row.count for row in rows),
+        bytes=sum(row.index_bytes + row.value_bytes for row in rows),
+        values=summary([each for tensors in stored(part).values() for each in tensors]),
+    )
+
+
+def _blocks(rows: Sequence[TensorCost], counts: Mapping[str, int]) -> tuple[BlockSum, ...]:
+    names = sorted({place(row.name)[0] for row in rows}, key=running_order)
+    return tuple(_block(name, [row for row in rows if place(row.name)[0] == name], counts) for name in names)
+
+
+def _block(name: str, rows: Sequence[TensorCost], counts: Mapping[str, int]) -> BlockSum:
+    norms = [row.norm for row in rows if row.norm is not None]
+    sizes = {row.name: math.prod(row.shape) for row in rows}  # a tensor that two parts touch counts once
+    return BlockSum(
+        name=name,
+        count=sum(counts[each] for each in sizes),
+        size=sum(sizes.values()),
+        bytes=sum(row.index_bytes + row.value_bytes for row in rows),
+        norm=math.hypot(*norms) if len(norms) == len(rows) else None,
+    )
