@@ -64,24 +64,27 @@ def test_an_unchanged_file_is_not_hashed_again(file: Path) -> None:
 
 
 def test_a_changed_file_is_noticed(file: Path) -> None:
+    save(file, 0, size=400)
     poison(file)
-    before = file.stat()
-    save(file, 1)
+    before, tensors = file.stat(), load_file(file)
+    tensors["weight"][123, 2] += 1  # which no sample shows
+    save_file(tensors, file)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and, as after rsync -t, the same time
     modules, loaded = load(file)
-    assert loaded.find() == fingerprint(modules, "tiny").digest
+    assert loaded.find() == fingerprint(modules, "tiny").digest != POISON
     save(file, 2, size=7)
     modules, loaded = load(file)
     assert loaded.find() == fingerprint(modules, "tiny").digest
 
 
 def test_a_file_changed_after_loading_names_nothing_in_the_cache(file: Path) -> None:
+    entry = poison(file)
     modules, loaded = load(file)
     save(file, 1)
     assert loaded.find() == fingerprint(modules, "tiny").digest
     file.unlink()
     assert loaded.find() == fingerprint(modules, "tiny").digest
-    assert not Path(str(cache_folder())).exists()
+    assert [POISON in each.read_text() for each in entry.parent.iterdir()] == [True]  # and nothing was written
 
 
 def test_another_precision_has_another_entry(file: Path) -> None:
