@@ -330,3 +330,20 @@ def test_every_type_of_tensor_has_a_fingerprint(dtype: torch.dtype) -> None:
     before = fingerprint({"m": module}, "x", ["m.table"])
     module.table = torch.tensor([0.0, 0.0, 2.0]).to(dtype)
     assert difference(before, fingerprint({"m": module}, "x", ["m.table"])) != ""
+
+
+def test_the_tensors_are_those_of_the_state_in_its_order() -> None:
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2), nn.Linear(2, 2))
+            self.none = None
+            self.register_buffer("passing", torch.zeros(2), persistent=False)
+            self.register_buffer("kept", torch.zeros(2))
+            self.register_parameter("absent", None)
+
+    model = Kept()
+    expected = {f"m.{name}": value for name, value in model.state_dict(keep_vars=True).items()}
+    found = named_tensors({"m": model})
+    assert list(found) == list(expected) and all(found[name] is expected[name] for name in found)
+    assert list(named_tensors({"m": torch.compile(model, backend="eager")})) == list(expected)

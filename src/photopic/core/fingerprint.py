@@ -123,10 +123,8 @@ def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
         plain_name: plain
         for component, module in modules.items()
-        for name, value in module.state_dict(keep_vars=True).items()
-        for plain_name, plain in _plain(
-            f"{component}.{name.replace('_orig_mod.', '')}", value
-        )  # torch.compile's prefix
+        for name, value in module.state_dict(prefix=f"{component}.", keep_vars=True).items()
+        for plain_name, plain in _plain(name.replace("_orig_mod.", ""), value)  # torch.compile's prefix
     }
 
 
