@@ -206,18 +206,18 @@ def _rows_cost_less(counts: Int64[np.ndarray, " rows"], size: int, row: int) -> 
 def _expected_bits(count: int, size: int) -> int:
     """The bits of ``count`` of ``size`` positions with what stands before them: the entropy, or one for each position.
 
-    With p = count / size, log2 e = 369 / 256 and -(1 - p) ln(1 - p) = p - p^2 / 2 - p^3 / 6 - ...
+    With p = count / size, log2 e = 92 / 64 and -(1 - p) ln(1 - p) = p - p^2 / 2 - p^3 / 6 - ...
     """
     head = 16 * _width(size)
     if 5 * count >= 2 * size:
         return head + size
-    entropy = count * (_log2(size) - _log2(count)) + 369 * count - 369 * count**2 // (2 * size) if count else 0
-    return head + min(size, entropy // 256)
+    entropy = count * (_log2(size) - _log2(count)) + 92 * count - 92 * count**2 // (2 * size) if count else 0
+    return head + min(size, entropy // 64)
 
 
 def _log2(value: int) -> int:
-    """floor(256 log2 value)."""
-    return int((value**256).bit_length() - 1)
+    """floor(64 log2 value)."""
+    return int((value**64).bit_length() - 1)
 
 
 def _width(size: int) -> int:
