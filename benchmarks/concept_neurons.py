@@ -117,10 +117,14 @@ def gate(bench: Bench, settings: Settings, name: str, seed: int) -> dict[str, An
 def measured(what: str, name: str, *masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """All that decides a measurement of losses, but for its settings."""
     given = reference(name)
-    code = code_of("photopic.models.weight_mask", "photopic.models.preservation", "photopic.models.subject",
-                   gate, cross, loss_of, anti_selected)  # fmt: skip
     contents = [content_of([Shut(each)]) for each in masks]
-    return {what: name, "data": data_digest(given.images, given.captions), "masks": contents, "code": code}
+    return {what: name, "data": data_digest(given.images, given.captions), "masks": contents, "code": code()}
+
+
+def code() -> str:
+    """Hex sha256 of the code that measures losses."""
+    modules = ("photopic.models.weight_mask", "photopic.models.preservation", "photopic.models.subject")
+    return code_of(*modules, gate, cross, loss_of, anti_selected)
 
 
 def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, float]:
@@ -308,4 +312,4 @@ def rows_of(bench: Bench, settings: Settings) -> list[Row]:
 
 if __name__ == "__main__":
     seeds = [*Settings().seeds, SEED, UNSEEN]
-    run(Benchmark("concept-neurons", __file__, __doc__ or "", Settings(), QUICK, work, rows_of, seeds))
+    run(Benchmark("concept-neurons", __file__, __doc__ or "", Settings(), QUICK, work, rows_of, seeds, code))

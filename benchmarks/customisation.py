@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from kept import code_of
 from ledger import Row
-from subjects import EIGHT, Bench, token_prompts, unrelated_prompts
+from subjects import EIGHT, TUNING, Bench, token_prompts, unrelated_prompts
 from workers import Benchmark, mine, run
 
 from photopic.core.editfile import to_bytes
@@ -149,4 +150,16 @@ def work(bench: Bench, settings: Settings, part: str) -> None:
 
 
 if __name__ == "__main__":
-    run(Benchmark("customisation", __file__, __doc__ or "", Settings(), QUICK, work, rows_of, [0, SEED]))
+    run(
+        Benchmark(
+            "customisation",
+            __file__,
+            __doc__ or "",
+            Settings(),
+            QUICK,
+            work,
+            rows_of,
+            [0, SEED],
+            lambda: code_of(TUNING),
+        )
+    )

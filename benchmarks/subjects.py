@@ -35,6 +35,8 @@ TOKEN = "<mine>"
 REFERENCES = ("red", "blue", "yellow", "white", "green")  # backgrounds of the five pictures a user would give
 JUDGED_ON = ("orange", "teal", "purple", "pink", "gray", "brown")  # of the pictures similarity is measured to
 COLOURS = tuple(scenes.COLOURS)
+LOCATING, TUNING = "photopic.locate.concept_neurons", "photopic.tune.located_weights"
+DRAWING = "photopic.models.text_to_image"
 # Chosen before any result, to spread over animals, plants, food, transport and things.
 EIGHT = ("panda", "zebra", "parrot", "tropical fish", "strawberry", "doughnut", "fire engine", "violin")
 THREE = ("panda", "strawberry", "violin")
@@ -116,6 +118,8 @@ class Bench:
         folder: Path = ROOT / "runs" / "customisation",
     ):
         torch.set_num_threads(1)
+        for module in (LOCATING, TUNING, DRAWING):
+            code_of(module)  # read now: a file that is edited while the benchmark runs changes no key
         self.model: TextToImage = photopic.load(model) if isinstance(model, str) else model
         self.steps, self.guidance = steps, guidance
         self.base = self.model.edits.fingerprint()
@@ -149,7 +153,7 @@ class Bench:
             assert last.edit is not None
             editfile.save(last.edit, path)
 
-        code = code_of("photopic.tune.located_weights")
+        code = code_of(TUNING)
         key = {"tuned": config, "located": self._locating(name, located), "code": code}
         return editfile.load(self.kept.file(key, ".edit", make))
 
@@ -169,7 +173,7 @@ class Bench:
         key = {
             "drawn": {"prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance},
             "edit": content_of(edit.parts if edit else ()),
-            "code": code_of("photopic.models.text_to_image"),
+            "code": code_of(DRAWING),
         }
 
         def make(path: Path) -> None:
@@ -196,7 +200,7 @@ class Bench:
     def _locating(self, name: str, config: ConceptNeuronsConfig) -> dict[str, Any]:
         """All that decides the concept neurons of a subject."""
         given = reference(name)
-        code = code_of("photopic.locate.concept_neurons")
+        code = code_of(LOCATING)
         data = data_digest(given.images, given.captions)
         return {"located": name, "noun": splits.SUBJECTS[name], "data": data, "config": config, "code": code}
 

@@ -33,6 +33,8 @@ class Benchmark(Generic[S]):
         work: A worker's share of everything slow, from a part such as ``0/2``.
         rows: All claims, from what the workers kept.
         seeds: Every seed used, of the full settings.
+        code: Reads the code that decides its measurements: once, before the workers start, so that a file that is edited
+            meanwhile changes no key.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Benchmark(Generic[S]):
     work: Callable[[Bench, S, str], None]
     rows: Callable[[Bench, S], list[Row]]
     seeds: Sequence[int]
+    code: Callable[[], str]
 
 
 def run(benchmark: Benchmark[Any], arguments: Sequence[str] | None = None) -> None:
@@ -54,6 +57,7 @@ def run(benchmark: Benchmark[Any], arguments: Sequence[str] | None = None) -> No
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     settings = benchmark.quick if options.quick else benchmark.full
+    benchmark.code()
     bench = Bench(options.model)
     if options.part:
         benchmark.work(bench, settings, options.part)

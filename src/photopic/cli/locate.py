@@ -147,8 +147,9 @@ def _search(
     from photopic.core.runs import Run
     from photopic.data.folder import load_folder
     from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
-    from photopic.models.new_token import check_noun
-    from photopic.models.preservation import preservation_examples
+    from photopic.models.new_token import check_noun, new_rows
+    from photopic.models.preservation import preservation_events
+    from photopic.models.subject import subject
     from photopic.tune.located_weights import LocatedWeightsConfig, tune
 
     with console().status(f"loading {model_name}"):
@@ -159,11 +160,15 @@ def _search(
     found = load_folder(images, handle.image_size)
     config = ConceptNeuronsConfig(**options)
     captions = [caption or f"a {noun}" for caption in found.captions] if any(found.captions) else None
-    with console().status("preparing pictures of what must not change"):
-        kept, count = config.preservation, config.preservation_count
-        preservation = preservation_examples(handle, noun, kind=kept, count=count, seed=config.seed)
-    common: dict[str, Any] = {"captions": captions, "preservation": preservation}
+    rows = new_rows(handle, token, noun, start=config.token_start)
+    subject(handle, found.images, captions, noun=noun, rows=rows, preservation=None)  # refuses before the slow part
+    kept, count = config.preservation, config.preservation_count
     with bars() as shown:
+        preparing = preservation_events(
+            handle, noun, kind=kept, count=count, seed=config.seed, run=Run(folder / "preservation")
+        )
+        preservation = follow(preparing, shown, "preparing what must not change").examples
+        common: dict[str, Any] = {"captions": captions, "preservation": preservation}
         search = locate(
             handle, found.images, noun=noun, token=token, config=config, run=Run(folder / "locate"), **common
         )

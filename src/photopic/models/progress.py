@@ -17,15 +17,16 @@ from photopic.core.runs import Run, RunMismatchError
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
+    from photopic.models.subject import Captioned
     from photopic.models.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One event of a long loop; the last one carries the edit.
+    """One event of a long loop; the last one carries the result.
 
     Attributes:
-        stage: What is going on, such as ``preparing``, ``locating``, ``tuning`` or ``done``.
+        stage: What is going on, such as ``preparing``, ``drawing``, ``locating``, ``tuning`` or ``done``.
         step: Steps done.
         steps: Steps in all.
         concept_loss: L_rec of the step, 0 where there is none yet.
@@ -34,7 +35,8 @@ class Progress:
         elapsed_s: Seconds since this process began.
         eta_s: Seconds still to go by the pace so far.
         warning: One line the user should see, or empty.
-        edit: The result, with the last event only.
+        edit: What was located or tuned, with the last event only.
+        examples: The pictures and captions that were prepared, with the last event only.
     """
 
     stage: str
@@ -47,6 +49,7 @@ class Progress:
     eta_s: float = 0.0
     warning: str = ""
     edit: Edit | None = None
+    examples: Captioned | None = None
 
 
 def data_digest(images: Tensor, captions: Sequence[str]) -> str:
