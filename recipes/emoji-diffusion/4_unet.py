@@ -150,6 +150,7 @@ def optimizers(model: Painter, config: Config) -> list[torch.optim.Optimizer]:
 
 def train(rank: int, processes: int, config: Config, name: str, compiled: bool) -> None:
     torch.set_num_threads(1)
+    parent = os.getppid()
     if processes > 1:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "29517")
@@ -175,6 +176,8 @@ def train(rank: int, processes: int, config: Config, name: str, compiled: bool) 
         model.unet.compile()
     clock, total = time.time(), 0.0
     while step < config.steps:
+        if processes > 1 and os.getppid() != parent:
+            raise SystemExit("the process that started this one is gone")  # or a killed run would train on unseen
         batch = tuple(part[rank * share : (rank + 1) * share] for part in bank.draw(config, step))
         for stepper in steppers:
             stepper.param_groups[0]["lr"] = rate(config, step)

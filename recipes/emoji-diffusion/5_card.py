@@ -16,16 +16,18 @@ from photopic.core.provenance import machine, versions
 
 HERE = Path(__file__).parent
 RESULT = HERE.parents[1] / "benchmarks" / "results" / "bundled-model.json"
-PARTS = {"autoencoder": "vae", "text_encoder": "text_encoder", "unet": "unet"}
+STAGES = {
+    "autoencoder": ("vae",),
+    "text_encoder": (),
+    "unet": (),
+    "unet-2": ("unet", "text_encoder"),
+}  # run: parts it wrote last
 
 
-def stage(name: str) -> dict[str, object]:
+def stage(name: str, parts: tuple[str, ...]) -> dict[str, object]:
     """Configuration, last log line and weights of one stage; the log of an interrupted run restarts its clock."""
     folder = RUNS / name
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    weights = next((MODEL / PARTS[name]).glob("*.safetensors"))
-    with safe_open(weights, "pt") as file:
-        count = sum(file.get_tensor(key).numel() for key in file.keys())
     clocks = [line["elapsed_s"] for line in lines]
     spans = [now for now, after in zip(clocks, [*clocks[1:], 0.0], strict=True) if after < now]  # last of every process
     return {
@@ -33,15 +35,22 @@ def stage(name: str) -> dict[str, object]:
         "steps": lines[-1]["step"],
         "last": {key: value for key, value in lines[-1].items() if key not in ("elapsed_s", "step")},
         "elapsed_s": round(sum(spans)),
-        "weights": count,
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "wrote": {part: weights_of(part) for part in parts},
     }
+
+
+def weights_of(part: str) -> dict[str, object]:
+    """How many weights a part of the model has, and the hash of their file."""
+    path = next((MODEL / part).glob("*.safetensors"))
+    with safe_open(path, "pt") as file:
+        count = sum(file.get_tensor(key).numel() for key in file.keys())
+    return {"weights": count, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def main() -> None:
     reached = json.loads(RESULT.read_text())["rows"] if RESULT.exists() else []
     card = {
-        "stages": {name: stage(name) for name in PARTS},
+        "stages": {name: stage(name, parts) for name, parts in STAGES.items()},
         "concepts": list(KNOWN),
         "styles": list(STYLES),
         "scenes_encoded": sum(1000 for _ in (RUNS / "latents").glob("*.safetensors")),
