@@ -66,7 +66,9 @@ class TokenResidual:
         ids, residual = torch.tensor(self.ids[name]), self.residuals[name]
 
         def add(module: Any, given: Mapping[str, Any], output: Any) -> Any:
-            tokens = given["input_ids"]  # (batch, tokens)
+            tokens = given.get("input_ids")  # (batch, tokens)
+            if tokens is None or tokens.shape[1] < len(ids):
+                return output
             hidden = output["last_hidden_state"] if isinstance(output, Mapping) else output[0]  # (batch, tokens, dim)
             starts = (tokens.unfold(1, len(ids), 1) == ids.to(tokens.device)).all(-1)  # (batch, tokens - ids + 1)
             added = torch.zeros_like(hidden)
@@ -217,7 +219,7 @@ def _replaced(output: Any, first: Tensor) -> Any:
     if isinstance(output, Tensor):
         return first
     if isinstance(output, tuple):
-        return (first, *output[1:])
+        return type(output)(first, *output[1:]) if hasattr(output, "_fields") else (first, *output[1:])
     copied = type(output)(**output)  # a transformers or diffusers output: an ordered mapping of its fields
     copied[next(iter(output))] = first
     return copied

@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
+from itertools import permutations
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -23,10 +25,10 @@ from photopic.core._dense import Delta, LowRank
 from photopic.core._edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added
 from photopic.core._entries import Positions, union
 from photopic.core._entries import overlap as common
-from photopic.core._merge import Change, clashing, merged, without
+from photopic.core._merge import Change, base_at, clashing, merged, without
 from photopic.core._parts import Shut, TokenRows, Values
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint, named_tensors
+from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.core.fingerprint import difference as base_difference
 
 Policy = Literal["error", "union", "first", "sum", "ties"]
@@ -46,14 +48,14 @@ def compose(
     Args:
         edits: At least one, all for the same base.
         overlap: What becomes of entries that several edits touch; see the module.
-        weights: One a edit, 1 each if left out; other weights scale the changes and need ``base`` where an edit sets entries.
+        weights: One an edit, 1 each if left out; 0 leaves an edit out, others scale its changes and need ``base`` where it sets entries.
         base: The base model's modules by component; ``sum``, ``ties`` and weights need its entries where an edit sets them.
 
     Returns:
         One edit whose provenance lists its parents.
 
     Raises:
-        EditError: If the bases differ, entries clash under the policy, or both add one token.
+        EditError: If the bases differ, entries clash under the policy, both add one token, or ``base`` is another model.
 
     Example:
         >>> both = compose(bear, mug)  # doctest: +SKIP
@@ -65,8 +67,8 @@ def compose(
         raise EditError(f"compose: expected {len(edits)} weights, found {len(scales)}")
     for other in edits[1:]:
         check_same_base(edits[0], other)
-    tensors = None if base is None else named_tensors(base)
-    scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True)]
+    tensors = None if base is None else _tensors_of(base, edits)
+    scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True) if weight != 0]
     if overlap in ("error", "union"):
         parts = _unordered(scaled, overlap)
     elif overlap == "first":
@@ -106,7 +108,7 @@ def restrict(edit: Edit, layers: Sequence[str] | None = None, region: Mapping[st
         region: Tensor name to the positions that may be touched, None for all of them; other tensors are left out.
 
     Raises:
-        EditError: If nothing is left.
+        EditError: If nothing is left, or a region lies outside its tensor.
 
     Example:
         >>> upper = restrict(edit, layers=["unet.up_blocks.*"])  # doctest: +SKIP
@@ -121,7 +123,12 @@ def restrict(edit: Edit, layers: Sequence[str] | None = None, region: Mapping[st
         for name in edit.touched().keys() - outside.keys():
             inside = region.get(name, torch.zeros(0, dtype=torch.int64))
             if inside is not None:
-                free = torch.ones(torch.Size(shapes[name]).numel(), dtype=torch.bool)
+                size = prod(shapes[name])
+                if inside.dtype != torch.int64 or (
+                    len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) < size
+                ):
+                    raise EditError(f"{name}: expected a region of int64 positions in [0, {size}), found others")
+                free = torch.ones(size, dtype=torch.bool)
                 free[inside] = False
                 outside[name] = free.nonzero().squeeze(1)
     kept = [_kept_hooks(part, is_kept) for part in without(edit.parts, outside, shapes)]
@@ -161,11 +168,9 @@ def _unordered(edits: Sequence[Edit], overlap: Policy) -> list[Part]:
     shut = _union_of([part for part in distinct.values() if isinstance(part, Shut)])
     shapes = _common_base(edits).shapes
     written = [part for part in rest.values() if isinstance(part, WEIGHT_PARTS)]
-    for index, part in enumerate(written):
-        for other in written[:index]:
-            _refuse(part, other, shapes)
-        if overlap == "error" or is_added(part):
-            _refuse(part, shut, shapes)
+    split = [_split(edit) for edit in edits]
+    for one, other in permutations(split, 2):
+        _check_agreement(one, other, overlap, shapes)
     if overlap == "union":
         taken = _touched([part for part in written if not is_added(part)])
         shut = next((part for part in without((shut,), taken, {}) if isinstance(part, Shut)), Shut({}))
@@ -190,9 +195,10 @@ def _added(edits: Sequence[Edit], overlap: Policy, tensors: Mapping[str, Tensor]
     contested = clashing(edits, overlap)
     kept = [part for edit in edits for part in without(edit.parts, contested, edit.base.shapes)]
     changes = [Change.of(edit, name, tensors) for edit in edits for name in contested if name in edit.touched()]
-    once = {key(part): part for part in kept if not isinstance(part, WEIGHT_PARTS)}
     weight_parts = [part for part in kept if isinstance(part, WEIGHT_PARTS)]
-    return [*_joined(weight_parts), *merged(changes, contested, overlap, tensors), *once.values()]
+    hooked = [part for part in kept if isinstance(part, HOOK_PARTS)] if overlap == "sum" else []  # these add up too
+    once = {key(part): part for part in kept if not isinstance(part, WEIGHT_PARTS) and part not in hooked}
+    return [*_joined(weight_parts), *merged(changes, contested, overlap, tensors), *hooked, *once.values()]
 
 
 def _joined(parts: Sequence[Part]) -> list[Part]:
@@ -212,6 +218,32 @@ def _touched(parts: Sequence[WeightPart]) -> dict[str, Positions]:
     return {name: union([part.write(name).indices for part in parts if name in part.names()]) for name in names}
 
 
+def _split(edit: Edit) -> tuple[Shut, dict[str, WeightPart]]:
+    """All that an edit shuts, and its other parts that write, by content."""
+    shut = _union_of([part for part in edit.parts if isinstance(part, Shut)])
+    return shut, {key(part): part for part in edit.weight_parts if not isinstance(part, Shut)}
+
+
+def _check_agreement(
+    one: tuple[Shut, dict[str, WeightPart]],
+    other: tuple[Shut, dict[str, WeightPart]],
+    overlap: Policy,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Refuse what one edit does to an entry and another does not do; within one edit parts are as its maker wanted."""
+    (shut, parts), (other_shut, others) = one, other
+    more = [
+        part for part in without((other_shut,), shut.indices, {}) if isinstance(part, Shut)
+    ]  # that this one leaves open
+    for digest, part in parts.items():
+        for other_digest, each in others.items():
+            if not {digest, other_digest} <= parts.keys() & others.keys():
+                _refuse(part, each, shapes)
+        if overlap == "error" or is_added(part):
+            for each in more if digest in others else [other_shut]:
+                _refuse(part, each, shapes)
+
+
 def _refuse(a: WeightPart, b: WeightPart, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name in sorted(set(a.names()) & set(b.names())):
         shared = common(a.write(name).indices, b.write(name).indices, torch.Size(shapes[name]).numel())
@@ -229,8 +261,12 @@ def _scaled(part: Part, weight: float, tensors: Mapping[str, Tensor] | None) -> 
     if isinstance(part, Values) and part.delta:
         return Values(part.indices, {name: weight * each.float() for name, each in part.values.items()}, 32, True)
     if isinstance(part, Shut | Values):
-        changed = {name: Change.of_part(part, name, tensors) for name in part.names()}
-        return Values(part.indices, {name: each.base() + weight * each.delta for name, each in changed.items()})
+        values = {}
+        for name, positions in part.indices.items():
+            entries = base_at(tensors, name, positions)
+            target = part.values[name].float() if isinstance(part, Values) else torch.zeros_like(entries)
+            values[name] = entries + weight * (target - entries)
+        return Values(part.indices, values)
     if isinstance(part, Insertion):
         return replace(part, scale=weight * part.scale)
     if isinstance(part, Direction):
@@ -265,6 +301,18 @@ def check_same_base(a: Edit, b: Edit) -> None:
         )
 
 
+def _tensors_of(modules: Mapping[str, nn.Module], edits: Sequence[Edit]) -> dict[str, Tensor]:
+    """The base's tensors, once it is known to be the base."""
+    tensors, base = named_tensors(modules), _common_base(edits)
+    found = fingerprint(modules, "the one given", [name for name in base.sketches if name in tensors])
+    if reason := base_difference(base, found):
+        raise EditError(
+            f"these edits are for base {base.name} ({base.digest[:12]}), but base= is another model ({found.digest[:12]}), or one "
+            f"with edits applied: {reason}"
+        )
+    return tensors
+
+
 def _common_base(edits: Sequence[Edit]) -> Fingerprint:
     ordered = sorted((edit.base for edit in edits), key=lambda base: (base.digest, base.name))
     sketches: dict[str, str] = {}
@@ -289,8 +337,9 @@ def _lineage(edits: Sequence[Edit], overlap: Policy, weights: Sequence[float]) -
 
 
 def _parents(edit: Edit) -> list[Any]:
+    parents = edit.provenance.get("parents")
     is_plain = edit.provenance.get("method") == "compose" and "weights" not in edit.provenance
-    return edit.provenance["parents"] if is_plain else [edit.provenance]
+    return parents if is_plain and isinstance(parents, list) else [edit.provenance]
 
 
 __all__ = ["HOOK_PARTS", "Policy", "TokenRows", "compose", "difference", "key", "restrict", "scale"]

@@ -50,6 +50,7 @@ class LiveTokens:
             self._added.append(added)
             self._originals[key] = self.tokenizers[key]
             self.tokenizers[key] = added.tokenizer
+        _forget_compiled(self.modules)
 
     def check(self, part: TokenRows) -> None:
         """Refuse a token that is there already or does not fit.
@@ -59,8 +60,6 @@ class LiveTokens:
         """
         for component, row in part.rows.items():
             key = self._tokenizer_key(component)
-            if any(part.token == other.token for other in self._tokens):
-                raise EditError(f"token {part.token!r} is already added by another edit; remove that one first")
             check_new_token(self._originals.get(key, self.tokenizers[key]), part.token)
             dim = input_embedding(self.modules[component]).weight.shape[-1]
             if len(row) != dim:
@@ -99,8 +98,7 @@ class LiveHooks:
                 if weight(name) != 0:
                     hook = _with_names(part.hook(name, weight(name)))
                     self._handles.append(self._module(name).register_forward_hook(hook, with_kwargs=True))
-        if any(map(_is_compiled, self.modules.values())):
-            torch.compiler.reset()  # compiled code does not look for new hooks
+        _forget_compiled(self.modules)
 
     def check(self, part: HookPart) -> None:
         """Refuse a part for a module that is not there.
@@ -124,11 +122,22 @@ class LiveHooks:
 
 def _with_names(hook: Hook) -> Callable[..., Any]:
     def call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        given = inspect.signature(type(module).forward).bind(module, *args, **kwargs).arguments
-        return hook(module, dict(list(given.items())[1:]), output)
+        signature = inspect.signature(type(module).forward)
+        given = signature.bind(module, *args, **kwargs).arguments
+        named: dict[str, Any] = {}
+        for name, value in list(given.items())[1:]:
+            kind = signature.parameters[name].kind
+            many = (
+                {f"{name}.{i}": each for i, each in enumerate(value)} if kind is kind.VAR_POSITIONAL else {name: value}
+            )
+            named |= value if kind is kind.VAR_KEYWORD else many
+        return hook(module, named, output)
 
     return call
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod") or any(part._compiled_call_impl is not None for part in module.modules())
+def _forget_compiled(modules: Mapping[str, nn.Module]) -> None:
+    """Compiled code does not look for new hooks and embeddings."""
+    parts = (part for module in modules.values() for part in module.modules())
+    if any(hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in parts):
+        torch.compiler.reset()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from photopic.core._dense import Delta, LowRank
 from photopic.core._edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
 from photopic.core._entries import Positions, Write, apply, take, union
 from photopic.core._parts import Shut, Values
+from photopic.core._steps import to_steps
 from photopic.core.errors import EditError
 
 
@@ -24,30 +26,33 @@ class Change:
         name: Of the tensor.
         positions: Touched entries; None is all of them.
         delta: One a touched entry.
-        tensor: The base's tensor, if the caller gave it.
+        shape: Of the tensor.
     """
 
     name: str
     positions: Positions
     delta: Float[Tensor, " count"]
-    tensor: Tensor | None = None
+    shape: tuple[int, ...]
 
     @classmethod
     def of(cls, edit: Edit, name: str, tensors: Mapping[str, Tensor] | None) -> Change:
         """All parts of an edit together."""
         parts = [part for part in edit.weight_parts if name in part.names()]
+        shape = tuple(edit.base.shapes[name])
         if len(parts) == 1:
-            return cls.of_part(parts[0], name, tensors)
+            return cls.of_part(parts[0], name, shape, tensors)
         positions = union([part.write(name).indices for part in parts])
-        base = _zeros_or_base(parts, name, tensors, edit.base.shapes[name])
+        base = _zeros_or_base(parts, name, tensors, shape)
         changed = base.clone()
         for part in parts:
             apply(changed, part.write(name))
         delta = take(changed, positions) - take(base, positions)
-        return cls(name, positions, delta, None if tensors is None else tensors.get(name))
+        return cls(name, positions, delta, shape)
 
     @classmethod
-    def of_part(cls, part: WeightPart, name: str, tensors: Mapping[str, Tensor] | None) -> Change:
+    def of_part(
+        cls, part: WeightPart, name: str, shape: tuple[int, ...], tensors: Mapping[str, Tensor] | None
+    ) -> Change:
         """One part alone.
 
         Raises:
@@ -55,19 +60,11 @@ class Change:
         """
         write = part.write(name)
         values = write.values() if callable(write.values) else write.values
-        tensor = None if tensors is None else tensors.get(name)
         if write.adds:
             assert values is not None
-            return cls(name, write.indices, values.float(), tensor)
-        if tensor is None:
-            raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
-        entries = take(tensor, write.indices).float().cpu()
-        return cls(name, write.indices, -entries if values is None else values.float() - entries, tensor)
-
-    def base(self) -> Float[Tensor, " count"]:
-        """The base's entries in float32."""
-        assert self.tensor is not None
-        return take(self.tensor, self.positions).float().cpu()
+            return cls(name, write.indices, values.float(), shape)
+        entries = base_at(tensors, name, write.indices)
+        return cls(name, write.indices, -entries if values is None else values.float() - entries, shape)
 
 
 def without(parts: Sequence[Part], taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
@@ -83,7 +80,7 @@ def without(parts: Sequence[Part], taken: Mapping[str, Positions], shapes: Mappi
                 left.append(Shut(indices))
             else:
                 values = {name: part.values[name][free] for name, free in keep.items()}
-                left.append(Values(indices, values, part.bits, part.delta))
+                left.append(Values(indices, values, _bits_of_some(part, values), part.delta))
         else:
             left += _dense_without(part, taken, shapes)
     return left
@@ -130,18 +127,13 @@ def merged(
         else:
             sparse_indices[name], sparse_values[name] = positions, total
     if policy == "sum" and tensors is not None:  # set entries stay set entries
-        values = {name: _base_at(tensors, name, at) + sparse_values[name] for name, at in sparse_indices.items()}
+        values = {name: base_at(tensors, name, at) + sparse_values[name] for name, at in sparse_indices.items()}
         return [Values(sparse_indices, values), *_deltas(dense, changes)]
     return [Values(sparse_indices, sparse_values, delta=True), *_deltas(dense, changes)]
 
 
 def _deltas(dense: Mapping[str, Tensor], changes: Sequence[Change]) -> list[Part]:
-    shapes = {change.name: change.tensor.shape for change in changes if change.tensor is not None}
-    missing = dense.keys() - shapes.keys()
-    if missing:
-        raise EditError(
-            f"{min(missing)}: whole tensors are merged; pass the base model (base=modules) to know its shape"
-        )
+    shapes = {change.name: change.shape for change in changes}
     return [Delta({name: total.view(shapes[name]) for name, total in dense.items()})] if dense else []
 
 
@@ -163,8 +155,7 @@ def on(change: Change, positions: Positions) -> Float[Tensor, " count"]:
     if change.positions is None:
         return change.delta if positions is None else change.delta[positions]
     if positions is None:
-        assert change.tensor is not None
-        return torch.zeros(change.tensor.numel()).index_copy_(0, change.positions, change.delta)
+        return torch.zeros(prod(change.shape)).index_copy_(0, change.positions, change.delta)
     at = torch.searchsorted(change.positions, positions).clamp(max=len(change.positions) - 1)
     return torch.where(change.positions[at] == positions, change.delta[at], torch.zeros(()))
 
@@ -202,15 +193,26 @@ def _dense_without(
 def _zeros_or_base(
     parts: Sequence[WeightPart], name: str, tensors: Mapping[str, Tensor] | None, shape: tuple[int, ...]
 ) -> Tensor:
-    if tensors is not None:
-        return tensors[name].detach().cpu().float().clone()
     if all(is_added(part) for part in parts):
         return torch.zeros(shape)
-    raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
+    return base_at(tensors, name, None).view(shape)
 
 
-def _base_at(tensors: Mapping[str, Tensor], name: str, positions: Tensor) -> Float[Tensor, " count"]:
+def base_at(tensors: Mapping[str, Tensor] | None, name: str, positions: Positions) -> Float[Tensor, " count"]:
+    """Entries of the base in float32.
+
+    Raises:
+        EditError: If the caller gave no base.
+    """
+    if tensors is None:
+        raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
     return take(tensors[name], positions).float().cpu()
 
 
-__all__ = ["Change", "Write", "clashing", "merged", "without"]
+def _bits_of_some(part: Values, values: Mapping[str, Tensor]) -> int:
+    """The bits that hold some of a part's values: at 8 bits the step follows from the largest, which may be gone."""
+    is_held = part.bits != 8 or all(torch.equal(to_steps(each), each) for each in values.values())
+    return part.bits if is_held else 32
+
+
+__all__ = ["Change", "Write", "base_at", "clashing", "merged", "without"]

@@ -120,6 +120,8 @@ class Values:
             )
         if not bool(torch.isfinite(kept).all()):
             raise EditError(f"values: {name}: expected finite values, found NaN or infinity at {self.bits} bits")
+        if self.bits in (8, 2):
+            kept = kept + 0.0  # one zero, not two: the file has no other
         if self.bits == 2 and len(kept.unique()) > LEVELS:
             raise EditError(
                 f"values: {name}: expected at most {LEVELS} values for 2 bits, found more; use Values.rounded"

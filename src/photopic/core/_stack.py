@@ -29,6 +29,7 @@ from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, difference, fingerprint, named_tensors
 
 Weight = float | Mapping[str, float]
+Overlap = Literal["error", "last"]
 Writes = dict[str, list[Write]]  # by the first name of a shared parameter
 
 
@@ -42,6 +43,7 @@ class Applied:
         weight: One number, or one a pattern of tensor and module names.
         enabled: Whether it is in force.
         forced: Whether it was made for another base and applied all the same.
+        overlap: Whether entries that an earlier edit touches too are refused, or written last.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Applied:
     weight: Weight = 1.0
     enabled: bool = True
     forced: bool = False
+    overlap: Overlap = "error"
 
     def weight_at(self, name: str) -> float:
         """The weight of one tensor or module: that of the first pattern that matches, else 1; 0 while it is disabled."""
@@ -113,15 +116,15 @@ class EditStack:
         name: str | None = None,
         weight: Weight = 1.0,
         force: bool = False,
-        overlap: Literal["error", "last"] = "error",
+        overlap: Overlap = "error",
     ) -> str:
         """Apply an edit on top of those already there.
 
         Args:
             edit: Made for this model, or for the same weights at another precision; or the path of its file.
-            weight: 0 leaves the model as it is, 1 is the edit itself; between, entries are interpolated. A mapping gives one weight a
-                shell-style pattern of tensor names: the first that matches counts, 1 elsewhere. Tokens are added in full unless
-                it is 0.
+            weight: 0 leaves the model as it is, 1 is the edit itself; between, entries are interpolated. A mapping gives one weight
+                a shell-style pattern of tensor names: the first that matches counts, 1 elsewhere. Tokens are added in full
+                unless it is 0.
             name: What to call it; a free name is made from its token or file otherwise.
             force: Apply it to a different base whose touched tensors have the same shapes; it is then listed as forced.
             overlap: What to do where it and an earlier edit touch the same entry and one of them sets or adds values: refuse, or
@@ -142,11 +145,10 @@ class EditStack:
         label = self._label(edit, name)
         with self._base_state() as tensors:
             forced = self._check_base(edit, force)
-            active = Applied(label, edit, _checked_weight(edit, weight), forced=forced)
+            active = Applied(label, edit, _checked_weight(edit, weight), forced=forced, overlap=overlap)
             self._check_parts(edit)
             writes = self._resolve(edit, tensors)
-            if overlap == "error" and active.is_on:
-                self._check_overlap(label, writes, tensors)
+            self._check_overlap(active, writes, tensors)
             self._active[label], self._writes[label] = active, writes
         return label
 
@@ -185,13 +187,14 @@ class EditStack:
         """Change the weights of loaded edits, by name.
 
         Raises:
-            EditError: If no edit has a name, or a weight is not a number.
+            EditError: If no edit has a name, a weight is not a number, or one that was 0 brings an overlap back.
         """
         self._check_names(weights)
-        changed = {name: _checked_weight(self._active[name].edit, weight) for name, weight in weights.items()}
-        with self._base_state():
-            for name, weight in changed.items():
-                self._active[name] = replace(self._active[name], weight=weight)
+        changed = {
+            name: replace(self._active[name], weight=_checked_weight(self._active[name].edit, weight))
+            for name, weight in weights.items()
+        }
+        self._change(changed)
 
     def list(self) -> tuple[Applied, ...]:
         """The loaded edits, first to last."""
@@ -207,7 +210,7 @@ class EditStack:
         return tuple(each.name for each in self._active.values() if each.forced and each.is_on)
 
     def fuse(self) -> None:
-        """Make the edits in force part of the model for good; there is no way back but loading the model again.
+        """Make the edits in force part of the model for good and unload all; there is no way back but loading the model again.
 
         Raises:
             EditError: If an edit in force adds a token, hooks a module or sets the start noise, which no weight can hold.
@@ -222,12 +225,14 @@ class EditStack:
         self._digest, self._left = None, None
 
     @contextmanager
-    def applied(self, *edits: Edit | str | Path, weight: Weight = 1.0, force: bool = False) -> Iterator[EditStack]:
+    def applied(
+        self, *edits: Edit | str | Path, weight: Weight = 1.0, force: bool = False, overlap: Overlap = "error"
+    ) -> Iterator[EditStack]:
         """Apply edits inside a ``with`` block; afterwards those that were there before remain."""
         added: list[str] = []
         try:
             for edit in edits:
-                added.append(self.load(edit, weight=weight, force=force))
+                added.append(self.load(edit, weight=weight, force=force, overlap=overlap))
             yield self
         finally:
             with self._base_state():
@@ -250,9 +255,14 @@ class EditStack:
 
     def _switch(self, names: tuple[str, ...], enabled: bool) -> None:
         self._check_names(names)
-        with self._base_state():
-            for name in names or self._active:
-                self._active[name] = replace(self._active[name], enabled=enabled)
+        self._change({name: replace(self._active[name], enabled=enabled) for name in names or self._active})
+
+    def _change(self, changed: Mapping[str, Applied]) -> None:
+        after = self._active | changed
+        with self._base_state() as tensors:
+            for each in after.values():
+                self._check_overlap(each, self._writes[each.name], tensors, after)
+            self._active = after
 
     def _base(self, tensors: Iterable[str]) -> Fingerprint:
         if self._digest is None and self._loaded is not None:
@@ -285,14 +295,13 @@ class EditStack:
             pending: Writes = {}
             for each in active:
                 for name, writes in self._writes[each.name].items():
-                    weighted = [replace(write, weight=each.weight_at(name)) for write in writes]
+                    weighted = [replace(write, weight=each.weight_at(write.name)) for write in writes]
                     pending.setdefault(name, []).extend(write for write in weighted if write.weight != 0)
             for name, writes in pending.items():
                 if writes:
                     positions = union([write.indices for write in writes])
                     self._stash[name] = (positions, take(tensors[name], positions))
-            for name, writes in pending.items():
-                for write in writes:
+                for write in writes:  # right after they were read, while they are in the cache
                     apply(tensors[name], write)
             self._tokens.set([part for each in active for part in each.edit.parts if isinstance(part, TokenRows)])
             hooks = [
@@ -320,23 +329,35 @@ class EditStack:
             )
         return bool(reason)
 
-    def _check_overlap(self, label: str, new: Writes, tensors: Mapping[str, Tensor]) -> None:
-        for other, writes in self._writes.items():
-            if not self._active[other].is_on:
-                continue
-            for name in new.keys() & writes.keys():
+    def _check_overlap(
+        self,
+        later: Applied,
+        new: Writes,
+        tensors: Mapping[str, Tensor],
+        among: Mapping[str, Applied] | None = None,
+    ) -> None:
+        """Compare an edit with those before it."""
+        if later.overlap == "last" or not later.is_on:
+            return
+        for other in (self._active if among is None else among).values():
+            if other.name == later.name:
+                return
+            writes = self._writes[other.name]
+            for name in sorted(new.keys() & writes.keys()) if other.is_on else ():
                 size = tensors[name].numel()
                 pairs = [(a, b) for a in new[name] for b in writes[name] if not _both_shut(a, b)]
                 clashing = sum(overlap(a.indices, b.indices, size) for a, b in pairs)
                 if clashing:
                     raise EditError(
-                        f"{label} and {other} both touch {clashing} entries of {name} and disagree on their values; "
+                        f"{later.name} and {other.name} both touch {clashing} entries of {name} and disagree on their values; "
                         "pass overlap='last' to write the later one on top"
                     )
 
     def _check_parts(self, edit: Edit) -> None:
         for part in edit.parts:
             if isinstance(part, TokenRows):
+                if any(part.token in each.edit.tokens for each in self._active.values()):  # also if it is disabled now
+                    raise EditError(f"token {part.token!r} is already added by another edit; remove that one first")
                 self._tokens.check(part)
             elif isinstance(part, HOOK_PARTS):
                 self._hooks.check(part)
@@ -347,7 +368,7 @@ class EditStack:
         gathered: dict[str, Any] = {}
         for name in edit.touched():
             check_tensor(name, tensors.get(name), edit.base.shapes[name], self.name, self.modules)
-            writes = [part.write(name) for part in edit.weight_parts if name in part.names()]
+            writes = [replace(part.write(name), name=name) for part in edit.weight_parts if name in part.names()]
             gathered.setdefault(first[name], []).append(writes)
         return {
             name: lists[0] if len(lists) == 1 else once(name, [write for writes in lists for write in writes])
@@ -423,6 +444,7 @@ def _both_shut(a: Write, b: Write) -> bool:
 def _checked_weight(edit: Edit, weight: Weight) -> Weight:
     numbers = dict(weight) if isinstance(weight, Mapping) else {"*": weight}
     names = [*edit.touched(), *(name for part in edit.parts if isinstance(part, HOOK_PARTS) for name in part.modules())]
+    names += ["noise" for part in edit.parts if isinstance(part, StartNoise)]
     for pattern, number in numbers.items():
         if not math.isfinite(number):
             raise EditError(f"weight: expected a finite number, found {number}")

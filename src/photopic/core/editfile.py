@@ -109,16 +109,16 @@ def from_bytes(content: bytes, name: str = "edit") -> Edit:
     """
     try:
         return _read(content)
-    except EditFileError as error:
-        raise EditFileError(f"{name}: {error}") from None
     except EditError as error:  # the parts and the index code check themselves
-        raise EditFileError(f"{name}: {error}") from None
+        raise EditFileError(f"{name}: {error}".replace("\n", "\\n")) from None
+    except RecursionError:  # of Python itself, in showing what was found
+        raise EditFileError(f"{name}: expected plain metadata, found deeply nested lists or objects") from None
 
 
 def _read(content: bytes) -> Edit:
     header, text, data = layout.split(content)
     metadata = layout.parse(text)
-    if metadata.get("format") != FORMAT:
+    if type(metadata.get("format")) is not int or metadata["format"] != FORMAT:
         raise EditFileError(
             f"expected format version {FORMAT}, found {metadata.get('format')!r}; update photopic to read it"
         )
@@ -138,8 +138,8 @@ def _read(content: bytes) -> Edit:
     edit = Edit(
         parts, Fingerprint(base["name"], base["digest"], sketches, shapes, base["sketch"]), metadata["provenance"]
     )
-    if len(edit.parts) != len(parts):
-        raise EditFileError("expected every part to touch something, found an empty part")
+    if edit.parts != parts:
+        raise EditFileError("expected parts that touch something, those that set entries first, found others")
     return edit
 
 
