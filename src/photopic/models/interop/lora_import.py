@@ -158,7 +158,7 @@ def _factors(file: str, layer: _Layer, name: str, shape: tuple[int, ...]) -> tup
     """up as (out, rank) and down as (rank, in x height x width)."""
     for role in ("down", "up"):
         if role not in layer.tensors:
-            key = next(iter(layer.keys.values()))
+            key = next(layer.keys[each] for each in ("down", "up", "alpha") if each in layer.keys)
             raise EditError(f"{file}: {key}: expected both factors of {name}, found no {role}")
         tensor, key = layer.tensors[role], layer.keys[role]
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):

@@ -1,0 +1,31 @@
+"""The examples of docs/interop.md run, on a tiny model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from photopic.models import interop
+from tests.models.interop.examples import mixed_edit, tiny_model
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/interop.md"
+
+
+def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading, *blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert "photopic.load(" in loading
+    assert len(blocks) == 4
+    model = tiny_model()
+    names = {"model": model, "edit": mixed_edit(model), "interop": interop}
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block, PAGE.name, "exec"), names)
+    assert names["images"].shape == (1, 32, 32, 3)
+    assert names["small"].touched().keys() <= names["whole"].touched().keys()
+
+
+def test_the_page_names_every_function() -> None:
+    text = PAGE.read_text()
+    assert [name for name in interop.__all__ if f"`{name}`" not in text and name != "model_card"] == []
