@@ -50,6 +50,12 @@ def test_shows_what_is_shared_and_remembers_its_parents(tmp_path: Path, files: d
     assert "Made of" in shown and "low, seed 3" in shown and "high, seed 3" in shown
 
 
+def test_a_composed_word_keeps_its_noun(tmp_path: Path, files: dict[str, Path], edit: Path) -> None:
+    run("compose", files["added"], edit, "-o", tmp_path / "both.edit", "--overlap", "first")
+    run("compose", tmp_path / "both.edit", files["low"], "-o", tmp_path / "all.edit", "--overlap", "first")
+    assert "say it before the noun: <mine> bear" in run("inspect", tmp_path / "all.edit").stdout
+
+
 def test_a_clash_shows_the_table_and_writes_nothing(tmp_path: Path, files: dict[str, Path]) -> None:
     refused = run("compose", files["low"], files["set"], "-o", tmp_path / "x.edit", status=2)
     assert "share 4 entries" in refused.stdout and "union" in refused.stderr

@@ -15,7 +15,7 @@ from tests.cli.conftest import refusal, run
 
 def test_every_check_of_a_located_edit_holds(edit: Path, model: Path) -> None:
     said = run("verify", edit, model, "--device", "cpu").stdout
-    for word in ("bear.edit on tiny", "base", "touched entries", "other tensors", "new words", "after reverting", "ok"):
+    for word in ("bear.edit on tiny", "base", "touched entries", "other tensors", "new words", "reverted", "ok"):
         assert word in said, word
     assert "failed" not in said
     shown = json.loads(run("verify", edit, model, "--device", "cpu", "--json").stdout)

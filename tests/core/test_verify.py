@@ -65,7 +65,7 @@ def test_what_an_edit_does_not_say_is_seen() -> None:
     assert failed(Sloppy(model, model.one.weight), made) == ["touched entries"]
     assert failed(Sloppy(model, model.two.bias), made) == ["other tensors"]
     left = failed(Sloppy(model, model.two.bias, stays=True), made)
-    assert left == ["other tensors", "tensors after reverting", "model after reverting"]
+    assert left == ["other tensors", "reverted: tensors", "reverted: digest"]
 
 
 def test_a_hook_that_is_left_behind_is_seen() -> None:
@@ -76,7 +76,7 @@ def test_a_hook_that_is_left_behind_is_seen() -> None:
                 yield self
             self.modules["m"].get_submodule("two").register_forward_hook(lambda *_: None)
 
-    assert failed(Leaving({"m": Small()}), edit(*hook_parts())) == ["words and hooks after reverting"]
+    assert failed(Leaving({"m": Small()}), edit(*hook_parts())) == ["reverted: words, hooks"]
 
 
 def test_another_base_and_a_stack_in_use_are_refused() -> None:

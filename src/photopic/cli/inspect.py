@@ -59,9 +59,9 @@ def _print(path: Path, edit: Description) -> None:
     if edit.count:
         kinds = ", ".join(sorted({row.kind.replace("_", "-") for row in edit.tensors if row.changes_weights}))
         console.print(f"{edit.count:,} of {edit.size:,} weights ({edit.density:.2%}): {kinds}")
-    if edit.tokens:
-        said = f"{edit.tokens[0]} {edit.provenance.get('noun', '')}".strip()
-        console.print(f"new word {plain(' '.join(edit.tokens))}; say it before the noun: {plain(said)}")
+    for token in edit.tokens:
+        said = f"{token} {_noun(edit.provenance, token)}".strip()
+        console.print(f"new word {plain(token)}; say it before the noun: {plain(said)}")
     if edit.count:
         console.print(_layers(edit), _blocks(edit.blocks), sep="\n")
     if any(not row.changes_weights for row in edit.tensors):
@@ -73,6 +73,17 @@ def _print(path: Path, edit: Description) -> None:
         console.print("[bold]Made of[/]")
         console.print(_tree(edit.provenance), "")
     console.print(_found(edit.provenance))
+
+
+def _noun(provenance: Mapping[str, Any], token: str) -> str:
+    """What a word was found for: said here, or by the parent that brought it."""
+    parents = provenance.get("parents")
+    if not isinstance(parents, list):
+        return str(provenance.get("noun") or "")
+    bringing = [
+        each for each in parents if isinstance(each, dict) and ("parents" in each or each.get("token") == token)
+    ]
+    return next(filter(None, (_noun(each, token) for each in bringing)), "")
 
 
 def _layers(edit: Description) -> Any:

@@ -16,7 +16,7 @@ def table(title: str, *columns: str) -> Any:
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    made.min_width, made.show_header = len(title), any(columns)
+    made.min_width, made.show_header, made.collapse_padding = len(title), any(columns), True
     for name in columns:
         made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
     return made

@@ -110,19 +110,19 @@ def verify_events(edit: Edit, stack: EditStack) -> Iterator[Check]:
             )
     digest_after, reverted = fingerprint(stack.modules, stack.name).digest, _hashes(named_tensors(stack.modules))
     changed = sorted(name for name in before if reverted.get(name) != before[name])
-    yield _none_of(changed, "tensors after reverting", f"{len(before):,} of {len(before):,}, the base's bytes again")
-    yield Check("model after reverting", digest == digest_after, f"{digest[:12]} before, {digest_after[:12]} after")
+    yield _none_of(changed, "reverted: tensors", f"{len(before):,} of {len(before):,}, the base's bytes again")
+    yield Check("reverted: digest", digest == digest_after, f"{digest[:12]} before, {digest_after[:12]} after")
     if edit.tokens or hooks:
         left = [name for name in tokenizers if stack.tokenizers[name] is not tokenizers[name]]
         left += [name for name, count in _hooks(edit, stack).items() if count != hooks[name]]
-        yield _none_of(left, "words and hooks after reverting", "as before")
+        yield _none_of(left, "reverted: words, hooks", "as before")
 
 
 def _expected(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """What each touched tensor has to be, as a hash; a shared one under all its names. Loading refuses what is not there."""
     first = first_names(tensors)
     parts = [part for part in edit.parts if isinstance(part, Shut | Values | LowRank | Delta)]
-    found = {}
+    found: dict[str, str] = {}
     for shared in sorted({first[name] for name in edit.touched() if name in tensors}):
         names = [name for name in tensors if first[name] == shared]
         flat = tensors[shared].detach().reshape(-1).cpu().clone()
@@ -188,8 +188,8 @@ def _untouched(names: set[str], before: Mapping[str, str], after: Mapping[str, s
 def _words(edit: Edit, stack: EditStack) -> Check:
     """Each new token is one id that the text encoder turns into the edit's row."""
     wrong = []
-    for part in edit.parts:
-        for component, row in part.rows.items() if isinstance(part, TokenRows) else ():
+    for part in (each for each in edit.parts if isinstance(each, TokenRows)):
+        for component, row in part.rows.items():
             key = component if component in stack.tokenizers else component.replace("text_encoder", "tokenizer")
             embedding = input_embedding(stack.modules[component])
             ids = stack.tokenizers[key](part.token, add_special_tokens=False, return_tensors="pt").input_ids
