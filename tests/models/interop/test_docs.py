@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from photopic.core.edits import Shut, TokenRows
 from photopic.models import interop
-from tests.models.interop.examples import mixed_edit, tiny_model
+from tests.models.interop.examples import TO_K, make, noise, some_positions, tiny_model
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/interop.md"
 
@@ -18,7 +19,8 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "photopic.load(" in loading
     assert len(blocks) == 4
     model = tiny_model()
-    names = {"model": model, "edit": mixed_edit(model), "interop": interop}
+    shut, token = Shut({TO_K: some_positions(20, 1024)}), TokenRows("<mine>", {"text_encoder": noise(32)})
+    names = {"model": model, "edit": make(model, shut, token), "interop": interop}
     monkeypatch.chdir(tmp_path)
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)

@@ -30,7 +30,9 @@ from tests.models.interop.examples import (
 from tests.tiny import tiny_pipeline
 
 CLOSE = 1e-6
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks transformers
+pytestmark = pytest.mark.filterwarnings(  # of peft's own code
+    "ignore:`is_gradient_checkpointing` is deprecated", "ignore:Sparse invariant checks are implicitly disabled"
+)
 EMBEDDING = "text_encoder.embeddings.token_embedding.weight"
 
 

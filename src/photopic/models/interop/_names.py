@@ -34,7 +34,7 @@ _OUTSIDE = {
 _MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
 
 
-def layers(model: TextToImage) -> dict[str, nn.Module]:
+def layers(model: TextToImage) -> dict[str, nn.Linear | nn.Conv2d]:
     """The linear layers and convolutions that a LoRA file can change, by the name of their weight."""
     return {
         f"{component}.{path.replace('_orig_mod.', '')}.weight": module
@@ -78,8 +78,7 @@ def with_text_model(path: str) -> str:
 
 
 def kohya_names(model: TextToImage, names: Iterable[str]) -> dict[str, str]:
-    """Every kohya name a file may use, to the name of the weight it means: those of diffusers' layout and those of the original
-    one.
+    """Every kohya name a file may use, in diffusers' layout or the original one, to the name of the weight it means.
 
     Args:
         model: Whose layers.
@@ -87,7 +86,7 @@ def kohya_names(model: TextToImage, names: Iterable[str]) -> dict[str, str]:
     """
     names = list(names)
     original = original_names(name.split(".", 1)[1].rsplit(".", 1)[0] for name in names if name.startswith("unet."))
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
         component, path = name.rsplit(".", 1)[0].split(".", 1)
         if component == "unet":

@@ -65,7 +65,8 @@ def import_checkpoint(path: str | Path, model: TextToImage, *, keep: float | Non
     if keep is None:
         parts = _exact(base, changed)
     else:
-        parts = (_largest(base, changed, max(1, round(keep * sum(base[name].numel() for name in names)))),)
+        total = sum(base[name].numel() for name in names)
+        parts = (_largest(path.name, base, changed, max(1, round(keep * total))),)
     touched = {name for part in parts for name in part.names()}
     facts = {"file": path.name, "config": {"keep": keep}}
     return Edit(parts, model.edits.fingerprint(*touched), provenance("interop.import_checkpoint", **facts))
@@ -109,7 +110,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _component(component: str, files: list[Path], base: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a component, at the precision of the base."""
-    wanted = {name for name in base if name.startswith(f"{component}.")}
+    wanted = {name for name, each in base.items() if name.startswith(f"{component}.") and each.is_floating_point()}
     missing = set(wanted)
     for file in files:
         for key, tensor in read_tensors(file):
@@ -171,14 +172,14 @@ def _exact_delta(before: Tensor, after: Tensor) -> Tensor | None:
     return delta if torch.equal(_bits(rounded), _bits(after)) else None
 
 
-def _largest(base: Mapping[str, Tensor], changed: Mapping[str, Tensor], count: int) -> Values:
+def _largest(file: str, base: Mapping[str, Tensor], changed: Mapping[str, Tensor], count: int) -> Values:
     """The ``count`` entries with the largest relative change; of equal ones the first in name and position order."""
     best = torch.zeros(0)
     for name in sorted(changed):
         scores = torch.cat([best, _scores(base[name], changed[name])])
         best = scores[scores > 0].topk(min(count, int((scores > 0).sum()))).values
     if not len(best):
-        raise EditError("the checkpoint differs from its base only in signs of zero; expected changed values")
+        raise EditError(f"{file}: differs from its base only in signs of zero; expected changed values")
     threshold = best.min()
     ties = len(best) - int((best > threshold).sum())  # how many entries at the threshold itself are kept
     indices, values = {}, {}

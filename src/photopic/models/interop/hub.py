@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -15,7 +16,7 @@ from photopic.core import editfile
 from photopic.core.edits import Edit, TokenRows
 from photopic.core.errors import EditError
 
-_TRANSPORT = HfHubHTTPError.__mro__[1]  # HTTPError of the client that this version of the hub's library uses
+_TRANSPORT = cast(type[Exception], HfHubHTTPError.__mro__[1])  # HTTPError of whichever client the hub's library uses
 FILE = "photopic.edit"
 CARD = "README.md"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -63,8 +63,10 @@ def export_lora(
     if naming not in ("diffusers", "kohya"):
         raise EditError(f"{path.name}: naming: expected diffusers or kohya, found {naming!r}")
     tensors, known, parts = base_tensors(edit, model), layers(model), parts_by_weight(edit)
-    pairs, rows, lost, whole = {}, [], 0.0, 0.0
-    for name in parts.keys() & known.keys():
+    pairs: dict[str, Pair] = {}
+    rows: list[dict[str, Any]] = []
+    lost = whole = 0.0
+    for name in sorted(parts.keys() & known.keys()):
         wanted = change(name, parts[name], tensors[name]).flatten(1)
         size = float(wanted.norm())
         if size == 0:
@@ -81,7 +83,6 @@ def export_lora(
     pairs |= _marks(pairs, known)
     content = _kohya(pairs, known, model) if naming == "kohya" else dict(_diffusers(pairs, known))
     write_tensors(path, content, {"format": "pt"})
-    rows.sort(key=lambda row: row["tensor"])
     values = {
         "naming": naming,
         "tensors": len(rows),
@@ -111,14 +112,15 @@ def _factors(name: str, parts: list[WeightPart], wanted: Float[Tensor, "out inne
     return left[:, :kept] * root, root[:, None] * right[:kept], 1.0  # the factors share the size of the change
 
 
-def _marks(pairs: dict[str, Pair], known: dict[str, nn.Module]) -> dict[str, Pair]:
+def _marks(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d]) -> dict[str, Pair]:
     """A zero output projection for each text encoder without one: diffusers tells the naming of its layers by that."""
     found = {}
     for component in {name.split(".", 1)[0] for name in pairs} - {"unet"}:
         marks = [name for name in known if name.startswith(component + ".") and name.endswith(".out_proj.weight")]
         if marks and not pairs.keys() & set(marks):
             out, inner = known[marks[0]].weight.shape
-            found[marks[0]] = torch.zeros(out, 1), torch.zeros(1, inner), 1.0
+            _, down, scale = next(iter(pairs.values()))  # of the same rank as another, so that alike layers stay alike
+            found[marks[0]] = torch.zeros(out, len(down)), torch.zeros(len(down), inner), scale
     return found
 
 
@@ -132,7 +134,7 @@ def _scaled(pair: Pair) -> tuple[Tensor, Tensor]:
     return (up, down) if scale == 1 else (up.float() * scale, down.float())
 
 
-def _diffusers(pairs: dict[str, Pair], known: dict[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+def _diffusers(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d]) -> Iterator[tuple[str, Tensor]]:
     """peft's keys; without alphas every product counts once."""
     for name, pair in pairs.items():
         component, layer = name.rsplit(".", 1)[0].split(".", 1)
@@ -142,7 +144,7 @@ def _diffusers(pairs: dict[str, Pair], known: dict[str, nn.Module]) -> Iterator[
         yield f"{stem}.lora_B.weight", _up_shape(up, known[name])
 
 
-def _kohya(pairs: dict[str, Pair], known: dict[str, nn.Module], model: TextToImage) -> dict[str, Tensor]:
+def _kohya(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d], model: TextToImage) -> dict[str, Tensor]:
     ranks = {down.shape[0] for _, down, _ in pairs.values()}
     scales = {scale for _, _, scale in pairs.values()}
     alike = len(ranks) == len(scales) == 1
@@ -157,9 +159,9 @@ def _kohya(pairs: dict[str, Pair], known: dict[str, nn.Module], model: TextToIma
     return content
 
 
-def _down_shape(down: Float[Tensor, "rank inner"], module: nn.Module) -> Tensor:
+def _down_shape(down: Float[Tensor, "rank inner"], module: nn.Linear | nn.Conv2d) -> Tensor:
     return down.view(len(down), *module.weight.shape[1:]) if isinstance(module, nn.Conv2d) else down
 
 
-def _up_shape(up: Float[Tensor, "out rank"], module: nn.Module) -> Tensor:
+def _up_shape(up: Float[Tensor, "out rank"], module: nn.Linear | nn.Conv2d) -> Tensor:
     return up[..., None, None] if isinstance(module, nn.Conv2d) else up
