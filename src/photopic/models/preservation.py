@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Preservation = Literal["scenes", "class", "both"]
 KNOWN_STYLES = ("noto", "twemoji")  # what emoji-diffusion learnt to draw
-OBJECTS = (0.68, 0.32, 0.0, 0.0)  # one or two objects, as in its training
+OBJECTS = (0.5, 0.5, 0.0, 0.0)  # one or two objects, as in its training
 BACKGROUNDS = (0.7, 0.15, 0.15)
 THINGS = (
     "dog, cat, bird, tree, flower, house, car, boat, chair, table, cup, plate of food, person, child, street, "
