@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint style contract types format bench claims venv clean
+.PHONY: help demo test fuzz lint style contract types format bench claims venv clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -25,6 +25,9 @@ demo: $(VENV)/.stamp-run ## a new subject from its pictures to new scenes, as on
 
 test: $(VENV)/.stamp-tests ## the test suite
 	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+fuzz: $(VENV)/.stamp-tests ## a minute of mutated edit files for their reader
+	$(BIN)/python tests/fuzz/fuzz_editfile.py $(or $(ARGS),--seconds 60)
 
 lint: style contract types ## style, the import contract and types
 

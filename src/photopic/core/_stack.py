@@ -245,6 +245,13 @@ class EditStack:
         with self._base_state():
             return self._base(tensors)
 
+    @property
+    def has_start_noise(self) -> bool:
+        """Whether an edit in force says what to start sampling from."""
+        return any(
+            isinstance(part, StartNoise) for each in self._active.values() if each.is_on for part in each.edit.parts
+        )
+
     def start_noise(self, drawn: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
         """The noise to start sampling from, given what the seeds drew."""
         for each in self._active.values():

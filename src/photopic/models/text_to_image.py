@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -320,6 +321,7 @@ class TextToImage:
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=generators,
+                latents=self._start(generators),
                 output_type="np",
                 callback_on_step_end=callback,
             )
@@ -328,6 +330,16 @@ class TextToImage:
             blanked = [int(seeds[int(index)]) for index in flagged]
             warnings.warn(f"{self.name}: its safety checker blanked the images of seeds {blanked}", stacklevel=4)
         return (output.images * 255).round().astype(np.uint8)
+
+    def _start(self, generators: list[torch.Generator]) -> Float[Tensor, "batch c h w"] | None:
+        """What a start noise of the edits makes of the drawn one; without any, drawing is left to the pipeline."""
+        if not self.edits.has_start_noise:
+            return None
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (len(generators), self.unet.config.in_channels, height, width)
+        drawn = randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype)  # as the pipeline does
+        return self.edits.start_noise(drawn)
 
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():
