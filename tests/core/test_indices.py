@@ -227,7 +227,14 @@ def test_a_hostile_head_allocates_nothing_large(form: int, count: int) -> None:
 
 def test_memory_is_a_fixed_multiple_of_the_data() -> None:
     positions = np.arange(10_000)
-    for size, row in ((10_000, None), (10_000, 1), (20_000, 100), (2**28, 2**6), (LARGEST_SIZE, None), (LARGEST_SIZE, 2**40)):
+    for size, row in (
+        (10_000, None),
+        (10_000, 1),
+        (20_000, 100),
+        (2**28, 2**6),
+        (LARGEST_SIZE, None),
+        (LARGEST_SIZE, 2**40),
+    ):
         code = encode(positions, size, row=row)
         assert _peak(code, size, row) < 400 * len(code) + 20_000
 
