@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from ledger import ROOT
 
-from photopic.core.edits import Part
+from photopic.core import editfile
+from photopic.core.edits import Edit, Part
+from photopic.core.errors import EditFileError
 from photopic.core.provenance import versions
 from photopic.core.runs import write_atomically
 
@@ -66,6 +68,20 @@ class Kept:
 
         self._entry(key, write)
         return path
+
+    def edit(self, key: Mapping[str, Any], make: Callable[[], Edit]) -> Edit:
+        """An edit; made again where the form of edit files has changed since it was kept."""
+
+        def write(path: Path) -> None:
+            editfile.save(make(), path)
+
+        path = self.file(key, ".edit", write)
+        try:
+            return editfile.load(path)
+        except EditFileError as error:
+            print(f"made again: {error}", flush=True)
+            path.with_suffix(".json").unlink()
+            return editfile.load(self.file(key, ".edit", write))
 
     @property
     def seconds(self) -> float:

@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 import photopic
-from photopic.core import editfile
 from photopic.core.edits import Edit, Shut, TokenRows
 from photopic.core.runs import write_atomically
 from photopic.data import scenes, splits
@@ -133,29 +132,29 @@ class Bench:
     def located(self, name: str, config: ConceptNeuronsConfig) -> Edit:
         """The concept neurons of a subject."""
 
-        def make(path: Path) -> None:
+        def make() -> Edit:
             given = reference(name)
             noun = splits.SUBJECTS[name]
             *_, last = locate(self.model, given.images, noun=noun, token=TOKEN, captions=given.captions, config=config)
             assert last.edit is not None
             print(f"{name}: {last.warning or 'located'}", flush=True)
-            editfile.save(last.edit, path)
+            return last.edit
 
-        return editfile.load(self.kept.file(self._locating(name, config), ".edit", make))
+        return self.kept.edit(self._locating(name, config), make)
 
     def tuned(self, name: str, located: ConceptNeuronsConfig, config: LocatedWeightsConfig) -> Edit:
         """Tuned values of a subject's located weights, or of a baseline's."""
 
-        def make(path: Path) -> None:
+        def make() -> Edit:
             given = reference(name)
             edit = self.located(name, located)
             *_, last = tune(self.model, given.images, edit, captions=given.captions, config=config)
             assert last.edit is not None
-            editfile.save(last.edit, path)
+            return last.edit
 
         code = code_of(TUNING)
         key = {"tuned": config, "located": self._locating(name, located), "code": code}
-        return editfile.load(self.kept.file(key, ".edit", make))
+        return self.kept.edit(key, make)
 
     def judged(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> Judged:
         """Draw pictures under an edit, unless they are kept, and let the oracle read them.

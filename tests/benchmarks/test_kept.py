@@ -11,7 +11,8 @@ import pytest
 import torch
 from kept import Kept, code_of, content_of, modules_under
 
-from photopic.core.edits import Shut, TokenRows, Values
+from photopic.core.edits import Edit, Shut, TokenRows, Values
+from photopic.core.fingerprint import fingerprint
 
 
 def refuse() -> None:
@@ -34,6 +35,17 @@ def test_a_file_counts_only_when_it_was_finished(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Kept(tmp_path).file({"a": 1}, ".txt", broken)
     assert Kept(tmp_path).file({"a": 1}, ".txt", lambda path: path.write_text("whole")).read_text() == "whole"
+
+
+def test_an_edit_is_made_again_where_its_file_can_no_longer_be_read(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        model = torch.nn.Linear(4, 4)
+    edit = Edit((Shut({"m.weight": torch.tensor([1, 7])}),), fingerprint({"m": model}, "linear", tensors=["m.weight"]))
+    Kept(tmp_path).edit({"a": 1}, lambda: edit)
+    assert content_of(Kept(tmp_path).edit({"a": 1}, refuse).parts) == content_of(edit.parts)  # type: ignore[arg-type]
+    next(tmp_path.glob("*.edit")).write_bytes(b"of another time")
+    assert content_of(Kept(tmp_path).edit({"a": 1}, lambda: edit).parts) == content_of(edit.parts)
+    assert content_of(Kept(tmp_path).edit({"a": 1}, refuse).parts) == content_of(edit.parts)  # type: ignore[arg-type]
 
 
 def nap(seconds: float) -> None:
