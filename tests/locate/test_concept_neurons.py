@@ -15,8 +15,7 @@ from photopic.core.edits import Edit, Shut, TokenRows
 from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons, locate
-from photopic.models.attention_weights import attention_weights, with_zeros
-from photopic.models.new_token import new_rows, subject_captions
+from photopic.models.attention_weights import attention_weights
 from photopic.models.preservation import preservation_examples
 from photopic.models.text_to_image import TextToImage
 from photopic.models.weight_mask import WeightMask
@@ -124,26 +123,6 @@ def test_seed_decides_everything(model: TextToImage) -> None:
     assert shut_of(first) == shut_of(again) != shut_of(other)
 
 
-def test_a_token_decides_its_row(model: TextToImage) -> None:
-    table = model.components["text_encoder"].get_input_embeddings().weight
-    first, again, other, near = (
-        new_rows(model, token, "bear", start=start).rows["text_encoder"]
-        for token, start in (("<a>", "random"), ("<a>", "random"), ("<b>", "random"), ("<a>", "noun"))
-    )
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert 0.5 < first.std() / table.std() < 2
-    noun = table[model.tokenizers["text_encoder"]("bear", add_special_tokens=False).input_ids[0]]
-    assert (near - noun).norm() < (first - noun).norm()
-
-
-def test_class_captions_lose_the_token_and_mend_the_article() -> None:
-    captions = ["a <mine> apple on a red background", "an apple", "a green apple", "two of an <mine> apple"]
-    with_token, without = subject_captions(4, "apple", "<mine>", captions)
-    assert with_token[1:3] == ["an <mine> apple", "a green <mine> apple"]
-    assert without == ["an apple on a red background", "an apple", "a green apple", "two of an apple"]
-    assert subject_captions(1, "bear", "<mine>", None) == (["a <mine> bear"], ["a bear"])
-
-
 def test_density_is_kept_to_the_weight(model: TextToImage) -> None:
     total = sum(weight.numel() for weight in attention_weights(model, "all").values())
     edit = run_to_end(model, replace(QUICK, layers="all", density=0.03))
@@ -177,14 +156,6 @@ def test_published_loop_shuts_the_highest_accumulated_saliency(model: TextToImag
     assert edit.provenance["share_shut"] == pytest.approx(0.01, rel=0.01)
     searched = run_to_end(model, replace(config, density=None)).provenance["share_shut"]
     assert any(searched == pytest.approx(density, rel=0.1) for density in (0.001, 0.003, 0.01, 0.03, 0.1))
-
-
-def test_zeroed_copies_leave_the_weights_alone(model: TextToImage) -> None:
-    weights = attention_weights(model)
-    name = next(iter(weights))
-    shut = with_zeros(weights, {name: torch.tensor([0, 3])})
-    assert list(shut) == [name] and (shut[name].view(-1)[[0, 3]] == 0).all()
-    assert (weights[name].view(-1)[[0, 3]] != 0).all()
 
 
 def test_captions_may_name_the_token_or_only_the_noun(model: TextToImage) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from photopic.core.errors import DataError, ModelError
-from photopic.models.attention_weights import attention_weights, random_positions, with_zeros
+from photopic.core.errors import DataError
+from photopic.models.attention_weights import attention_weights, with_zeros
 from photopic.models.concept_loss import ConceptLoss, encode_examples, stratified_draws, uniform_draws
 from photopic.models.text_to_image import TextToImage
 from photopic.models.weight_mask import WeightMask, masked
@@ -176,23 +176,6 @@ def test_prior_weight_scales_the_preservation_part(model: TextToImage) -> None:
 def test_two_text_encoders_are_carried_along() -> None:
     model = TextToImage(tiny_sdxl_pipeline(), "tiny-xl")
     assert torch.isfinite(loss_of(model).step(0, attention_weights(model)).total)
-
-
-def test_attention_weights_are_the_ones_asked_for(model: TextToImage) -> None:
-    cross, everything = attention_weights(model), attention_weights(model, "all")
-    assert all(".attn2.to_" in name for name in cross)
-    assert len(everything) == 2 * len(cross) == 4 * len(attention_weights(model, "self", ("v",)))
-    with pytest.raises(ModelError, match="cross attention with to_q_"):
-        attention_weights(model, "cross", ("q_",))
-
-
-def test_random_positions_keep_the_sizes_per_layer(model: TextToImage) -> None:
-    weights = attention_weights(model)
-    located = {name: torch.arange(5 + number) for number, name in enumerate(list(weights)[:3])}
-    chosen = random_positions(located, weights, seed=1)
-    assert {name: len(index) for name, index in chosen.items()} == {name: len(i) for name, i in located.items()}
-    assert all((index.diff() > 0).all() for index in chosen.values())
-    assert not all(torch.equal(chosen[name], located[name]) for name in located)
 
 
 def test_captions_must_match_images(model: TextToImage) -> None:
