@@ -210,7 +210,7 @@ def test_edits_of_weights_reach_compiled_modules() -> None:
 
 @pytest.mark.parametrize("way", ["wrapped", "in place", "inside"])
 def test_hooks_reach_compiled_modules(way: str) -> None:
-    model = Net()
+    model = Net().requires_grad_(False)
     fast: Any = model
     if way == "wrapped":
         fast = compiled(model)
@@ -292,6 +292,10 @@ class Quantised(torch.Tensor):
 
     def __tensor_flatten__(self) -> tuple[list[str], None]:
         return ["numbers"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner: Any, *_: Any) -> Quantised:
+        return Quantised(inner["numbers"])
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -264,7 +264,7 @@ class EditStack:
         self._check_names(names)
         self._change({name: replace(self._active[name], enabled=enabled) for name in names or self._active})
 
-    def _change(self, changed: Mapping[str, Applied]) -> None:
+    def _change(self, changed: dict[str, Applied]) -> None:
         after = self._active | changed
         with self._base_state() as tensors:
             for each in after.values():
