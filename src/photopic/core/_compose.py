@@ -48,7 +48,8 @@ def compose(
     Args:
         edits: At least one, all for the same base.
         overlap: What becomes of entries that several edits touch; see the module.
-        weights: One an edit, 1 each if left out; 0 leaves an edit out, others scale its changes and need ``base`` where it sets entries.
+        weights: One an edit, 1 each if left out; 0 leaves an edit out, others scale its changes and need ``base`` where it
+            sets entries.
         base: The base model's modules by component; ``sum``, ``ties`` and weights need its entries where an edit sets them.
 
     Returns:
@@ -69,6 +70,8 @@ def compose(
         check_same_base(edits[0], other)
     tensors = None if base is None else _tensors_of(base, edits)
     scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True) if weight != 0]
+    if not scaled:
+        raise EditError("compose: the result touches nothing: every weight is 0")
     if overlap in ("error", "union"):
         parts = _unordered(scaled, overlap)
     elif overlap == "first":
