@@ -17,6 +17,7 @@ from photopic.models.text_to_image import TextToImage
 from tests.models.interop.examples import CONV, Q_PROJ, TO_K, TO_V, noise, some_positions, tiny_model
 from tests.tiny import tiny_pipeline
 
+NORM = "unet.conv_norm_out.bias"
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -29,9 +30,10 @@ def fine_tuned(dtype: torch.dtype = torch.float32) -> Any:
         to_k[some_positions(50, 1024)] += noise(50).to(dtype)
         unet[TO_V.removeprefix("unet.")] *= 1 + 2.0**-7  # base and new within a factor of two: the difference is exact
         unet[CONV.removeprefix("unet.")].copy_(
-            noise(16, 16, 3, 3, size=1e-5)
+            noise(16, 16, 3, 3, size=1e-5).abs()
         )  # far below the base: no difference gives it exactly
-        text[Q_PROJ.removeprefix("text_encoder.")].view(-1)[:3] = -0.0
+        text[Q_PROJ.removeprefix("text_encoder.")].view(-1)[:3] = 0.0
+        unet[NORM.removeprefix("unet.")][:3] = -0.0  # which the base has as 0.0
     return pipeline
 
 
@@ -42,7 +44,7 @@ def test_the_whole_import_gives_the_fine_tuned_bytes(dtype: torch.dtype, tmp_pat
     model = TextToImage(tiny_pipeline(dtype=dtype), "tiny")
     before = model.digest()
     edit = import_checkpoint(tmp_path / "tuned", model)
-    assert edit.touched().keys() == {TO_K, TO_V, CONV, Q_PROJ}
+    assert edit.touched().keys() == {TO_K, TO_V, CONV, NORM, Q_PROJ}
     (dense,) = (part for part in edit.parts if isinstance(part, Delta))
     assert TO_V in dense.deltas
     assert (CONV in dense.deltas) == (dtype == torch.float16)  # float32 arithmetic is exact enough for halves
@@ -63,7 +65,7 @@ def test_a_unet_file_a_unet_folder_and_shards_are_read(tmp_path: Path) -> None:
     wanted = editfile.to_bytes(import_checkpoint(tmp_path / "whole", model)).partition(b"checksum")[2][-1000:]
     for path in (tmp_path / "whole/diffusion_pytorch_model.safetensors", tmp_path / "sharded"):
         edit = import_checkpoint(path, model)
-        assert edit.touched().keys() == {TO_K, TO_V, CONV}
+        assert edit.touched().keys() == {TO_K, TO_V, CONV, NORM}
         assert editfile.to_bytes(edit)[-1000:] == wanted
 
 
