@@ -61,7 +61,7 @@ def _print(a: str, b: str, report: Report) -> None:
         shown = [" ".join(tokens) or "none" for tokens in values["tokens"]]
         console.print(f"words: {plain(shown[0])} (a), {plain(shown[1])} (b)")
     console.print(_entries(report))
-    console.print("equal, not: what entries in both become; signs: how many of them have opposite signs;")
+    console.print("equal, not: what entries in both become; signs: those with opposite signs")
     console.print("chance: the Jaccard index of two sets of these sizes drawn at random")
 
 
