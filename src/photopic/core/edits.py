@@ -9,7 +9,8 @@ An `Edit` is made of parts:
 - `StartNoise`: what sampling starts from.
 
 An `EditStack` applies edits to a live model and takes them away in any order; afterwards every byte is the base's again. `attach`
-makes one for a plain pipeline or module. `compose`, `difference` and `restrict` are the algebra. Files are in `photopic.core.editfile`.
+makes one for a plain pipeline or module. `compose`, `difference` and `restrict` are the algebra. Files are in
+`photopic.core.editfile`.
 
 A parameter is named ``<component>.<parameter name>``, for example
 ``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``, and a position is its index in the flattened parameter.
