@@ -288,7 +288,7 @@ def test_the_block_leaves_earlier_edits_in_place_also_after_an_error() -> None:
 
 
 def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    import photopic.core._stack as module
+    import photopic.core._edits.stack as module
 
     model = Small()
     before, stack, written, apply = content(model), EditStack({"m": model}), [], module.apply
@@ -308,7 +308,7 @@ def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: 
 
 
 def test_an_interruption_while_base_entries_are_kept_aside_leaves_no_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    import photopic.core._stack as module
+    import photopic.core._edits.stack as module
 
     def interrupted(*_: Any) -> Tensor:
         raise KeyboardInterrupt

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from photopic.core import _fingerprint_cache
+from photopic.core._edits.stack import EditStack
 from photopic.core._fingerprint_cache import LoadedDigest, cache_folder
-from photopic.core._stack import EditStack
 from photopic.core.fingerprint import fingerprint
 
 POISON = "f" * 64  # in the cache, and nowhere else, so that whoever reports it has not hashed

@@ -17,7 +17,9 @@ CENTRES = torch.tensor([-3.0, -1.0, 0.5, 4.0])
 def clustered(sizes: tuple[int, ...] = (50, 50, 50, 50)) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     values = CENTRES.repeat_interleave(torch.tensor(sizes))
-    return (values + 0.01 * torch.randn(len(values), generator=generator))[torch.randperm(len(values), generator=generator)]
+    return (values + 0.01 * torch.randn(len(values), generator=generator))[
+        torch.randperm(len(values), generator=generator)
+    ]
 
 
 def test_levels_are_the_means_of_the_clusters() -> None:

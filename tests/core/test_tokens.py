@@ -125,7 +125,7 @@ def test_tokens_and_weights_in_one_edit(model: Model) -> None:
 
 
 def test_an_interruption_between_two_encoders_leaves_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    import photopic.core._live as module
+    import photopic.core._edits.live as module
 
     pipeline, made, added = tiny_sdxl_pipeline(), [], module.AddedTokens
 

@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
 import photopic.core  # noqa: E402
-from photopic.core import _editlayout as layout  # noqa: E402
 from photopic.core import editfile  # noqa: E402
+from photopic.core._edits import layout  # noqa: E402
 from photopic.core.errors import EditFileError  # noqa: E402
 from tests.fuzz.corpus import files  # noqa: E402
 

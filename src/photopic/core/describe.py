@@ -10,7 +10,7 @@ from typing import Any
 from torch import Size
 
 from photopic.core import indices
-from photopic.core._editparts import FORMS
+from photopic.core._edits.forms import FORMS
 from photopic.core._summaries import ValueSummary, detail, norm, stored, summary
 from photopic.core.editfile import to_bytes
 from photopic.core.edits import Delta, Edit, LowRank, Part, Shut, Values

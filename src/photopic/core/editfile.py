@@ -7,7 +7,7 @@ over everything.
 Metadata, under the key ``photopic``: ``format`` (version), ``base`` (name, digest, sketch), ``tensors`` (name, shape, sketch of
 each touched tensor, sorted), ``parts``, ``provenance``, ``checksum``. Part *n* keeps its data in safetensors entries whose names
 begin with ``n.``: ``n.indices`` (coded sets one after the other, see `photopic.core.indices`), ``n.values``, and so on; how each
-kind of part is kept is in `photopic.core._editparts`.
+kind of part is kept is in `photopic.core._edits.forms`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from photopic.core import _editlayout as layout
-from photopic.core._editlayout import Described, Entry
-from photopic.core._editparts import FORMS, Tensors
+from photopic.core._edits import layout
+from photopic.core._edits.forms import FORMS, Tensors
+from photopic.core._edits.layout import Described, Entry
 from photopic.core.edits import Edit, Part
 from photopic.core.errors import EditError, EditFileError
 from photopic.core.fingerprint import Fingerprint

@@ -16,13 +16,15 @@ A parameter is named ``<component>.<parameter name>``, for example
 ``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``, and a position is its index in the flattened parameter.
 """
 
-from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
-from photopic.core._compose import Policy, compose, difference, restrict
-from photopic.core._dense import Delta, LowRank
-from photopic.core._edit import Edit, Part
-from photopic.core._parts import Shut, TokenRows, Values
-from photopic.core._stack import Applied, EditStack, attach
-from photopic.core._tokens import check_new_token
+from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._edits.algebra import Policy, compose, difference, restrict
+from photopic.core._edits.applied import Applied
+from photopic.core._edits.attach import attach
+from photopic.core._edits.dense import Delta, LowRank
+from photopic.core._edits.edit import Edit, Part
+from photopic.core._edits.parts import Shut, TokenRows, Values
+from photopic.core._edits.stack import EditStack
+from photopic.core._edits.tokens import check_new_token
 
 __all__ = [
     "Applied",

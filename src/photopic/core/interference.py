@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from photopic.core._compose import check_same_base
-from photopic.core._edit import Edit, is_added
-from photopic.core._entries import overlap
-from photopic.core._merge import Change, on, repeated
-from photopic.core._stack import EditStack
+from photopic.core._edits.algebra import check_same_base
+from photopic.core._edits.edit import Edit, is_added
+from photopic.core._edits.entries import overlap
+from photopic.core._edits.merge import Change, on, repeated
+from photopic.core._edits.stack import EditStack
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import named_tensors
 from photopic.core.results import Report, provenance

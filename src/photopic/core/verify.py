@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from photopic.core._entries import first_names
-from photopic.core._tokens import input_embedding
+from photopic.core._edits.entries import first_names
+from photopic.core._edits.tokens import input_embedding
 from photopic.core.edits import (
     Delta,
     Direction,

@@ -20,13 +20,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
-from photopic.core._dense import Delta, LowRank
-from photopic.core._edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added
-from photopic.core._entries import Positions, union
-from photopic.core._entries import overlap as common
-from photopic.core._merge import Change, base_at, clashing, merged, without
-from photopic.core._parts import Shut, TokenRows, Values
+from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._edits.dense import Delta, LowRank
+from photopic.core._edits.edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added
+from photopic.core._edits.entries import Positions, union
+from photopic.core._edits.entries import overlap as common
+from photopic.core._edits.merge import Change, base_at, clashing, merged, without
+from photopic.core._edits.parts import Shut, TokenRows, Values
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.core.fingerprint import difference as base_difference

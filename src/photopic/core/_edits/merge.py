@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core._dense import Delta, LowRank
-from photopic.core._edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
-from photopic.core._entries import Positions, Write, apply, take, union
-from photopic.core._parts import Shut, Values
-from photopic.core._steps import to_steps
+from photopic.core._edits.dense import Delta, LowRank
+from photopic.core._edits.edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
+from photopic.core._edits.entries import Positions, Write, apply, take, union
+from photopic.core._edits.parts import Shut, Values
+from photopic.core._edits.steps import to_steps
 from photopic.core.errors import EditError
 
 

@@ -6,65 +6,39 @@ edits touch are kept aside, and the edits are written in the order they were add
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from photopic.core._activations import StartNoise
-from photopic.core._edit import HOOK_PARTS, Edit
-from photopic.core._entries import Positions, Write, apply, check_tensor, first_names, once, overlap, put, take, union
+from photopic.core._edits.activations import StartNoise
+from photopic.core._edits.applied import Applied, Overlap, Weight, checked_weight
+from photopic.core._edits.edit import HOOK_PARTS, Edit
+from photopic.core._edits.entries import (
+    Positions,
+    Write,
+    apply,
+    check_tensor,
+    first_names,
+    once,
+    overlap,
+    put,
+    take,
+    union,
+)
+from photopic.core._edits.live import LiveHooks, LiveTokens
+from photopic.core._edits.parts import TokenRows
 from photopic.core._fingerprint_cache import LoadedDigest
-from photopic.core._live import LiveHooks, LiveTokens
-from photopic.core._parts import TokenRows
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, difference, fingerprint, named_tensors
 
-Weight = float | Mapping[str, float]
-Overlap = Literal["error", "last"]
 Writes = dict[str, list[Write]]  # by the first name of a shared parameter
-
-
-@dataclass(frozen=True)
-class Applied:
-    """One edit of a stack.
-
-    Attributes:
-        name: By which it is unloaded.
-        edit: What it is.
-        weight: One number, or one a pattern of tensor and module names.
-        enabled: Whether it is in force.
-        forced: Whether it was made for another base and applied all the same.
-        overlap: Whether entries that an earlier edit touches too are refused, or written last.
-    """
-
-    name: str
-    edit: Edit
-    weight: Weight = 1.0
-    enabled: bool = True
-    forced: bool = False
-    overlap: Overlap = "error"
-
-    def weight_at(self, name: str) -> float:
-        """The weight of one tensor or module: that of the first pattern that matches, else 1; 0 while it is disabled."""
-        if not self.enabled:
-            return 0.0
-        if not isinstance(self.weight, Mapping):
-            return self.weight
-        return next((weight for pattern, weight in self.weight.items() if fnmatchcase(name, pattern)), 1.0)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether it does anything at all."""
-        return self.enabled and self.weight != 0
 
 
 class EditStack:
@@ -145,7 +119,7 @@ class EditStack:
         label = self._label(edit, name)
         with self._base_state() as tensors:
             forced = self._check_base(edit, force)
-            active = Applied(label, edit, _checked_weight(edit, weight), forced=forced, overlap=overlap)
+            active = Applied(label, edit, checked_weight(edit, weight), forced=forced, overlap=overlap)
             self._check_parts(edit)
             writes = self._resolve(edit, tensors)
             self._check_overlap(active, writes, tensors)
@@ -191,7 +165,7 @@ class EditStack:
         """
         self._check_names(weights)
         changed = {
-            name: replace(self._active[name], weight=_checked_weight(self._active[name].edit, weight))
+            name: replace(self._active[name], weight=checked_weight(self._active[name].edit, weight))
             for name, weight in weights.items()
         }
         self._change(changed)
@@ -401,62 +375,9 @@ class EditStack:
         return label
 
 
-def attach(model: Any, *, component: str = "model", name: str = "model") -> EditStack:
-    """The edits of a plain diffusers pipeline or ``nn.Module``; always the same stack for the same object.
-
-    Args:
-        model: A pipeline, whose components keep their names, or a module.
-        component: What a module is called in the names of its tensors, such as ``unet``.
-        name: What to call the model in messages.
-
-    Example:
-        >>> attach(nn.Linear(2, 2)).names()
-        ()
-    """
-    known = model.__dict__.get("_photopic_edits")
-    if known is not None and known[0] is model:
-        return known[1]
-    parts = {component: model} if isinstance(model, nn.Module) else dict(model.components)
-    modules = {key: part for key, part in parts.items() if isinstance(part, nn.Module)}
-    stack = EditStack(modules, _TokenizersOf(model, parts), name)
-    model.__dict__["_photopic_edits"] = (model, stack)  # beside the object, so that a copy of it gets its own
-    return stack
-
-
-class _TokenizersOf(dict[str, PreTrainedTokenizerBase]):
-    """A pipeline's tokenizers; what is put here is put there."""
-
-    def __init__(self, pipeline: Any, parts: Mapping[str, Any]):
-        super().__init__({key: part for key, part in parts.items() if isinstance(part, PreTrainedTokenizerBase)})
-        self._pipeline = pipeline
-
-    def __setitem__(self, key: str, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__setitem__(key, tokenizer)
-        setattr(self._pipeline, key, tokenizer)
-
-    def update(self, others: Mapping[str, PreTrainedTokenizerBase]) -> None:  # type: ignore[override]
-        """Put several."""
-        for key, tokenizer in others.items():
-            self[key] = tokenizer
-
-
 def _state(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int, torch.dtype]]:
     return {name: (tensor.data_ptr(), tensor._version, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _both_shut(a: Write, b: Write) -> bool:
     return a.values is None and b.values is None
-
-
-def _checked_weight(edit: Edit, weight: Weight) -> Weight:
-    numbers = dict(weight) if isinstance(weight, Mapping) else {"*": weight}
-    names = [*edit.touched(), *(name for part in edit.parts if isinstance(part, HOOK_PARTS) for name in part.modules())]
-    names += ["noise" for part in edit.parts if isinstance(part, StartNoise)]
-    for pattern, number in numbers.items():
-        if not math.isfinite(number):
-            raise EditError(f"weight: expected a finite number, found {number}")
-        if isinstance(weight, Mapping) and not any(fnmatchcase(name, pattern) for name in names):
-            raise EditError(
-                f"weight: pattern {pattern!r} matches nothing this edit touches, such as {names[0] if names else '-'}"
-            )
-    return {key: float(number) for key, number in numbers.items()} if isinstance(weight, Mapping) else float(weight)

@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from photopic.core._entries import Write
-from photopic.core._steps import to_steps
+from photopic.core._edits.entries import Write
+from photopic.core._edits.steps import to_steps
 from photopic.core.errors import EditError
 from photopic.core.quantise import to_levels
 

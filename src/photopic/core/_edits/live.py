@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedTokenizerBase
 
-from photopic.core._activations import Hook
-from photopic.core._edit import HookPart
-from photopic.core._parts import TokenRows
-from photopic.core._tokens import AddedTokens, check_new_token, input_embedding
+from photopic.core._edits.activations import Hook
+from photopic.core._edits.edit import HookPart
+from photopic.core._edits.parts import TokenRows
+from photopic.core._edits.tokens import AddedTokens, check_new_token, input_embedding
 from photopic.core.errors import EditError
 
 

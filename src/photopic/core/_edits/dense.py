@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core._entries import Write
-from photopic.core._parts import FLOATS
+from photopic.core._edits.entries import Write
+from photopic.core._edits.parts import FLOATS
 from photopic.core.errors import EditError
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
-from photopic.core._dense import Delta, LowRank, check_fits
-from photopic.core._entries import Positions, overlap, union
-from photopic.core._parts import Shut, TokenRows, Values
+from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._edits.dense import Delta, LowRank, check_fits
+from photopic.core._edits.entries import Positions, overlap, union
+from photopic.core._edits.parts import Shut, TokenRows, Values
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from photopic.core._dense import _checked, _is_finite
+from photopic.core._edits.dense import _checked, _is_finite
 from photopic.core.errors import EditError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "relu": F.relu, "gelu": F.gelu}

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from photopic.core import indices
-from photopic.core._activations import Direction, Insertion, StartNoise, TokenResidual
-from photopic.core._dense import Delta, LowRank
-from photopic.core._editlayout import (
+from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._edits.dense import Delta, LowRank
+from photopic.core._edits.layout import (
     DTYPES,
     MOST_AXES,
     NAMES,
@@ -29,8 +29,8 @@ from photopic.core._editlayout import (
     is_count,
     is_row,
 )
-from photopic.core._parts import LEVELS, Shut, TokenRows, Values
-from photopic.core._steps import STEPS, step_of
+from photopic.core._edits.parts import LEVELS, Shut, TokenRows, Values
+from photopic.core._edits.steps import STEPS, step_of
 from photopic.core.errors import EditError, EditFileError
 from photopic.core.indices import LARGEST_SIZE
 
