@@ -40,7 +40,8 @@ from tests.fuzz.corpus import files  # noqa: E402
 READER = {
     str(Path(photopic.core.__path__[0]) / f"{name}.py")
     for name in (
-        "_activations _dense _edit _editlayout _editparts _entries _parts _setcode _steps editfile indices".split()
+        "_edits/activations _edits/dense _edits/edit _edits/layout _edits/forms _edits/entries _edits/parts _edits/steps "
+        "_setcode editfile indices".split()
     )
 }
 MOST_SECONDS = 5.0  # of processor time a call

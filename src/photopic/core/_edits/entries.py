@@ -65,14 +65,17 @@ def take(tensor: Tensor, positions: Positions) -> Float[Tensor, " count"]:
     return tensor.detach().take(positions)
 
 
-def put(tensor: Tensor, positions: Positions, entries: Float[Tensor, " count"]) -> None:
-    """Overwrite the entries at flat positions, rounding to the tensor's precision."""
+def put(tensor: Tensor, positions: Positions, entries: Float[Tensor, " count"], *, is_cold: bool = False) -> None:
+    """Overwrite the entries at flat positions, rounding to the tensor's precision; cold ones were not read a moment ago."""
     if positions is None:
         tensor.detach().copy_(entries.view(tensor.shape))
         return
     positions, entries = positions.to(tensor.device), entries.to(tensor.device, tensor.dtype)
     if tensor.is_contiguous():
-        tensor.detach().view(-1).scatter_(0, positions, entries)  # as index_copy_, and faster
+        flat = tensor.detach().view(-1)
+        if is_cold:
+            flat.index_select(0, positions)  # reads from memory overlap and writes do not: reading first is faster
+        flat.index_copy_(0, positions, entries)
     else:
         tensor.detach().put_(positions, entries)
 

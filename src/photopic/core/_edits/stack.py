@@ -267,7 +267,7 @@ class EditStack:
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         for name, (positions, entries) in self._stash.items():
-            put(tensors[name], positions, entries)
+            put(tensors[name], positions, entries, is_cold=True)
         self._stash = {}
 
     def _write(self, tensors: Mapping[str, Tensor]) -> None:
