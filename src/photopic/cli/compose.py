@@ -79,7 +79,7 @@ def compose(
     if model is None and (overlap in (Overlap.SUM, Overlap.TIES) or set(weight or [1.0]) != {1.0}):
         _check_only_added(edits, loaded, f"--overlap {overlap.value}" if weight is None else "--weight")
     base = None if model is None else _base(model, edits, loaded)
-    _print(interference(*loaded, base=base))
+    _print(interference(*loaded, base=base, names=[path.name for path in edits]))
     both = compose_edits(*loaded, overlap=overlap.value, weights=weight, base=base)
     save(both, output)
     typer.echo(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")

@@ -26,6 +26,7 @@ def interference(
     *edits: Edit,
     base: Mapping[str, nn.Module] | None = None,
     probe: Callable[[], Float[Tensor, "..."]] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Report:
     """Compare every two edits on every tensor both touch.
 
@@ -35,6 +36,7 @@ def interference(
             known too.
         probe: Runs the modules of ``base`` on a batch and returns their output; it is called on the base, on each edit alone and
             on all together.
+        names: What to call the edits, one each; by their tokens or nouns otherwise.
 
     Returns:
         A report. ``values``: shared entries, what independent sets of these sizes would share, their ratio, the share of shared
@@ -57,7 +59,7 @@ def interference(
     for other in edits[1:]:
         check_same_base(edits[0], other)
     tensors = None if base is None else named_tensors(base)
-    names = [_name(edit, number) for number, edit in enumerate(edits)]
+    names = [_name(edit, number) for number, edit in enumerate(edits)] if names is None else list(names)
     rows = [
         _row(f"{names[a]} + {names[b]}", name, edits[a], edits[b], tensors)
         for a, b in combinations(range(len(edits)), 2)

@@ -330,8 +330,8 @@ class EditStack:
                 clashing = sum(overlap(a.indices, b.indices, size) for a, b in pairs)
                 if clashing:
                     raise EditError(
-                        f"{later.name} and {other.name} both touch {clashing} entries of {name} and disagree on their values; "
-                        "pass overlap='last' to write the later one on top"
+                        f"{later.name} and {other.name} both touch {clashing} entries of {name}; "
+                        "pass overlap='last' to set or add the later one on top"
                     )
 
     def _check_parts(self, edit: Edit) -> None:
