@@ -69,7 +69,7 @@ def cost_rows(repeats: int) -> list[Row]:
     unet = key_value_matrices()
     stack = EditStack({"unet": unet})
     edit, tuned = made_edit(unet, DENSITY, shut=True), made_edit(unet, DENSITY, shut=False)
-    positions = {name.removeprefix("unet."): each for name, each in edit.touched().items()}
+    positions = {name.removeprefix("unet."): each for name, each in edit.touched().items() if each is not None}
     weights = {
         name: weight.detach().flatten().clone() for name, weight in unet.named_parameters()
     }  # the stack's are its own
