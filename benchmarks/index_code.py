@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -20,7 +21,7 @@ from ledger import Row, write_result
 from sd15_matrices import key_value_matrices
 
 from photopic.core import editfile
-from photopic.core.edits import Edit, Shut
+from photopic.core.edits import Edit, Shut, TokenResidual
 from photopic.core.fingerprint import Fingerprint, fingerprint
 from photopic.core.indices import decode, encode, entropy_bytes
 
@@ -131,6 +132,16 @@ def file_rows(base: Fingerprint) -> list[Row]:
     return rows
 
 
+def residual_row(base: Fingerprint) -> Row:
+    """The whole file of a token residual of 1,024 half floats."""
+    residual = torch.randn(1, 1024, generator=torch.Generator().manual_seed(SEED)).half()
+    part = TokenResidual("bear", {"text_encoder": (7,)}, {"text_encoder": residual})
+    plain = replace(base, sketches={}, shapes={})  # it touches no weight
+    content = editfile.to_bytes(Edit((part,), plain, {"method": "uniform"}))
+    note = "one token, 1,024 half floats; baseline: the numbers alone"
+    return Row("index.token_residual_bytes", len(content), unit="bytes", target="<= 2300", baseline=2048, note=note)
+
+
 def rate_rows(size: int, repeats: int) -> list[Row]:
     """Positions read in a second on one thread, beside a scan of one bool for each position of the tensor."""
     rows = []
@@ -180,10 +191,12 @@ def main() -> None:
     torch.manual_seed(SEED)
     started = time.monotonic()
     size = POSITIONS // (10 if options.quick else 1)
+    base = cross_attention()
     rows = [
         *entropy_rows(size, SWEEP // (10 if options.quick else 1)),
         *clustered_rows(size),
-        *file_rows(cross_attention()),
+        *file_rows(base),
+        residual_row(base),
         *rate_rows(1280 * ROW, 3 if options.quick else 31),
     ]
     for row in rows:
