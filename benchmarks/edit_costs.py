@@ -18,6 +18,7 @@ import peft
 import torch
 from ledger import Row, write_result
 from sd15_matrices import key_value_matrices
+from timing import side_by_side
 from torch import nn
 
 from photopic.core.edits import Edit, EditStack, Shut, Values
@@ -84,7 +85,7 @@ def cost_rows(repeats: int) -> list[Row]:
 
     calls = (lambda: cycle(edit), lambda: cycle(tuned), lora_cycle(peer), gather_and_scatter)
     before = stack.fingerprint().digest
-    shut, values, lora, plain = side_by_side(calls, repeats)
+    shut, values, lora, plain = side_by_side(calls, repeats, warm_up=2)
     assert fingerprint({"unet": unet}, "x").digest == before
     count = sum(map(len, positions.values()))
     ours, theirs, once = (round(1000 * median(each), 2) for each in (shut, lora, plain))
@@ -160,18 +161,6 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     """Median, lower and upper quartile."""
     low, middle, high = torch.tensor(values).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
     return round(middle, 3), round(low, 3), round(high, 3)
-
-
-def side_by_side(calls: tuple[Callable[[], object], ...], repeats: int) -> list[list[float]]:
-    """Seconds of each call, taken in turns so that all meet the same state of the machine; the first two rounds do not count."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(repeats + 2):
-        for call, times in zip(calls, seconds, strict=True):
-            started = time.perf_counter()
-            call()
-            if turn > 1:
-                times.append(time.perf_counter() - started)
-    return seconds
 
 
 def main() -> None:

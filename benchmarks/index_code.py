@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from ledger import Row, write_result
 from sd15_matrices import key_value_matrices
+from timing import side_by_side
 
 from photopic.core import editfile
 from photopic.core.edits import Edit, Shut, TokenResidual
@@ -159,7 +159,7 @@ def rate_rows(size: int, repeats: int) -> list[Row]:
             lambda flags=flags: np.flatnonzero(flags),
             lambda positions=positions: encode(positions, size, row=ROW),
         )
-        rates = [[len(positions) / s / 1e6 for s in seconds] for seconds in side_by_side(calls, repeats)]
+        rates = [[len(positions) / s / 1e6 for s in seconds] for seconds in side_by_side(calls, repeats, warm_up=1)]
         read, scan, write = (median(each) for each in rates)
         note = (
             f"median of {repeats}, {min(rates[0]):.0f} to {max(rates[0]):.0f}; baseline: np.flatnonzero of bools; "
@@ -168,18 +168,6 @@ def rate_rows(size: int, repeats: int) -> list[Row]:
         unit = "million/s"
         rows.append(Row(claim, round(read, 1), unit=unit, target=target, baseline=round(scan, 1), n=repeats, note=note))
     return rows
-
-
-def side_by_side(calls: tuple[Callable[[], object], ...], repeats: int) -> list[list[float]]:
-    """Seconds of each call, taken in turns so that all meet the same state of the machine; one round before does not count."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for turn in range(repeats + 1):
-        for call, times in zip(calls, seconds, strict=True):
-            started = time.perf_counter()
-            call()
-            if turn:
-                times.append(time.perf_counter() - started)
-    return seconds
 
 
 def main() -> None:

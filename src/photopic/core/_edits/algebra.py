@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
 from photopic.core._edits.dense import Delta, LowRank
-from photopic.core._edits.edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added
-from photopic.core._edits.entries import Positions, union
+from photopic.core._edits.edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added, touched_by
+from photopic.core._edits.entries import Positions, complement, union
 from photopic.core._edits.entries import overlap as common
 from photopic.core._edits.merge import Change, base_at, clashing, merged, without
-from photopic.core._edits.parts import Shut, TokenRows, Values
+from photopic.core._edits.parts import Shut, Values
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.core.fingerprint import difference as base_difference
@@ -131,9 +131,7 @@ def restrict(edit: Edit, layers: Sequence[str] | None = None, region: Mapping[st
                     len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) < size
                 ):
                     raise EditError(f"{name}: expected a region of int64 positions in [0, {size}), found others")
-                free = torch.ones(size, dtype=torch.bool)
-                free[inside] = False
-                outside[name] = free.nonzero().squeeze(1)
+                outside[name] = complement(inside, size)
     kept = [_kept_hooks(part, is_kept) for part in without(edit.parts, outside, shapes)]
     return Edit(tuple(kept), edit.base, {"method": "restrict", "parents": [dict(edit.provenance)]})
 
@@ -175,7 +173,7 @@ def _unordered(edits: Sequence[Edit], overlap: Policy) -> list[Part]:
     for one, other in permutations(split, 2):
         _check_agreement(one, other, overlap, shapes)
     if overlap == "union":
-        taken = _touched([part for part in written if not is_added(part)])
+        taken = touched_by([part for part in written if not is_added(part)])
         shut = next((part for part in without((shut,), taken, {}) if isinstance(part, Shut)), Shut({}))
     return [shut, *(rest[digest] for digest in sorted(rest, key=lambda digest: (rest[digest].kind, digest)))]
 
@@ -216,11 +214,6 @@ def _union_of(parts: Sequence[Shut]) -> Shut:
     return Shut({name: positions for name, positions in found.items() if positions is not None})
 
 
-def _touched(parts: Sequence[WeightPart]) -> dict[str, Positions]:
-    names = sorted({name for part in parts for name in part.names()})
-    return {name: union([part.write(name).indices for part in parts if name in part.names()]) for name in names}
-
-
 def _split(edit: Edit) -> tuple[Shut, dict[str, WeightPart]]:
     """All that an edit shuts, and its other parts that write, by content."""
     shut = _union_of([part for part in edit.parts if isinstance(part, Shut)])
@@ -249,7 +242,7 @@ def _check_agreement(
 
 def _refuse(a: WeightPart, b: WeightPart, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name in sorted(set(a.names()) & set(b.names())):
-        shared = common(a.write(name).indices, b.write(name).indices, torch.Size(shapes[name]).numel())
+        shared = common(a.write(name).indices, b.write(name).indices, prod(shapes[name]))
         if shared:
             raise EditError(
                 f"{name}: these edits both touch {shared} entries; say what becomes of them with overlap= union, first, sum or ties"
@@ -343,6 +336,3 @@ def _parents(edit: Edit) -> list[Any]:
     parents = edit.provenance.get("parents")
     is_plain = edit.provenance.get("method") == "compose" and "weights" not in edit.provenance
     return parents if is_plain and isinstance(parents, list) else [edit.provenance]
-
-
-__all__ = ["HOOK_PARTS", "Policy", "TokenRows", "compose", "difference", "key", "restrict", "scale"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,11 +79,7 @@ class Edit:
 
     def touched(self) -> dict[str, Positions]:
         """Every touched position by tensor name, strictly increasing; None where a part changes the whole tensor."""
-        gathered: dict[str, list[Positions]] = {}
-        for part in self.weight_parts:
-            for name in part.names():
-                gathered.setdefault(name, []).append(part.write(name).indices)
-        return {name: union(gathered[name]) for name in sorted(gathered)}
+        return touched_by(self.weight_parts)
 
     def _check_set_once(self) -> None:
         seen: dict[str, Positions] = {}
@@ -95,6 +91,15 @@ class Edit:
                 if name in seen and (twice := overlap(seen[name], positions, 0)):
                     raise EditError(f"{name}: parts of one edit overlap in {twice} entries")
                 seen[name] = union([seen[name], positions]) if name in seen else positions
+
+
+def touched_by(parts: Sequence[WeightPart]) -> dict[str, Positions]:
+    """Every position that some parts write to, by tensor name; None where one of them writes to all."""
+    gathered: dict[str, list[Positions]] = {}
+    for part in parts:
+        for name in part.names():
+            gathered.setdefault(name, []).append(part.write(name).indices)
+    return {name: union(gathered[name]) for name in sorted(gathered)}
 
 
 def is_added(part: WeightPart) -> bool:

@@ -46,6 +46,19 @@ def union(sets: Sequence[Positions]) -> Positions:
     return sets[0] if len(sets) == 1 else torch.cat(list(sets)).unique(sorted=True)  # type: ignore[arg-type]
 
 
+def complement(positions: Positions, size: int) -> Tensor:
+    """The positions of a parameter of ``size`` entries that are not in a set.
+
+    Example:
+        >>> complement(torch.tensor([0, 2]), 4)
+        tensor([1, 3])
+    """
+    free = torch.full((size,), positions is not None)
+    if positions is not None:
+        free[positions] = False
+    return free.nonzero().squeeze(1)
+
+
 def overlap(a: Positions, b: Positions, size: int) -> int:
     """How many positions two sets have in common, in a parameter of ``size`` entries."""
     if a is None or b is None:

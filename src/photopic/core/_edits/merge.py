@@ -12,7 +12,7 @@ from torch import Tensor
 
 from photopic.core._edits.dense import Delta, LowRank
 from photopic.core._edits.edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
-from photopic.core._edits.entries import Positions, Write, apply, take, union
+from photopic.core._edits.entries import Positions, apply, complement, take, union
 from photopic.core._edits.parts import Shut, Values
 from photopic.core._edits.steps import to_steps
 from photopic.core.errors import EditError
@@ -182,9 +182,7 @@ def _dense_without(
     for name in part.names():
         gone = taken.get(name, torch.zeros(0, dtype=torch.int64))
         if name in taken and gone is not None:
-            free = torch.ones(torch.Size(shapes[name]).numel(), dtype=torch.bool)
-            free[gone] = False
-            indices[name] = free.nonzero().squeeze(1)
+            indices[name] = complement(gone, prod(shapes[name]))
             flat = part.write(name).values
             values[name] = (flat() if callable(flat) else flat)[indices[name]].float()  # type: ignore[index]
     return [*left, Values(indices, values, delta=True)] if indices else left
@@ -213,6 +211,3 @@ def _bits_of_some(part: Values, values: Mapping[str, Tensor]) -> int:
     """The bits that hold some of a part's values: at 8 bits the step follows from the largest, which may be gone."""
     is_held = part.bits != 8 or all(torch.equal(to_steps(each), each) for each in values.values())
     return part.bits if is_held else 32
-
-
-__all__ = ["Change", "Write", "base_at", "clashing", "merged", "without"]

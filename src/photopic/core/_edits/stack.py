@@ -118,7 +118,7 @@ class EditStack:
             edit = load(edit)
         label = self._label(edit, name)
         with self._base_state() as tensors:
-            forced = self._check_base(edit, force)
+            forced = self._check_base(edit, force, tensors)
             active = Applied(label, edit, checked_weight(edit, weight), forced=forced, overlap=overlap)
             self._check_parts(edit)
             writes = self._resolve(edit, tensors)
@@ -296,12 +296,11 @@ class EditStack:
             self._hooks.set([])
             raise
 
-    def _check_base(self, edit: Edit, force: bool) -> bool:
+    def _check_base(self, edit: Edit, force: bool, tensors: Mapping[str, Tensor]) -> bool:
         """Whether it had to be forced."""
         if self._digest is not None and edit.base.digest == self._digest:
             return False
-        known = named_tensors(self.modules)
-        found = self._base(name for name in edit.base.sketches if name in known)
+        found = self._base(name for name in edit.base.sketches if name in tensors)
         reason = difference(edit.base, found)
         if reason and not force:
             raise EditError(
