@@ -204,7 +204,21 @@ def test_bad_input_is_one_clear_line(
 
 def test_nothing_shut_is_an_error(model: TextToImage) -> None:
     with pytest.raises(DataError, match="nothing to shut after 1 steps"):
-        run_to_end(model, replace(QUICK, steps=1, lr=1e-4))
+        run_to_end(model, replace(QUICK, steps=1, lr=1e-4, threshold=0.5))
+
+
+def test_by_default_a_twentieth_of_the_weights_is_shut(model: TextToImage) -> None:
+    assert run_to_end(model, QUICK).provenance["share_shut"] == pytest.approx(0.05, rel=0.01)
+
+
+def test_a_threshold_shuts_what_fell_below_it_however_much(model: TextToImage) -> None:
+    shares = [run_to_end(model, replace(QUICK, threshold=each)).provenance["share_shut"] for each in (0.2, 0.9)]
+    assert 0 < shares[0] < shares[1] and 0.05 not in (round(share, 3) for share in shares)
+
+
+def test_a_density_and_a_threshold_are_one_too_many() -> None:
+    with pytest.raises(DataError, match="a density or a threshold, found both"):
+        replace(QUICK, density=0.1, threshold=0.5)
 
 
 def test_an_edited_model_is_refused(model: TextToImage) -> None:
