@@ -1,0 +1,1 @@
+"""What `photopic.core.sampling` is made of; import that."""
