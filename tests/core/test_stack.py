@@ -255,13 +255,42 @@ def test_new_tokens_reach_compiled_encoders() -> None:
     assert torch.equal(fast(torch.tensor([[1]])), Reader()(torch.tensor([[1]])))
 
 
-def test_an_offloaded_model_is_refused_by_name_with_what_to_do() -> None:
+def test_a_model_offloaded_to_memory_is_edited_and_reverted_exactly() -> None:
     from accelerate import cpu_offload
 
+    model = Net()
+    before = model(IDS)
+    stack = EditStack({"m": model})
+    with stack.applied(entry("m.two.bias", 5.0)):
+        edited, digest = model(IDS), stack.fingerprint().digest
     model = cpu_offload(Net(), execution_device=torch.device("cpu"))
-    with pytest.raises(
-        PhotopicError, match=r"m\..*: has no data here \(offloaded or meta\); load the model without offloading"
-    ):
+    assert model.two.bias.is_meta
+    stack = EditStack({"m": model})
+    assert stack.fingerprint().digest == digest
+    with stack.applied(entry("m.two.bias", 5.0)):
+        assert torch.equal(model(IDS), edited) and not torch.equal(edited, before)
+        assert stack.fingerprint().digest == digest
+    assert torch.equal(model(IDS), before) and EditStack({"m": model}).fingerprint().digest == digest
+
+
+def test_a_new_token_reaches_an_offloaded_text_encoder() -> None:
+    from accelerate import cpu_offload
+
+    found = []
+    for encoder in (Reader(), cpu_offload(Reader(), execution_device=torch.device("cpu"))):
+        stack = EditStack({"text_encoder": encoder}, {"text_encoder": tiny_pipeline().tokenizer})
+        edit = Edit((TokenRows("<mine>", {"text_encoder": torch.ones(4)}),), stack.fingerprint())
+        with stack.applied(edit):
+            where = stack.tokenizers["text_encoder"].convert_tokens_to_ids("<mine>")
+            found.append(encoder(torch.tensor([[where, 1]])))
+    assert torch.equal(*found)
+
+
+def test_a_model_offloaded_to_a_disk_is_refused_by_name_with_what_to_do(tmp_path: Path) -> None:
+    from accelerate import disk_offload
+
+    model = disk_offload(Net(), str(tmp_path), execution_device=torch.device("cpu"))
+    with pytest.raises(PhotopicError, match=r"m\..*: has no data here .*offloaded to a disk\); load the model into"):
         EditStack({"m": model}).load(entry("m.two.bias"))
 
 

@@ -192,12 +192,13 @@ def sealed(header: dict[str, Any], metadata: Any, data: bytes, *, fitting: bool 
     try:
         if not fitting:
             raise ValueError
+        layout.check_metadata(metadata)
         tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]
         expected = layout.in_order(editfile._expected_entries(metadata["parts"], tensors))
         head = layout.header(text, expected)
         if sum(entry.size_bytes for entry in expected.values()) > len(data) + (1 << 20):
             raise ValueError
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except Exception:  # the reader is given the same metadata and shows what is wrong with it, or with the reader
         rest = {name: entry for name, entry in header.items() if name != "__metadata__"}
         head = json.dumps({"__metadata__": {"photopic": text}} | rest, separators=(",", ":")).encode()
         head += b" " * (-len(head) % 8)

@@ -118,14 +118,30 @@ def difference(recorded: Fingerprint, found: Fingerprint) -> str:
 def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """All parameters and persistent buffers by ``<component>.<name>``; a shared one under each of its names.
 
-    Of a tensor that is made of others, as torchao's quantised weights are, those others: ``<component>.<name>.<part>``.
+    Of a tensor that is made of others, as torchao's quantised weights are, those others: ``<component>.<name>.<part>``. Of a
+    parameter that accelerate offloaded to memory what it keeps there, which is what the next forward pass computes with.
     """
     return {
         plain_name: plain
         for component, module in modules.items()
-        for name, value in module.state_dict(prefix=f"{component}.", keep_vars=True).items()
-        for plain_name, plain in _plain(name.replace("_orig_mod.", ""), value)  # torch.compile's prefix
+        for name, value in (module.state_dict(keep_vars=True) | _offloaded(module)).items()
+        for plain_name, plain in _plain(
+            f"{component}.{name}".replace("_orig_mod.", ""), value
+        )  # torch.compile's prefix
     }
+
+
+def _offloaded(module: nn.Module) -> dict[str, Tensor]:
+    """What the hooks of accelerate's offloading keep in memory; what they read anew from a disk each time is left out."""
+    found = {}
+    for path, part in module.named_modules():
+        hook = getattr(part, "_hf_hook", None)
+        for kept in (getattr(each, "weights_map", None) for each in getattr(hook, "hooks", [hook])):
+            empty = [] if kept is None else [n for n, each in part.state_dict(keep_vars=True).items() if each.is_meta]
+            for name in empty:
+                if name in kept and isinstance(kept[name], Tensor) and kept[name] is kept[name]:
+                    found[f"{path}.{name}" if path else name] = kept[name]
+    return found
 
 
 def _plain(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
@@ -160,7 +176,7 @@ def _leaf(name: str, tensor: Tensor) -> bytes:
 
 def _chunks(name: str, tensor: Tensor) -> Iterator[memoryview]:
     if tensor.is_meta:
-        raise ModelError(f"{name}: has no data here (offloaded or meta); load the model without offloading")
+        raise ModelError(f"{name}: has no data here (meta, or offloaded to a disk); load the model into memory")
     if tensor.is_quantized or tensor.layout != torch.strided:
         found = _dtype(tensor) if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
         raise ModelError(f"{name}: expected a plain tensor, found {found}; load the model unquantised and dense")

@@ -176,4 +176,4 @@ def check_tensor(
         found = type(tensor.data).__name__
         raise EditError(f"{model}: {name}: expected plain weights, found quantised ones ({found}); load it unquantised")
     if tensor.is_meta:
-        raise EditError(f"{model}: {name}: has no data here (offloaded or meta); load the model without offloading")
+        raise EditError(f"{model}: {name}: has no data here (meta, or offloaded to a disk); load the model into memory")

@@ -55,9 +55,8 @@ class AddedTokens:
         added = [AddedToken(token, normalized=False, special=False) for token, _ in tokens]
         self.tokenizer.add_tokens(added)
         ids = torch.tensor([self.tokenizer.convert_tokens_to_ids(token) for token, _ in tokens])
-        weight = self._embedding.weight
-        rows = torch.stack([row for _, row in tokens]).to(weight)
-        self._embedding.forward = partial(_look_up, self._embedding.forward, ids.to(weight.device), rows)  # type: ignore[method-assign]
+        rows = torch.stack([row for _, row in tokens]).to(self._embedding.weight.dtype)
+        self._embedding.forward = partial(_look_up, self._embedding.forward, ids, rows)  # type: ignore[method-assign]
 
     def undo(self) -> None:
         """Let the embedding be as it was."""
