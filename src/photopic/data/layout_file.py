@@ -1,0 +1,160 @@
+"""Layout files: JSON with a box or a painted mask for each subject.
+
+    {"regions": [{"words": "<mine> cat", "box": [0.0, 0.2, 0.5, 1.0], "strength": 2.5},
+                 {"words": "guitar", "mask": "guitar.png"}],
+     "outside": "shut", "may_overlap": false}
+
+or one picture in which each subject has its colour, painted without soft edges:
+
+    {"image": "layout.png", "colours": {"#ff0000": "<mine> cat", "#0000ff": {"words": "guitar", "strength": 2.5}}}
+
+A mask is inside where it is bright; pictures are named relative to the file. ``outside`` and ``may_overlap`` are as in ``Layout``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image
+
+from photopic.core.errors import DataError
+from photopic.data.layout import Layout, Region
+
+OPTIONS = ("outside", "may_overlap")
+
+
+def read_layout(path: str | Path) -> Layout:
+    """Read and check a layout.
+
+    Args:
+        path: A JSON file, see the module.
+
+    Raises:
+        DataError: Names the file, what was expected, what was found, and the fix.
+
+    Example:
+        >>> read_layout("layout.json").regions[0].words  # doctest: +SKIP
+        '<mine> cat'
+    """
+    path = Path(path)
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); name a layout as JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: expected a layout as JSON, found something else ({error})") from None
+    try:
+        return _layout(stated, path.parent)
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix('layout: ')}") from None
+
+
+def _layout(stated: Any, folder: Path) -> Layout:
+    if not isinstance(stated, Mapping) or ("regions" in stated) == ("image" in stated):
+        raise DataError('expected an object with "regions", or with "image" and "colours"')
+    options = {name: stated[name] for name in OPTIONS if name in stated}
+    if not isinstance(options.get("may_overlap", False), bool):
+        raise DataError(f"may_overlap: expected true or false, found {options['may_overlap']!r}")
+    if "regions" in stated:
+        _check_keys("the layout", stated, ("regions", *OPTIONS))
+        if not isinstance(stated["regions"], Sequence) or isinstance(stated["regions"], str):
+            raise DataError(f"regions: expected a list, found {stated['regions']!r}")
+        regions = [_region(each, folder) for each in stated["regions"]]
+    else:
+        _check_keys("the layout", stated, ("image", "colours", *OPTIONS))
+        regions = _painted(stated, folder)
+    return Layout(tuple(regions), **options)
+
+
+def _region(stated: Any, folder: Path) -> Region:
+    if not isinstance(stated, Mapping):
+        raise DataError(f'a region: expected an object with "words" and "box" or "mask", found {stated!r}')
+    _check_keys(f"region {stated.get('words', '?')!r}", stated, ("words", "box", "mask", "strength"))
+    words, strength = _words(stated), _strength(stated)
+    mask = None if "mask" not in stated else _bright(_picture(stated["mask"], folder))
+    return Region(words, _box(words, stated["box"]) if "box" in stated else None, mask, strength)
+
+
+def _painted(stated: Mapping[str, Any], folder: Path) -> list[Region]:
+    """One region a colour."""
+    colours = stated.get("colours")
+    if not isinstance(colours, Mapping) or not colours:
+        raise DataError(f'colours: expected an object such as {{"#ff0000": "cat"}}, found {colours!r}')
+    pixels = np.array(_picture(stated["image"], folder).convert("RGB"))
+    regions = []
+    for colour, said in colours.items():
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+            raise DataError(f"colours: expected a colour such as '#ff0000', found {colour!r}")
+        each = {"words": said} if isinstance(said, str) else said
+        if not isinstance(each, Mapping):
+            raise DataError(f"colours: {colour}: expected the subject's words, found {said!r}")
+        _check_keys(f"colour {colour}", each, ("words", "strength"))
+        mask = (pixels == np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])).all(-1)
+        if not mask.any():
+            raise DataError(
+                f"{stated['image']}: {colour} of {_words(each)!r} is not in the picture; its colours are "
+                f"{_most_common(pixels)}; paint without soft edges"
+            )
+        regions.append(Region(_words(each), mask=mask, strength=_strength(each)))
+    return regions
+
+
+def _check_keys(what: str, stated: Mapping[str, Any], known: Sequence[str]) -> None:
+    if unknown := sorted(set(stated) - set(known)):
+        raise DataError(f"{what}: unknown {unknown[0]!r}; it may have {', '.join(known)}")
+
+
+def _words(stated: Mapping[str, Any]) -> str:
+    words = stated.get("words")
+    if not isinstance(words, str) or not words.strip():
+        raise DataError(f"a region: expected the subject's words as in the prompt, found {words!r}")
+    return words.strip()
+
+
+def _strength(stated: Mapping[str, Any]) -> float | None:
+    strength = stated.get("strength")
+    if strength is not None and not _is_number(strength):
+        raise DataError(f"region {stated.get('words')!r}: expected a strength such as 2.5, found {strength!r}")
+    return None if strength is None else float(strength)
+
+
+def _box(words: str, stated: Any) -> tuple[float, float, float, float]:
+    if not isinstance(stated, list) or len(stated) != 4 or not all(map(_is_number, stated)):
+        raise DataError(f"region {words!r}: expected a box of four numbers, left, top, right, bottom, found {stated!r}")
+    left, top, right, bottom = map(float, stated)
+    return left, top, right, bottom
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _picture(name: Any, folder: Path) -> Image.Image:
+    if not isinstance(name, str):
+        raise DataError(f"expected the name of a PNG, found {name!r}")
+    try:
+        with Image.open(folder / name, formats=("PNG",)) as image:
+            image.load()
+            return image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{name}: expected a PNG, found none that can be read ({error}); save the mask as PNG"
+        ) from None
+
+
+def _bright(image: Image.Image) -> Bool[np.ndarray, "height width"]:
+    """Where a mask is inside: brighter than half; what is transparent is outside."""
+    over_black = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
+    return np.array(over_black.convert("L")) > 127
+
+
+def _most_common(pixels: UInt8[np.ndarray, "height width 3"], count: int = 4) -> str:
+    colours, numbers = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    chosen = colours[np.argsort(-numbers)[:count]]
+    return ", ".join("#" + "".join(f"{channel:02x}" for channel in colour) for colour in chosen)
