@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from photopic.core.attention import Place
 
 
+@runtime_checkable
 class Conditioned(Protocol):
     """What the loop asks of an encoded prompt; ``photopic.models.conditioning.Conditioning`` is one."""
 
