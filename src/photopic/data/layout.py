@@ -99,7 +99,7 @@ class Layout:
         DataError: If there is no region, words occur twice, or regions overlap that may not.
 
     Example:
-        >>> pair = Layout((Region("cat", (0, 0, 0.5, 1)), Region("dog", (0.5, 0, 1, 1))))
+        >>> pair = Layout((Region("cat", (0.0, 0.0, 0.5, 1.0)), Region("dog", (0.5, 0.0, 1.0, 1.0))))
         >>> pair.cells(1, 4)[0]
         array([[ True,  True, False, False]])
     """
@@ -111,8 +111,6 @@ class Layout:
     def __post_init__(self) -> None:
         if not self.regions:
             raise DataError("layout: no region; give at least one, a subject's words with its box or mask")
-        if self.outside not in ("shut", "neutral"):
-            raise DataError(f"layout: outside: expected 'shut' or 'neutral', found {self.outside!r}")
         words = [region.words for region in self.regions]
         for index, each in enumerate(words):
             if each in words[:index]:
@@ -151,7 +149,8 @@ class Layout:
         flat = owned.reshape(len(owned), -1)  # (regions, height, width) -> (regions, cells), a view
         shares = coverage.reshape(len(owned), -1)
         flat &= np.arange(len(flat))[:, None] == shares.argmax(0)  # a cell that two halves fill goes to the first
-        for index in np.flatnonzero(~flat.any(1)):
+        homeless = sorted(np.flatnonzero(~flat.any(1)), key=lambda index: (shares[index] > 0).sum())
+        for index in homeless:  # those with the least choice first
             self._settle(int(index), flat, shares[index], (height, width))
         return owned
 
@@ -165,7 +164,7 @@ class Layout:
             DataError: If a subject has no region or two, or two subjects have one region.
 
         Example:
-            >>> Layout((Region("<mine> cat", (0, 0, 0.5, 1)),)).place_of(["<mine>"])
+            >>> Layout((Region("<mine> cat", (0.0, 0.0, 0.5, 1.0)),)).place_of(["<mine>"])
             [0]
         """
         taken: dict[int, str] = {}

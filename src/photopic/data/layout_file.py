@@ -17,14 +17,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from photopic.core.errors import DataError
-from photopic.data.layout import Layout, Region
+from photopic.data.layout import Layout, Outside, Region
 
 OPTIONS = ("outside", "may_overlap")
 
@@ -61,6 +61,8 @@ def _layout(stated: Any, folder: Path) -> Layout:
     options = {name: stated[name] for name in OPTIONS if name in stated}
     if not isinstance(options.get("may_overlap", False), bool):
         raise DataError(f"may_overlap: expected true or false, found {options['may_overlap']!r}")
+    if options.get("outside", "shut") not in get_args(Outside):
+        raise DataError(f"outside: expected 'shut' or 'neutral', found {options['outside']!r}")
     if "regions" in stated:
         _check_keys("the layout", stated, ("regions", *OPTIONS))
         if not isinstance(stated["regions"], Sequence) or isinstance(stated["regions"], str):
