@@ -131,3 +131,27 @@ def test_errors_name_the_thing(model: TextToImage) -> None:
         call(model, ["a bear"])
     with pytest.raises(ModelError, match=r"nothing captured at resolution 16, only at \[4, 8\]"):
         maps.mean(resolution=16)
+
+
+def test_maps_of_every_call_and_sample_are_kept_if_asked(model: TextToImage) -> None:
+    with capture_attention(model.unet, [1, 2], each=True) as maps:
+        model.generate("a bear", seeds=[0, 1], steps=3)
+    singles = maps.each()
+    assert singles.shape == (3, 2, 2, 8, 8)
+    assert maps.each(resolution=4).shape == (3, 2, 2, 4, 4)
+    torch.testing.assert_close(singles.mean((0, 1)), maps.mean())
+    with capture_attention(model.unet, [1, 2], each=True) as alone:
+        model.generate("a bear", seeds=[1], steps=3)
+    torch.testing.assert_close(singles[:, 1], alone.each()[:, 0], atol=1e-5, rtol=0)
+
+
+def test_maps_of_calls_that_were_not_kept_or_do_not_stack_are_an_error(model: TextToImage) -> None:
+    with capture_attention(model.unet, [1]) as maps:
+        call(model, ["a bear"])
+    with pytest.raises(ModelError, match="capture with each=True"):
+        maps.each()
+    with capture_attention(model.unet, [1], each=True) as maps:
+        call(model, ["a bear"])
+        call(model, ["a bear", "a cat"])
+    with pytest.raises(ModelError, match=r"calls of \[1, 2\] samples cannot be stacked"):
+        maps.each()

@@ -1,0 +1,1 @@
+"""What `photopic.core.attention` is made of; import that."""
