@@ -5,6 +5,17 @@ softmax. They work inside one another, in either order, and nested.
 """
 
 from photopic.core._attention.capture import AttentionMaps, announce_guidance, capture_attention
+from photopic.core._attention.layers import Grid, cross_attention, uncompiled
 from photopic.core._attention.rewrite import Place, Rewrite, rewrite_attention
 
-__all__ = ["AttentionMaps", "Place", "Rewrite", "announce_guidance", "capture_attention", "rewrite_attention"]
+__all__ = [
+    "AttentionMaps",
+    "Grid",
+    "Place",
+    "Rewrite",
+    "announce_guidance",
+    "capture_attention",
+    "cross_attention",
+    "rewrite_attention",
+    "uncompiled",
+]
