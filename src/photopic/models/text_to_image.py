@@ -5,53 +5,36 @@ Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red backgrou
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
-from diffusers.utils.torch_utils import randn_tensor
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from photopic.core.attention import announce_guidance
 from photopic.core.errors import ModelError
+from photopic.core.sampling import Control
+from photopic.models.autoencoding import decode_latents, encode_images
 from photopic.models.conditioning import Conditioning, token_positions, warn_if_truncated
+from photopic.models.drawing import Drawing, Generated, draw, encode
 from photopic.models.noise import NoiseSchedule
 from photopic.models.pipeline_checks import (
     check_lengths,
     check_pipeline,
-    check_request,
-    check_scheduler,
     prediction_type,
     repair_end_token,
 )
 from photopic.models.tokenizers import TOKENIZER_OF, PipelineTokenizers
 
+__all__ = ["Generated", "TextToImage"]
+
 if TYPE_CHECKING:
     from photopic.core._fingerprint_cache import LoadedDigest
     from photopic.core.edits import EditStack
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One finished batch of ``generate_events``.
-
-    Attributes:
-        images: The batch, RGB.
-        done: Images finished so far, this batch included.
-        total: Images asked for.
-    """
-
-    images: UInt8[np.ndarray, "n h w 3"]
-    done: int
-    total: int
 
 
 class TextToImage:
@@ -146,18 +129,8 @@ class TextToImage:
         if not prompts:
             raise ModelError("encode_prompts: got no prompt; give at least one")
         self._warn_if_truncated(prompts)
-        encoded = self.pipeline.encode_prompt(
-            prompt=prompts, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        hidden = encoded[0].to(self.dtype)
-        if len(encoded) == 2:
-            return Conditioning(hidden)
-        pooled = encoded[2].to(self.dtype)  # (embeddings, negative, pooled, negative pooled)
-        size = (self.image_size, self.image_size)
-        time_ids = self.pipeline._get_add_time_ids(size, (0, 0), size, self.dtype, pooled.shape[-1])
-        return Conditioning(hidden, pooled, time_ids.to(self.device).repeat(len(prompts), 1))
+        return encode(self.pipeline, prompts, (self.image_size, self.image_size))[0]
 
-    @torch.no_grad()
     def encode_images(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c latent_h latent_w"]:
         """Latents of images, scaled as the UNet expects them: the mean of the posterior, so no randomness.
 
@@ -167,23 +140,11 @@ class TextToImage:
         Raises:
             ModelError: If the sides do not divide.
         """
-        factor = self.pipeline.vae_scale_factor
-        if images.shape[-1] % factor or images.shape[-2] % factor:
-            raise ModelError(
-                f"images are {images.shape[-1]}x{images.shape[-2]}, sides must be multiples of {factor}; resize them"
-            )
-        vae = self.pipeline.vae
-        with _full_precision(vae):
-            mean = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mean
-        return (mean * vae.config.scaling_factor).to(self.dtype)
+        return encode_images(self.pipeline, images)
 
-    @torch.no_grad()
     def decode(self, latents: Float[Tensor, "batch c latent_h latent_w"]) -> Float[Tensor, "batch 3 h w"]:
         """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
-        vae = self.pipeline.vae
-        with _full_precision(vae):
-            images = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype), return_dict=False)[0]
-        return images.clamp(-1, 1).to(self.dtype)
+        return decode_latents(self.pipeline, latents)
 
     def add_noise(
         self,
@@ -228,7 +189,7 @@ class TextToImage:
         return self.schedule.to_sample(prediction, noisy, timesteps)
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> UInt8[np.ndarray, "n h w 3"]:
-        """Draw images with the pipeline itself; takes the arguments of ``generate_events``.
+        """Draw images as the stock pipeline does; takes the arguments of ``generate_events``.
 
         Returns:
             RGB images, one per seed.
@@ -250,6 +211,12 @@ class TextToImage:
         steps: int = 30,
         guidance: float = 5.0,
         batch: int = 16,
+        negative_prompt: str | Sequence[str] | None = None,
+        scheduler: Any = None,
+        controls: Sequence[Control] = (),
+        image: UInt8[np.ndarray, "..."] | None = None,
+        strength: float | None = None,
+        mask: Bool[np.ndarray, "h w"] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Iterator[Generated]:
         """Draw images batch by batch; image i depends on prompt i and seed i, not on the batch it was drawn in.
@@ -260,6 +227,12 @@ class TextToImage:
             steps: Denoising steps.
             guidance: Classifier-free guidance scale; 1 or less means none.
             batch: Images drawn together.
+            negative_prompt: What guidance leads away from, one for all or one per prompt; None: what the pipeline uses.
+            scheduler: A name of ``models.schedulers.SCHEDULERS`` or a diffusers scheduler; None: the pipeline's.
+            controls: Act on every batch; see ``photopic.core.sampling``.
+            image: RGB of the model's size, (h, w, 3), or one per prompt: start from it instead of from noise.
+            strength: Share of the steps done from the image, above 0 to 1; None: 0.8, or 1 with a mask.
+            mask: True where to draw; elsewhere the image stays as it is, to the bit.
             on_step: Called with (steps done, steps in all) over all batches.
 
         Yields:
@@ -269,19 +242,11 @@ class TextToImage:
             ModelError: If prompts and seeds do not fit or an option is out of range.
         """
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-        check_request(prompts, seeds, steps, batch)
-        check_scheduler(self.pipeline.scheduler, self.name)
         self._warn_if_truncated(prompts)
-        starts = range(0, len(prompts), batch)
-        for index, start in enumerate(starts):
-            images = self._draw(
-                prompts[start : start + batch],
-                seeds[start : start + batch],
-                steps,
-                guidance,
-                on_step and _count_steps(on_step, index, len(starts)),
-            )
-            yield Generated(images, start + len(images), len(prompts))
+        drawing = Drawing(
+            prompts, seeds, steps, guidance, batch, negative_prompt, scheduler, controls, image, strength, mask
+        )
+        yield from draw(self, drawing, on_step)
 
     def token_positions(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's tokens in the tokenised prompt, all occurrences, counted from the start token at 0.
@@ -305,63 +270,6 @@ class TextToImage:
 
         return fingerprint(self.components, self.name).digest
 
-    def _draw(
-        self,
-        prompts: list[str],
-        seeds: Sequence[int],
-        steps: int,
-        guidance: float,
-        callback: Callable[..., dict[str, Any]] | None,
-    ) -> UInt8[np.ndarray, "n h w 3"]:
-        # generators on the CPU draw the same noise for every device
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        with announce_guidance(guidance > 1 and self.unet.config.time_cond_proj_dim is None):
-            output = self.pipeline(
-                prompts,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=generators,
-                latents=self._start(generators),
-                output_type="np",
-                callback_on_step_end=callback,
-            )
-        flagged = np.flatnonzero(getattr(output, "nsfw_content_detected", None) or [])
-        if len(flagged):
-            blanked = [int(seeds[int(index)]) for index in flagged]
-            warnings.warn(f"{self.name}: its safety checker blanked the images of seeds {blanked}", stacklevel=4)
-        return (output.images * 255).round().astype(np.uint8)
-
-    def _start(self, generators: list[torch.Generator]) -> Float[Tensor, "batch c h w"] | None:
-        """What a start noise of the edits makes of the drawn one; without any, drawing is left to the pipeline."""
-        if not self.edits.has_start_noise:
-            return None
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        shape = (len(generators), self.unet.config.in_channels, height, width)
-        drawn = randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype)  # as the pipeline does
-        return self.edits.start_noise(drawn)
-
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():
             warn_if_truncated(prompts, tokenizer)
-
-
-def _count_steps(on_step: Callable[[int, int], None], index: int, batches: int) -> Callable[..., dict[str, Any]]:
-    def callback(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        on_step(index * pipeline.num_timesteps + step + 1, batches * pipeline.num_timesteps)
-        return tensors
-
-    return callback
-
-
-@contextmanager
-def _full_precision(vae: Any) -> Iterator[None]:
-    """Run a half-precision VAE that asks for it in float32, as diffusers does; the way back is exact."""
-    upcast = vae.dtype == torch.float16 and vae.config.force_upcast
-    if upcast:
-        vae.to(torch.float32)
-    try:
-        yield
-    finally:
-        if upcast:
-            vae.to(torch.float16)

@@ -53,7 +53,7 @@ def invert_events(
         with torch.set_grad_enabled(sampling.differentiable):
             found = latents
             for _ in range(1 + refinements):
-                found = _undone(scheduler, latents, found, predict(sampling, scheduler, found, step), step)
+                found = undone(scheduler, latents, found, predict(sampling, scheduler, found, step), step)
             latents = found
         yield Sampled(step, latents)
 
@@ -72,7 +72,7 @@ def invert(
     return latents
 
 
-def _undone(scheduler: Any, after: Tensor, before: Tensor, prediction: Tensor, step: Step) -> Tensor:
+def undone(scheduler: Any, after: Tensor, before: Tensor, prediction: Tensor, step: Step) -> Tensor:
     """The latents before a step, by the latents after it and a prediction that was made at ``before``."""
     timestep = int(step.timestep)
     previous = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps

@@ -1,0 +1,90 @@
+"""The two ways through a pipeline's VAE, scaled as the UNet expects, in the precision it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core.errors import ModelError
+
+
+@torch.no_grad()
+def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c latent_h latent_w"]:
+    """Scaled latents of images in -1 to 1: the mean of the posterior, so no randomness.
+
+    Raises:
+        ModelError: If the sides are not multiples of the VAE's scale factor.
+    """
+    factor, vae = pipeline.vae_scale_factor, pipeline.vae
+    if images.shape[-1] % factor or images.shape[-2] % factor:
+        raise ModelError(
+            f"images are {images.shape[-1]}x{images.shape[-2]}, sides must be multiples of {factor}; resize them"
+        )
+    with _full_precision(vae):
+        mean = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mean
+    return (mean * vae.config.scaling_factor).to(pipeline.unet.dtype)
+
+
+@torch.no_grad()
+def decode_latents(pipeline: Any, latents: Float[Tensor, "batch c latent_h latent_w"]) -> Float[Tensor, "batch 3 h w"]:
+    """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
+    vae = pipeline.vae
+    with _full_precision(vae):
+        images = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype), return_dict=False)[0]
+    return images.clamp(-1, 1).to(pipeline.unet.dtype)
+
+
+@torch.no_grad()
+def finished_pictures(
+    pipeline: Any, latents: Float[Tensor, "batch c latent_h latent_w"], generators: Sequence[torch.Generator]
+) -> tuple[Any, list[bool]]:
+    """What a stock pipeline makes of its last latents, its watermark and safety checker included.
+
+    Returns:
+        Images as an array (n, h, w, 3) in 0 to 1, and for each whether the safety checker blanked it.
+    """
+    vae = pipeline.vae
+    if _is_xl(pipeline):
+        with _full_precision(vae):
+            images = vae.decode(_unscaled(vae, latents.to(vae.dtype)), return_dict=False)[0]
+        if pipeline.watermark is not None:
+            images = pipeline.watermark.apply_watermark(images)
+        return pipeline.image_processor.postprocess(images, output_type="np"), [False] * len(latents)
+    images = vae.decode(latents / vae.config.scaling_factor, return_dict=False, generator=list(generators))[0]
+    images, blanked = pipeline.run_safety_checker(images, latents.device, latents.dtype)
+    blanked = [bool(flag) for flag in blanked or [False] * len(latents)]
+    shown = pipeline.image_processor.postprocess(
+        images, output_type="np", do_denormalize=[not flag for flag in blanked]
+    )
+    return shown, blanked
+
+
+def _unscaled(vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the VAE made them; some SDXL-shaped models normalise every channel."""
+    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return latents / vae.config.scaling_factor
+    mean, std = (torch.tensor(value).view(1, -1, 1, 1).to(latents) for value in (mean, std))
+    return latents * std / vae.config.scaling_factor + mean
+
+
+def _is_xl(pipeline: Any) -> bool:
+    return hasattr(pipeline, "watermark")
+
+
+@contextmanager
+def _full_precision(vae: Any) -> Iterator[None]:
+    """Run a half-precision VAE that asks for it in float32, as diffusers does; the way back is exact."""
+    upcast = vae.dtype == torch.float16 and vae.config.force_upcast
+    if upcast:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(torch.float16)
