@@ -1,0 +1,186 @@
+"""Several subjects in one picture: edits composed, with and without a layout, against the same subjects' LoRAs merged by peft."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kept import code_of
+from subjects import unrelated_prompts
+
+from photopic.core import editfile
+from photopic.core.edits import Edit, compose
+from photopic.data.layout import Layout, Region
+from photopic.data.splits import SUBJECTS
+from photopic.generate.layout_guidance import LayoutGuidance, subject_positions
+from photopic.generate.regional_edits import by_region, regional_edits
+from photopic.models.text_to_image import TextToImage
+from race import applying, presence
+from race.given import Given
+from race.measuring import Race, Way, digest_of
+from race.ours import EDIT
+from race.plan import MERGE_GRID, MERGES, boxes, group_prompts, groups, token
+from race.presence import Calibrated, Judged, calibrate, judge, subject_maps
+
+SEED = 8_000_000  # of the samples of groups; of the tuning pair 1,000,000 more
+OVERLAP = "ties"  # of tuned values: both start from zero, where the sum of two changes would turn a weight's sign
+KINDS = ("rows", "edits", "edits_layout", *(f"lora_{merge}" for merge in MERGES), "lora_cat_layout")
+LAYOUTS = (
+    "composed",
+    "regions",
+)  # edits composed and guided, or each edit in its region and guided; tuned like a merge
+LAYOUT_CODE = "photopic.generate.layout_guidance", "photopic.generate.regional_edits"
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """One group drawn one way: what the oracle found, and drift on unrelated prompts."""
+
+    judged: Judged
+    drift: np.ndarray
+
+
+def ours_of(race: Race) -> Way:
+    """The located and tuned edits that are composed: 16 bits at the default density."""
+    return Way("ours", "neurons", max(race.settings.densities), 16)
+
+
+LORA = Way("lora4", "lora4")
+
+
+def layout_of(group: Sequence[str]) -> Layout:
+    """Each subject's words in its box."""
+    regions = [
+        Region(f"{token(name)} {SUBJECTS[name]}", box) for name, box in zip(group, boxes(len(group)), strict=True)
+    ]
+    return Layout(tuple(regions))
+
+
+@contextmanager
+def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Iterator[TextToImage]:
+    """The model that draws a group."""
+    bench = race.bench
+    with ExitStack() as stack:
+        if kind.startswith("lora"):
+            folders = [race.folder(LORA, name) for name in group]
+            merge = (kind.split("_")[1], *setting)
+            rows = [race.row_file(name) for name in group]
+            context = applying.applied(race.peer, race.base_state, folders, rows, race.base_file, merge=merge)
+            stack.enter_context(context)
+            yield race.peer
+            return
+        edits: list[Edit]
+        if kind == "rows":
+            edits = [Given.of(name).row_edit(bench.model, bench.base) for name in group]
+        else:
+            edits = [editfile.load(race.folder(ours_of(race), name) / EDIT) for name in group]
+        if setting == "regions":
+            layout = layout_of(group)
+            stack.enter_context(regional_edits(bench.model, layout, by_region(layout, edits)))
+        else:
+            whole = compose(*edits, overlap="error" if kind == "rows" else OVERLAP, base=bench.model.components)
+            stack.enter_context(bench.model.edits.applied(whole))
+        yield bench.model
+
+
+def key_of(race: Race, kind: str, group: Sequence[str], setting: Any) -> dict[str, Any]:
+    """All that decides what is in force."""
+    way = LORA if kind.startswith("lora") else ours_of(race)
+    files = [digest_of(race.folder(way, name)) for name in group] if kind != "rows" else list(group)
+    whole = hashlib.sha256(repr((kind, files, setting)).encode()).hexdigest()
+    return {"group": list(group), "kind": kind, "of": whole, "composing": code_of(*LAYOUT_CODE, in_force, draw)}
+
+
+def draw(
+    race: Race, kind: str, group: Sequence[str], setting: Any, seeds: Sequence[int], prompts: list[str]
+) -> np.ndarray:
+    """Pictures of a group, kept."""
+    bench = race.bench
+    key = key_of(race, kind, group, setting)
+
+    def force() -> tuple[TextToImage, Any]:
+        model = race.peer if kind.startswith("lora") else bench.model
+        return model, in_force(race, kind, group, setting)
+
+    layout = layout_of(group)
+    if not kind.endswith("_layout") or not prompts[0].count(token(group[0])):
+        return race.pictures(key, force, prompts, seeds)
+    with bench.model.edits.applied(compose(*(Given.of(name).row_edit(bench.model, bench.base) for name in group))):
+        positions = [subject_positions(bench.model, prompt, layout) for prompt in prompts]
+    assert all(each == positions[0] for each in positions)  # one guidance serves all prompts of a group
+    return race.pictures(key, force, prompts, seeds, controls=[LayoutGuidance(layout, positions[0])])
+
+
+def judged(race: Race, images: np.ndarray, group: Sequence[str], thresholds: dict[str, Calibrated]) -> Judged:
+    """What the oracle finds of a group in pictures."""
+    scores = race.bench.oracle.score(images)
+    maps = np.stack([subject_maps(scores, race.bench.truth(name)) for name in group])
+    return judge(maps, [thresholds[name].threshold for name in group], boxes(len(group)))
+
+
+def thresholds(race: Race) -> dict[str, Calibrated]:
+    """Of *present*, for every subject of the test, from real scenes only."""
+    settings = race.settings
+    found = {}
+    for name in settings.test:
+        others = [other for other in settings.test if SUBJECTS[other] != SUBJECTS[name]]
+        found[name] = calibrate(race.bench, name, others, settings.calibration)
+    return found
+
+
+def setting_of(race: Race, kind: str) -> Any:
+    """What a kind is drawn with: of its grid on the tuning pair, the setting with the highest mean presence of the two."""
+    base = kind.removesuffix("_layout")
+    if kind == "edits_layout":
+        grid: tuple[Any, ...] = LAYOUTS
+    elif base.startswith("lora"):
+        grid = MERGE_GRID[base.split("_")[1]]
+    else:
+        return None
+    pair, count = race.settings.tuning, race.settings.tuning_samples
+    prompts, seeds = group_prompts(pair, count), list(range(SEED + 1_000_000, SEED + 1_000_000 + count))
+    values = []
+    for setting in grid:
+        scores = race.bench.oracle.score(
+            draw(race, kind if kind == "edits_layout" else base, pair, setting, seeds, prompts)
+        )
+        maps = [subject_maps(scores, race.bench.truth(name)) for name in pair]
+        values.append(float(np.mean([each.max((1, 2)) for each in maps])))
+    return grid[values.index(max(values))]
+
+
+def all_groups(race: Race) -> list[tuple[str, ...]]:
+    """Pairs, triples and fours of the test."""
+    settings = race.settings
+    return [group for size, (most, _) in settings.groups.items() for group in groups(settings.test, size, most)]
+
+
+def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calibrated]) -> Grouped:
+    """A group drawn one way, judged."""
+    settings, setting = race.settings, setting_of(race, kind)
+    count = settings.groups[len(group)][1]
+    seeds = list(range(SEED, SEED + count))
+    images = draw(race, kind, group, setting, seeds, group_prompts(group, count))
+    nouns = {SUBJECTS[name] for name in group}
+    others = [
+        prompt for prompt in unrelated_prompts(group[0], 3 * settings.group_others) if not nouns & set(prompt.split())
+    ][: settings.group_others]
+    plain = race.bench.judged(None, others, seeds[:1] * len(others))
+    moved = draw(race, kind, group, setting, seeds[:1] * len(others), others)
+    drift = 1 - (plain.embedding * race.bench.oracle.score(moved).embedding.numpy()).sum(1)
+    return Grouped(judged(race, images, group, fitted), drift)
+
+
+def real(race: Race, size: int, fitted: dict[str, Calibrated], is_subject: bool) -> list[Judged]:
+    """The same judgement of real scenes of all groups of a size: the subjects, or their class nouns in their place."""
+    found = []
+    for group in (each for each in all_groups(race) if len(each) == size):
+        names = group if is_subject else [SUBJECTS[name] for name in group]
+        styles = (presence.HELD_OUT_STYLE,) if is_subject else presence.KNOWN_STYLES
+        images = presence.real_scenes(names, [styles] * size, race.settings.groups[size][1], seed=77)
+        found.append(judged(race, images, group, fitted))
+    return found

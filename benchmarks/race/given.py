@@ -1,0 +1,80 @@
+"""What every method is given: the same pictures, captions, first token row and preservation pictures, as one loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from subjects import TOKEN, reference
+from torch import Tensor
+
+from photopic.core.edits import Edit, TokenRows
+from photopic.core.fingerprint import Fingerprint
+from photopic.data import splits
+from photopic.models.concept_loss import ConceptLoss
+from photopic.models.new_token import new_rows
+from photopic.models.preservation import preservation_examples
+from photopic.models.progress import data_digest
+from photopic.models.subject import Captioned, subject
+from photopic.models.text_to_image import TextToImage
+from race.plan import token
+
+SEED = 0  # of the preservation pictures and of every draw of every method
+
+
+@dataclass(frozen=True)
+class Given:
+    """One subject as a user brings it.
+
+    Attributes:
+        name: The held-out concept.
+        token: Its new word.
+        noun: Its class noun.
+        images: Five pictures in -1 to 1.
+        captions: With the token.
+    """
+
+    name: str
+    token: str
+    noun: str
+    images: Tensor
+    captions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str) -> Given:
+        """The reference pictures of the other benchmarks, under the subject's own token."""
+        pictures = reference(name)
+        captions = tuple(caption.replace(TOKEN, token(name)) for caption in pictures.captions)
+        return cls(name, token(name), splits.SUBJECTS[name], pictures.images, captions)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of pictures and captions."""
+        return data_digest(self.images, self.captions)
+
+    def rows(self, model: TextToImage) -> TokenRows:
+        """The row all methods start from: the one that locating starts from by default."""
+        return new_rows(model, self.token, self.noun, start="random")
+
+    def row_edit(self, model: TextToImage, base: Fingerprint) -> Edit:
+        """The token alone: the base model of this race."""
+        return Edit((self.rows(model),), base, {"method": "token only"})
+
+
+def preserved(model: TextToImage, given: Given, count: int) -> Captioned:
+    """Half diverse scenes, half the class noun: what ``locate`` and ``tune`` preserve by default."""
+    return preservation_examples(model, given.noun, kind="both", count=count, seed=SEED)
+
+
+def loss_of(model: TextToImage, given: Given, base: Fingerprint, *, batch: int, count: int) -> ConceptLoss:
+    """The loss of all methods; ``count`` 0 leaves the preservation pictures out."""
+    kept = preserved(model, given, count) if count else None
+    chosen = subject(model, given.images, given.captions, noun=given.noun, rows=given.rows(model), preservation=kept)
+    return chosen.loss(model, base, prior_weight=1.0, batch=batch, seed=SEED)
+
+
+def first_row(rows: TokenRows) -> Tensor:
+    """The row of a model with one text encoder."""
+    (row,) = rows.rows.values()
+    return torch.as_tensor(row)

@@ -1,0 +1,204 @@
+"""The claims of the race, from what the workers kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ledger import Row
+
+from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
+from race import composing
+from race.composing import KINDS, Grouped
+from race.measuring import Measured, Race, Way, ways_of
+from race.plan import DRIFT_BOUND, MERGES, PEERS, SEARCH, VALUES
+
+SIZES = {2: "two", 3: "three", 4: "four"}
+TARGETS = {2: ">= 0.8", 3: ">= 0.6", 4: None}
+EQUAL = 0.02  # of similarity: how much lower still counts as equal
+
+
+def rows_of(race: Race) -> list[Row]:
+    """Every claim."""
+    ways = ways_of(race.settings)
+    found = {way.name: [race.measured(way, name) for name in race.settings.test] for way in ways}
+    base = [race.measured(None, name) for name in race.settings.test]
+    return [*_single(race, ways, found, base), *_against_lora(race, ways, found), *_choices(race), *_composed(race)]
+
+
+def _single(race: Race, ways: Sequence[Way], found: dict[str, list[Measured]], base: Sequence[Measured]) -> list[Row]:
+    settings = race.settings
+    names = [name for name in settings.test for _ in range(settings.samples)]
+    others = [name for name in settings.test for _ in range(settings.others)]
+    rows = []
+    for way in [None, *ways]:
+        label, measured = (way.name, found[way.name]) if way else ("base", base)
+        note = "the token's first row alone" if way is None else ""
+        rows.append(_row(f"race.similarity.{label}", _mean(measured, "similarity", names), n=len(names), note=note))
+        rows.append(_row(f"race.alignment.{label}", _mean(measured, "alignment", names), n=len(names), note=note))
+        if way is None:
+            continue
+        count = len(measured)
+        used = race.applying(way, settings.test[0])
+        rows += [
+            _row(f"race.drift.{label}", _mean(measured, "drift", others), n=len(others)),
+            Row(f"race.bytes.{label}", round(float(np.mean([e.size_bytes for e in measured]))), unit="bytes", n=count),
+            Row(f"race.seconds.{label}", round(float(np.mean([e.seconds for e in measured])), 2), unit="s", n=count,
+                note="CPU seconds of one thread, preservation pictures and encoding included; the grid's are not"),
+            Row(f"race.apply_s.{label}", round(used["apply_s"], 4), unit="s", n=5, note="CPU seconds from file to model"),
+            Row(f"race.revert_s.{label}", round(used["revert_s"], 4), unit="s", n=5, note="CPU seconds"),
+            Row(f"race.exact_revert.{label}", used["exact"], target="== 1" if way.method in OURS else None, n=5,
+                note="share of the weights with the base's bits after applying and reverting"),
+        ]  # fmt: skip
+        if (peak := race.peak(way)) is not None:
+            rows.append(Row(f"race.peak_mb.{label}", round(peak / 1e6, 1), unit="MB", n=1,
+                            note="resident memory of the training beyond the loaded model, encoding left out"))  # fmt: skip
+    return rows
+
+
+OURS = ("neurons", "token_residual")
+
+
+def _against_lora(race: Race, ways: Sequence[Way], found: dict[str, list[Measured]]) -> list[Row]:
+    """The smallest and the quickest of ours whose similarity is not below LoRA r=4's by more than ``EQUAL``."""
+    lora = found["lora4"]
+    theirs = np.concatenate([each.similarity for each in lora])
+    names = [name for name in race.settings.test for _ in range(race.settings.samples)]
+    equal: list[Way] = []
+    gaps: dict[str, float] = {}
+    for way in (way for way in ways if way.method in OURS):
+        gaps[way.name] = float(np.concatenate([each.similarity for each in found[way.name]]).mean() - theirs.mean())
+        if gaps[way.name] >= -EQUAL:
+            equal.append(way)
+    best = max(gaps, key=lambda name: gaps[name])
+    none = (
+        f"no way of ours is within {EQUAL} of LoRA's similarity {theirs.mean():.3f}; nearest {best} {gaps[best]:+.3f}"
+    )
+    rows = []
+    for claim, field, target in (("bytes", "size_bytes", "<= 0.1"), ("seconds", "seconds", "<= 1")):
+
+        def mean(way: str, field: str = field) -> float:
+            return float(np.mean([getattr(each, field) for each in found[way]]))
+
+        if not equal:
+            rows.append(Row(f"race.{claim}_vs_lora4", None, target=target, note=none))
+            continue
+        way = min(equal, key=lambda each: mean(each.name))
+        note = f"{way.name}, similarity {gaps[way.name]:+.3f}; {mean(way.name):.0f} against {mean('lora4'):.0f}"
+        rows.append(Row(f"race.{claim}_vs_lora4", round(mean(way.name) / mean("lora4"), 4), target=target,
+                        n=len(race.settings.test), note=note))  # fmt: skip
+    for way in ways:
+        if way.name in gaps:
+            both = (np.concatenate([each.similarity for each in found[way.name]]), theirs)
+            rows.append(
+                _row(f"race.similarity_vs_lora4.{way.name}", paired_bootstrap(*both, groups=names), n=len(names))
+            )
+    return rows
+
+
+def _choices(race: Race) -> list[Row]:
+    """What the rule chose for each method, so that the table can say it."""
+    rows = []
+    for method in (*PEERS, SEARCH, VALUES):
+        one = race.setting(method)
+        tried = race.tried(method)
+        edge = one.rate in (min(e.rate for e in tried), max(e.rate for e in tried)) and len({e.rate for e in tried}) > 1
+        note = f"{one.steps} steps; on the tuning subject similarity {one.similarity:.3f}, drift {one.drift:.3f}"
+        over = f"; no setting kept the drift within {DRIFT_BOUND}" if one.drift > DRIFT_BOUND else ""
+        note += over + ("; the rate lies at the edge of the grid" if edge else "")
+        rows.append(Row(f"race.chosen_rate.{method.name}", one.rate, n=len(tried), note=note))
+    return rows
+
+
+def _composed(race: Race) -> list[Row]:
+    settings = race.settings
+    fitted = composing.thresholds(race)
+    rows = []
+    hits, alarms = (np.mean([getattr(each, f) for each in fitted.values()]) for f in ("hits", "false_alarms"))
+    fit = (
+        f"thresholds fitted on real scenes: {hits:.0%} of the subjects found, {alarms:.0%} of class nouns taken for one"
+    )
+    for size in settings.groups:
+        sets = [group for group in composing.all_groups(race) if len(group) == size]
+        if not sets:
+            continue
+        found = {kind: [composing.grouped(race, kind, group, fitted) for group in sets] for kind in KINDS}
+        rows += _of_size(SIZES[size], found, race, size, fitted, fit if size == 2 else "", TARGETS[size])
+    return rows
+
+
+def _of_size(
+    word: str, found: dict[str, list[Grouped]], race: Race, size: int, fitted: Any, note: str, target: str | None
+) -> list[Row]:
+    """The claims of pairs, triples or fours."""
+    first = found[KINDS[0]]
+    labels = [number for number, each in enumerate(first) for _ in each.judged.present]
+    other_labels = [number for number, each in enumerate(first) for _ in each.drift]
+
+    def column(kind: str, field: str) -> np.ndarray:
+        if field == "drift":
+            return np.concatenate([each.drift for each in found[kind]])
+        return np.concatenate([getattr(each.judged, field) for each in found[kind]]).astype(float)
+
+    ours = "edits_layout"
+    real, nouns = (composing.real(race, size, fitted, is_subject) for is_subject in (True, False))
+    ceiling, floor = (float(np.concatenate([each.present for each in one]).mean()) for one in (real, nouns))
+    n, groups = len(labels), len(first)
+    drawn = (
+        f"{groups} groups; {note + '; ' if note else ''}real scenes reach {ceiling:.2f}, their class nouns {floor:.2f}"
+    )
+    rows = [
+        _row(f"compose.{word}_present", bootstrap(column(ours, "present"), groups=labels), target, n=n, control=floor,
+             baseline=float(column("edits", "present").mean()),
+             note=f"located and tuned, layout guidance ({composing.setting_of(race, ours)}); baseline: no layout; {drawn}"),
+    ]  # fmt: skip
+    for merge in MERGES:
+        kind = f"lora_{merge}"
+        interval = paired_bootstrap(column(ours, "present"), column(kind, "present"), groups=labels)
+        setting = composing.setting_of(race, kind)
+        rows.append(_row(f"compose.{word}_vs_lora_{merge}", interval, "low > 0", n=n,
+                         baseline=float(column(kind, "present").mean()),
+                         note=f"share with every subject present, ours with layout minus LoRA r=4 merged at weight {setting[0]}"
+                         + (f", density {setting[1]}" if setting[1] else "")))  # fmt: skip
+    without = paired_bootstrap(column("edits", "present"), column("lora_cat", "present"), groups=labels)
+    alike = paired_bootstrap(column(ours, "present"), column("lora_cat_layout", "present"), groups=labels)
+    rows.append(_row(f"compose.{word}_vs_lora_no_layout", without, n=n, note="neither has a layout; LoRA: cat"))
+    rows.append(_row(f"compose.{word}_vs_lora_with_layout", alike, n=n, note="both have the layout; LoRA: cat"))
+    for kind in KINDS:
+        for field in ("present", "leaked", "obeyed", "similarity"):
+            interval = bootstrap(column(kind, field), groups=labels)
+            rows.append(_row(f"compose.{word}.{field}.{kind}", interval, n=n))
+        if kind != "rows":
+            drift = bootstrap(column(kind, "drift"), groups=other_labels)
+            rows.append(_row(f"compose.{word}.drift.{kind}", drift, n=len(other_labels)))
+    if size == 2:
+        edits, merged = (
+            column("edits", "drift"),
+            np.mean([column(f"lora_{merge}", "drift") for merge in MERGES], axis=0),
+        )
+        best = min(MERGES, key=lambda merge: float(column(f"lora_{merge}", "drift").mean()))
+        note = f"composed edits minus the mean of the three merges of LoRA; least drift of these: {best}"
+        gap = paired_bootstrap(edits, merged, groups=other_labels)
+        rows.append(_row("compose.drift_vs_lora", gap, "low <= 0", n=len(other_labels), note=note))
+        ratio = ratio_bootstrap(edits, merged, groups=other_labels)
+        rows.append(_row("compose.drift_ratio_vs_lora", ratio, n=len(other_labels)))
+        leak = float(np.concatenate([each.leaked for each in real]).mean())
+        rows.append(
+            Row("compose.leaked_real", round(leak, 5), n=n, note="the leakage judged in real scenes of the pairs")
+        )
+    return rows
+
+
+def _mean(measured: Sequence[Measured], field: str, groups: Sequence[str]) -> Sequence[float]:
+    return bootstrap(np.concatenate([getattr(each, field) for each in measured]), groups=groups)
+
+
+def _row(
+    claim: str, interval: Sequence[float], target: str | None = None, *, n: int, note: str = "",
+    baseline: float | None = None, control: float | None = None,
+) -> Row:  # fmt: skip
+    value, low, high = (round(float(number), 5) for number in interval)
+    low, high = min(low, value), max(high, value)
+    rounded = [None if number is None else round(number, 5) for number in (baseline, control)]
+    return Row(claim, value, low, high, target=target, baseline=rounded[0], control=rounded[1], n=n, note=note)
