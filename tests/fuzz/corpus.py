@@ -21,13 +21,13 @@ from photopic.core.edits import (
 )
 from photopic.core.fingerprint import Fingerprint
 
-SKETCH = "AAAAAAAAAAAAAAAA"  # three float32
+SKETCH = "AAAAAAAAAAAA"  # three numbers
 BASE = Fingerprint(
     "tiny-base",
     "0" * 64,
     {"m.bias": SKETCH, "m.conv": SKETCH, "m.weight": SKETCH},
     {"m.bias": (20,), "m.conv": (4, 3, 2, 2), "m.weight": (20, 30)},
-    f"{'0' * 12}.{'1' * 12}.{SKETCH}",
+    f"{'0' * 8}.{'1' * 8}.{SKETCH}",
 )
 
 

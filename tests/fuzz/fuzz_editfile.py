@@ -40,8 +40,8 @@ from tests.fuzz.corpus import files  # noqa: E402
 READER = {
     str(Path(photopic.core.__path__[0]) / f"{name}.py")
     for name in (
-        "_edits/activations _edits/dense _edits/edit _edits/layout _edits/forms _edits/entries _edits/parts _edits/steps "
-        "_setcode editfile indices".split()
+        "_edits/activations _edits/dense _edits/edit _edits/layout _edits/forms _edits/halfcode _edits/entries _edits/parts "
+        "_edits/steps _setcode editfile indices".split()
     )
 }
 MOST_SECONDS = 5.0  # of processor time a call
@@ -194,7 +194,7 @@ def sealed(header: dict[str, Any], metadata: Any, data: bytes, *, fitting: bool 
             raise ValueError
         layout.check_metadata(metadata)
         tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]
-        expected = layout.in_order(editfile._expected_entries(metadata["parts"], tensors))
+        expected = editfile._stored_entries(editfile._expected_entries(metadata["parts"], tensors), metadata["halves"])
         head = layout.header(text, expected)
         if sum(entry.size_bytes for entry in expected.values()) > len(data) + (1 << 20):
             raise ValueError

@@ -5,9 +5,11 @@ tensor's type, shape and place from the metadata, compares that with the header 
 over everything.
 
 Metadata, under the key ``photopic``: ``format`` (version), ``base`` (name, digest, sketch), ``tensors`` (name, shape, sketch of
-each touched tensor, sorted), ``parts``, ``provenance``, ``checksum``. Part *n* keeps its data in safetensors entries whose names
-begin with ``n.``: ``n.indices`` (coded sets one after the other, see `photopic.core.indices`), ``n.values``, and so on; how each
-kind of part is kept is in `photopic.core._edits.forms`.
+each touched tensor, sorted), ``parts``, ``provenance``, ``halves``, ``checksum``. Hashes and sketches are in base64. Part *n*
+keeps its data in safetensors entries whose names begin with ``n.``: ``n.indices`` (coded sets one after the other, see
+`photopic.core.indices`), ``n.values``, and so on; how each kind of part is kept is in `photopic.core._edits.forms`. Numbers of
+16 bits are kept as `photopic.core._edits.halfcode` codes them wherever that is shorter; ``halves`` has the length of the code, or
+0, for each such entry in the order of their names.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from photopic.core._edits import layout
 from photopic.core._edits.forms import FORMS, Tensors
+from photopic.core._edits.halfcode import MANTISSA, decode_halves, encode_halves
 from photopic.core._edits.layout import Described, Entry
 from photopic.core.edits import Edit, Part
 from photopic.core.errors import EditError, EditFileError
@@ -86,10 +90,16 @@ def to_bytes(edit: Edit) -> bytes:
         described, named = FORMS[part.kind].write(part, tensors)
         parts.append(described)
         entries |= {f"{number}.{name}": each for name, each in named.items()}
-    base = edit.base
+    base, halves = edit.base, []
+    for name in sorted(name for name, (entry, _) in entries.items() if entry.dtype in MANTISSA):
+        entry, data = entries[name]
+        code = encode_halves(data, entry.dtype)
+        halves.append(len(code) if len(code) < len(data) else 0)
+        entries[name] = _stored(entry, halves[-1]), code if halves[-1] else data
     metadata = {
         "format": FORMAT,
-        "base": {"name": base.name, "digest": base.digest, "sketch": base.sketch},
+        "base": [base.name, layout.base64_of(bytes.fromhex(base.digest)), base.sketch],
+        "halves": halves,
         "tensors": [[name, list(base.shapes[name]), base.sketches[name]] for name in names],
         "parts": parts,
         "provenance": edit.provenance,
@@ -124,19 +134,25 @@ def _read(content: bytes) -> Edit:
         )
     layout.check_metadata(metadata)
     tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]
-    expected = layout.in_order(_expected_entries(metadata["parts"], tensors))
-    layout.check_entries(header, expected, len(data))
-    if _canonical(metadata) != text or layout.header(text, expected) != content[8 : len(content) - len(data)]:
+    plain = _expected_entries(metadata["parts"], tensors)
+    stored = _stored_entries(plain, metadata["halves"])
+    layout.check_entries(header, stored, len(data))
+    if _canonical(metadata) != text or layout.header(text, stored) != content[8 : len(content) - len(data)]:
         raise EditFileError("the header is not in canonical form; save the edit again")
     checksum = metadata.pop("checksum")
     if checksum != _checksum(metadata, data):
         raise EditFileError("the checksum does not match the content; the file is damaged, get it again")
-    read = {name: data[start:end] for name, (_, start, end) in layout.places(expected).items()}
+    read = {name: data[start:end] for name, (_, start, end) in layout.places(stored).items()}
+    for name, entry in plain.items():
+        if entry.dtype in MANTISSA:
+            read[name] = _decoded(name, entry, stored[name], read[name])
     shapes, sketches = dict(tensors), {row[0]: row[2] for row in metadata["tensors"]}
     parts = tuple(_read_part(number, part, tensors, read) for number, part in enumerate(metadata["parts"]))
-    base = metadata["base"]
+    name, digest, sketch = metadata["base"]
     edit = Edit(
-        parts, Fingerprint(base["name"], base["digest"], sketches, shapes, base["sketch"]), metadata["provenance"]
+        parts,
+        Fingerprint(name, layout.from_base64(digest).hex(), sketches, shapes, sketch),
+        metadata["provenance"],
     )
     if edit.parts != parts:
         raise EditFileError("expected parts that touch something, those that set entries first, found others")
@@ -152,6 +168,33 @@ def _expected_entries(parts: list[Any], tensors: Tensors) -> dict[str, Entry]:
         FORMS[kind].check(f"part {number}", part, tensors)
         expected |= {f"{number}.{name}": entry for name, entry in FORMS[kind].entries(part)}
     return expected
+
+
+def _stored(entry: Entry, code_bytes: int) -> Entry:
+    return Entry("U8", (code_bytes,)) if code_bytes else entry
+
+
+def _stored_entries(plain: dict[str, Entry], halves: list[int]) -> dict[str, Entry]:
+    """The tensors in the file, in its order, where those of 16-bit numbers may be coded."""
+    names = sorted(name for name, entry in plain.items() if entry.dtype in MANTISSA)
+    layout.expect(len(halves) == len(names), "halves", f"{len(names)} lengths", halves)
+    stored = dict(plain)
+    for name, code_bytes in zip(names, halves, strict=True):
+        most = max(0, plain[name].size_bytes - 1)
+        layout.expect(code_bytes <= most, f"halves: {name}", f"a code of at most {most} bytes", code_bytes)
+        stored[name] = _stored(plain[name], code_bytes)
+    return layout.in_order(stored)
+
+
+def _decoded(name: str, entry: Entry, stored: Entry, data: bytes) -> bytes:
+    if stored == entry:
+        if len(encode_halves(data, entry.dtype)) < len(data):
+            raise EditFileError(f"tensor {name}: expected coded numbers, found plain ones, which are longer")
+        return data
+    try:
+        return decode_halves(data, prod(entry.shape), entry.dtype)
+    except EditError as error:
+        raise EditFileError(f"tensor {name}: {error}") from None
 
 
 def _read_part(number: int, part: Described, tensors: Tensors, read: Mapping[str, bytes]) -> Part:
@@ -171,4 +214,7 @@ def _canonical(metadata: dict[str, Any]) -> str:
 
 
 def _checksum(metadata: dict[str, Any], data: bytes) -> str:
-    return hashlib.sha256(_canonical(metadata).encode() + b"\n" + data).hexdigest()
+    """The beginning of a SHA-256, which finds damage as surely as the whole."""
+    return layout.base64_of(
+        hashlib.sha256(_canonical(metadata).encode() + b"\n" + data).digest()[: layout.CHECKSUM_BYTES]
+    )

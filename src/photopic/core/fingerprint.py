@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from photopic.core.errors import ModelError
 
-_MODEL_SAMPLES = 48
+_MODEL_SAMPLES = 20
 _TENSOR_SAMPLES = 4
+_SKETCH_BITS = 16  # significant ones of a sampled weight
 _CHUNK = 1 << 24  # entries brought from an accelerator at a time
 _COARSE = ((torch.bfloat16, -126, 8), (torch.float16, -14, 11))  # format, smallest exponent, significant bits
 
@@ -133,13 +135,13 @@ def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 def _offloaded(module: nn.Module) -> dict[str, Tensor]:
     """What the hooks of accelerate's offloading keep in memory; what they read anew from a disk each time is left out."""
-    found = {}
+    found: dict[str, Tensor] = {}
+    kept: Any
     for path, part in module.named_modules():
         hook = getattr(part, "_hf_hook", None)
         for kept in (getattr(each, "weights_map", None) for each in getattr(hook, "hooks", [hook])):
-            empty = [] if kept is None else [n for n, each in part.state_dict(keep_vars=True).items() if each.is_meta]
-            for name in empty:
-                if name in kept and isinstance(kept[name], Tensor) and kept[name] is kept[name]:
+            for name, empty in part.state_dict(keep_vars=True).items() if kept is not None else ():
+                if empty.is_meta and name in kept and isinstance(kept[name], Tensor) and kept[name] is kept[name]:
                     found[f"{path}.{name}" if path else name] = kept[name]
     return found
 
@@ -248,7 +250,7 @@ def _may_round_to(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     for dtype, least, bits in _COARSE:
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             apart = np.abs(fine.astype(np.float64) - coarse)
-        within = apart <= _half_spacing(coarse, least, bits) + further[dtype]
+        within = apart <= _half_spacing(coarse, least, bits) + further[dtype] + _half_spacing(fine, -126, _SKETCH_BITS)
         overflow = np.isinf(coarse) & (_rounded(fine, dtype) == coarse)
         found |= _holds(coarse, dtype) & ~_holds(fine, dtype) & (np.isfinite(coarse) & within | overflow)
     return found
@@ -274,15 +276,19 @@ def _half_spacing(values: np.ndarray, least: int, bits: int) -> np.ndarray:
 
 
 def _text(values: np.ndarray) -> str:
-    return base64.b64encode(values.tobytes()).decode().rstrip("=")
+    """The upper 24 bits of float32 values, rounded: 16 significant ones, five more than float16 has."""
+    upper = (values.astype("<f4").view("<u4") + np.uint32(0x80)) & np.uint32(0xFFFFFF00)
+    upper = np.where(np.isfinite(values), upper, values.view("<u4"))  # infinity and NaN are not rounded
+    return base64.b64encode(upper.astype("<u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()).decode()
 
 
 def _values(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text + "=" * (-len(text) % 4)), "<f4")
+    upper = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 3)
+    return np.pad(upper, ((0, 0), (1, 0))).reshape(-1).view("<f4")
 
 
 def _short_hash(value: list) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+    return base64.b64encode(hashlib.sha256(json.dumps(value).encode()).digest()[:6]).decode()
 
 
 def _dtype(tensor: Tensor) -> str:

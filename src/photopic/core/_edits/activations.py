@@ -27,7 +27,8 @@ class TokenResidual:
     """What is added to a text encoder's output where words stand (the concept residual of Cones 2, arXiv 2305.19327).
 
     Attributes:
-        ids: Component, such as ``text_encoder``, to the token ids of the words in its tokenizer, in order.
+        ids: Component, such as ``text_encoder``, to the token ids of the words in its tokenizer, in order. Where all words are new
+            tokens, one an id, a stack looks their ids up when the edit is applied.
         residuals: The same components to one residual a token, shape (tokens, dim).
         words: What to write in a prompt.
 

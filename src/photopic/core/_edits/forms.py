@@ -1,7 +1,7 @@
 """How each kind of part stands in a file: what the metadata says of it, which tensors that asks for, and both ways between.
 
-Sparse parts code their positions and values (`SparseForm`), a new token keeps its rows (`TokenForm`), every other kind is a few
-plain tensors by name (`DenseForm`). `FORMS` has one by kind.
+Sparse parts code their positions and values (`SparseForm`), a new token keeps its rows (`TokenForm`), a token residual its ids and
+vectors (`ResidualForm`), every other kind is a few plain tensors by name (`DenseForm`). `FORMS` has one by kind.
 """
 
 from __future__ import annotations
@@ -148,6 +148,39 @@ class TokenForm:
         return TokenRows(part["token"], rows)
 
 
+class ResidualForm:
+    """`TokenResidual`: for each text encoder the token ids of the words and one vector an id."""
+
+    def write(self, part: TokenResidual, tensors: Tensors) -> tuple[Described, Named]:
+        rows, found = [], {}
+        for name, residual in part.residuals.items():
+            rows.append([name, list(part.ids[name]), NAMES[residual.dtype], residual.shape[1]])
+            found[f"tokens.{name}"] = (Entry(NAMES[residual.dtype], tuple(residual.shape)), _raw(residual))
+        return {"kind": "residual", "tokens": rows, "words": part.words}, found
+
+    def check(self, where: str, part: Described, tensors: Tensors) -> None:
+        fields_are(part, where, "kind", "tokens", "words")
+        expect(isinstance(part["words"], str), f"{where}: words", "text", part["words"])
+        expect(isinstance(part["tokens"], list), f"{where}: tokens", "a list", part["tokens"])
+        for row in part["tokens"]:
+            fits = is_row(row, str, list, str, int) and all(map(is_count, row[1])) and row[2] in DTYPES
+            fits = fits and is_count(row[3]) and len(row[1]) * row[3] <= LARGEST_SIZE
+            expect(fits, f"{where}: tokens", "rows of text encoder, token ids, floating-point type, length", row)
+        _check_ascending(f"{where}: tokens", [row[0] for row in part["tokens"]])
+
+    def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
+        for name, ids, dtype, length in part["tokens"]:
+            yield f"tokens.{name}", Entry(dtype, (len(ids), length))
+
+    def read(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> TokenResidual:
+        ids = {name: tuple(each) for name, each, _, _ in part["tokens"]}
+        residuals = {
+            name: vector(data[f"tokens.{name}"], dtype).view(len(each), length)
+            for name, each, dtype, length in part["tokens"]
+        }
+        return TokenResidual(part["words"], ids, residuals)
+
+
 @dataclass(frozen=True)
 class DenseForm:
     """Mappings from a name to a plain tensor, and options that are JSON values.
@@ -228,16 +261,8 @@ def _is_scales(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(ids, list) and all(map(is_count, ids)) for ids in value.values())
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def _residual(words: str, ids: Mapping[str, list[int]], residuals: Mapping[str, Tensor]) -> TokenResidual:
-    return TokenResidual(words, {name: tuple(each) for name, each in ids.items()}, residuals)  # JSON has no tuples
 
 
 def _noise(noise: Mapping[str, Tensor]) -> StartNoise:
@@ -252,7 +277,7 @@ FORMS: dict[str, Form] = {
     "token": TokenForm(),
     "low_rank": DenseForm(LowRank, ("down", "up"), {"scales": _is_scales}, numbered=True),
     "delta": DenseForm(Delta, ("deltas",), {}, numbered=True),
-    "residual": DenseForm(_residual, ("residuals",), {"ids": _is_ids, "words": _is_text}),
+    "residual": ResidualForm(),
     "insertion": DenseForm(Insertion, ("down", "up"), {"activation": _is_text, "scale": _is_number}),
     "direction": DenseForm(Direction, ("vectors",), {}),
     "noise": DenseForm(_noise, ("noise",), {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import struct
@@ -21,10 +22,10 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1}
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors format
 MOST_AXES = 8
-_SKETCH = re.compile(
-    r"([A-Za-z0-9+/]{16})*([A-Za-z0-9+/]{6}|[A-Za-z0-9+/]{11})?"
-)  # float32 values in base64 without padding
-_MODEL_SKETCH = re.compile(rf"([0-9a-f]{{12}}\.[0-9a-f]{{12}}\.{_SKETCH.pattern})?")
+_BASE64 = "[A-Za-z0-9+/]"  # without padding
+_SKETCH = re.compile(f"({_BASE64}{{4}})*")  # values of 24 bits
+_MODEL_SKETCH = re.compile(rf"({_BASE64}{{8}}\.{_BASE64}{{8}}\.{_SKETCH.pattern})?")
+DIGEST_BYTES, CHECKSUM_BYTES = 32, 12
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,15 @@ def check_metadata(metadata: dict[str, Any]) -> None:
     Raises:
         EditFileError: Names the field, what was expected and what was found.
     """
-    fields_are(metadata, "metadata", "base", "checksum", "format", "parts", "provenance", "tensors")
-    fields_are(metadata["base"], "base", "digest", "name", "sketch")
-    for key, value in [*metadata["base"].items(), ("checksum", metadata["checksum"])]:
-        expect(isinstance(value, str), key, "text", value)
-    base_sketch = metadata["base"]["sketch"]
+    fields_are(metadata, "metadata", "base", "checksum", "format", "halves", "parts", "provenance", "tensors")
+    expect(is_row(metadata["base"], str, str, str), "base", "name, digest and sketch", metadata["base"])
+    for key, value, size in (
+        ("base: digest", metadata["base"][1], DIGEST_BYTES),
+        ("checksum", metadata["checksum"], CHECKSUM_BYTES),
+    ):
+        found = from_base64(value) if isinstance(value, str) else b""
+        expect(len(found) == size and base64_of(found) == value, key, f"{size} bytes in base64", value)
+    base_sketch = metadata["base"][2]
     expect(
         bool(_MODEL_SKETCH.fullmatch(base_sketch)), "base: sketch", "structure, dtypes and sampled values", base_sketch
     )
@@ -121,6 +126,8 @@ def check_metadata(metadata: dict[str, Any]) -> None:
     names = [row[0] for row in metadata["tensors"]]
     expect(names == sorted(set(names)), "tensors", "names sorted and once each", names)
     expect(isinstance(metadata["parts"], list), "parts", "a list", metadata["parts"])
+    expect(isinstance(metadata["halves"], list), "halves", "a list", metadata["halves"])
+    expect(all(map(is_count, metadata["halves"])), "halves", "lengths", metadata["halves"])
 
 
 def check_entries(found: dict[str, Any], expected: Mapping[str, Entry], data_bytes: int) -> None:
@@ -140,6 +147,19 @@ def check_entries(found: dict[str, Any], expected: Mapping[str, Entry], data_byt
         raise EditFileError(
             f"data: expected {end} bytes, found {data_bytes}; the file is cut off or has something after its end"
         )
+
+
+def base64_of(data: bytes) -> str:
+    """Base64 without padding; `from_base64` is the inverse."""
+    return base64.b64encode(data).decode().rstrip("=")
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes of `base64_of`; none if it is no base64."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return b""
 
 
 def fields_are(value: Any, where: str, *expected: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedTokenizerBase
 
-from photopic.core._edits.activations import Hook
+from photopic.core._edits.activations import Hook, TokenResidual
 from photopic.core._edits.edit import HookPart
 from photopic.core._edits.parts import TokenRows
 from photopic.core._edits.tokens import AddedTokens, check_new_token, input_embedding
@@ -64,6 +65,16 @@ class LiveTokens:
             dim = input_embedding(self.modules[component]).weight.shape[-1]
             if len(row) != dim:
                 raise EditError(f"token {part.token!r}: {component}: expected a row of {dim}, found {len(row)}")
+
+    def as_read(self, part: HookPart) -> HookPart:
+        """A residual at new tokens with the ids these have now, which depend on the other tokens there; any other part as it is."""
+        new = {each.token for each in self._tokens}
+        if not isinstance(part, TokenResidual) or not set(part.words.split()) <= new:
+            return part
+        words = part.words.split()
+        keys = {name: self._tokenizer_key(name) for name in part.ids}
+        ids = {name: tuple(self.tokenizers[key].convert_tokens_to_ids(words)) for name, key in keys.items()}
+        return replace(part, ids=ids)
 
     def _tokenizer_key(self, component: str) -> str:
         for key in (component, component.replace("text_encoder", "tokenizer")):

@@ -285,10 +285,8 @@ class EditStack:
                 for write in writes:  # right after they were read, while they are in the cache
                     apply(tensors[name], write)
             self._tokens.set([part for each in active for part in each.edit.parts if isinstance(part, TokenRows)])
-            hooks = [
-                (part, each.weight_at) for each in active for part in each.edit.parts if isinstance(part, HOOK_PARTS)
-            ]
-            self._hooks.set(hooks)
+            hooked = [(part, each) for each in active for part in each.edit.parts if isinstance(part, HOOK_PARTS)]
+            self._hooks.set([(self._tokens.as_read(part), each.weight_at) for part, each in hooked])
         except BaseException:  # Ctrl-C in the middle leaves the base, not half an edit
             self._restore(tensors)
             self._active, self._writes = {}, {}
