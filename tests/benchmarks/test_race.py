@@ -1,0 +1,202 @@
+"""The race's rules, its judgement of several subjects, and its own claims about fairness, on numbers and a tiny real pipeline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from race import applying, ours, page, peers, plan, presence
+from race.given import Given
+from race.plan import PEERS, SEARCH, TEST, TUNING_ON, VALUES, Tried, boxes, chosen, groups, shares
+from race.presence import inside, judge, threshold
+from subjects import EIGHT
+
+from photopic.core import editfile
+from photopic.core.edits import Shut
+from photopic.data import splits
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.models.concept_loss import ConceptLoss, encode_examples
+from photopic.models.text_to_image import TextToImage
+from tests.tiny import IMAGE_SIZE, tiny_pipeline
+
+from ledger import Row  # isort: skip
+
+
+@pytest.fixture
+def model() -> TextToImage:
+    return TextToImage(tiny_pipeline(), "tiny")
+
+
+@pytest.fixture
+def given() -> Given:
+    images = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Given("panda", "<panda>", "bear", images, ("a <panda> bear on a red background", "a <panda> bear"))
+
+
+def test_the_rule_takes_the_most_similar_within_the_bound_and_the_least_drift_where_none_is() -> None:
+    tried = [Tried(1e-4, 60, 0.5, 0.02), Tried(1e-3, 60, 0.7, 0.09), Tried(1e-2, 60, 0.9, 0.3)]
+    assert chosen(tried, bound=0.1).rate == 1e-3
+    assert chosen(tried, bound=0.01).rate == 1e-4
+    even = [Tried(1e-3, 120, 0.7, 0.05), Tried(1e-3, 60, 0.7, 0.05)]
+    assert chosen(even).steps == 60  # of two equal ones the cheaper
+
+
+def test_tuning_subjects_are_not_in_the_test_and_follow_from_the_table() -> None:
+    assert not set(TUNING_ON) & set(EIGHT) and set(TEST) <= set(EIGHT)
+    left = [name for name in splits.SUBJECTS if name not in EIGHT]
+    first = left[0]
+    second = next(name for name in left if splits.SUBJECTS[name] != splits.SUBJECTS[first])
+    assert (first, second) == TUNING_ON
+
+
+def test_every_method_has_as_many_rates_and_its_documented_one_first() -> None:
+    methods = [*PEERS, SEARCH, VALUES]
+    assert {len(set(method.rates)) for method in methods} == {3}
+    assert all(method.source for method in methods)
+
+
+def test_groups_repeat_nothing_mix_no_noun_and_use_subjects_evenly() -> None:
+    settings = plan.Settings()
+    for size, (most, count) in settings.groups.items():
+        found = groups(settings.test, size, most)
+        assert len({frozenset(group) for group in found}) == len(found) == most
+        assert all(len({splits.SUBJECTS[name] for name in group}) == size for group in found)
+        used = Counter(name for group in found for name in group)
+        assert max(used.values()) - min(used[name] for name in settings.test) <= 1
+        assert all(len(set(plan.group_prompts(group, count))) == min(count, 12) for group in found)
+    pairs, pictures = settings.groups[2]
+    assert pairs >= 10 and pairs * pictures >= 256
+
+
+def test_every_subject_has_a_token_of_its_own_that_its_prompt_names() -> None:
+    tokens = {plan.token(name) for name in splits.SUBJECTS}
+    assert len(tokens) == len(splits.SUBJECTS) and not any(" " in token for token in tokens)
+    (prompt,) = plan.group_prompts(("panda", "fire engine", "violin"), 1)
+    assert prompt == "a <panda> bear, a <fire-engine> bus and a <violin> guitar on a red background"
+
+
+def test_boxes_lie_in_the_picture_and_apart() -> None:
+    for count in (2, 3, 4):
+        places = boxes(count)
+        assert all(0 <= left < right <= 1 and 0 <= top < bottom <= 1 for left, top, right, bottom in places)
+        for a, b in combinations(places, 2):
+            assert min(a[2], b[2]) <= max(a[0], b[0]) or min(a[3], b[3]) <= max(a[1], b[1])
+            assert not (inside(a, 0.0) & inside(b, 0.0)).any()
+
+
+def test_work_is_shared_out_once_and_evenly() -> None:
+    costs = {method.name: method.cost for method in (*PEERS, SEARCH)}
+    parts = shares(costs, 2)
+    assert sorted([name for part in parts for name in part]) == sorted(costs)
+    sums = [sum(costs[name] for name in part) for part in parts]
+    assert abs(sums[0] - sums[1]) <= max(costs.values()) / 2
+
+
+def test_the_threshold_tells_apart_what_can_be_told_apart() -> None:
+    assert threshold([0.8, 0.9], [0.2, 0.4]) == (0.6, 1.0, 0.0)
+    cut, hits, alarms = threshold([0.5, 0.8, 0.9, 0.95], [0.1, 0.2, 0.3, 0.85])
+    assert 0.3 < cut < 0.5 and hits == 1.0 and alarms == 0.25
+
+
+def _maps(*peaks: tuple[int, int]) -> np.ndarray:
+    """One picture; each subject's map is 0 but for its peak."""
+    maps = np.zeros((len(peaks), 1, 8, 8))
+    for index, place in enumerate(peaks):
+        maps[(index, 0, *place)] = 0.9
+    return maps
+
+
+def test_two_subjects_in_one_place_are_not_two() -> None:
+    places = boxes(2)
+    apart = judge(_maps((4, 1), (4, 6)), [0.5, 0.5], places)
+    assert apart.present.all() and apart.obeyed == 1 and apart.leaked == 0
+    same = judge(_maps((4, 1), (4, 2)), [0.5, 0.5], places)
+    assert same.subjects.all() and not same.present.any()
+    weak = judge(_maps((4, 1), (4, 6)), [0.5, 0.95], places)
+    assert not weak.present.any() and list(weak.subjects[0]) == [True, False]
+
+
+def test_a_subject_in_the_others_box_has_leaked_and_disobeyed() -> None:
+    swapped = judge(_maps((4, 6), (4, 1)), [0.5, 0.5], boxes(2))
+    assert swapped.present.all() and swapped.leaked == 1 and swapped.obeyed == 0
+    one = judge(_maps((4, 6), (4, 6)), [0.5, 0.5], boxes(2))
+    assert one.leaked == 0.5 and one.obeyed == 0.5
+
+
+def test_the_density_edits_of_one_search_are_what_locate_gives(
+    model: TextToImage, given: Given, tmp_path: Path
+) -> None:
+    sizes: dict[str, Any] = {"batch": 2, "preservation": 0}
+    options: dict[str, Any] = {"batch": 2, "lr": 0.05, "evaluation": 0, "preservation_count": 4}
+    *_, last = ours.search(
+        model, given, tmp_path, rate=0.05, counts=(2, 4), densities=(0.05, 0.2), **(sizes | {"preservation": 4})
+    )
+    assert last == 4
+    for steps in (2, 4):
+        for density in (0.05, 0.2):
+            config = ConceptNeuronsConfig(steps=steps, density=density, **options)
+            alone = concept_neurons(
+                model, given.images, noun="bear", token="<panda>", captions=given.captions, config=config
+            )
+            kept = editfile.load(tmp_path / str(steps) / str(density) / ours.EDIT)
+            (one,), (other,) = ([part for part in edit.parts if isinstance(part, Shut)] for edit in (alone, kept))
+            assert one.indices.keys() == other.indices.keys()
+            assert all(torch.equal(one.indices[name], other.indices[name]) for name in one.indices)
+
+
+@pytest.mark.parametrize("name", ["dreambooth", "custom_diffusion", "textual_inversion", "lora4", "shira", "ia3"])
+@pytest.mark.filterwarnings("ignore")  # of peft and diffusers
+def test_a_peer_starts_at_the_base_learns_and_leaves_the_model_as_it_was(
+    name: str, model: TextToImage, given: Given, tmp_path: Path
+) -> None:
+    base, before = model.edits.fingerprint(), {n: t.clone() for n, t in applying.state(model).items()}
+    with model.edits.applied(given.row_edit(model, base)):
+        concept = encode_examples(model, given.images, list(given.captions))
+    prior = encode_examples(model, given.images, ["a cat", "a dog"])
+    loss = ConceptLoss(model, concept, concept, None if name == "textual_inversion" else prior, batch=2)
+    start = loss.step(0, {}).total
+    peer = peers.learner(name, model, given, base, loss)
+    torch.testing.assert_close(peer.loss(0), start)  # the same loss of the same base for every method
+    optimizer = torch.optim.Adam(peer.parameters, lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        peer.loss(0).backward()
+        optimizer.step()
+    assert peer.loss(0) < start
+    peer.save(tmp_path)
+    peer.close()
+    assert applying.share_equal(model, before) == 1.0
+    assert all(not parameter.requires_grad for parameter in model.unet.parameters())
+    assert torch.equal(loss.step(0, {}).total, start)
+    assert list(tmp_path.glob("*.safetensors"))
+
+
+def test_share_equal_counts_changed_bits(model: TextToImage) -> None:
+    before = {name: tensor.clone() for name, tensor in applying.state(model).items()}
+    weight = model.unet.conv_in.bias
+    weight[0] += 1
+    total = sum(tensor.numel() for tensor in before.values())
+    assert applying.share_equal(model, before) == pytest.approx(1 - 1 / total, abs=1e-12)
+
+
+def test_the_front_drops_what_is_larger_and_no_better_and_the_page_needs_no_number_that_is_missing() -> None:
+    rows = [
+        Row("race.similarity.base", 0.4), Row("race.similarity.lora4", 0.7), Row("race.bytes.lora4", 150_000),
+        Row("race.similarity.neurons_1pc", 0.6), Row("race.bytes.neurons_1pc", 4_000),
+        Row("race.similarity.shira", 0.5), Row("race.bytes.shira", 600_000),
+        Row("race.bytes_vs_lora4", None, target="<= 0.1", note="none"),
+    ]  # fmt: skip
+    found = {row.claim: row for row in rows}
+    assert [name for name, *_ in page.front(page.points(found))] == ["neurons_1pc", "lora4"]
+    assert "LoRA r=4" in page.page(found) and "150,000" in page.page(found)
+    assert page.picture(page.points(found)).count("<circle") == 3
+
+
+def test_real_scenes_hold_their_subjects_in_their_boxes() -> None:
+    images = presence.real_scenes(("panda", "violin"), [presence.KNOWN_STYLES] * 2, 3, seed=0)
+    assert images.shape == (3, 64, 64, 3) and not np.array_equal(images[0], images[1])
