@@ -13,7 +13,7 @@ from kept import code_of
 from subjects import unrelated_prompts
 
 from photopic.core import editfile
-from photopic.core.edits import Edit, compose
+from photopic.core.edits import Edit, Policy, compose
 from photopic.data.layout import Layout, Region
 from photopic.data.splits import SUBJECTS
 from photopic.generate.layout_guidance import LayoutGuidance, subject_positions
@@ -27,7 +27,9 @@ from race.plan import MERGE_GRID, MERGES, boxes, group_prompts, groups, token
 from race.presence import Calibrated, Judged, calibrate, judge, subject_maps
 
 SEED = 8_000_000  # of the samples of groups; of the tuning pair 1,000,000 more
-OVERLAP = "ties"  # of tuned values: both start from zero, where the sum of two changes would turn a weight's sign
+OVERLAP: Policy = (
+    "ties"  # of tuned values: both start from zero, where the sum of two changes would turn a weight's sign
+)
 KINDS = ("rows", "edits", "edits_layout", *(f"lora_{merge}" for merge in MERGES), "lora_cat_layout")
 LAYOUTS = (
     "composed",
@@ -82,7 +84,8 @@ def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Itera
             layout = layout_of(group)
             stack.enter_context(regional_edits(bench.model, layout, by_region(layout, edits)))
         else:
-            whole = compose(*edits, overlap="error" if kind == "rows" else OVERLAP, base=bench.model.components)
+            overlap: Policy = "error" if kind == "rows" else OVERLAP
+            whole = compose(*edits, overlap=overlap, base=bench.model.components)
             stack.enter_context(bench.model.edits.applied(whole))
         yield bench.model
 
@@ -134,20 +137,20 @@ def thresholds(race: Race) -> dict[str, Calibrated]:
 
 def setting_of(race: Race, kind: str) -> Any:
     """What a kind is drawn with: of its grid on the tuning pair, the setting with the highest mean presence of the two."""
-    base = kind.removesuffix("_layout")
-    if kind == "edits_layout":
-        grid: tuple[Any, ...] = LAYOUTS
-    elif base.startswith("lora"):
-        grid = MERGE_GRID[base.split("_")[1]]
-    else:
+    kind = "lora_cat" if kind == "lora_cat_layout" else kind
+    if kind in ("rows", "edits"):
         return None
+    if kind not in race.merged:
+        race.merged[kind] = _best(race, kind, LAYOUTS if kind == "edits_layout" else MERGE_GRID[kind.split("_")[1]])
+    return race.merged[kind]
+
+
+def _best(race: Race, kind: str, grid: Sequence[Any]) -> Any:
     pair, count = race.settings.tuning, race.settings.tuning_samples
     prompts, seeds = group_prompts(pair, count), list(range(SEED + 1_000_000, SEED + 1_000_000 + count))
     values = []
     for setting in grid:
-        scores = race.bench.oracle.score(
-            draw(race, kind if kind == "edits_layout" else base, pair, setting, seeds, prompts)
-        )
+        scores = race.bench.oracle.score(draw(race, kind, pair, setting, seeds, prompts))
         maps = [subject_maps(scores, race.bench.truth(name)) for name in pair]
         values.append(float(np.mean([each.max((1, 2)) for each in maps])))
     return grid[values.index(max(values))]
@@ -170,7 +173,10 @@ def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calib
         prompt for prompt in unrelated_prompts(group[0], 3 * settings.group_others) if not nouns & set(prompt.split())
     ][: settings.group_others]
     plain = race.bench.judged(None, others, seeds[:1] * len(others))
-    moved = draw(race, kind, group, setting, seeds[:1] * len(others), others)
+    unguided = {"edits_layout": "edits" if setting == "composed" else kind, "lora_cat_layout": "lora_cat"}.get(
+        kind, kind
+    )
+    moved = draw(race, unguided, group, setting_of(race, unguided), seeds[:1] * len(others), others)
     drift = 1 - (plain.embedding * race.bench.oracle.score(moved).embedding.numpy()).sum(1)
     return Grouped(judged(race, images, group, fitted), drift)
 

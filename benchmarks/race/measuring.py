@@ -82,6 +82,8 @@ class Race:
     def __init__(self, bench: Bench, settings: Settings):
         self.bench, self.settings, self.kept = bench, settings, bench.kept
         self.code = code()
+        self._chosen: dict[str, Tried] = {}
+        self.merged: dict[str, Any] = {}  # what `composing.setting_of` chose, by kind
 
     @cached_property
     def peer(self) -> TextToImage:
@@ -139,7 +141,7 @@ class Race:
         self, method: str, subject: Given, folder: Path, rate: float, counts: Sequence[int], **more: Any
     ) -> Iterator[int]:
         """The training of a method; every training of the race, kept or measured for memory, is this one."""
-        sizes = {"batch": self.settings.batch, "preservation": self.settings.preservation}
+        sizes: dict[str, Any] = {"batch": self.settings.batch, "preservation": self.settings.preservation}
         if method == "neurons":
             return ours.search(
                 self.bench.model, subject, folder, rate=rate, counts=counts, densities=self.settings.densities, **sizes
@@ -152,7 +154,9 @@ class Race:
 
     def setting(self, method: Method) -> Tried:
         """What the rule of `plan.chosen` takes from the method's grid on the tuning subject."""
-        return chosen(self.tried(method))
+        if method.name not in self._chosen:
+            self._chosen[method.name] = chosen(self.tried(method))
+        return self._chosen[method.name]
 
     def tried(self, method: Method) -> list[Tried]:
         """The grid on the tuning subject."""

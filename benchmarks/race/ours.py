@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from photopic.core import editfile
 from photopic.core.edits import Edit, Shut, TokenRows
@@ -73,7 +75,7 @@ def _at(whole: Edit, mask: WeightMask, density: float, steps: int) -> Edit:
 
 def values(
     model: TextToImage, given: Given, folder: Path, located: Path, *,
-    rate: float, counts: Sequence[int], batch: int, preservation: int, bits: int,
+    rate: float, counts: Sequence[int], batch: int, preservation: int, bits: Literal[32, 16, 2],
 ) -> Iterator[int]:  # fmt: skip
     """Values of the located weights, tuned from the shut state; the seconds of the search are added by who asks."""
     edit = editfile.load(located / EDIT)
@@ -98,7 +100,8 @@ def residual(model: TextToImage, given: Given, folder: Path, *, steps: int | Non
     from photopic.tune.token_residual import tune as tune_residual
 
     began = time.process_time()
-    config = TokenResidualConfig(evaluation=0, **({} if steps is None else {"steps": steps}))
+    config = TokenResidualConfig(evaluation=0)
+    config = config if steps is None else replace(config, steps=steps)
     captions = [caption.replace(f"{given.token} ", "") for caption in given.captions]
     for event in tune_residual(
         model, given.images, noun=given.noun, token=given.token, captions=captions, config=config

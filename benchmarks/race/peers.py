@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,18 +27,6 @@ from race.given import SEED, Given, first_row, loss_of
 
 ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]  # as diffusers' DreamBooth LoRA script
 ADAPTER = "adapter_model.safetensors"
-
-
-class Learner(Protocol):
-    """A peer in training; ``close`` leaves the model as it was."""
-
-    parameters: Sequence[Tensor]
-
-    def loss(self, step: int) -> Tensor: ...
-
-    def save(self, folder: Path) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Dense:
@@ -158,6 +146,9 @@ class _Hook:
 
     def __exit__(self, *_: object) -> None:
         self._handle.remove()
+
+
+Learner = Dense | Row | Adapter  # in training: its parameters and loss; ``close`` leaves the model as it was
 
 
 def learner(name: str, model: TextToImage, given: Given, base: Fingerprint, loss: ConceptLoss) -> Learner:
