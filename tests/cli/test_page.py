@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photopic.cli.demo_page import overlay
 from photopic.cli.page import (
     Bars,
     Code,
@@ -25,6 +24,7 @@ from photopic.cli.page import (
     Text,
     render,
 )
+from photopic.data.overlays import overlay
 
 PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 

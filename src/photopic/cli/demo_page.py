@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float, UInt8
-
 from photopic.cli.demo_work import DemoResult
 from photopic.cli.page import Bars, Code, Figure, Gallery, Interval, Intervals, Note, PictureRows, Section, Table, Text
 from photopic.cli.page import render as render_page
 from photopic.core.describe import describe
+from photopic.data.overlays import overlay
 from photopic.data.pictures import contact_sheet
 from photopic.models import bundled_names
 
@@ -227,19 +225,6 @@ def _yours(result: DemoResult) -> Section:
         "local diffusers folder takes the place of the bundled model."
     )
     return Section("With your own pictures", [Code(commands), Text(text)])
-
-
-def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture in grey under a map: dark where the map is 0, orange to white where it is 1."""
-    from PIL import Image
-
-    large = Image.fromarray((heat.clip(0, 1) * 255).astype(np.uint8)).resize(
-        image.shape[1::-1], Image.Resampling.BICUBIC
-    )
-    share = np.asarray(large, np.float64)[..., None] / 255  # (h, w, 1)
-    glow = np.clip(share * np.array([3.0, 1.6, 0.8]) * 255 - np.array([0, 80, 120]), 0, 255)
-    grey = image.mean(-1, keepdims=True) * 0.35 + 12
-    return (grey * (1 - share) + glow * share).clip(0, 255).astype(np.uint8)
 
 
 def _mean(interval: Mapping[str, float]) -> str:

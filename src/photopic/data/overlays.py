@@ -1,0 +1,60 @@
+"""Maps laid over pictures, and pictures with a line of text under them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+LABEL_SHARE = 9  # a label's height is the picture's width over this
+
+
+def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "rows columns"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture in grey under a map: dark where the map is 0, orange to yellow where it is 1, its lines visible throughout.
+
+    Args:
+        image: RGB.
+        heat: 0 to 1, at any resolution; enlarged smoothly. Values outside are cut off.
+
+    Example:
+        >>> overlay(np.full((8, 8, 3), 255, np.uint8), np.ones((2, 2)))[0, 0].tolist()
+        [255, 220, 84]
+    """
+    large = Image.fromarray((heat.clip(0, 1) * 255).astype(np.uint8)).resize(
+        image.shape[1::-1], Image.Resampling.BICUBIC
+    )
+    share = np.asarray(large, np.float64)[..., None] / 255  # (h, w, 1)
+    lines = image.mean(-1, keepdims=True) / 255  # (h, w, 1)
+    glow = np.clip(np.array([400, 300, 204]) * share - np.array([0, 80, 120]), 0, 255)
+    return ((1 - share) * (12 + 100 * lines) + share * glow * (0.55 + 0.45 * lines)).clip(0, 255).astype(np.uint8)
+
+
+def stretched(heat: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "rows columns"]:
+    """A map from its own lowest value at 0 to its highest at 1; a flat map is 0 everywhere.
+
+    Example:
+        >>> stretched(np.array([[0.2, 0.4]])).tolist()
+        [[0.0, 1.0]]
+    """
+    low, high = float(heat.min()), float(heat.max())
+    return (heat - low) / (high - low) if high - low > 1e-9 else np.zeros_like(heat)
+
+
+def enlarged(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "large_h large_w 3"]:
+    """A picture with every pixel a square of the same whole size, so that its shorter side is about ``side``."""
+    scale = max(1, round(side / min(image.shape[:2])))
+    return image.repeat(scale, 0).repeat(scale, 1)
+
+
+def labelled(image: UInt8[np.ndarray, "h w 3"], label: str) -> UInt8[np.ndarray, "tall w 3"]:
+    """A picture with a line of text on white under it; text that is too wide ends in an ellipsis."""
+    height, width = image.shape[:2]
+    band = max(12, width // LABEL_SHARE)
+    sheet = Image.new("RGB", (width, height + band), "white")
+    sheet.paste(Image.fromarray(image), (0, 0))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(round(band * 0.66))
+    text = label
+    while len(text) > 1 and draw.textlength(text, font) > width - 4:
+        text = text[:-2] + "…"
+    draw.text((width / 2, height + band / 2), text, fill=(34, 37, 43), font=font, anchor="mm")
+    return np.asarray(sheet)

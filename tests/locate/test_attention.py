@@ -1,0 +1,67 @@
+"""Attention maps per word: of the right words, the mean of what was captured, and drawn without changing the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from photopic.core.attention import capture_attention
+from photopic.core.errors import ModelError
+from photopic.core.results import Map
+from photopic.locate.attention import attention_map, attention_picture, overlays
+from photopic.models.text_to_image import TextToImage
+from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
+
+PROMPT = "a bear on a red background"
+QUICK = {"steps": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def model() -> TextToImage:
+    return TextToImage(tiny_pipeline(), "tiny")
+
+
+def test_every_word_of_the_prompt_has_a_map_of_its_own_tokens(model: TextToImage) -> None:
+    found, image = attention_picture(model, PROMPT, **QUICK)
+    assert found.labels == ("a", "bear", "on", "red", "background")
+    assert found.values.shape == (5, 8, 8) and found.values.min() > 0 and found.values.sum(0).max() < 1
+    with capture_attention(model.unet, [2, [1, 4]]) as maps:
+        plain = model.generate([PROMPT], seeds=[3], steps=2)[0]
+    assert np.array_equal(image, plain)
+    np.testing.assert_allclose(found.values[[1, 0]], maps.mean().numpy(), atol=1e-6)
+
+
+def test_words_phrases_layers_and_resolutions_can_be_chosen(model: TextToImage) -> None:
+    named = attention_map(model, PROMPT, ["red background", "bear"], layers="mid_block.*", **QUICK)
+    assert named.labels == ("red background", "bear") and named.values.shape == (2, 4, 4)
+    single = attention_map(model, PROMPT, ["red", "background"], layers="mid_block.*", **QUICK)
+    np.testing.assert_allclose(named.values[0], single.values.mean(0), atol=1e-6)
+    assert attention_map(model, PROMPT, ["bear"], resolution=4, **QUICK).values.shape == (1, 4, 4)
+    assert named.provenance["prompt"] == PROMPT and named.provenance["config"]["layers"] == "mid_block.*"
+
+
+def test_xl_shaped_models_have_maps_too() -> None:
+    found = attention_map(TextToImage(tiny_sdxl_pipeline(), "tiny"), "a bear", steps=1)
+    assert found.labels == ("a", "bear") and found.values.shape == (2, 8, 8)
+
+
+def test_overlays_have_a_picture_a_word_on_its_own_scale() -> None:
+    image = np.full((16, 16, 3), 255, np.uint8)
+    values = np.array([[[0.0, 1.0]], [[0.30, 0.31]], [[0.5, 0.5]]])
+    made = overlays(Map(values, ("strong", "weak", "flat")), image)
+    assert list(made) == ["strong", "weak", "flat"]
+    assert np.array_equal(made["strong"], made["weak"])
+    assert int(made["strong"][0, -1, 0]) > int(made["strong"][0, 0, 0]) + 100
+    assert len(np.unique(made["flat"].reshape(-1, 3), axis=0)) == 1
+
+
+def test_errors_name_the_word_and_the_prompt(model: TextToImage) -> None:
+    with pytest.raises(ModelError, match="'cat' is not a word of the prompt 'a bear"):
+        attention_map(model, PROMPT, ["cat"], **QUICK)
+    with pytest.raises(ModelError, match="expected a word to look for"):
+        attention_map(model, "...", **QUICK)
+    with pytest.raises(ModelError, match="layers 'attn9': nothing captured"):
+        attention_map(model, PROMPT, layers="attn9", **QUICK)
+    assert not any(part._forward_hooks for part in model.unet.modules())
+    assert torch.is_grad_enabled()
