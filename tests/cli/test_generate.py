@@ -11,7 +11,9 @@ from PIL import Image
 
 import photopic
 from photopic.core.errors import DataError
+from photopic.data.folder import load_mask, load_picture
 from photopic.data.pictures import contact_sheet, png_bytes, read_settings
+from photopic.models.schedulers import SCHEDULERS
 from tests.cli.conftest import refusal, run
 from tests.tiny import IMAGE_SIZE
 
@@ -66,6 +68,53 @@ def test_a_picture_does_not_depend_on_the_batch(tmp_path: Path, model: Path) -> 
     for name in ("0001.png", "0003.png"):
         difference = pixels(tmp_path / "one" / name).astype(int) - pixels(tmp_path / "all" / name)
         assert abs(difference).max() <= 1
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with NumPy 2
+def test_how_it_is_drawn_reaches_the_model_and_the_settings(tmp_path: Path, model: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (48, 80, 3), np.uint8)
+    mask = np.zeros_like(picture)
+    mask[20:30, 30:50] = 255
+    for name, content in (("photo.png", picture), ("mask.png", mask), ("wide.png", mask[:20])):
+        (tmp_path / name).write_bytes(png_bytes(content))
+    named = ("--negative", "a dog", "--scheduler", "euler", "--image", tmp_path / "photo.png", "--strength", 0.9)
+    draw(model, tmp_path / "out", *named, "--mask", tmp_path / "mask.png", prompt="a bear", count=1)
+    handle = photopic.load(str(model), device="cpu")
+    photo = load_picture(tmp_path / "photo.png", IMAGE_SIZE)
+    region = load_mask(tmp_path / "mask.png", IMAGE_SIZE, of=tmp_path / "photo.png")
+    assert region.any() and not region.all()
+    expected = handle.generate(
+        ["a bear"],
+        seeds=[0],
+        steps=2,
+        negative_prompt="a dog",
+        scheduler="euler",
+        image=photo,
+        strength=0.9,
+        mask=region,
+    )
+    assert (pixels(tmp_path / "out/0001.png") == expected[0]).all()
+    settings = read_settings(tmp_path / "out/0001.png")
+    assert settings["negative"] == "a dog" and settings["scheduler"] == "euler" and settings["strength"] == 0.9
+    assert settings["image"]["file"] == "photo.png" and len(settings["mask"]["sha256"]) == 64
+    draw(model, tmp_path / "plain", prompt="a bear", count=1)
+    assert not {"negative", "scheduler", "image", "mask", "strength"} & set(read_settings(tmp_path / "plain/0001.png"))
+
+    def bad(*more: object) -> str:
+        line = refusal("generate", "a bear", "-o", tmp_path / "bad", "--steps", 2, "--model", model, *more)
+        assert not (tmp_path / "bad").exists()
+        return line
+
+    assert "add --image" in bad("--mask", tmp_path / "mask.png")
+    assert "wide.png: expected a mask of 80 x 48" in bad(*named, "--mask", tmp_path / "wide.png")
+    assert "absent.png" in bad("--image", tmp_path / "absent.png")
+    assert "expected one of ddim, ddpm" in bad("--scheduler", "x")
+    assert "guidance above 1" in bad("--negative", "a dog", "--guidance", 1)
+
+
+def test_the_help_names_every_sampler() -> None:
+    said = " ".join(run("generate", "--help").stdout.replace("│", " ").split())
+    assert all(f"{name}," in said or f"{name} " in said or f"{name}." in said for name in SCHEDULERS)
 
 
 def test_prompts_and_edits_that_do_not_fit_are_refused(tmp_path: Path, model: Path, edit: Path) -> None:

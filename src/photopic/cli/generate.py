@@ -6,7 +6,6 @@ photopic generate "a <mine> bear on a red background" --with bear.edit -n 8 -o o
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
+from photopic.cli.edit_checks import check_tokens, check_unknown_tokens, weights_of
 from photopic.cli.main import INTERRUPTED
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
-    from photopic.core.edits import Edit
     from photopic.models.text_to_image import TextToImage
 
 EPILOG = (
@@ -52,6 +51,35 @@ def generate(
         float,
         typer.Option(min=1.0, help="How strongly the prompt is followed; 1 is not at all beyond the model's own."),
     ] = 5.0,
+    negative: Annotated[
+        str | None,
+        typer.Option(help="What the pictures should lead away from, such as 'blurred'; needs --guidance above 1."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Sampler: ddim, ddpm, dpm++, dpm++-sde, euler, euler-ancestral, heun (two calls a step) or lms.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="A picture to start from instead of noise; its central square is used.", show_default="none"),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How far to go from --image: above 0, which keeps it, to 1, which keeps nothing.",
+            show_default="0.8, or 1 with --mask",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="A black and white picture of the size of --image: white is drawn anew, black stays to the bit.",
+            show_default="none",
+        ),
+    ] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -83,7 +111,9 @@ def generate(
     Finished pictures stay when you press Ctrl-C.
     """
     paths = edits or []
-    weights = _weights(weight or [1.0], len(paths))
+    if image is None and (mask is not None or strength is not None):
+        raise PhotopicError("--mask and --strength: expected a picture to start from; add --image")
+    weights = weights_of(weight or [1.0], len(paths))
 
     import photopic
     from photopic.cli.progress import bars, console
@@ -91,12 +121,11 @@ def generate(
     from photopic.data.pictures import contact_sheet, next_number, png_bytes
 
     loaded = [load(path) for path in paths]
-    _check_tokens(prompt, paths, loaded)
+    check_tokens(prompt, paths, loaded)
     with console().status(f"loading {model}"):
         handle = photopic.load(model, device=device)
-    _check_unknown_tokens(prompt, handle, loaded)
-    output.mkdir(parents=True, exist_ok=True)
-    first = next_number(output)
+    check_unknown_tokens(prompt, handle, loaded)
+    options = _drawing_options(negative, scheduler, image, strength, mask, handle.image_size)
     images: list[Any] = []
     try:
         with ExitStack() as stack, bars() as shown:
@@ -105,6 +134,7 @@ def generate(
             for name in handle.edits.forced:
                 typer.echo(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
             settings = _settings(prompt, handle, steps, guidance, list(zip(paths, weights, strict=True)))
+            settings |= _drawing_settings(negative, scheduler, image, strength, mask)
             task = shown.add_task("drawing", total=None, remark="")
             events = handle.generate_events(
                 [prompt] * count,
@@ -113,12 +143,15 @@ def generate(
                 guidance=guidance,
                 batch=batch,
                 on_step=lambda done, total: shown.update(task, completed=done, total=total),
+                **options,
             )
+            output.mkdir(parents=True, exist_ok=True)
+            first = next_number(output)
             for event in events:
-                for image in event.images:
+                for drawn in event.images:
                     place = output / f"{first + len(images):04d}.png"
-                    _write(place, png_bytes(image, settings | {"seed": seed + len(images)}))
-                    images.append(image)
+                    _write(place, png_bytes(drawn, settings | {"seed": seed + len(images)}))
+                    images.append(drawn)
     except KeyboardInterrupt:
         typer.echo(f"photopic: interrupted; {len(images)} of {count} pictures are in {output}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -137,37 +170,37 @@ def _write(path: Path, content: bytes) -> None:
     write_atomically(path, content)
 
 
-def _weights(given: Sequence[float], edits: int) -> list[float]:
-    if len(given) not in (1, edits):
-        raise PhotopicError(f"--weight: expected one, or one for each of {edits} --with, found {len(given)}")
-    return list(given) * edits if len(given) == 1 else list(given)
+def _drawing_options(
+    negative: str | None,
+    scheduler: str | None,
+    image: Path | None,
+    strength: float | None,
+    mask: Path | None,
+    size: int,
+) -> dict[str, Any]:
+    """Further arguments of ``generate_events``, pictures read."""
+    from photopic.data.folder import load_mask, load_picture
+
+    return {
+        "negative_prompt": negative,
+        "scheduler": scheduler,
+        "image": image and load_picture(image, size),
+        "strength": strength,
+        "mask": mask and image and load_mask(mask, size, of=image),
+    }
 
 
-def _check_tokens(prompt: str, paths: Sequence[Path], edits: Sequence[Edit]) -> None:
-    """Each edit must be named in the prompt, or its subject cannot appear."""
-    seen: dict[str, Path] = {}
-    for path, edit in zip(paths, edits, strict=True):
-        for token in edit.tokens:
-            if token in seen:
-                raise PhotopicError(
-                    f"{path}: its word {token} is also that of {seen[token]}; locate one again with another --token"
-                )
-            seen[token] = path
-        if edit.tokens and not any(token in prompt for token in edit.tokens):
-            noun = edit.provenance.get("noun", "")
-            wanted = f"{edit.tokens[0]} {noun}".strip()
-            raise PhotopicError(
-                f"{path}: expected its word {edit.tokens[0]} in the prompt, found {prompt!r}; say '{wanted}' in it"
-            )
+def _drawing_settings(
+    negative: str | None, scheduler: str | None, image: Path | None, strength: float | None, mask: Path | None
+) -> dict[str, Any]:
+    """What was asked for, files by name and content."""
+    asked: dict[str, Any] = {"negative": negative, "scheduler": scheduler, "strength": strength}
+    asked |= {name: path and _named(path) for name, path in (("image", image), ("mask", mask))}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
-def _check_unknown_tokens(prompt: str, model: TextToImage, edits: Sequence[Edit]) -> None:
-    known = {token for edit in edits for token in edit.tokens}
-    for token in re.findall(r"<[^<>\s]+>", prompt):
-        if token not in known and not any(token in each.get_vocab() for each in model.tokenizers.values()):
-            raise PhotopicError(
-                f"prompt: {token} is no word of {model.name} or of a loaded edit; add its file with --with"
-            )
+def _named(path: Path) -> dict[str, str]:
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _settings(
@@ -180,8 +213,7 @@ def _settings(
         "model": model.name,
         "edits": [
             {
-                "file": path.name,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                **_named(path),
                 "weight": weight,
                 "forced": str(path) in model.edits.forced,
             }

@@ -22,7 +22,7 @@ from photopic.core._sampling.inpainting import Inpainting
 from photopic.core._sampling.inversion import invert, invert_events
 from photopic.core._sampling.levels import is_exploding, noise_levels, noised, renoised, standard_noise
 from photopic.core._sampling.predict import predict
-from photopic.core._sampling.run import Sampled, Sampling
+from photopic.core._sampling.run import Sampled, Sampling, steps_from_image
 from photopic.core.errors import ModelError
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "sample",
     "sample_events",
     "standard_noise",
+    "steps_from_image",
 ]
 
 
@@ -120,11 +121,7 @@ def _first(sampling: Sampling, scheduler: Any) -> int:
     """The model call to begin with: image-to-image leaves out the noisiest ones."""
     if sampling.image is None:
         return 0
-    done = min(int(sampling.steps * sampling.strength), sampling.steps)  # as diffusers rounds it
-    if done < 1:
-        raise ModelError(
-            f"sampling: strength {sampling.strength} of {sampling.steps} steps leaves none to do; raise one of them"
-        )
+    done = steps_from_image(sampling.steps, sampling.strength)
     return (sampling.steps - done) * scheduler.order
 
 

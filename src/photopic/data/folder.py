@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -114,6 +114,45 @@ def load_folder(path: str | Path, size: int) -> ImageFolder:
         captions=tuple(captions),
         digest=hasher.hexdigest(),
     )
+
+
+def load_picture(path: str | Path, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """One picture as ``load_folder`` reads it: upright, over white, its central square, resized.
+
+    Args:
+        path: The file.
+        size: Side in pixels of the result.
+
+    Raises:
+        DataError: If the file cannot be read as a picture.
+
+    Example:
+        >>> load_picture("photos/bear-1.jpg", 64).shape  # doctest: +SKIP
+        (64, 64, 3)
+    """
+    return _square(_decode(_read(Path(path)), Path(path)), size)
+
+
+def load_mask(path: str | Path, size: int, *, of: str | Path) -> Bool[np.ndarray, "size size"]:
+    """A painted mask beside a picture, cropped and resized as ``load_picture`` does with the picture.
+
+    Args:
+        path: The mask: what is lighter than middle grey is True.
+        size: Side in pixels of the result.
+        of: The picture; the mask must have its width and height.
+
+    Raises:
+        DataError: If a file cannot be read as a picture, or the two differ in size.
+
+    Example:
+        >>> load_mask("mask.png", 64, of="bear-1.jpg").dtype  # doctest: +SKIP
+        dtype('bool')
+    """
+    picture, mask = (_decode(_read(Path(file)), Path(file)) for file in (of, path))
+    if mask.size != picture.size:
+        expected, found = (f"{image.width} x {image.height}" for image in (picture, mask))
+        raise DataError(f"{path}: expected a mask of {expected} pixels as {of}, found {found}; save it at that size")
+    return _square(mask, size).mean(-1) > 127.5
 
 
 def _picture_files(folder: Path) -> list[Path]:

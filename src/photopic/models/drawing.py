@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.core.sampling import Control, Inpainting, Sampling, sample_events, standard_noise
+from photopic.core.sampling import Control, Inpainting, Sampling, sample_events, standard_noise, steps_from_image
 from photopic.models.autoencoding import encode_images, finished_pictures
 from photopic.models.conditioning import Conditioning
 from photopic.models.pipeline_checks import check_request, check_scheduler
@@ -113,11 +113,11 @@ def draw(
         drawing: What to draw.
         on_step: Called with (steps done, steps in all) over all batches.
 
-    Yields:
-        One ``Generated`` per batch.
+    Returns:
+        One ``Generated`` per batch, drawn as it is asked for.
 
     Raises:
-        ModelError: If what is asked for does not fit together or to the model.
+        ModelError: At once, if what is asked for does not fit together or to the model.
     """
     check_request(drawing.prompts, drawing.seeds, drawing.steps, drawing.batch)
     _check(model, drawing)
@@ -125,6 +125,12 @@ def draw(
     if isinstance(scheduler, str):
         scheduler = scheduler_named(scheduler, model.pipeline.scheduler)
     check_scheduler(scheduler, model.name)
+    return _batches(model, drawing, scheduler, on_step)
+
+
+def _batches(
+    model: TextToImage, drawing: Drawing, scheduler: Any, on_step: Callable[[int, int], None] | None
+) -> Iterator[Generated]:
     starts = range(0, len(drawing.prompts), drawing.batch)
     for index, start in enumerate(starts):
         rows = slice(start, start + drawing.batch)
@@ -162,9 +168,8 @@ def _draw_batch(
         unconditional,
         steps=drawing.steps,
         scale=drawing.guidance,
-        controls=drawing.controls,
         unet_kwargs=_guidance_input(model, drawing.guidance, noise) if distilled else {},
-        **_from_image(model, drawing, rows, noise),
+        **_course(model, drawing, rows, noise),
     )
     for event in sample_events(sampling, noise):
         if report:
@@ -184,18 +189,25 @@ def _guidance_input(model: TextToImage, guidance: float, noise: Tensor) -> dict[
     return {"timestep_cond": embedded.to(noise)}
 
 
-def _from_image(model: TextToImage, drawing: Drawing, rows: slice, noise: Tensor) -> dict[str, Any]:
-    """Options of a run that starts from a picture, or keeps part of one."""
+def _course(model: TextToImage, drawing: Drawing, rows: slice, noise: Tensor) -> dict[str, Any]:
+    """Controls and start of a run, which may begin at a picture or keep part of one."""
+    options: dict[str, Any] = {"controls": tuple(drawing.controls)}
     if drawing.image is None:
-        return {}
+        return options
     pixels = torch.from_numpy(_rows_of(drawing.image, rows, len(noise))).permute(0, 3, 1, 2).float() / 127.5 - 1
     known = encode_images(model.pipeline, pixels).to(noise)
-    strength = drawing.strength
+    start = {"image": known, "strength": _strength(drawing)}
     if drawing.mask is None:
-        return {"image": known, "strength": STRENGTH if strength is None else strength}
+        return options | start
     inpainting = Inpainting(known, _cells(drawing.mask, model.pipeline.vae_scale_factor).to(noise.device), noise)
-    options = {"controls": (*drawing.controls, inpainting)}
-    return options if strength in (None, 1.0) else options | {"image": known, "strength": strength}
+    options["controls"] += (inpainting,)
+    return options if _strength(drawing) == 1 else options | start
+
+
+def _strength(drawing: Drawing) -> float:
+    if drawing.strength is not None:
+        return drawing.strength
+    return STRENGTH if drawing.mask is None else 1.0
 
 
 def _cells(mask: Bool[np.ndarray, "h w"], factor: int) -> Bool[Tensor, "1 1 latent_h latent_w"]:
@@ -249,6 +261,7 @@ def _check(model: TextToImage, drawing: Drawing) -> None:
         )
     if drawing.strength is not None and not 0 < drawing.strength <= 1:
         raise ModelError(f"strength: expected above 0 and at most 1, found {drawing.strength:g}")
+    steps_from_image(drawing.steps, _strength(drawing))
     if drawing.mask is not None and (drawing.mask.shape != size[:2] or not drawing.mask.any()):
         found = "nothing marked" if drawing.mask.shape == size[:2] else str(drawing.mask.shape)
         raise ModelError(f"mask: expected {size[:2]} with True where to draw, found {found}")

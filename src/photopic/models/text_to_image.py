@@ -235,18 +235,19 @@ class TextToImage:
             mask: True where to draw; elsewhere the image stays as it is, to the bit.
             on_step: Called with (steps done, steps in all) over all batches.
 
-        Yields:
-            One ``Generated`` per batch.
+        Returns:
+            One ``Generated`` per batch, drawn as it is asked for.
 
         Raises:
-            ModelError: If prompts and seeds do not fit or an option is out of range.
+            ModelError: At once, if prompts and seeds do not fit or an option is out of range.
         """
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-        self._warn_if_truncated(prompts)
+        negative = [negative_prompt] if isinstance(negative_prompt, str) else list(negative_prompt or ())
+        self._warn_if_truncated([*prompts, *negative])
         drawing = Drawing(
             prompts, seeds, steps, guidance, batch, negative_prompt, scheduler, controls, image, strength, mask
         )
-        yield from draw(self, drawing, on_step)
+        return draw(self, drawing, on_step)
 
     def token_positions(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's tokens in the tokenised prompt, all occurrences, counted from the start token at 0.
@@ -262,7 +263,9 @@ class TextToImage:
             >>> model.token_positions("a bear on a red background", "red background")  # doctest: +SKIP
             [5, 6]
         """
-        return token_positions(prompt, word, next(iter(self.tokenizers.values())))
+        tokenizer = next(iter(self.tokenizers.values()))
+        as_read = self.pipeline.maybe_convert_prompt  # a token of several vectors becomes that many tokens
+        return token_positions(as_read(prompt, tokenizer), as_read(word, tokenizer), tokenizer)
 
     def digest(self) -> str:
         """A hash of every weight as it stands now, edits included (hex)."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from photopic.core.attention import Place
+
 if TYPE_CHECKING:
     from photopic.core._sampling.run import Sampling
-    from photopic.core.attention import Place
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from photopic.core._sampling.control import Conditioned, Control, Step
 from photopic.core._sampling.run import Sampling
-from photopic.core.attention import announce_guidance
+from photopic.core.attention import Place, announce_guidance, rewrite_attention
 
 
 def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c h w"], step: Step) -> Tensor:
@@ -56,9 +56,8 @@ def _rewrite_attention(stack: ExitStack, sampling: Sampling, step: Step) -> None
     acting = [control for control in sampling.controls if type(control).attention is not Control.attention]
     if not acting:
         return
-    from photopic.core.attention import rewrite_attention
 
-    def rewrite(scores: Tensor, place: Any) -> Tensor:
+    def rewrite(scores: Tensor, place: Place) -> Tensor:
         for control in acting:
             scores = control.attention(scores, place, step)
         return scores

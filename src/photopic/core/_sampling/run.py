@@ -11,6 +11,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core._sampling.control import Conditioned, Control, Step
+from photopic.core.errors import ModelError
+
+
+def steps_from_image(steps: int, strength: float) -> int:
+    """Steps done of a schedule that begins at an image, rounded as diffusers does.
+
+    Raises:
+        ModelError: If there is none.
+
+    Example:
+        >>> steps_from_image(30, 0.8)
+        24
+    """
+    done = min(int(steps * strength), steps)
+    if done < 1:
+        raise ModelError(f"sampling: strength {strength:g} of {steps} steps leaves none to do; raise one of them")
+    return done
 
 
 @dataclass(frozen=True, eq=False)
