@@ -177,10 +177,12 @@ class Race:
     def _located(self, name: str, density: float | None = None) -> Path:
         """The folder of a subject's concept neurons at the chosen setting."""
         setting = self.setting(SEARCH)
-        tuning = name == self.settings.tuning[0]
-        counts = self.settings.counts if tuning else (setting.steps,)
-        made = self.made("neurons", name, setting.rate, counts)
+        made = self.made("neurons", name, setting.rate, self._counts(name, setting))
         return made / str(setting.steps) / str(density or max(self.settings.densities))
+
+    def _counts(self, name: str, setting: Tried) -> tuple[int, ...]:
+        """The chosen number of steps; all of the grid for the subject it was tuned on, whose training is there."""
+        return self.settings.counts if name == self.settings.tuning[0] else (setting.steps,)
 
     def folder(self, way: Way, name: str) -> Path:
         """The published file of a way and a subject, in its folder; made if it is not there."""
@@ -189,12 +191,12 @@ class Race:
             return self.made("token_residual", name, 0.0, (0,), **short) / "default"
         if way.method != "neurons":
             setting = self.setting(next(peer for peer in PEERS if peer.name == way.method))
-            return self.made(way.method, name, setting.rate, (setting.steps,)) / str(setting.steps)
+            return self.made(way.method, name, setting.rate, self._counts(name, setting)) / str(setting.steps)
         located = self._located(name, way.density)
         if way.bits is None:
             return located
         setting = self.setting(VALUES)
-        made = self.made("tuned", name, setting.rate, (setting.steps,), located=located, bits=way.bits)
+        made = self.made("tuned", name, setting.rate, self._counts(name, setting), located=located, bits=way.bits)
         return made / str(setting.steps)
 
     def facts(self, way: Way, name: str) -> tuple[int, float]:

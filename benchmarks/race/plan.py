@@ -39,16 +39,16 @@ class Method:
 
 
 PEERS = (
-    Method("dreambooth", (5e-6, 5e-5, 5e-4), "diffusers' DreamBooth guide", 480),
-    Method("custom_diffusion", (1e-5, 1e-4, 1e-3), "diffusers' Custom Diffusion guide; the row at the same rate", 420),
-    Method("lora4", (1e-4, 1e-3, 5e-3), "diffusers' DreamBooth LoRA guide", 380),
-    Method("lora16", (1e-4, 1e-3, 5e-3), "diffusers' DreamBooth LoRA guide", 380),
-    Method("shira", (1e-4, 1e-3, 5e-3), "none for pictures: as LoRA; r=4, as many values as LoRA r=4", 380),
-    Method("ia3", (3e-3, 1e-2, 3e-2), "its paper's rate for language models", 330),
-    Method("textual_inversion", (5e-4, 5e-3, 5e-2), "diffusers' textual-inversion guide", 220),
+    Method("dreambooth", (5e-6, 5e-5, 5e-4), "diffusers' DreamBooth guide", 490),
+    Method("custom_diffusion", (1e-5, 1e-4, 1e-3), "diffusers' Custom Diffusion guide; the row at the same rate", 345),
+    Method("lora4", (1e-4, 1e-3, 5e-3), "diffusers' DreamBooth LoRA guide", 340),
+    Method("lora16", (1e-4, 1e-3, 5e-3), "diffusers' DreamBooth LoRA guide", 355),
+    Method("shira", (1e-4, 1e-3, 5e-3), "none for pictures: as LoRA; r=4, as many values as LoRA r=4", 340),
+    Method("ia3", (3e-3, 1e-2, 3e-2), "its paper's rate for language models", 340),
+    Method("textual_inversion", (5e-4, 5e-3, 5e-2), "diffusers' textual-inversion guide", 225),
 )
-RESIDUAL = Method("token_residual", (), "its own defaults; taken as they are", 330)
-SEARCH = Method("neurons", (0.02, 0.04, 0.08), "the default of locate neurons", 1500)
+RESIDUAL = Method("token_residual", (), "its own defaults; taken as they are", 480)
+SEARCH = Method("neurons", (0.02, 0.04, 0.08), "the default of locate neurons", 1760)
 VALUES = Method("tuned", (1e-3, 3e-4, 3e-3), "the default of tune located weights", 0)
 DENSITIES = (0.01, 0.02, 0.05)
 MERGES = ("linear", "cat", "ties")  # of peft's add_weighted_adapter
@@ -65,7 +65,7 @@ class Settings:
 
     test: tuple[str, ...] = TEST
     tuning: tuple[str, str] = TUNING_ON
-    counts: tuple[int, ...] = (60, 120)  # steps tried, of every trained method and of the search
+    counts: tuple[int, ...] = (50, 100)  # steps tried, of every trained method and of the search
     batch: int = 8  # subject pictures a step, and as many preservation pictures
     preservation: int = 200  # preservation pictures
     densities: tuple[float, ...] = DENSITIES
