@@ -180,6 +180,22 @@ def test_attach_works_on_a_plain_pipeline() -> None:
     assert attach(pipeline) is stack and attach(copy.deepcopy(pipeline)) is not stack
 
 
+def test_two_stacks_never_hold_edits_of_one_model() -> None:
+    model = Net()
+    whole, part, before = EditStack({"m": model}), EditStack({"two": model.two}), content(model)
+    name = whole.load(entry("m.two.bias", 5.0))
+    inner = Edit((Shut({"two.bias": torch.tensor([0])}),), part.fingerprint("two.bias"))
+    with pytest.raises(EditError, match=rf"another stack holds edits of it \({name}\); unload them there"):
+        part.load(inner)
+    whole.unload(name)
+    part.load(inner)
+    with pytest.raises(EditError, match="another stack holds edits"):
+        whole.load(entry("m.two.bias", 5.0))
+    part.clear()
+    assert content(model) == before
+    whole.load(entry("m.two.bias", 5.0))
+
+
 def test_a_token_of_a_disabled_edit_is_still_taken() -> None:
     pipeline = tiny_pipeline()
     stack, dim = attach(pipeline), pipeline.text_encoder.config.hidden_size

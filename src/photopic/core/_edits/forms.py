@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,8 +28,8 @@ from photopic.core._edits.layout import (
     is_count,
     is_row,
 )
+from photopic.core._edits.packing import packed_values, raw, unpacked_values, vector
 from photopic.core._edits.parts import LEVELS, Shut, TokenRows, Values
-from photopic.core._edits.steps import STEPS, step_of
 from photopic.core.errors import EditError, EditFileError
 from photopic.core.indices import LARGEST_SIZE
 
@@ -72,7 +71,7 @@ class SparseForm:
         described: Described = {"kind": part.kind, "tensors": rows}
         if isinstance(part, Values):
             described |= {"bits": part.bits, "delta": part.delta}
-            for (name, entry), data in zip(self._value_entries(described), _packed_values(part), strict=True):
+            for (name, entry), data in zip(self._value_entries(described), packed_values(part), strict=True):
                 found[name] = (entry, data)
         return described, found
 
@@ -109,7 +108,7 @@ class SparseForm:
             positions[name], at = torch.from_numpy(decoded), at + length
         if part["kind"] == "shut":
             return Shut(positions)
-        return Values(positions, _unpacked_values(part["bits"], positions, data), part["bits"], part["delta"])
+        return Values(positions, unpacked_values(part["bits"], positions, data), part["bits"], part["delta"])
 
     def _value_entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
         counts = [row[1] for row in part["tensors"]]
@@ -128,7 +127,7 @@ class TokenForm:
 
     def write(self, part: TokenRows, tensors: Tensors) -> tuple[Described, Named]:
         rows = {component: [NAMES[row.dtype], len(row)] for component, row in part.rows.items()}
-        found = {f"rows.{name}": (Entry(NAMES[row.dtype], (len(row),)), _raw(row)) for name, row in part.rows.items()}
+        found = {f"rows.{name}": (Entry(NAMES[row.dtype], (len(row),)), raw(row)) for name, row in part.rows.items()}
         return {"kind": "token", "token": part.token, "rows": rows}, found
 
     def check(self, where: str, part: Described, tensors: Tensors) -> None:
@@ -155,7 +154,7 @@ class ResidualForm:
         rows, found = [], {}
         for name, residual in part.residuals.items():
             rows.append([name, list(part.ids[name]), NAMES[residual.dtype], residual.shape[1]])
-            found[f"tokens.{name}"] = (Entry(NAMES[residual.dtype], tuple(residual.shape)), _raw(residual))
+            found[f"tokens.{name}"] = (Entry(NAMES[residual.dtype], tuple(residual.shape)), raw(residual))
         return {"kind": "residual", "tokens": rows, "words": part.words}, found
 
     def check(self, where: str, part: Described, tensors: Tensors) -> None:
@@ -206,7 +205,7 @@ class DenseForm:
             for name, tensor in _as_mapping(getattr(part, mapping)).items():
                 place = numbers[name] if self.numbered else name
                 rows.append([place, NAMES[tensor.dtype], list(tensor.shape)])
-                found[f"{mapping}.{place}"] = (Entry(NAMES[tensor.dtype], tuple(tensor.shape)), _raw(tensor))
+                found[f"{mapping}.{place}"] = (Entry(NAMES[tensor.dtype], tuple(tensor.shape)), raw(tensor))
             described[mapping] = rows
         return described, found
 
@@ -246,11 +245,6 @@ class DenseForm:
             if _plain(getattr(part, name)) != part_says[name]:
                 raise EditFileError(f"{name}: expected one for each tensor, found {part_says[name]}")
         return part
-
-
-def vector(data: bytes, kind: str) -> Tensor:
-    """A one-dimensional tensor of bytes."""
-    return torch.frombuffer(bytearray(data), dtype=DTYPES[kind]) if data else torch.zeros(0, dtype=DTYPES[kind])
 
 
 def _is_number(value: Any) -> bool:
@@ -303,73 +297,3 @@ def _plain(value: Any) -> Any:
 
 def _check_ascending(where: str, places: list[Any]) -> None:
     expect(places == sorted(set(places)), where, "tensors sorted and once each", places)
-
-
-def _raw(tensor: Tensor) -> bytes:
-    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _packed_values(part: Values) -> list[bytes]:
-    values = list(part.values.values())
-    if part.bits == 2:
-        packed = [_pack_levels(each) for each in values]
-        return [b"".join(levels for levels, _ in packed), b"".join(codes for _, codes in packed)]
-    if part.bits == 8:
-        steps = [step_of(each) for each in values]
-        codes = [
-            torch.round(v.double() / max(s.double(), torch.tensor(1e-300))).to(torch.int8)
-            for v, s in zip(values, steps, strict=True)
-        ]
-        return [_raw(torch.stack(steps)) if steps else b"", b"".join(each.numpy().tobytes() for each in codes)]
-    return [b"".join(map(_raw, values))]
-
-
-def _unpacked_values(bits: int, positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
-    if bits == 2:
-        return _unpack_levels(positions, data)
-    counts = [len(each) for each in positions.values()]
-    if bits == 8:
-        return _unpack_steps(positions, data)
-    flat = vector(data["values"], "F32" if bits == 32 else "F16")
-    return dict(zip(positions, flat.split(counts), strict=True))
-
-
-def _unpack_steps(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
-    codes = torch.from_numpy(np.frombuffer(data["values"], np.int8).copy())
-    values = {}
-    pieces = codes.split([len(each) for each in positions.values()])
-    for name, step, piece in zip(positions, vector(data["steps"], "F32"), pieces, strict=True):
-        values[name] = (piece.double() * step.double()).float()
-        is_one_form = (bool(piece.any()) or not step.view(torch.int32)) and torch.equal(step_of(values[name]), step)
-        if int(piece.min()) < -STEPS or not is_one_form or (not step and bool(piece.any())):
-            raise EditFileError(f"values: {name}: expected steps from -127 to 127 with one at an end, found others")
-    return values
-
-
-def _pack_levels(values: Tensor) -> tuple[bytes, bytes]:
-    """Four ascending levels, the last repeated where there are fewer, and two bits a value."""
-    distinct = values.numpy().copy()
-    distinct[distinct == 0] = 0  # one zero, not two
-    levels, codes = np.unique(distinct, return_inverse=True)
-    levels = np.concatenate([levels, np.repeat(levels[-1:], LEVELS - len(levels))]).astype("<f4")
-    padded = np.concatenate([codes, np.zeros(-len(codes) % 4, codes.dtype)]).astype(np.uint8).reshape(-1, 4)
-    return levels.tobytes(), (padded << np.array([0, 2, 4, 6], np.uint8)).sum(1, dtype=np.uint8).tobytes()
-
-
-def _unpack_levels(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
-    levels = vector(data["levels"], "F32").view(-1, LEVELS)
-    packed, values, at = np.frombuffer(data["values"], np.uint8), {}, 0
-    for number, (name, each) in enumerate(positions.items()):
-        taken = -(-len(each) // 4)
-        codes = ((packed[at : at + taken, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
-        if codes[len(each) :].any() or not _are_levels(levels[number], codes[: len(each)]):
-            raise EditFileError(f"values: {name}: expected ascending levels, each used, and zero padding, found others")
-        values[name], at = levels[number][torch.from_numpy(codes[: len(each)].astype(np.int64))], at + taken
-    return values
-
-
-def _are_levels(levels: Tensor, codes: np.ndarray) -> bool:
-    """Whether they are what `_pack_levels` gives: ascending, each used, the last repeated; zero is positive."""
-    used = int(codes.max()) + 1
-    rises = bool((levels[1:used] > levels[: used - 1]).all()) and bool((levels[used:] == levels[used - 1]).all())
-    return rises and len(np.unique(codes)) == used and not bool(((levels == 0) & levels.signbit()).any())

@@ -6,11 +6,13 @@ edits touch are kept aside, and the edits are written in the order they were add
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from jaxtyping import Float
@@ -22,27 +24,26 @@ from photopic.core._edits.applied import Applied, Overlap, Weight, checked_weigh
 from photopic.core._edits.edit import HOOK_PARTS, Edit
 from photopic.core._edits.entries import (
     Positions,
-    Write,
     apply,
-    check_tensor,
-    first_names,
-    once,
-    overlap,
     put,
     take,
     union,
 )
 from photopic.core._edits.live import LiveHooks, LiveTokens
 from photopic.core._edits.parts import TokenRows
+from photopic.core._edits.writes import Writes, check_overlap, resolved
 from photopic.core._fingerprint_cache import LoadedDigest
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, difference, fingerprint, named_tensors
 
-Writes = dict[str, list[Write]]  # by the first name of a shared parameter
+_OF_MODULE: WeakKeyDictionary[nn.Module, WeakSet[EditStack]] = WeakKeyDictionary()  # the stacks that may write to it
 
 
 class EditStack:
     """The edits applied to one model.
+
+    Of several stacks on one model, or on a model and a part of it, only one at a time may hold edits: each keeps aside what it
+    overwrites, and what another one wrote is not the base.
 
     Args:
         modules: Component name to module.
@@ -77,6 +78,12 @@ class EditStack:
         self._loaded = loaded
         self._digest: str | None = None  # of the base
         self._left: dict[str, tuple[int, int, torch.dtype]] | None = None  # how the last change left the tensors
+        self._others: WeakSet[EditStack] = WeakSet()  # that write to the same modules
+        for part in {part for module in modules.values() for part in module.modules()}:
+            for other in _OF_MODULE.setdefault(part, WeakSet()):
+                self._others.add(other)
+                other._others.add(self)
+            _OF_MODULE[part].add(self)
 
     @property
     def tokenizers(self) -> MutableMapping[str, PreTrainedTokenizerBase]:
@@ -117,12 +124,13 @@ class EditStack:
             name = self._free(Path(edit).stem) if name is None else name
             edit = load(edit)
         label = self._label(edit, name)
+        self._check_others()
         with self._base_state() as tensors:
             forced = self._check_base(edit, force, tensors)
             active = Applied(label, edit, checked_weight(edit, weight), forced=forced, overlap=overlap)
             self._check_parts(edit)
-            writes = self._resolve(edit, tensors)
-            self._check_overlap(active, writes, tensors)
+            writes = resolved(edit, tensors, self.name, self.modules)
+            check_overlap(active, writes, self._before(active, self._active), tensors)
             self._active[label], self._writes[label] = active, writes
         return label
 
@@ -242,8 +250,13 @@ class EditStack:
         after = self._active | changed
         with self._base_state() as tensors:
             for each in after.values():
-                self._check_overlap(each, self._writes[each.name], tensors, after)
+                check_overlap(each, self._writes[each.name], self._before(each, after), tensors)
             self._active = after
+
+    def _before(self, later: Applied, among: Mapping[str, Applied]) -> dict[str, Writes]:
+        """What the edits in force before one of them write."""
+        names = [*itertools.takewhile(lambda name: name != later.name, among)]
+        return {name: self._writes[name] for name in names if among[name].is_on}
 
     def _base(self, tensors: Iterable[str]) -> Fingerprint:
         if self._digest is None and self._loaded is not None:
@@ -307,30 +320,6 @@ class EditStack:
             )
         return bool(reason)
 
-    def _check_overlap(
-        self,
-        later: Applied,
-        new: Writes,
-        tensors: Mapping[str, Tensor],
-        among: Mapping[str, Applied] | None = None,
-    ) -> None:
-        """Compare an edit with those before it."""
-        if later.overlap == "last" or not later.is_on:
-            return
-        for other in (self._active if among is None else among).values():
-            if other.name == later.name:
-                return
-            writes = self._writes[other.name]
-            for name in sorted(new.keys() & writes.keys()) if other.is_on else ():
-                size = tensors[name].numel()
-                pairs = [(a, b) for a in new[name] for b in writes[name] if not _both_shut(a, b)]
-                clashing = sum(overlap(a.indices, b.indices, size) for a, b in pairs)
-                if clashing:
-                    raise EditError(
-                        f"{later.name} and {other.name} both touch {clashing} entries of {name}; "
-                        "pass overlap='last' to set or add the later one on top"
-                    )
-
     def _check_parts(self, edit: Edit) -> None:
         for part in edit.parts:
             if isinstance(part, TokenRows):
@@ -340,18 +329,13 @@ class EditStack:
             elif isinstance(part, HOOK_PARTS):
                 self._hooks.check(part)
 
-    def _resolve(self, edit: Edit, tensors: Mapping[str, Tensor]) -> Writes:
-        """What to write, with every shared parameter under one name and its positions once."""
-        first = first_names(tensors)
-        gathered: dict[str, Any] = {}
-        for name in edit.touched():
-            check_tensor(name, tensors.get(name), edit.base.shapes[name], self.name, self.modules)
-            writes = [replace(part.write(name), name=name) for part in edit.weight_parts if name in part.names()]
-            gathered.setdefault(first[name], []).append(writes)
-        return {
-            name: lists[0] if len(lists) == 1 else once(name, [write for writes in lists for write in writes])
-            for name, lists in sorted(gathered.items())
-        }
+    def _check_others(self) -> None:
+        for other in self._others:
+            if other._active:
+                held = ", ".join(other._active)
+                raise EditError(
+                    f"{self.name}: another stack holds edits of it ({held}); unload them there, or use that one"
+                )
 
     def _check_names(self, names: Iterable[str]) -> None:
         for name in names:
@@ -374,7 +358,3 @@ class EditStack:
 
 def _state(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int, torch.dtype]]:
     return {name: (tensor.data_ptr(), tensor._version, tensor.dtype) for name, tensor in tensors.items()}
-
-
-def _both_shut(a: Write, b: Write) -> bool:
-    return a.values is None and b.values is None
