@@ -183,10 +183,12 @@ def test_attach_works_on_a_plain_pipeline() -> None:
 def test_two_stacks_never_hold_edits_of_one_model() -> None:
     model = Net()
     whole, part, before = EditStack({"m": model}), EditStack({"two": model.two}), content(model)
-    name = whole.load(entry("m.two.bias", 5.0))
     inner = Edit((Shut({"two.bias": torch.tensor([0])}),), part.fingerprint("two.bias"))
+    name = whole.load(entry("m.two.bias", 5.0))
     with pytest.raises(EditError, match=rf"another stack holds edits of it \({name}\); unload them there"):
         part.load(inner)
+    with pytest.raises(EditError, match="another stack holds edits"):
+        part.fingerprint()
     whole.unload(name)
     part.load(inner)
     with pytest.raises(EditError, match="another stack holds edits"):

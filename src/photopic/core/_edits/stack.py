@@ -223,7 +223,12 @@ class EditStack:
                     self._writes.pop(name, None)
 
     def fingerprint(self, *tensors: str) -> Fingerprint:
-        """The fingerprint of the base model, whatever is applied; hashed again only if somebody else changed the weights."""
+        """The fingerprint of the base model, whatever is applied; hashed again only if somebody else changed the weights.
+
+        Raises:
+            EditError: If another stack holds edits of the model.
+        """
+        self._check_others()
         with self._base_state():
             return self._base(tensors)
 
