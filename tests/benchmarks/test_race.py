@@ -171,6 +171,7 @@ def test_a_peer_starts_at_the_base_learns_and_leaves_the_model_as_it_was(
     peer.save(tmp_path)
     peer.close()
     assert applying.share_equal(model, before) == 1.0
+    assert not model.edits.names()
     assert all(not parameter.requires_grad for parameter in model.unet.parameters())
     assert torch.equal(loss.step(0, {}).total, start)
     assert list(tmp_path.glob("*.safetensors"))
@@ -197,6 +198,10 @@ def test_the_front_drops_what_is_larger_and_no_better_and_the_page_needs_no_numb
     assert page.picture(page.points(found)).count("<circle") == 3
 
 
-def test_real_scenes_hold_their_subjects_in_their_boxes() -> None:
-    images = presence.real_scenes(("panda", "violin"), [presence.KNOWN_STYLES] * 2, 3, seed=0)
-    assert images.shape == (3, 64, 64, 3) and not np.array_equal(images[0], images[1])
+def test_real_scenes_hold_each_subject_in_its_half_and_differ() -> None:
+    images = presence.real_scenes(("panda", "violin"), [presence.KNOWN_STYLES, (presence.HELD_OUT_STYLE,)], 3, seed=0)
+    assert images.shape == (3, 64, 64, 3)
+    drawn = (images != images[:, :1, :1]).any(3)  # a flat background
+    assert not drawn[:, :, 31:33].any()
+    assert (drawn[:, :, :31].mean((1, 2)) > 0.1).all() and (drawn[:, :, 33:].mean((1, 2)) > 0.02).all()
+    assert len({each.tobytes() for each in drawn}) == 3  # moved and resized, not only on other ground
