@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -212,3 +214,15 @@ def test_a_predicted_sample_excludes_samplers_without_a_way_from_it() -> None:
     assert model.generate("a bear", seeds=[0], steps=2, scheduler="dpm++").any()
     with pytest.raises(ModelError, match="heun does not work with a model that predicts samples"):
         model.generate("a bear", seeds=[0], scheduler="heun")
+
+
+def test_the_examples_of_the_page_run(sd: TextToImage) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/sampling.md"
+    loading, *blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert "photopic.load(" in loading and len(blocks) == 6
+    names: dict[str, Any] = {"model": sd}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), names)
+    assert names["noise"].grad.abs().sum() > 0
+    hooks = {name for name, value in vars(Control).items() if callable(value)}
+    assert hooks == set(re.findall(r"\| `(\w+)\(", page.read_text()))
