@@ -9,8 +9,8 @@ An `Edit` is made of parts:
 - `StartNoise`: what sampling starts from.
 
 An `EditStack` applies edits to a live model and takes them away in any order; afterwards every byte is the base's again. `attach`
-makes one for a plain pipeline or module. `compose`, `difference` and `restrict` are the algebra. Files are in
-`photopic.core.editfile`.
+makes one for a plain pipeline or module. `compose`, `difference` and `restrict` are the algebra; `take_apart` gives back the
+parents of what was tuned together. Files are in `photopic.core.editfile`.
 
 A parameter is named ``<component>.<parameter name>``, for example
 ``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``, and a position is its index in the flattened parameter.
@@ -18,6 +18,7 @@ A parameter is named ``<component>.<parameter name>``, for example
 
 from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
 from photopic.core._edits.algebra import Policy, compose, difference, restrict
+from photopic.core._edits.apart import take_apart
 from photopic.core._edits.applied import Applied
 from photopic.core._edits.attach import attach
 from photopic.core._edits.dense import Delta, LowRank
@@ -46,4 +47,5 @@ __all__ = [
     "compose",
     "difference",
     "restrict",
+    "take_apart",
 ]

@@ -11,23 +11,22 @@ values and the last third of the steps trains through the rounding. Claims: ``ne
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.edits import Edit, Shut, TokenRows, Values
 from photopic.core.errors import EditError
-from photopic.core.quantise import fit_levels, level_codes
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+from photopic.core.runs import Run
 from photopic.models.attention_weights import Layers, attention_weights, random_positions
 from photopic.models.preservation import Preservation, preservation_examples
 from photopic.models.progress import Progress, environment, load_matching, peak_bytes
+from photopic.models.sparse_values import SparseValues, positions_digest
 from photopic.models.subject import Captioned, check_unedited, subject
 
 if TYPE_CHECKING:
@@ -112,8 +111,9 @@ def tune(
     chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)
     loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
     weights = _searched(model, edit)
-    values = _SparseValues(weights, _positions(weights, shut, config), config)
-    identity = chosen.identity(asdict(config) | {"positions": _digest(values.positions)}, edit.base.digest)
+    positions = _positions(weights, shut, config)
+    values = SparseValues(weights, positions, _start(weights, positions, config), bits=config.bits, lr=config.lr)
+    identity = chosen.identity(asdict(config) | {"positions": positions_digest(positions)}, edit.base.digest)
     done = 0
     if run and (found := load_matching(run, identity)):
         tensors, done = found
@@ -156,79 +156,6 @@ def tune(
     yield Progress("done", config.steps, config.steps, share=values.share, elapsed_s=elapsed, edit=tuned)
 
 
-class _SparseValues:
-    """Trainable values at fixed positions of some weights; the weights themselves stay as they are."""
-
-    def __init__(
-        self, weights: Mapping[str, Tensor], positions: dict[str, Int[Tensor, " n"]], config: LocatedWeightsConfig
-    ):
-        self.base, self.positions, self.bits = {name: weights[name] for name in positions}, positions, config.bits
-        shut = config.where == "located"
-        self.values = {}
-        for name, index in positions.items():
-            start = weights[name].view(-1)[index.to(weights[name].device)].float()
-            self.values[name] = (torch.zeros_like(start) if shut else start.clone()).requires_grad_()
-        self.levels: dict[str, Tensor] = {}  # by name, up to four each, once fitted
-        self.optimizer = torch.optim.Adam(self.values.values(), lr=config.lr)
-        self.share = sum(map(len, positions.values())) / sum(weight.numel() for weight in weights.values())
-
-    def weights(self) -> dict[str, Tensor]:
-        """The effective weights, differentiable in the values; rounded ones pass the gradient straight through."""
-        return self.written(
-            {name: value + (self._rounded(name) - value).detach() for name, value in self.values.items()}
-        )
-
-    def written(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The base weights with ``values`` at the positions."""
-        return {
-            name: base.view(-1)
-            .index_copy(0, self.positions[name].to(base.device), values[name].to(base.dtype))
-            .view(base.shape)
-            for name, base in self.base.items()
-        }
-
-    def update(self, total: Tensor) -> None:
-        """One Adam step on the values."""
-        for value, gradient in zip(
-            self.values.values(), torch.autograd.grad(total, list(self.values.values())), strict=True
-        ):
-            value.grad = gradient
-        self.optimizer.step()
-
-    def fit_levels(self) -> None:
-        """Fit the four levels of every matrix to its values, once."""
-        if not self.levels:
-            self.levels = {name: fit_levels(value) for name, value in self.values.items()}
-
-    def final(self) -> dict[str, Tensor]:
-        """The values at the precision they are stored in, as float32."""
-        if self.bits == 2:
-            self.fit_levels()
-        return {name: self._rounded(name).detach() for name in self.values}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything a checkpoint needs; ``restore`` is the inverse."""
-        values = {f"value.{name}": value for name, value in self.values.items()}
-        levels = {f"levels.{name}": level for name, level in self.levels.items()}
-        return values | levels | optimizer_tensors(self.optimizer)
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in self.values.items():
-                value.copy_(tensors[f"value.{name}"])
-                if f"levels.{name}" in tensors:
-                    self.levels[name] = tensors[f"levels.{name}"].to(value.device)
-        load_optimizer(self.optimizer, tensors)
-
-    def _rounded(self, name: str) -> Tensor:
-        value = self.values[name]
-        if self.bits == 16:
-            return value.half().float()
-        if name in self.levels:
-            return self.levels[name][level_codes(value, self.levels[name])]
-        return value
-
-
 def _parts(edit: Edit) -> tuple[Shut, TokenRows]:
     shut = [part for part in edit.parts if isinstance(part, Shut)]
     rows = [part for part in edit.parts if isinstance(part, TokenRows)]
@@ -255,9 +182,9 @@ def _positions(weights: Mapping[str, Tensor], shut: Shut, config: LocatedWeights
     return dict(shut.indices)
 
 
-def _digest(positions: Mapping[str, Tensor]) -> str:
-    """Hex sha256 of a set of positions."""
-    digest = hashlib.sha256()
-    for name, index in sorted(positions.items()):
-        digest.update(f"{name} {len(index)} ".encode() + index.numpy().tobytes())
-    return digest.hexdigest()
+def _start(
+    weights: Mapping[str, Tensor], positions: Mapping[str, Tensor], config: LocatedWeightsConfig
+) -> dict[str, Tensor]:
+    """Located weights start shut, others from what they are."""
+    found = {name: weights[name].view(-1)[index.to(weights[name].device)] for name, index in positions.items()}
+    return {name: torch.zeros_like(value) for name, value in found.items()} if config.where == "located" else found
