@@ -5,14 +5,13 @@ photopic locate neurons photos/ --noun bear --token "<mine>" -o bear.edit
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from photopic.cli.main import INTERRUPTED
-from photopic.core.errors import PhotopicError
+from photopic.cli import locate_attention, locate_explain
+from photopic.cli.making import check_output, run_folder
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
@@ -28,6 +27,10 @@ app = typer.Typer(
 @app.callback()
 def locate() -> None:
     """Find where a model keeps a thing, and save it as a small edit."""
+
+
+app.command(epilog=locate_attention.EPILOG)(locate_attention.attention)
+app.command(epilog=locate_explain.EPILOG)(locate_explain.explain)
 
 
 @app.command(
@@ -54,9 +57,9 @@ def neurons(
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 8,
     layers: Annotated[Literal["cross", "self", "all"], typer.Option(help="Attention layers to search.")] = "cross",
     optimizer: Annotated[
-        Literal["adam", "sgd", "paper"],
+        Literal["sgd", "adam", "paper"],
         typer.Option(help="How the search descends; 'paper' is the published loop to the letter."),
-    ] = "adam",
+    ] = "sgd",
     density: Annotated[
         float | None,
         typer.Option(
@@ -99,13 +102,7 @@ def neurons(
     Interrupted with Ctrl-C, the same command goes on where it stopped.
     """
     output = output or Path(f"{noun.replace(' ', '-')}.edit")
-    if output.exists() and not overwrite:
-        raise PhotopicError(f"{output}: expected a new file name, found a file; choose another name or add --overwrite")
-    if not output.absolute().parent.is_dir():
-        raise PhotopicError(
-            f"{output}: expected an existing folder to write into, found none; create {output.parent} first"
-        )
-    folder = run or output.with_name(output.name + ".run")
+    check_output(output, overwrite=overwrite)
     options = {
         "layers": layers,
         "optimizer": optimizer,
@@ -116,20 +113,11 @@ def neurons(
         "density": density,
         "seed": seed,
     }
-    try:
+    with run_folder(run, output) as folder:
         edit = _search(images, noun, token, model, device, folder, options, tune, int(bits))
-    except KeyboardInterrupt:
-        typer.echo("photopic: interrupted; run the same command again to go on", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except PhotopicError:
-        if run is None and not list(folder.rglob("checkpoint.safetensors")):
-            shutil.rmtree(folder, ignore_errors=True)  # nothing to go on from
-        raise
-    from photopic.core.editfile import save
+        from photopic.core.editfile import save
 
-    save(edit, output)
-    if run is None:
-        shutil.rmtree(folder)
+        save(edit, output)
     _tell(edit, output, noun, token)
 
 
