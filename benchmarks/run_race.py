@@ -50,11 +50,11 @@ def _singles(race: Race, way: Way) -> None:
 
 
 def _groups(race: Race, index: int, count: int) -> None:
-    fitted = composing.thresholds(race)
+    composing.thresholds(race, race.settings.test[index::count])
     shared = [kind for number, kind in enumerate(KINDS) if number % count == index]
     for kind in shared:
         for group in composing.all_groups(race):
-            composing.grouped(race, kind, group, fitted)
+            composing.drawn(race, kind, group)
         print(f"done groups {kind}", flush=True)
 
 

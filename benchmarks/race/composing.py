@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -125,14 +125,22 @@ def judged(race: Race, images: np.ndarray, group: Sequence[str], thresholds: dic
     return judge(maps, [thresholds[name].threshold for name in group], boxes(len(group)))
 
 
-def thresholds(race: Race) -> dict[str, Calibrated]:
-    """Of *present*, for every subject of the test, from real scenes only."""
-    settings = race.settings
-    found = {}
-    for name in settings.test:
+def thresholds(race: Race, names: Sequence[str] | None = None) -> dict[str, Calibrated]:
+    """Of *present*, for every subject of the test, from real scenes only; kept."""
+    settings, found = race.settings, {}
+    for name in settings.test if names is None else names:
         others = [other for other in settings.test if SUBJECTS[other] != SUBJECTS[name]]
-        found[name] = calibrate(race.bench, name, others, settings.calibration)
+        key = {"calibrated": name, "beside": others, "count": settings.calibration, "code": _judging()}
+
+        def fit(name: str = name, others: Sequence[str] = others) -> dict[str, float]:
+            return asdict(calibrate(race.bench, name, others, settings.calibration))
+
+        found[name] = Calibrated(**race.kept.value(key, fit))
     return found
+
+
+def _judging() -> str:
+    return code_of("photopic.metrics.oracle", presence.real_scenes, presence.calibrate, presence.judge, subject_maps)
 
 
 def setting_of(race: Race, kind: str) -> Any:
@@ -162,8 +170,8 @@ def all_groups(race: Race) -> list[tuple[str, ...]]:
     return [group for size, (most, _) in settings.groups.items() for group in groups(settings.test, size, most)]
 
 
-def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calibrated]) -> Grouped:
-    """A group drawn one way, judged."""
+def drawn(race: Race, kind: str, group: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Pictures of a group, unrelated prompts, and what is drawn of these with the same in force but no layout to follow."""
     settings, setting = race.settings, setting_of(race, kind)
     count = settings.groups[len(group)][1]
     seeds = list(range(SEED, SEED + count))
@@ -172,21 +180,39 @@ def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calib
     others = [
         prompt for prompt in unrelated_prompts(group[0], 3 * settings.group_others) if not nouns & set(prompt.split())
     ][: settings.group_others]
-    plain = race.bench.judged(None, others, seeds[:1] * len(others))
     unguided = {"edits_layout": "edits" if setting == "composed" else kind, "lora_cat_layout": "lora_cat"}.get(
         kind, kind
     )
     moved = draw(race, unguided, group, setting_of(race, unguided), seeds[:1] * len(others), others)
+    return images, others, moved
+
+
+def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calibrated]) -> Grouped:
+    """A group drawn one way, judged."""
+    images, others, moved = drawn(race, kind, group)
+    plain = race.bench.judged(None, others, [SEED] * len(others))
     drift = 1 - (plain.embedding * race.bench.oracle.score(moved).embedding.numpy()).sum(1)
     return Grouped(judged(race, images, group, fitted), drift)
 
 
-def real(race: Race, size: int, fitted: dict[str, Calibrated], is_subject: bool) -> list[Judged]:
-    """The same judgement of real scenes of all groups of a size: the subjects, or their class nouns in their place."""
-    found = []
-    for group in (each for each in all_groups(race) if len(each) == size):
-        names = group if is_subject else [SUBJECTS[name] for name in group]
-        styles = (presence.HELD_OUT_STYLE,) if is_subject else presence.KNOWN_STYLES
-        images = presence.real_scenes(names, [styles] * size, race.settings.groups[size][1], seed=77)
-        found.append(judged(race, images, group, fitted))
-    return found
+def real(race: Race, size: int, fitted: dict[str, Calibrated], is_subject: bool) -> tuple[float, float]:
+    """(all present, leaked) of real scenes of all groups of a size: the subjects, or their class nouns in their place; kept."""
+    sets = [group for group in all_groups(race) if len(group) == size]
+    styles = (presence.HELD_OUT_STYLE,) if is_subject else presence.KNOWN_STYLES
+    count = race.settings.real
+    key = {
+        "real": sets, "styles": styles, "count": count, "code": _judging(),
+        "thresholds": [fitted[name].threshold for group in sets for name in group],
+    }  # fmt: skip
+
+    def measure() -> list[float]:
+        found = []
+        for group in sets:
+            names = group if is_subject else [SUBJECTS[name] for name in group]
+            images = presence.real_scenes(names, [styles] * size, count, seed=77)
+            found.append(judged(race, images, group, fitted))
+        present, leaked = (np.concatenate([getattr(each, f) for each in found]) for f in ("present", "leaked"))
+        return [float(present.mean()), float(leaked.mean())]
+
+    present, leaked = race.kept.value(key, measure)
+    return present, leaked

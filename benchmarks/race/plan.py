@@ -77,13 +77,14 @@ class Settings:
         default_factory=lambda: {2: (15, 18), 3: (6, 12), 4: (3, 8)}
     )
     group_others: int = 8  # pictures of unrelated prompts a group and way
-    calibration: int = 40  # real scenes of each kind a subject, for the threshold of `present`
+    calibration: int = 20  # real scenes of each kind a subject, for the threshold of `present`
+    real: int = 6  # real scenes of a group, judged like drawn ones
     rates: int = 3  # of each grid, how many
 
 
 QUICK = Settings(
     test=("panda", "violin"), counts=(2, 4), batch=2, preservation=20, densities=(0.02, 0.05), samples=2, others=2,
-    tuning_samples=2, groups={2: (1, 2)}, group_others=2, calibration=6, rates=1,
+    tuning_samples=2, groups={2: (1, 2)}, group_others=2, calibration=6, real=2, rates=1,
 )  # fmt: skip
 
 
