@@ -32,7 +32,8 @@ def check_tokens(prompt: str, paths: Sequence[Path], edits: Sequence[Edit]) -> N
                 )
             seen[token] = path
         if edit.tokens and not any(token in prompt for token in edit.tokens):
-            noun = edit.provenance.get("noun", "")
+            stands_for_noun = edit.provenance.get("method") == "token_residual"
+            noun = "" if stands_for_noun else edit.provenance.get("noun", "")
             wanted = f"{edit.tokens[0]} {noun}".strip()
             raise PhotopicError(
                 f"{path}: expected its word {edit.tokens[0]} in the prompt, found {prompt!r}; say '{wanted}' in it"

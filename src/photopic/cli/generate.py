@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
+from photopic.cli.compose import Overlap
 from photopic.cli.edit_checks import check_tokens, check_unknown_tokens, weights_of
+from photopic.cli.edits_option import check_words, in_force
+from photopic.cli.layout import InRegion, LayoutFile, LayoutStrength, Repeats, layout_request
 from photopic.cli.main import INTERRUPTED
 from photopic.core.errors import PhotopicError
 
@@ -80,6 +83,10 @@ def generate(
             show_default="none",
         ),
     ] = None,
+    layout: LayoutFile = None,
+    layout_strength: LayoutStrength = None,
+    repeats: Repeats = None,
+    in_region: InRegion = False,
     weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -90,6 +97,9 @@ def generate(
             show_default="1",
         ),
     ] = None,
+    overlap: Annotated[
+        Overlap, typer.Option(help="What entries become that several edits set, as in photopic compose.")
+    ] = Overlap.ERROR,
     model: Annotated[
         str, typer.Option(help="A bundled model, a folder with a diffusers pipeline, or a hub id.")
     ] = "emoji-diffusion",
@@ -122,6 +132,8 @@ def generate(
 
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)
+    check_words(prompt, paths, loaded)
+    placed = layout_request(layout, layout_strength, repeats, in_region, force, loaded)
     with console().status(f"loading {model}"):
         handle = photopic.load(model, device=device)
     check_unknown_tokens(prompt, handle, loaded)
@@ -129,12 +141,19 @@ def generate(
     images: list[Any] = []
     try:
         with ExitStack() as stack, bars() as shown:
-            for path, edit, each in zip(paths, loaded, weights, strict=True):
-                stack.callback(handle.edits.unload, handle.edits.load(edit, weight=each, name=str(path), force=force))
+            if placed is not None and placed.in_region:
+                for edit, each in zip(loaded, weights, strict=True):
+                    placed.apply(stack, handle, edit, each)
+            else:
+                stack.enter_context(in_force(handle, paths, loaded, weights, force=force, overlap=overlap.value))
             for name in handle.edits.forced:
                 typer.echo(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
             settings = _settings(prompt, handle, steps, guidance, list(zip(paths, weights, strict=True)))
+            settings |= {} if overlap is Overlap.ERROR else {"overlap": overlap.value}
             settings |= _drawing_settings(negative, scheduler, image, strength, mask)
+            if placed is not None:
+                settings |= placed.settings()
+                options["controls"] = placed.controls(handle, prompt)
             task = shown.add_task("drawing", total=None, remark="")
             events = handle.generate_events(
                 [prompt] * count,
@@ -157,10 +176,11 @@ def generate(
         raise typer.Exit(INTERRUPTED) from None
     last = first + count - 1
     sheet = output / f"sheet-{first:04d}-{last:04d}.png"
-    _write(
-        sheet,
-        png_bytes(contact_sheet(images, scale=max(1, 256 // handle.image_size)), settings | {"seeds": [seed, count]}),
-    )
+    settings |= {"seeds": [seed, count]}
+    scale = max(1, 256 // handle.image_size)
+    _write(sheet, png_bytes(contact_sheet(images, scale=scale), settings))
+    if placed is not None:
+        _write(output / f"layout-{first:04d}-{last:04d}.png", png_bytes(placed.preview(images, scale), settings))
     typer.echo(f"{output}: {first:04d}.png to {last:04d}.png, and {sheet.name} with all of them")
 
 

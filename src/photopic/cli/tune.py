@@ -84,7 +84,7 @@ def residual(
     device: Device = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Learn what to add to the meaning of a word so that it draws your thing: a file of about two kilobytes.
+    """Learn what to add to the meaning of a word so that it draws your thing: a file of a few kilobytes.
 
     A copy of the text encoder learns from your pictures and is thrown away; what it says differently at the noun is kept.
     Interrupted with Ctrl-C, the same command goes on where it stopped.

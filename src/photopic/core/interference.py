@@ -27,6 +27,7 @@ def interference(
     base: Mapping[str, nn.Module] | None = None,
     probe: Callable[[], Float[Tensor, "..."]] | None = None,
     names: Sequence[str] | None = None,
+    spans: bool = True,
 ) -> Report:
     """Compare every two edits on every tensor both touch.
 
@@ -37,6 +38,7 @@ def interference(
         probe: Runs the modules of ``base`` on a batch and returns their output; it is called on the base, on each edit alone and
             on all together.
         names: What to call the edits, one each; by their tokens or nouns otherwise.
+        spans: Whether angles are wanted; they take a decomposition of every tensor, seconds for a large model.
 
     Returns:
         A report. ``values``: shared entries, what independent sets of these sizes would share, their ratio, the share of shared
@@ -61,7 +63,7 @@ def interference(
     tensors = None if base is None else named_tensors(base)
     names = [_name(edit, number) for number, edit in enumerate(edits)] if names is None else list(names)
     rows = [
-        _row(f"{names[a]} + {names[b]}", name, edits[a], edits[b], tensors)
+        _row(f"{names[a]} + {names[b]}", name, edits[a], edits[b], tensors, spans)
         for a, b in combinations(range(len(edits)), 2)
         for name in sorted(edits[a].touched().keys() & edits[b].touched().keys())
     ]
@@ -82,12 +84,12 @@ def interference(
     return Report("interference", values, tuple(rows), provenance("interference"))
 
 
-def _row(pair: str, name: str, a: Edit, b: Edit, tensors: Mapping[str, Tensor] | None) -> dict[str, Any]:
+def _row(pair: str, name: str, a: Edit, b: Edit, tensors: Mapping[str, Tensor] | None, spans: bool) -> dict[str, Any]:
     first, second = a.touched()[name], b.touched()[name]
     size = torch.Size(a.base.shapes[name]).numel()
     counts = [size if each is None else len(each) for each in (first, second)]
     shared = overlap(first, second, size)
-    opposite, cosine, angle = _signs_and_spans(name, a, b, tensors)
+    opposite, cosine, angle = _signs_and_spans(name, a, b, tensors, spans)
     return {
         "pair": pair,
         "tensor": name,
@@ -109,7 +111,7 @@ def _set_twice(name: str, a: Edit, b: Edit, size: int) -> int:
 
 
 def _signs_and_spans(
-    name: str, a: Edit, b: Edit, tensors: Mapping[str, Tensor] | None
+    name: str, a: Edit, b: Edit, tensors: Mapping[str, Tensor] | None, spans: bool
 ) -> tuple[int | None, float | None, float | None]:
     """Shared entries whose changes have opposite signs, the cosine of the changes, and the angle between their spans."""
     try:
@@ -121,7 +123,7 @@ def _signs_and_spans(
     x, y = (_dense(change, a.base.shapes[name]) for change in (first, second))
     norms = x.norm() * y.norm()
     cosine = float((x * y).sum() / norms) if norms else 0.0
-    return opposite, cosine, _angle(x, y)
+    return opposite, cosine, _angle(x, y) if spans else None
 
 
 def _angle(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> float | None:
