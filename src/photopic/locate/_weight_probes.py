@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torch import Size
+from torch import Size, Tensor
 
-from photopic.core._edits.entries import Positions
 from photopic.core.edits import Edit
 from photopic.core.errors import EditError
 from photopic.core.interference import interference
@@ -104,7 +103,7 @@ def disentanglement(edits: Sequence[Edit], names: Sequence[str] | None = None) -
 
 
 def _owners(
-    touched: Sequence[Mapping[str, Positions]], name: str, shape: tuple[int, ...]
+    touched: Sequence[Mapping[str, Tensor | None]], name: str, shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "rows columns 3"]:
     """Who touches each weight of a corner of a matrix, in ``COLOURS``."""
     owner = torch.zeros(Size(shape).numel(), dtype=torch.int64)
