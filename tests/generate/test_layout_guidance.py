@@ -77,7 +77,9 @@ def test_the_edit_vanishes_with_the_noise_and_with_its_weight() -> None:
     assert torch.equal(guidance(weight=0.0).attention(scores, PLACE, at(14.0)), scores)
     assert torch.equal(guidance(layers="up_blocks.*").attention(scores, PLACE, at(14.0)), scores)
     inside = PAIR.cells(SIDE, SIDE)[0].ravel()
-    added = [float((guidance().attention(scores, PLACE, at(s)) - scores)[..., inside, 2].max()) for s in (3.0, 0.3, 0.03)]
+    added = [
+        float((guidance().attention(scores, PLACE, at(s)) - scores)[..., inside, 2].max()) for s in (3.0, 0.3, 0.03)
+    ]
     assert added[0] > added[1] > added[2] > 0
 
 
