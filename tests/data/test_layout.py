@@ -79,7 +79,7 @@ def test_neighbours_share_no_cell_even_where_their_border_halves_it() -> None:
 def test_overlap_is_refused_unless_allowed_and_then_shared() -> None:
     other = Region("dog", (0.25, 0.0, 0.75, 1.0))
     for pair in ((LEFT, other), (LEFT, Region("dog", mask=painted(other.bounds)))):
-        with pytest.raises(DataError, match="'cat' and 'dog' overlap in 25.0%"):
+        with pytest.raises(DataError, match=r"'cat' and 'dog' overlap in 25\.0%"):
             Layout(pair)
         both = Layout(pair, may_overlap=True).cells(4, 4)
         assert both[:, :, 1].all() and not both[1, :, 0].any()

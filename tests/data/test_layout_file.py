@@ -96,5 +96,5 @@ def test_mistakes_are_refused_in_one_line(folder: Path, stated: Any, reason: str
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere.json: cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere\.json: cannot be read"):
         Layout.from_file(tmp_path / "nowhere.json")

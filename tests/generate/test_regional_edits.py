@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -104,7 +104,9 @@ def test_it_works_together_with_rewriting_and_capturing_attention(model: TextToI
     with rewrite_attention(model.unet, first_half), capture_attention(model.unet) as maps:
         plain, _ = predicted(model, model.edits.applied(edit))
         regional, _ = predicted(model, regional_edits(model, ALL, {"<a> bear": edit}))
-    assert torch.equal(regional, plain)
+        assert torch.equal(regional, plain)
+    with regional_edits(model, ALL, {"<a> bear": edit}), rewrite_attention(model.unet, first_half):  # as sampling does
+        assert torch.equal(predicted(model, nullcontext())[0], plain)
     assert set(maps.counts.values()) == {4}  # each layer once a call, whatever regions there are
 
 
