@@ -65,6 +65,7 @@ class LayoutGuidance(Control):
         DataError: If positions and regions do not pair up; in a run, if two regions would share the only cell of a layer.
 
     Example:
+        >>> from photopic.data.layout import Region
         >>> pair = Layout((Region("cat", (0.0, 0.0, 0.5, 1.0)), Region("guitar", (0.5, 0.0, 1.0, 1.0))))
         >>> prompt = "a cat and a guitar on a red background"
         >>> guidance = LayoutGuidance(pair, subject_positions(model, prompt, pair))  # doctest: +SKIP
