@@ -21,8 +21,8 @@ class Pull:
         return type("L", (), {"total": total})
 
 
-def after(steps: int, optimizer: Any = "adam", lr: float | None = 0.3) -> WeightMask:
-    mask = WeightMask(WEIGHTS, optimizer=optimizer, lr=lr)
+def after(steps: int, optimizer: Any = "adam", lr: float | None = 0.3, density: float | None = None) -> WeightMask:
+    mask = WeightMask(WEIGHTS, optimizer=optimizer, lr=lr, density=density, steps=steps)
     for step in range(steps):
         mask.step(Pull(), step)  # type: ignore[arg-type]
     return mask
@@ -52,10 +52,58 @@ def test_a_density_is_kept_to_the_entry_and_the_lowest_are_taken() -> None:
     assert max(values[each] for each in chosen) <= min(value for each, value in values.items() if each not in chosen)
 
 
-def test_a_restored_mask_goes_on_as_if_nothing_had_happened() -> None:
-    whole, first = after(5), after(2)
+class Recorded(Pull):
+    """Keeps the effective weights of every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def step(self, step: int, effective: dict[str, Tensor]) -> Any:
+        self.seen.append(torch.cat([each.detach().flatten() for each in effective.values()]))
+        return super().step(step, effective)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_with_a_density_the_lowest_are_really_shut_while_searching(optimizer: Any) -> None:
+    mask, loss = WeightMask(WEIGHTS, optimizer=optimizer, lr=0.1, density=1 / 3, steps=10), Recorded()
+    plain = torch.cat([weight.flatten() for weight in WEIGHTS.values()])
+    for step in range(10):
+        mask.step(loss, step)  # type: ignore[arg-type]
+    assert torch.equal(loss.seen[0], plain)
+    for effective in loss.seen[3:]:  # before that masks are soft
+        assert int((effective == 0).sum()) == 2 and torch.equal(effective[effective != 0], plain[effective != 0])
+    assert 1 in mask.lowest(1 / 3)["a"]  # -2, which is best at 0
+    assert mask.share_shut(9, 0.5) == 1 / 3 and mask.share_shut(0, 0.5) == mask.share_below(0.5)
+
+
+def test_the_step_of_plain_descent_suits_any_scale_of_the_loss() -> None:
+    class Scaled(Pull):
+        def step(self, step: int, effective: dict[str, Tensor]) -> Any:
+            return type("L", (), {"total": 1e-6 * super().step(step, effective).total})
+
+    found = []
+    for loss in (Pull(), Scaled()):
+        mask = WeightMask(WEIGHTS, optimizer="sgd", lr=0.1)
+        for step in range(3):
+            mask.step(loss, step)  # type: ignore[arg-type]
+        found.append(torch.cat([each.detach().flatten() for each in mask.masks.values()]))
+    torch.testing.assert_close(*found)
+    assert not torch.equal(found[0], torch.ones(6))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("density", [None, 1 / 3])
+def test_a_restored_mask_goes_on_as_if_nothing_had_happened(optimizer: Any, density: float | None) -> None:
+    def search() -> WeightMask:
+        return WeightMask(WEIGHTS, optimizer=optimizer, lr=0.1, density=density, steps=5)
+
+    whole, first = search(), search()
+    for step in range(5):
+        whole.step(Pull(), step)  # type: ignore[arg-type]
+    for step in range(2):
+        first.step(Pull(), step)  # type: ignore[arg-type]
     saved = {name: tensor.detach().clone() for name, tensor in first.tensors().items()}
-    resumed = WeightMask(WEIGHTS, lr=0.3)
+    resumed = search()
     resumed.restore(saved, 2)
     for step in range(2, 5):
         resumed.step(Pull(), step)  # type: ignore[arg-type]

@@ -3,14 +3,15 @@
 A multiplicative mask on the key and value projections is trained, from ones, to lower the concept-implanting loss on a
 few pictures of the subject; the share of the weights whose mask ends lowest is shut. No weight value is learnt.
 
-Paper: Cones: Concept Neurons in Diffusion Models for Customized Generation (arXiv:2303.05125). Changed: the mask is
-optimised with Adam and clipped to [0, 1] by default, because the published step (``optimizer="paper"``) moves no mask
-entry at the loss scale of an averaged error; a density is the default instead of a threshold, because what a threshold
-shuts grows with the steps and spills into unrelated prompts; preservation uses diverse scenes beside the class, because
-with the class prompt alone the mask becomes a prompt-independent bias, and with scenes alone the identifier gap grew
-less (one search). Claims: ``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and
-``neurons.index_only_similarity_gain`` of benchmarks/concept_neurons.py; exact identities in
-tests/models/test_concept_loss.py.
+Paper: Cones: Concept Neurons in Diffusion Models for Customized Generation (arXiv:2303.05125). Changed: the published
+step (``optimizer="paper"``) moves no mask entry at the loss scale of an averaged error, so by default the step is in
+units of the gradients' size and masks are clipped to [0, 1]; the search shuts the share asked for while it searches
+(straight through, arXiv:1308.3432) and not only at its end, because a soft mask cut to 5 % keeps less than half of the
+gain; a share is asked for instead of a threshold, because what a threshold shuts grows with the steps and spills into
+unrelated prompts; preservation uses diverse scenes beside the class, because with the class prompt alone the mask
+becomes a prompt-independent bias, and with scenes alone the identifier gap grew less (one search). Claims:
+``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and ``neurons.index_only_similarity_gain`` of
+benchmarks/concept_neurons.py; exact identities in tests/models/test_concept_loss.py.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class ConceptNeuronsConfig:
 
     layers: Layers = "cross"  # attention layers searched: cross, self or all
     which: tuple[str, ...] = ("k", "v")  # projections searched
-    optimizer: MaskOptimizer = "adam"  # adam and sgd: clipped mask descent; paper: the published loop
-    lr: float | None = None  # of the mask; None: 0.02 adam, 100 sgd, 2e-5 paper
+    optimizer: MaskOptimizer = "sgd"  # sgd and adam: clipped mask descent; paper: the published loop
+    lr: float | None = None  # of the mask; None: 0.03 sgd (times 1 / size of the gradients), 0.02 adam, 2e-5 paper
     steps: int = 200  # gradient steps on the mask
     batch: int = 8  # subject pictures a step, and as many preservation pictures
     density: float | None = None  # share of the weights shut, those with the lowest mask; None: 0.05, paper: searched
@@ -138,7 +139,7 @@ def locate(
     chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)
     base = model.edits.fingerprint(*weights)
     loss = chosen.loss(model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
-    search = WeightMask(weights, optimizer=config.optimizer, lr=config.lr)
+    search = WeightMask(weights, optimizer=config.optimizer, lr=config.lr, density=_density(config), steps=config.steps)
     identity = chosen.identity(asdict(config), base.digest)
     done = 0
     if run and (found := load_matching(run, identity)):
@@ -150,7 +151,11 @@ def locate(
             run.save(search.tensors(), {"step": step + 1, "identity": identity})
         elapsed = time.monotonic() - clock
         pace = elapsed / (step + 1 - done)
-        concept, prior, share = losses.concept.item(), losses.prior.item(), search.share_below(config.threshold or 0.5)
+        concept, prior, share = (
+            losses.concept.item(),
+            losses.prior.item(),
+            search.share_shut(step, config.threshold or 0.5),
+        )
         if run:
             run.log(step=step + 1, concept=concept, prior=prior, share=share)
         to_go = pace * (config.steps - step - 1)
@@ -182,18 +187,27 @@ def locate(
     yield Progress("done", config.steps, config.steps, share=share, elapsed_s=elapsed, warning=warning, edit=edit)
 
 
+def _density(config: ConceptNeuronsConfig) -> float | None:
+    """The share to shut, None where the threshold or the line search of the published loop says it."""
+    if config.density is None and config.threshold is None and config.optimizer != "paper":
+        return DENSITY
+    return config.density
+
+
 def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig) -> dict[str, Tensor]:
     """The positions to shut: by the density, by the threshold or, for the published loop, by a line search."""
+    density = _density(config)
     if config.threshold is not None:
         shut = search.below(config.threshold)
     elif config.optimizer == "paper":
-        densities = LINE_SEARCH if config.density is None else (config.density,)
+        densities = LINE_SEARCH if density is None else (density,)
         sets = [search.most_salient(density) for density in densities]
         tried = [loss.evaluate(with_zeros(search.weights, each), config.evaluation or config.batch) for each in sets]
         losses = [each.concept + config.prior_weight * each.prior for each in tried]
         shut = sets[losses.index(min(losses))]
     else:
-        shut = search.lowest(DENSITY if config.density is None else config.density)
+        assert density is not None
+        shut = search.lowest(density)
     if not shut:
         raise DataError(f"nothing to shut after {config.steps} steps; use more steps, a larger lr or a density")
     return shut
