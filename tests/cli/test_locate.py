@@ -72,15 +72,13 @@ def test_the_run_folder_of_another_search_is_refused(tmp_path: Path, photos: Pat
 def test_drawn_pictures_of_what_must_not_change_are_kept_for_the_next_start(
     tmp_path: Path, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from photopic.models.text_to_image import TextToImage
-
     options = ("locate", "neurons", photos, "--noun", "bear", *quick(model), "--run", tmp_path / "run", "-o")
     with monkeypatch.context() as patch:
         patch.setattr("photopic.locate.concept_neurons.attention_weights", _interrupt)
         run(*options, tmp_path / "a.edit", status=130)
     assert (tmp_path / "run" / "preservation" / "checkpoint.safetensors").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(TextToImage, "_draw", _interrupt)  # nothing is left to draw
+        patch.setattr("photopic.models.drawing._draw_batch", _interrupt)  # nothing is left to draw
         run(*options, tmp_path / "a.edit")
     run(*options[:-3], "-o", tmp_path / "b.edit")
     assert parts(load(tmp_path / "a.edit")) == parts(load(tmp_path / "b.edit"))
