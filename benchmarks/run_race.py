@@ -1,10 +1,12 @@
 """The race: eleven ways of customising one model side by side, and several subjects in one picture.
 
-    python benchmarks/run_race.py            # writes benchmarks/results/race.json, docs/methods/race.md and its picture
-    python benchmarks/run_race.py --quick    # two subjects, few steps; prints only
+    python benchmarks/run_race.py              # writes benchmarks/results/race.json, docs/methods/race.md and its picture
+    python benchmarks/run_race.py --rows-only  # writes them from what an interrupted run kept, and measures nothing
+    python benchmarks/run_race.py --quick      # two subjects, few steps; prints only (with --rows-only too)
 
 The plan, with all that was fixed before any result, is in benchmarks/race/README.md and benchmarks/race/plan.py.
-Interrupted, it goes on from ``runs/customisation``: each training, each batch of pictures and each timing is kept.
+Interrupted, it goes on from ``runs/customisation``: each training, each batch of pictures and each timing is kept. The order of
+work puts what the claims need first, so that a run that is stopped leaves whole rows.
 """
 
 from __future__ import annotations
@@ -12,34 +14,64 @@ from __future__ import annotations
 import sys
 import warnings
 
-from ledger import Row
+from ledger import Row, write_result
 from race import composing
-from race.composing import KINDS
 from race.given import SEED as TRAINING_SEED
-from race.measuring import SEED, Race, Way, code, has_residual, ways_of
+from race.measuring import SEED, OnlyKept, Race, Way, code, has_residual, ways_of
 from race.page import write
 from race.plan import PEERS, QUICK, RESIDUAL, SEARCH, Settings, shares
 from race.rows import rows_of
 from subjects import Bench
-from workers import Benchmark, run
+from workers import Benchmark, line_of, run
+
+# Of groups, by what they are drawn with: a worker makes one side's trainings, then its pairs, at last its triples and fours.
+SIDES = (("lora_cat", "lora_linear", "lora_ties", "lora_cat_layout"), ("edits_layout", "edits", "rows"))
+LAST = "lora16"  # after everything else: nothing waits for it
 
 
 def work(bench: Bench, settings: Settings, part: str) -> None:
-    """A worker's share: whole methods first (their grid, then their subjects), then groups, then timings."""
+    """A worker's share: what pairs need, pairs, all other ways, triples and fours, and ``LAST`` at the end."""
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
     race = Race(bench, settings)
     index, count = map(int, part.split("/"))
     if index == 0:
         race.measure_peaks()  # forks, so before anything else
-    methods = [*PEERS, SEARCH, *([RESIDUAL] if has_residual() else [])]
-    shared = shares({method.name: method.cost for method in methods}, count)[index]
-    for method in sorted(shared, key=lambda name: name not in ("lora4", "neurons")):  # what groups wait for comes first
-        for way in (way for way in ways_of(settings) if way.method == method):
-            _singles(race, way)
+    sides = SIDES[index::count]
+    for side in sides:
+        way = composing.LORA if side is SIDES[0] else composing.ours_of(race)
+        for name in settings.test:
+            race.folder(way, name)
+    composing.thresholds(race, settings.test[index::count])
+    _groups(race, sides, 2)
+    if index == 0:
+        composing.reals(race)
     if index == count - 1:
         for name in settings.test:
             race.measured(None, name)
-    _groups(race, index, count)
+    items = _items(settings)
+    shared = shares({label: cost for label, (cost, _) in items.items() if label != LAST}, count)[index]
+    for label in [*shared, None, *([LAST] if index == count - 1 else [])]:
+        if label is None:
+            for size in settings.groups:
+                if size > 2:
+                    _groups(race, sides, size)
+            continue
+        for way in items[label][1]:
+            _singles(race, way)
+
+
+def _items(settings: Settings) -> dict[str, tuple[float, list[Way]]]:
+    """Ways that are made together with the cost of what pairs have not made; the composed ones first."""
+    costs = {method.name: method.cost for method in (*PEERS, *([RESIDUAL] if has_residual() else []))}
+    found: dict[str, tuple[float, list[Way]]] = {}
+    ways = ways_of(settings)
+    for way in sorted(
+        ways, key=lambda way: (way.method != "lora4", way.density is None, way.density != settings.composed)
+    ):
+        label = way.method if way.density is None else f"{way.method} {way.density}"
+        cost = costs.get(label, SEARCH.cost * (0.6 if way.density == settings.composed else 1))
+        found.setdefault(label, (cost, []))[1].append(way)
+    return found
 
 
 def _singles(race: Race, way: Way) -> None:
@@ -49,13 +81,12 @@ def _singles(race: Race, way: Way) -> None:
     print(f"done {way.name}", flush=True)
 
 
-def _groups(race: Race, index: int, count: int) -> None:
-    composing.thresholds(race, race.settings.test[index::count])
-    shared = [kind for number, kind in enumerate(KINDS) if number % count == index]
-    for kind in shared:
+def _groups(race: Race, sides: tuple[tuple[str, ...], ...], size: int) -> None:
+    for kind in [kind for side in sides for kind in side]:
         for group in composing.all_groups(race):
-            composing.drawn(race, kind, group)
-        print(f"done groups {kind}", flush=True)
+            if len(group) == size:
+                composing.drawn(race, kind, group)
+        print(f"done groups of {size}, {kind}", flush=True)
 
 
 def rows(bench: Bench, settings: Settings) -> list[Row]:
@@ -68,8 +99,28 @@ def read_code() -> str:
     return repr(sorted(code().items()))
 
 
-if __name__ == "__main__":
-    seeds = [TRAINING_SEED, SEED, SEED + 1_000_000, composing.SEED, composing.SEED + 1_000_000]
-    run(Benchmark("race", __file__, __doc__ or "", Settings(), QUICK, work, rows, seeds, read_code))
-    if len(sys.argv) == 1 or sys.argv[1] == "--workers":  # the full race, in its main process
+def rows_only(settings: Settings, writes: bool) -> None:
+    """All claims for which everything is kept; nothing is measured, and what is missing has no row."""
+    bench = Bench()
+    bench.kept = OnlyKept(bench.kept.folder)
+    found = rows(bench, settings)
+    for row in found:
+        print(line_of(row))
+    if not found:
+        sys.exit("nothing is kept for these settings and this code; run without --rows-only")
+    if writes:
+        command = "python benchmarks/run_race.py --rows-only"
+        write_result("race", found, command=command, seeds=SEEDS, elapsed_s=bench.kept.seconds)
         write()
+
+
+SEEDS = [TRAINING_SEED, SEED, SEED + 1_000_000, composing.SEED, composing.SEED + 1_000_000]
+
+if __name__ == "__main__":
+    if "--rows-only" in sys.argv:
+        is_quick = "--quick" in sys.argv
+        rows_only(QUICK if is_quick else Settings(), writes=not is_quick)
+    else:
+        run(Benchmark("race", __file__, __doc__ or "", Settings(), QUICK, work, rows, SEEDS, read_code))
+        if len(sys.argv) == 1 or sys.argv[1] == "--workers":  # the full race, in its main process
+            write()

@@ -47,8 +47,8 @@ class Grouped:
 
 
 def ours_of(race: Race) -> Way:
-    """The located and tuned edits that are composed: 16 bits at the default density."""
-    return Way("ours", "neurons", max(race.settings.densities), 16)
+    """The located and tuned edits that are composed: 16 bits at the density of the settings."""
+    return Way("ours", "neurons", race.settings.composed, 16)
 
 
 LORA = Way("lora4", "lora4")
@@ -193,6 +193,14 @@ def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calib
     plain = race.bench.judged(None, others, [SEED] * len(others))
     drift = 1 - (plain.embedding * race.bench.oracle.score(moved).embedding.numpy()).sum(1)
     return Grouped(judged(race, images, group, fitted), drift)
+
+
+def reals(race: Race) -> None:
+    """Judge the real scenes of all sizes of groups, and keep what comes of it."""
+    fitted = thresholds(race)
+    for size in {len(group) for group in all_groups(race)}:
+        for is_subject in (True, False):
+            real(race, size, fitted, is_subject)
 
 
 def real(race: Race, size: int, fitted: dict[str, Calibrated], is_subject: bool) -> tuple[float, float]:

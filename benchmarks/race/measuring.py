@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from kept import code_of, key_hash
+from kept import Kept, code_of, key_hash
 from safetensors.torch import load_file, save
 from subjects import DRAWING, LOCATING, TOKEN, TUNING, Bench, token_prompts, unrelated_prompts
 from torch import Tensor
@@ -31,11 +31,38 @@ from photopic.models.attention_weights import attention_weights, random_position
 from photopic.models.text_to_image import TextToImage
 from race import applying, given, memory, ours, peers
 from race.given import Given, first_row
-from race.plan import PEERS, SEARCH, VALUES, Method, Settings, Tried, chosen, token
+from race.plan import PEERS, VALUES, Method, Settings, Tried, chosen, token
 
+T = TypeVar("T")
 SEED = 7_000_000  # of the samples of the test; of the tuning 1,000,000 more
 RESIDUAL = "photopic.tune.token_residual"
 BASES = "photopic.models.concept_loss", "photopic.models.subject", "photopic.models.preservation"
+
+
+class NotMeasured(Exception):
+    """Something was asked for that no run kept."""
+
+
+class OnlyKept(Kept):
+    """What is kept, to be read: what is not there raises ``NotMeasured`` instead of being made."""
+
+    def _entry(self, key: Mapping[str, Any], make: Callable[[], Any]) -> dict[str, Any]:
+        if not (self.folder / f"{key_hash(key)}.json").exists():
+            raise NotMeasured
+        return super()._entry(key, make)
+
+
+def if_kept(measure: Callable[..., T], *arguments: Any) -> T | None:
+    """What ``measure`` gives of the arguments, None where something of it is not kept.
+
+    Example:
+        >>> if_kept(abs, -3)
+        3
+    """
+    try:
+        return measure(*arguments)
+    except NotMeasured:
+        return None
 
 
 @dataclass(frozen=True)
@@ -72,7 +99,7 @@ def ways_of(settings: Settings) -> list[Way]:
     for density in settings.densities:
         label = f"{density:.0%}".rstrip("%")
         ways.append(Way(f"neurons_{label}pc", "neurons", density))
-        ways += [Way(f"tuned{bits}_{label}pc", "neurons", density, bits) for bits in settings.bits]
+        ways += [Way(f"tuned{bits}_{label}pc", "neurons", density, bits) for bits in settings.bits[density]]
     return ways
 
 
@@ -143,9 +170,7 @@ class Race:
         """The training of a method; every training of the race, kept or measured for memory, is this one."""
         sizes: dict[str, Any] = {"batch": self.settings.batch, "preservation": self.settings.preservation}
         if method == "neurons":
-            return ours.search(
-                self.bench.model, subject, folder, rate=rate, counts=counts, densities=self.settings.densities, **sizes
-            )
+            return ours.search(self.bench.model, subject, folder, steps=max(counts), **sizes, **more)
         if method == "tuned":
             return ours.values(self.bench.model, subject, folder, rate=rate, counts=counts, **sizes, **more)
         if method == "token_residual":
@@ -164,21 +189,20 @@ class Race:
         found = []
         for rate in method.rates[: settings.rates]:
             if method is VALUES:
-                made = self.made("tuned", name, rate, settings.counts, located=self._located(name), bits=16)
+                located = self._located(name, settings.composed)
+                made = self.made("tuned", name, rate, settings.counts, located=located, bits=16)
             else:
                 made = self.made(method.name, name, rate, settings.counts)
             for steps in settings.counts:
-                folder = made / str(steps) / (str(max(settings.densities)) if method is SEARCH else "")
-                sample = self.drawn(folder, name, settings.tuning_samples, SEED + 1_000_000)
+                sample = self.drawn(made / str(steps), name, settings.tuning_samples, SEED + 1_000_000)
                 similarity, _, drift = sample
                 found.append(Tried(rate, steps, float(similarity.mean()), float(drift.mean())))
         return found
 
-    def _located(self, name: str, density: float | None = None) -> Path:
-        """The folder of a subject's concept neurons at the chosen setting."""
-        setting = self.setting(SEARCH)
-        made = self.made("neurons", name, setting.rate, self._counts(name, setting))
-        return made / str(setting.steps) / str(density or max(self.settings.densities))
+    def _located(self, name: str, density: float | None) -> Path:
+        """The folder of a subject's concept neurons at a density, by a search of its own at the default rate."""
+        steps = max(self.settings.counts)
+        return self.made("neurons", name, 0.0, (steps,), density=density) / str(steps)
 
     def _counts(self, name: str, setting: Tried) -> tuple[int, ...]:
         """The chosen number of steps; all of the grid for the subject it was tuned on, whose training is there."""
@@ -338,6 +362,8 @@ class Race:
                 folder = memory.scratch()
                 if method == "tuned":
                     more = {"located": self.random_edit(folder), "bits": 16}
+                if method == "neurons":
+                    more = {"density": max(self.settings.densities)}
                 if method == "token_residual":
                     more = {"steps": 4}
                 return memory.peak_of(self.steps_of(method, subject, folder, 1e-5, (4,), **more))

@@ -11,8 +11,8 @@ from ledger import Row
 from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
 from race import composing
 from race.composing import KINDS, Grouped
-from race.measuring import Measured, Race, Way, ways_of
-from race.plan import DRIFT_BOUND, MERGES, PEERS, SEARCH, VALUES
+from race.measuring import Measured, Race, Way, if_kept, ways_of
+from race.plan import DRIFT_BOUND, MERGES, PEERS, VALUES
 
 SIZES = {2: "two", 3: "three", 4: "four"}
 TARGETS = {2: ">= 0.8", 3: ">= 0.6", 4: None}
@@ -20,37 +20,44 @@ EQUAL = 0.02  # of similarity: how much lower still counts as equal
 
 
 def rows_of(race: Race) -> list[Row]:
-    """Every claim."""
-    ways = ways_of(race.settings)
-    found = {way.name: [race.measured(way, name) for name in race.settings.test] for way in ways}
-    base = [race.measured(None, name) for name in race.settings.test]
-    return [*_single(race, ways, found, base), *_against_lora(race, ways, found), *_choices(race), *_composed(race)]
+    """Every claim; with an ``OnlyKept``, every one for which all is kept."""
+    every = {way: if_kept(_subjects, race, way) for way in [None, *ways_of(race.settings)]}
+    found = {way.name if way else "base": each for way, each in every.items() if each}
+    ways = [way for way in every if way and way.name in found]
+    return [*_single(race, ways, found), *_against_lora(race, ways, found), *_choices(race), *_composed(race)]
 
 
-def _single(race: Race, ways: Sequence[Way], found: dict[str, list[Measured]], base: Sequence[Measured]) -> list[Row]:
+def _subjects(race: Race, way: Way | None) -> list[Measured]:
+    return [race.measured(way, name) for name in race.settings.test]
+
+
+def _single(race: Race, ways: Sequence[Way], found: dict[str, list[Measured]]) -> list[Row]:
     settings = race.settings
     names = [name for name in settings.test for _ in range(settings.samples)]
     others = [name for name in settings.test for _ in range(settings.others)]
     rows = []
-    for way in [None, *ways]:
-        label, measured = (way.name, found[way.name]) if way else ("base", base)
+    for way in [*([None] if "base" in found else []), *ways]:
+        label = way.name if way else "base"
+        measured = found[label]
         note = "the token's first row alone" if way is None else ""
         rows.append(_row(f"race.similarity.{label}", _mean(measured, "similarity", names), n=len(names), note=note))
         rows.append(_row(f"race.alignment.{label}", _mean(measured, "alignment", names), n=len(names), note=note))
         if way is None:
             continue
         count = len(measured)
-        used = race.applying(way, settings.test[0])
         rows += [
             _row(f"race.drift.{label}", _mean(measured, "drift", others), n=len(others)),
             Row(f"race.bytes.{label}", round(float(np.mean([e.size_bytes for e in measured]))), unit="bytes", n=count),
             Row(f"race.seconds.{label}", round(float(np.mean([e.seconds for e in measured])), 2), unit="s", n=count,
                 note="CPU seconds of one thread, preservation pictures and encoding included; the grid's are not"),
-            Row(f"race.apply_s.{label}", round(used["apply_s"], 4), unit="s", n=5, note="CPU seconds from file to model"),
-            Row(f"race.revert_s.{label}", round(used["revert_s"], 4), unit="s", n=5, note="CPU seconds"),
-            Row(f"race.exact_revert.{label}", used["exact"], target="== 1" if way.method in OURS else None, n=5,
-                note="share of the weights with the base's bits after applying and reverting"),
         ]  # fmt: skip
+        if used := if_kept(race.applying, way, settings.test[0]):
+            rows += [
+                Row(f"race.apply_s.{label}", round(used["apply_s"], 4), unit="s", n=5, note="CPU seconds from file to model"),
+                Row(f"race.revert_s.{label}", round(used["revert_s"], 4), unit="s", n=5, note="CPU seconds"),
+                Row(f"race.exact_revert.{label}", used["exact"], target="== 1" if way.method in OURS else None, n=5,
+                    note="share of the weights with the base's bits after applying and reverting"),
+            ]  # fmt: skip
         if (peak := race.peak(way)) is not None:
             rows.append(Row(f"race.peak_mb.{label}", round(peak / 1e6, 1), unit="MB", n=1,
                             note="resident memory of the training beyond the loaded model, encoding left out"))  # fmt: skip
@@ -62,6 +69,8 @@ OURS = ("neurons", "token_residual")
 
 def _against_lora(race: Race, ways: Sequence[Way], found: dict[str, list[Measured]]) -> list[Row]:
     """The smallest and the quickest of ours whose similarity is not below LoRA r=4's by more than ``EQUAL``."""
+    if "lora4" not in found or not any(way.method in OURS for way in ways):
+        return []
     lora = found["lora4"]
     theirs = np.concatenate([each.similarity for each in lora])
     names = [name for name in race.settings.test for _ in range(race.settings.samples)]
@@ -85,7 +94,8 @@ def _against_lora(race: Race, ways: Sequence[Way], found: dict[str, list[Measure
             rows.append(Row(f"race.{claim}_vs_lora4", None, target=target, note=none))
             continue
         way = min(equal, key=lambda each: mean(each.name))
-        note = f"{way.name}, similarity {gaps[way.name]:+.3f}; {mean(way.name):.0f} against {mean('lora4'):.0f}"
+        note = f"{way.name}, of {len(gaps)} ways of ours, similarity {gaps[way.name]:+.3f}"
+        note += f"; {mean(way.name):.0f} against {mean('lora4'):.0f}"
         rows.append(Row(f"race.{claim}_vs_lora4", round(mean(way.name) / mean("lora4"), 4), target=target,
                         n=len(race.settings.test), note=note))  # fmt: skip
     for way in ways:
@@ -100,21 +110,25 @@ def _against_lora(race: Race, ways: Sequence[Way], found: dict[str, list[Measure
 def _choices(race: Race) -> list[Row]:
     """What the rule chose for each method, so that the table can say it."""
     rows = []
-    for method in (*PEERS, SEARCH, VALUES):
-        one = race.setting(method)
+    for method in (*PEERS, VALUES):
+        one = if_kept(race.setting, method)
+        if one is None:
+            continue
         tried = race.tried(method)
-        edge = one.rate in (min(e.rate for e in tried), max(e.rate for e in tried)) and len({e.rate for e in tried}) > 1
+        highest = one.rate == max(each.rate for each in tried) and len({each.rate for each in tried}) > 1
         note = f"{one.steps} steps; on the tuning subject similarity {one.similarity:.3f}, drift {one.drift:.3f}"
         over = f"; no setting kept the drift within {DRIFT_BOUND}" if one.drift > DRIFT_BOUND else ""
-        note += over + ("; the rate lies at the edge of the grid" if edge else "")
+        note += over + ("; the higher of the rates tried" if highest else "")
         rows.append(Row(f"race.chosen_rate.{method.name}", one.rate, n=len(tried), note=note))
     return rows
 
 
 def _composed(race: Race) -> list[Row]:
     settings = race.settings
-    fitted = composing.thresholds(race)
-    rows = []
+    fitted = if_kept(composing.thresholds, race)
+    if fitted is None:
+        return []
+    rows: list[Row] = []
     hits, alarms = (np.mean([getattr(each, f) for each in fitted.values()]) for f in ("hits", "false_alarms"))
     fit = (
         f"thresholds fitted on real scenes: {hits:.0%} of the subjects found, {alarms:.0%} of class nouns taken for one"
@@ -123,71 +137,87 @@ def _composed(race: Race) -> list[Row]:
         sets = [group for group in composing.all_groups(race) if len(group) == size]
         if not sets:
             continue
-        found = {kind: [composing.grouped(race, kind, group, fitted) for group in sets] for kind in KINDS}
-        rows += _of_size(SIZES[size], found, race, size, fitted, fit if size == 2 else "", TARGETS[size])
+        every = {kind: if_kept(_groups, race, kind, sets, fitted) for kind in KINDS}
+        found = {kind: each for kind, each in every.items() if each}
+        if found:
+            rows += _of_size(SIZES[size], found, race, size, fitted, fit if size == 2 else "", TARGETS[size])
     return rows
+
+
+def _groups(race: Race, kind: str, sets: Sequence[Sequence[str]], fitted: dict[str, Any]) -> list[Grouped]:
+    return [composing.grouped(race, kind, group, fitted) for group in sets]
 
 
 def _of_size(
     word: str, found: dict[str, list[Grouped]], race: Race, size: int, fitted: Any, note: str, target: str | None
 ) -> list[Row]:
     """The claims of pairs, triples or fours."""
-    first = found[KINDS[0]]
+    first = next(iter(found.values()))
     labels = [number for number, each in enumerate(first) for _ in each.judged.present]
     other_labels = [number for number, each in enumerate(first) for _ in each.drift]
-
-    def column(kind: str, field: str) -> np.ndarray:
-        if field == "drift":
-            return np.concatenate([each.drift for each in found[kind]])
-        return np.concatenate([getattr(each.judged, field) for each in found[kind]]).astype(float)
-
-    ours = "edits_layout"
-    (ceiling, leak), (floor, _) = (composing.real(race, size, fitted, is_subject) for is_subject in (True, False))
-    n, groups = len(labels), len(first)
-    drawn = (
-        f"{groups} groups; {note + '; ' if note else ''}real scenes reach {ceiling:.2f}, their class nouns {floor:.2f}"
+    n, groups, ours = len(labels), len(first), "edits_layout"
+    ends = [if_kept(composing.real, race, size, fitted, is_subject) for is_subject in (True, False)]
+    (ceiling, leak), (floor, _) = (each or (None, None) for each in ends)
+    note = f"{groups} groups; {note}" if note else f"{groups} groups"
+    note += (
+        f"; real scenes reach {ceiling:.2f}, their class nouns {floor:.2f}"
+        if ceiling is not None and floor is not None
+        else ""
     )
-    rows = [
-        _row(f"compose.{word}_present", bootstrap(column(ours, "present"), groups=labels), target, n=n, control=floor,
-             baseline=float(column("edits", "present").mean()),
-             note=f"located and tuned, layout guidance ({composing.setting_of(race, ours)}); baseline: no layout; {drawn}"),
+    rows = []
+    if ours in found:
+        baseline = float(_column(found["edits"], "present").mean()) if "edits" in found else None
+        note = f"located and tuned, layout guidance ({composing.setting_of(race, ours)}); baseline: no layout; {note}"
+        interval = bootstrap(_column(found[ours], "present"), groups=labels)
+        rows.append(_row(f"compose.{word}_present", interval, target, n=n, control=floor, baseline=baseline, note=note))
+    merges = {merge: composing.setting_of(race, f"lora_{merge}") for merge in MERGES if f"lora_{merge}" in found}
+    pairs: list[tuple[str, str, str, str | None, str]] = [
+        (f"vs_lora_{merge}", ours, f"lora_{merge}", "low > 0",
+         f"share with every subject present, ours with layout minus LoRA r=4 merged at weight {weight}"
+         + (f", density {density}" if density else ""))
+        for merge, (weight, density) in merges.items()
     ]  # fmt: skip
-    for merge in MERGES:
-        kind = f"lora_{merge}"
-        interval = paired_bootstrap(column(ours, "present"), column(kind, "present"), groups=labels)
-        setting = composing.setting_of(race, kind)
-        rows.append(_row(f"compose.{word}_vs_lora_{merge}", interval, "low > 0", n=n,
-                         baseline=float(column(kind, "present").mean()),
-                         note=f"share with every subject present, ours with layout minus LoRA r=4 merged at weight {setting[0]}"
-                         + (f", density {setting[1]}" if setting[1] else "")))  # fmt: skip
-    without = paired_bootstrap(column("edits", "present"), column("lora_cat", "present"), groups=labels)
-    alike = paired_bootstrap(column(ours, "present"), column("lora_cat_layout", "present"), groups=labels)
-    rows.append(_row(f"compose.{word}_vs_lora_no_layout", without, n=n, note="neither has a layout; LoRA: cat"))
-    rows.append(_row(f"compose.{word}_vs_lora_with_layout", alike, n=n, note="both have the layout; LoRA: cat"))
-    for kind in KINDS:
+    pairs.append(("vs_lora_no_layout", "edits", "lora_cat", None, "neither has a layout; LoRA: cat"))
+    pairs.append(("vs_lora_with_layout", ours, "lora_cat_layout", None, "both have the layout; LoRA: cat"))
+    for claim, one, other, asked, text in pairs:
+        if one in found and other in found:
+            columns = _column(found[one], "present"), _column(found[other], "present")
+            baseline = float(columns[1].mean())
+            interval = paired_bootstrap(*columns, groups=labels)
+            rows.append(_row(f"compose.{word}_{claim}", interval, asked, n=n, baseline=baseline, note=text))
+    for kind in found:
         for field in ("present", "leaked", "obeyed", "similarity"):
-            interval = bootstrap(column(kind, field), groups=labels)
+            interval = bootstrap(_column(found[kind], field), groups=labels)
             rows.append(_row(f"compose.{word}.{field}.{kind}", interval, n=n))
         if kind != "rows":
-            drift = bootstrap(column(kind, "drift"), groups=other_labels)
+            drift = bootstrap(_column(found[kind], "drift"), groups=other_labels)
             rows.append(_row(f"compose.{word}.drift.{kind}", drift, n=len(other_labels)))
     if size == 2:
-        best = min(MERGES, key=lambda merge: float(column(f"lora_{merge}", "drift").mean()))
-        pair = column(ours, "drift"), column(f"lora_{best}", "drift")
-        note = f"ours with layout minus the merge of LoRA that drifts least, {best}; unrelated prompts have no layout"
-        gap = paired_bootstrap(*pair, groups=other_labels)
-        rows.append(_row("compose.drift_vs_lora", gap, "<= 0", n=len(other_labels), note=note))
-        ratio = ratio_bootstrap(*pair, groups=other_labels)
-        rows.append(_row("compose.drift_ratio_vs_lora", ratio, n=len(other_labels), note=note.replace("minus", "over")))
-        rows.append(
-            Row(
-                "compose.leaked_real",
-                round(leak, 5),
-                n=groups * race.settings.real,
-                note="the leakage judged in real scenes of the pairs",
-            )
-        )
+        rows += _drift_of_pairs(found, other_labels)
+        if leak is not None:
+            text, count = "the leakage judged in real scenes of the pairs", groups * race.settings.real
+            rows.append(Row("compose.leaked_real", round(leak, 5), n=count, note=text))
     return rows
+
+
+def _drift_of_pairs(found: dict[str, list[Grouped]], labels: Sequence[int]) -> list[Row]:
+    """Ours with layout against the merge of LoRA that drifts least; only where all merges were drawn."""
+    if not {"edits_layout", *(f"lora_{merge}" for merge in MERGES)} <= found.keys():
+        return []
+    best = min(MERGES, key=lambda merge: float(_column(found[f"lora_{merge}"], "drift").mean()))
+    pair = _column(found["edits_layout"], "drift"), _column(found[f"lora_{best}"], "drift")
+    note = f"ours with layout minus the merge of LoRA that drifts least, {best}; unrelated prompts have no layout"
+    gap, ratio = paired_bootstrap(*pair, groups=labels), ratio_bootstrap(*pair, groups=labels)
+    return [
+        _row("compose.drift_vs_lora", gap, "<= 0", n=len(labels), note=note),
+        _row("compose.drift_ratio_vs_lora", ratio, n=len(labels), note=note.replace("minus", "over")),
+    ]
+
+
+def _column(found: Sequence[Grouped], field: str) -> np.ndarray:
+    if field == "drift":
+        return np.concatenate([each.drift for each in found])
+    return np.concatenate([getattr(each.judged, field) for each in found]).astype(float)
 
 
 def _mean(measured: Sequence[Measured], field: str, groups: Sequence[str]) -> Sequence[float]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import run_race
 import torch
-from race import applying, ours, page, peers, plan, presence
+from kept import Kept
+from race import applying, composing, ours, page, peers, plan, presence, rows
+from race.composing import Grouped
 from race.given import Given
+from race.measuring import NotMeasured, OnlyKept, if_kept, ways_of
 from race.plan import PEERS, SEARCH, TEST, TUNING_ON, VALUES, Tried, boxes, chosen, groups, shares
-from race.presence import inside, judge, threshold
+from race.presence import Judged, inside, judge, threshold
 from subjects import EIGHT
 
 from photopic.core import editfile
@@ -22,6 +28,7 @@ from photopic.data import splits
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.models.concept_loss import ConceptLoss, encode_examples
 from photopic.models.text_to_image import TextToImage
+from photopic.tune.located_weights import LocatedWeightsConfig
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
 
 from ledger import Row  # isort: skip
@@ -54,10 +61,13 @@ def test_tuning_subjects_are_not_in_the_test_and_follow_from_the_table() -> None
     assert (first, second) == TUNING_ON
 
 
-def test_every_method_has_as_many_rates_and_its_documented_one_first() -> None:
-    methods = [*PEERS, SEARCH, VALUES]
-    assert {len(set(method.rates)) for method in methods} == {3}
-    assert all(method.source for method in methods)
+def test_every_method_is_tried_at_its_documented_rate_and_ten_times_it_and_the_search_at_its_default_alone() -> None:
+    methods = [*PEERS, VALUES]
+    assert all(len(method.rates) == 2 for method in methods)
+    assert all(method.rates[1] == pytest.approx(10 * method.rates[0]) for method in methods)
+    assert all(method.source for method in (*methods, SEARCH))
+    assert not SEARCH.rates
+    assert VALUES.rates[0] == LocatedWeightsConfig().lr
 
 
 def test_groups_repeat_nothing_mix_no_noun_and_use_subjects_evenly() -> None:
@@ -128,25 +138,71 @@ def test_a_subject_in_the_others_box_has_leaked_and_disobeyed() -> None:
     assert one.leaked == 0.5 and one.obeyed == 0.5
 
 
-def test_the_density_edits_of_one_search_are_what_locate_gives(
+def test_a_search_is_what_locate_gives_at_its_density_and_steps(
     model: TextToImage, given: Given, tmp_path: Path
 ) -> None:
-    sizes: dict[str, Any] = {"batch": 2, "preservation": 0}
-    options: dict[str, Any] = {"batch": 2, "lr": 0.05, "evaluation": 0, "preservation_count": 4}
-    *_, last = ours.search(
-        model, given, tmp_path, rate=0.05, counts=(2, 4), densities=(0.05, 0.2), **(sizes | {"preservation": 4})
-    )
-    assert last == 4
-    for steps in (2, 4):
-        for density in (0.05, 0.2):
-            config = ConceptNeuronsConfig(steps=steps, density=density, **options)
-            alone = concept_neurons(
-                model, given.images, noun="bear", token="<panda>", captions=given.captions, config=config
-            )
-            kept = editfile.load(tmp_path / str(steps) / str(density) / ours.EDIT)
-            (one,), (other,) = ([part for part in edit.parts if isinstance(part, Shut)] for edit in (alone, kept))
-            assert one.indices.keys() == other.indices.keys()
-            assert all(torch.equal(one.indices[name], other.indices[name]) for name in one.indices)
+    options: dict[str, Any] = {"batch": 2, "evaluation": 0, "preservation_count": 4}
+    found = []
+    for steps, density in ((4, 0.05), (4, 0.2), (2, 0.2)):
+        folder = tmp_path / str(density)
+        *_, last = ours.search(model, given, folder, steps=steps, batch=2, preservation=4, density=density)
+        assert last == steps
+        config = ConceptNeuronsConfig(steps=steps, density=density, **options)
+        alone = concept_neurons(
+            model, given.images, noun="bear", token="<panda>", captions=given.captions, config=config
+        )
+        kept = editfile.load(folder / str(steps) / ours.EDIT)
+        (one,), (other,) = ([part for part in edit.parts if isinstance(part, Shut)] for edit in (alone, kept))
+        assert one.indices.keys() == other.indices.keys()
+        assert all(torch.equal(one.indices[name], other.indices[name]) for name in one.indices)
+        assert json.loads((folder / str(steps) / "facts.json").read_text())["seconds"] > 0
+        found.append(sum(map(len, one.indices.values())))
+    assert found[0] * 3 < found[1] == found[2]
+
+
+def test_what_is_missing_has_no_row_and_nothing_is_made_for_it(tmp_path: Path) -> None:
+    Kept(tmp_path).value({"known": 1}, lambda: 5)
+    kept = OnlyKept(tmp_path)
+    assert kept.value({"known": 1}, pytest.fail) == 5
+    assert if_kept(kept.value, {"known": 2}, pytest.fail) is None
+    assert if_kept(kept.file, {"known": 2}, ".edit", pytest.fail) is None
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_stopped_run_gives_the_rows_of_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only two ways of composing are there: their rows and no comparison with the missing ones."""
+    rng = np.random.default_rng(0)
+
+    def grouped() -> Grouped:
+        numbers = rng.random((5, 4))
+        judged = Judged(numbers[0] > 0.5, numbers[:2].T > 0.5, numbers[2], numbers[3], numbers[4])
+        return Grouped(judged, rng.random(3))
+
+    def missing(*_: object) -> None:
+        raise NotMeasured
+
+    monkeypatch.setattr(composing, "real", missing)
+    monkeypatch.setattr(composing, "setting_of", lambda race, kind: (1.0, None) if "lora" in kind else "regions")
+    race = SimpleNamespace(settings=plan.QUICK)
+    found = {kind: [grouped(), grouped()] for kind in ("edits_layout", "lora_cat")}
+    claims = {row.claim: row for row in rows._of_size("two", found, race, 2, None, "", ">= 0.8")}  # type: ignore[arg-type]
+    assert {"compose.two_present", "compose.two_vs_lora_cat", "compose.two.drift.lora_cat"} <= claims.keys()
+    assert claims["compose.two_present"].baseline is None and claims["compose.two_present"].control is None
+    assert not [
+        claim for claim in claims if "ties" in claim or "linear" in claim or "real" in claim or "drift_vs" in claim
+    ]
+    text = page.page(claims | {"race.similarity.base": Row("race.similarity.base", 0.4)})
+    assert "LoRA, cat" in text and "LoRA, TIES" not in text
+
+
+def test_a_worker_makes_first_what_pairs_need_and_every_way_once() -> None:
+    settings = plan.Settings()
+    items = run_race._items(settings)
+    assert list(items)[:2] == ["lora4", f"neurons {settings.composed}"]
+    ways = [way.name for _, each in items.values() for way in each]
+    assert sorted(ways) == sorted(way.name for way in ways_of(settings))
+    assert run_race.LAST in items and all(cost > 0 for cost, _ in items.values())
+    assert sorted(kind for side in run_race.SIDES for kind in side) == sorted(composing.KINDS)
 
 
 @pytest.mark.parametrize("name", ["dreambooth", "custom_diffusion", "textual_inversion", "lora4", "shira", "ia3"])
@@ -186,13 +242,13 @@ def test_share_equal_counts_changed_bits(model: TextToImage) -> None:
 
 
 def test_the_front_drops_what_is_larger_and_no_better_and_the_page_needs_no_number_that_is_missing() -> None:
-    rows = [
+    given_rows = [
         Row("race.similarity.base", 0.4), Row("race.similarity.lora4", 0.7), Row("race.bytes.lora4", 150_000),
         Row("race.similarity.neurons_1pc", 0.6), Row("race.bytes.neurons_1pc", 4_000),
         Row("race.similarity.shira", 0.5), Row("race.bytes.shira", 600_000),
         Row("race.bytes_vs_lora4", None, target="<= 0.1", note="none"),
     ]  # fmt: skip
-    found = {row.claim: row for row in rows}
+    found = {row.claim: row for row in given_rows}
     assert [name for name, *_ in page.front(page.points(found))] == ["neurons_1pc", "lora4"]
     assert "LoRA r=4" in page.page(found) and "150,000" in page.page(found)
     assert page.picture(page.points(found)).count("<circle") == 3
