@@ -11,6 +11,7 @@ from html import escape
 
 from ledger import RESULTS, ROOT, Row, read_result
 
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 PAGE, PICTURE = ROOT / "docs" / "methods" / "race.md", ROOT / "docs" / "images" / "race.svg"
 TITLES = {
     "base": "nothing but the token's row",
@@ -167,7 +168,8 @@ def picture(given: Sequence[tuple[str, float, float]]) -> str:
     marks = []
     for power in range(low, high + 1):
         x, _ = at(10**power, floor)
-        label = f"{10**power:,} B" if power < 3 else f"{10 ** (power - 3):,} kB"
+        third = min(power // 3, 2)
+        label = f"{10 ** (power - 3 * third):,} {('B', 'kB', 'MB')[third]}"
         marks.append(f'<line x1="{x:.1f}" y1="20" x2="{x:.1f}" y2="{height - bottom}" stroke="#ddd"/>')
         marks.append(f'<text x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">{label}</text>')
     for step in range(round((top - floor) / 0.05) + 1):
@@ -176,12 +178,15 @@ def picture(given: Sequence[tuple[str, float, float]]) -> str:
         marks.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>')
     line = " ".join("{:.1f},{:.1f}".format(*at(size, similar)) for _, size, similar in front(given))
     marks.append(f'<polyline points="{line}" fill="none" stroke="#999" stroke-dasharray="4 3"/>')
-    for name, size, similar in given:
-        x, y = at(size, similar)
+    dots = [at(size, similar) for _, size, similar in given]
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in dots]
+    for (name, _, _), (x, y) in zip(given, dots, strict=True):
         colour = "#c33" if is_ours(name) else "#36c"
-        label = escape(title(name).replace("*", ""))
-        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{label}</title></circle>')
-        marks.append(f'<text x="{x + 7:.1f}" y="{y + 4:.1f}" fill="{colour}">{label}</text>')
+        label = title(name).replace("*", "").replace(" of K, V,", "").replace(" of K, V", "").split(" (")[0]
+        left_edge, line_y = _free(x, y, 5.6 * len(label), taken)
+        whole = escape(title(name).replace("*", ""))
+        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{whole}</title></circle>')
+        marks.append(f'<text x="{left_edge:.1f}" y="{line_y:.1f}" fill="{colour}">{escape(label)}</text>')
     axis = (
         f'<text x="{(width - 70) / 2:.0f}" y="{height - 12}" text-anchor="middle">size of the file</text>'
         f'<text x="14" y="{height / 2:.0f}" text-anchor="middle" transform="rotate(-90 14 {height / 2:.0f})">'
@@ -190,6 +195,21 @@ def picture(given: Sequence[tuple[str, float, float]]) -> str:
     style = "<style>text{font:11px sans-serif}</style><rect width='100%' height='100%' fill='white'/>"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
     return "\n".join([head, style, *marks, axis, "</svg>", ""])
+
+
+def _free(x: float, y: float, width: float, taken: list[Rectangle]) -> tuple[float, float]:
+    """Where the label of a dot starts: right of it, left, above or below, the first that covers nothing; it is then taken."""
+    starts = [(x + 7, y + 4), (x - 7 - width, y + 4), (x - width / 2, y - 8), (x - width / 2, y + 15)]
+    starts += [(x + 7, y + 13), (x + 7, y - 5), (x - 7 - width, y + 13), (x - 7 - width, y - 5)]
+    places = [(a, b - 9, a + width, b + 2) for a, b in starts]
+    others = [each for each in taken if each != (x - 5, y - 5, x + 5, y + 5)]
+
+    def covered(one: Rectangle) -> int:
+        return sum(one[0] < o[2] and o[0] < one[2] and one[1] < o[3] and o[1] < one[3] for o in others)
+
+    best = min(range(len(places)), key=lambda index: covered(places[index]))
+    taken.append(places[best])
+    return starts[best]
 
 
 def is_ours(name: str) -> bool:
