@@ -57,9 +57,9 @@ def neurons(
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 8,
     layers: Annotated[Literal["cross", "self", "all"], typer.Option(help="Attention layers to search.")] = "cross",
     optimizer: Annotated[
-        Literal["sgd", "adam", "paper"],
+        Literal["adam", "sgd", "paper"],
         typer.Option(help="How the search descends; 'paper' is the published loop to the letter."),
-    ] = "sgd",
+    ] = "adam",
     density: Annotated[
         float | None,
         typer.Option(

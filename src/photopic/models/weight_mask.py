@@ -19,8 +19,8 @@ from photopic.core.runs import load_optimizer, optimizer_tensors
 if TYPE_CHECKING:
     from photopic.models.concept_loss import ConceptLoss, Losses
 
-MaskOptimizer = Literal["sgd", "adam", "paper"]
-DEFAULT_LR = {"sgd": 0.03, "adam": 0.02, "paper": 2e-5}
+MaskOptimizer = Literal["adam", "sgd", "paper"]
+DEFAULT_LR = {"adam": 0.02, "sgd": 0.03, "paper": 2e-5}
 SOFT_SHARE = 0.3  # of the steps come before masks are binary: which are lowest is not known at first
 
 
@@ -56,7 +56,7 @@ class WeightMask:
         self,
         weights: Mapping[str, Tensor],
         *,
-        optimizer: MaskOptimizer = "sgd",
+        optimizer: MaskOptimizer = "adam",
         lr: float | None = None,
         density: float | None = None,
         steps: int = 1,
