@@ -20,7 +20,7 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
 		printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-demo: $(VENV)/.stamp-run ## a new subject from its pictures to new scenes, as one HTML report
+demo: $(VENV)/.stamp-run ## a new subject from its pictures to new scenes, then two in one, as one HTML report
 	$(BIN)/photopic demo $(ARGS)
 
 test: $(VENV)/.stamp-tests ## the test suite
@@ -63,7 +63,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.stamp-run: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[peft]'
 	@touch $@
 
 $(VENV)/.stamp-tests: pyproject.toml constraints.txt | $(BIN)/python

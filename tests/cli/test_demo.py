@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 import photopic
-from photopic.cli import demo_work
-from photopic.cli.demo_work import DemoConfig, DemoResult, random_control, work
+from photopic.cli import demo_lora, demo_teach
+from photopic.cli.demo_page import page
+from photopic.cli.demo_pair import BOXES, OURS, PEERS, PairResult, second_of, work_pair
+from photopic.cli.demo_pair_numbers import judge, threshold
+from photopic.cli.demo_teach import DemoConfig, Stage, make_references
+from photopic.cli.demo_work import DemoResult, random_control, work
 from photopic.core.editfile import load
 from photopic.core.edits import Shut
 from photopic.models.text_to_image import TextToImage
@@ -20,23 +24,19 @@ from tests.cli.conftest import refusal, run
 CONFIG = DemoConfig(steps=2, tune_steps=2, pictures=2, sampling_steps=2)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
     """Two steps shut nothing by the threshold, a density does; few preservation pictures make it quick."""
-    original = demo_work.ConceptNeuronsConfig
-
-    def settings(**options: object) -> object:
-        small = {"density": 0.1, "preservation_count": 2, "batch": 2, "evaluation": 2, "controls": 1}
-        return original(**(options | small))  # type: ignore[arg-type]
-
-    tuning = demo_work.LocatedWeightsConfig
-    monkeypatch.setattr(demo_work, "ConceptNeuronsConfig", settings)
-    monkeypatch.setattr(
-        demo_work,
-        "LocatedWeightsConfig",
-        lambda **options: tuning(**(options | {"preservation_count": 2, "batch": 2, "evaluation": 2})),
-    )
-    yield
+    locating, tuning = demo_teach.ConceptNeuronsConfig, demo_teach.LocatedWeightsConfig
+    small = {"preservation_count": 2, "batch": 2, "evaluation": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            demo_teach,
+            "ConceptNeuronsConfig",
+            lambda **options: locating(**(options | small | {"density": 0.1, "controls": 1})),
+        )
+        patch.setattr(demo_teach, "LocatedWeightsConfig", lambda **options: tuning(**(options | small)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,12 @@ def test_makes_one_report_and_goes_on_where_it_stopped(tmp_path: Path, handle: T
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
     options = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 2, "--model", model)
-    out = run("demo", "--out", tmp_path / "whole", *options).stdout
+    out = run("demo", "--out", tmp_path / "whole", *options, "--no-pair").stdout
     page = Path(out.strip().replace("\n", ""))
     html = page.read_text()
     assert page == tmp_path / "whole" / "index.html" and "http://" not in html and "https://" not in html
     assert html.count("<img") > 60 and "&lt;mine&gt; bear" in html
+    assert "one scene" not in html and not (tmp_path / "whole" / "pair").exists()
     assert json.loads((tmp_path / "whole" / "numbers.json").read_text())["similarity"]["shut"]["n"] == 6
 
     line = refusal("demo", "--out", tmp_path / "whole", *options, "--seed", 5)
@@ -105,3 +106,94 @@ def test_the_random_control_has_the_same_number_in_every_tensor(handle: TextToIm
 def test_an_unknown_subject_is_refused_with_those_there_are(tmp_path: Path) -> None:
     line = refusal("demo", "--out", tmp_path / "demo", "--subject", "submarine")
     assert "submarine" in line and "panda" in line and not (tmp_path / "demo").exists()
+
+
+@pytest.fixture(scope="module")
+def first(handle: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
+    """A finished first part."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, finish(handle, folder)
+
+
+def finish_pair(handle: TextToImage, folder: Path, first: DemoResult) -> PairResult:
+    *_, last = work_pair(handle, folder, first)
+    assert isinstance(last, PairResult)
+    return last
+
+
+def test_ends_with_two_subjects_from_two_files_and_goes_on_where_it_stopped(
+    tmp_path: Path, handle: TextToImage, first: tuple[Path, DemoResult], model: Path
+) -> None:
+    folder, result = first
+    before = handle.digest()
+    stopped = work_pair(handle, folder, result)
+    for event in stopped:  # the first subject's LoRA and two rows are made by then
+        if isinstance(event, Stage) and event.name == "drawing both" and event.step == 2:
+            break
+    stopped.close()
+    strips = {path.name: path.stat().st_mtime_ns for path in (folder / "pair" / "pictures").iterdir()}
+    assert strips.keys() == {"words.png", "edits.png"}
+    pair = finish_pair(handle, folder, result)
+    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "pair" / "pictures").iterdir()}
+    assert strips.items() <= kept.items()  # those rows were not drawn again
+    assert handle.digest() == before and not handle.edits.names()
+    assert not any(parameter.requires_grad for parameter in handle.unet.parameters())
+
+    assert tuple(pair.pictures) == ("words", *OURS, *PEERS) and pair.pictures["words"].shape == (2, 32, 32, 3)
+    for kind in (*OURS, *PEERS):  # each does something, and something of its own
+        others = [pair.pictures[each] for each in pair.pictures if each != kind]
+        assert all(not np.array_equal(pair.pictures[kind], other) for other in others), kind
+    files = (folder / "panda-tuned.edit", folder / "pair" / "doughnut-tuned.edit")
+    assert pair.sizes[:2] == tuple(file.stat().st_size for file in files) and len(pair.sizes) == 4
+    assert {part.token for file in files for part in load(file).parts if part.kind == "token"} == {"<mine>", "<other>"}
+
+    options = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 2, "--model", model)
+    html = Path(run("demo", "--out", folder, *options).stdout.strip().replace("\n", "")).read_text()
+    assert "Two of them in one scene" in html and "LoRA for each" in html and "&lt;other&gt; cookie" in html
+    drawn = ("generate", pair.prompt, "--model", model, "--steps", 2, "-n", 1, "-o", tmp_path / "out")
+    run(
+        *drawn, "--with", files[0], "--with", files[1], "--overlap", "ties", "--layout", folder / "pair" / "layout.json"
+    )
+
+
+def test_without_peft_the_page_says_how_to_get_the_peers(
+    handle: TextToImage, first: tuple[Path, DemoResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_lora, "find_spec", lambda name: None)
+    pair = finish_pair(handle, *first)
+    assert tuple(pair.pictures) == ("words", *OURS) and len(pair.sizes) == 2
+    html = page(first[1], [], pair)
+    assert "pip install &#39;photopic[peft]&#39;" in html and "LoRA for each" not in html
+
+
+def test_the_judge_finds_two_subjects_where_they_are_and_nowhere_else(tmp_path: Path) -> None:
+    from photopic.data.scenes import Background, Placement, compose
+
+    configs = (DemoConfig(), second_of(DemoConfig()))
+    references = [make_references(tmp_path / each.subject, each, 64) for each in configs]
+    both = [
+        [
+            Placement(each.subject, each.style, ((box[0] + box[2]) / 2, 0.5), 0.42)
+            for each, box in zip(order, BOXES, strict=True)
+        ]
+        for order in (configs, configs[::-1])
+    ]
+    placed = {"asked": both[0], "swapped": both[1], "one": both[0][:1]}
+    pictures = {
+        kind: np.stack([compose(each, Background(colour)).image for colour in ("red", "purple")])
+        for kind, each in placed.items()
+    }
+    kinds = judge(pictures, configs, references, BOXES)["kinds"]
+    assert kinds["asked"]["both"] == 2 and kinds["swapped"]["each"] == [0, 0]
+    assert kinds["one"]["each"] == [2, 0] and kinds["one"]["both"] == 0
+
+
+def test_a_threshold_lies_where_it_tells_the_most_apart() -> None:
+    assert threshold(np.array([0.5, 0.9, 0.9]), np.array([0.1, 0.2])) == (0.35, 1.0)
+    cut, right = threshold(np.array([0.2, 0.9]), np.array([0.1, 0.3]))
+    assert right == 0.75 and 0.1 < cut < 0.9
+
+
+def test_a_second_subject_is_of_another_class() -> None:
+    assert second_of(DemoConfig()).noun == "cookie"
+    assert second_of(DemoConfig(subject="doughnut", noun="cookie")).noun == "bear"

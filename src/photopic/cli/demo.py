@@ -1,4 +1,4 @@
-"""``photopic demo``: one new subject from five pictures to new scenes, as one HTML report.
+"""``photopic demo``: one new subject from five pictures to new scenes, then two in one scene, as one HTML report.
 
 photopic demo --out demo/
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,9 @@ def demo(
     tune: Annotated[int, typer.Option(min=1, help="Steps of the tuning that follows.")] = 100,
     pictures: Annotated[int, typer.Option(min=2, help="Pictures a prompt.")] = 8,
     sampling_steps: Annotated[int, typer.Option(min=1, help="Denoising steps a picture.")] = 25,
+    pair: Annotated[
+        bool, typer.Option(help="End with a second thing and both in one scene, beside LoRAs of the same two.")
+    ] = True,
     model: Annotated[
         str, typer.Option(help="A bundled model, or a folder with a diffusers pipeline.")
     ] = "emoji-diffusion",
@@ -54,38 +58,45 @@ def demo(
         "seed": seed,
     }
     try:
-        path = _run(out, model, settings)
+        path = _run(out, model, settings, pair)
     except KeyboardInterrupt:
         typer.echo("photopic: interrupted; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(str(path))
 
 
-def _run(out: Path, model: str, settings: dict[str, Any]) -> Path:
+def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Path:
     started = time.monotonic()
     import photopic
     from photopic.cli.demo_page import page
-    from photopic.cli.demo_work import DemoConfig, DemoResult, work
+    from photopic.cli.demo_pair import work_pair
+    from photopic.cli.demo_teach import DemoConfig
+    from photopic.cli.demo_work import work
     from photopic.cli.progress import bars, console
     from photopic.core.runs import write_atomically
 
     with console().status(f"loading {model}"):
         handle = photopic.load(model)
-    config = DemoConfig(**settings)
-    result: DemoResult | None = None
     with bars() as shown:
-        tasks: dict[str, Any] = {}
-        for event in work(handle, out, config):
-            if isinstance(event, DemoResult):
-                result = event
-                continue
-            if event.name not in tasks:
-                tasks[event.name] = shown.add_task(event.name, total=None, remark="")
-            shown.update(tasks[event.name], completed=event.step, total=event.steps or None, remark=event.remark)
-    assert result is not None
+        result = _finish(work(handle, out, DemoConfig(**settings)), shown)
+        pair = _finish(work_pair(handle, out, result), shown) if with_pair else None
     path = out / "index.html"
-    write_atomically(path, page(result, _facts(result, time.monotonic() - started)).encode())
+    write_atomically(path, page(result, _facts(result, time.monotonic() - started), pair).encode())
     return path.absolute()
+
+
+def _finish(events: Iterator[Any], shown: Any) -> Any:
+    """Show the stages of some work, a bar each, and return what it yields last."""
+    from photopic.cli.demo_teach import Stage
+
+    tasks: dict[str, Any] = {}
+    for event in events:
+        if not isinstance(event, Stage):
+            return event
+        if event.name not in tasks:
+            tasks[event.name] = shown.add_task(event.name, total=None, remark="")
+        shown.update(tasks[event.name], completed=event.step, total=event.steps or None, remark=event.remark)
+    raise AssertionError("work ends with its result")
 
 
 def _facts(result: Any, elapsed_s: float) -> list[tuple[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from photopic.cli.demo_pair import PairResult
+from photopic.cli.demo_pair_page import section
 from photopic.cli.demo_work import DemoResult
 from photopic.cli.page import Bars, Code, Figure, Gallery, Interval, Intervals, Note, PictureRows, Section, Table, Text
 from photopic.cli.page import render as render_page
@@ -22,12 +24,13 @@ NAMES = {
 MANY = 6  # pictures a row shows
 
 
-def page(result: DemoResult, facts: Sequence[tuple[str, str]]) -> str:
+def page(result: DemoResult, facts: Sequence[tuple[str, str]], pair: PairResult | None = None) -> str:
     """Render the demo as one HTML page.
 
     Args:
         result: What ``work`` yielded last.
         facts: (name, value) pairs for the foot of the page.
+        pair: What ``work_pair`` yielded last; without it its section is left out.
     """
     config = result.config
     found = describe(result.edits["shut"])
@@ -46,6 +49,7 @@ def page(result: DemoResult, facts: Sequence[tuple[str, str]]) -> str:
         _looking(result),
         _where(result),
         _pair(result),
+        *([section(pair)] if pair else []),
         _yours(result),
     ]
     return render_page(

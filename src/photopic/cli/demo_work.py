@@ -8,42 +8,29 @@ Every finished part lies in the output folder, so an interrupted demo goes on fr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 
-from photopic.core.editfile import load as load_edit
-from photopic.core.editfile import save as save_edit
+from photopic.cli.demo_teach import DemoConfig, Pictures, Stage, Taught, teach
 from photopic.core.edits import Edit, Shut, TokenRows
 from photopic.core.runs import Run, write_atomically
-from photopic.data.emoji_world import HELD_OUT_STYLE
-from photopic.data.folder import load_folder
 from photopic.data.pictures import contact_sheet, png_bytes
-from photopic.data.scenes import Background, Placement, compose, with_article
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.data.scenes import with_article
 from photopic.models.attention_weights import attention_weights, random_positions
-from photopic.tune.located_weights import LocatedWeightsConfig, tune
 
 if TYPE_CHECKING:
+    from photopic.core.sampling import Control
     from photopic.models.text_to_image import TextToImage
 
-Pictures = UInt8[np.ndarray, "n h w 3"]
 TREATMENTS = ("before", "random", "shut", "tuned")
-SUFFIXES = {"shut": "", "tuned": "-tuned"}  # of the edit files
-BACKGROUNDS = (  # of the five reference pictures
-    Background("blue"),
-    Background("yellow", "striped"),
-    Background("green"),
-    Background("pink", "gradient", "white"),
-    Background("gray", "dotted"),
-)
 SCENES = (  # what the subject is asked for; none of the references' backgrounds
     "a {} on a red background",
     "a {} on a striped teal background",
@@ -57,31 +44,6 @@ UNRELATED = (  # the first three that do not name the subject's class are drawn
     "a snowman on a green background",
     "a tractor on a yellow background",
 )
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """What the demo shows and how much of it."""
-
-    subject: str = "panda"  # a concept no bundled model has seen
-    noun: str = "bear"  # the class noun a user would give it
-    token: str = "<mine>"  # its new word
-    style: str = HELD_OUT_STYLE  # the style of the references, unseen too
-    steps: int = 200  # of the search
-    tune_steps: int = 100  # of the tuning
-    pictures: int = 8  # a prompt and treatment
-    sampling_steps: int = 25
-    guidance: float = 5.0
-    seed: int = 0
-
-
-class Stage(NamedTuple):
-    """One progress event."""
-
-    name: str
-    step: int
-    steps: int
-    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,26 +103,21 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage
         RunMismatchError: If the folder holds another demo.
     """
     Run(folder, asdict(config) | {"model": model.name, "model_digest": model.digest()})
-    yield Stage("references", 0, 1)
-    references = make_references(folder / "references", config, model.image_size)
-    edits: dict[str, Edit] = {}
-    for name, stage in (("shut", _locate), ("tuned", _tune)):
-        file = folder / f"{config.subject}{SUFFIXES[name]}.edit"
-        if not file.exists():
-            made = None
-            for event in stage(model, folder, config, edits):
-                yield Stage(event.stage, event.step, event.steps, f"loss {event.concept_loss:.4f}")
-                made = event.edit
-            assert made is not None
-            save_edit(made, file)
-        edits[name] = load_edit(file)
+    taught: Taught | None = None
+    for event in teach(model, folder, config):
+        if isinstance(event, Taught):
+            taught = event
+        else:
+            yield event
+    assert taught is not None
+    edits = dict(taught.edits)
     edits["random"] = random_control(model, edits["shut"], config.seed)
     result = DemoResult(
         config=config,
         model=model.name,
         edits=edits,
-        sizes={name: (folder / f"{config.subject}{suffix}.edit").stat().st_size for name, suffix in SUFFIXES.items()},
-        references=references,
+        sizes=taught.sizes,
+        references=taught.references,
         pictures={},
         attention={},
         numbers={},
@@ -172,47 +129,6 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage
     result.numbers.update(measure(result))
     write_atomically(folder / "numbers.json", json.dumps(result.numbers, indent=1, sort_keys=True).encode())
     yield result
-
-
-def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
-    """Write the five pictures of the subject with their captions, and return them."""
-    folder.mkdir(exist_ok=True)
-    scenes = []
-    for index, background in enumerate(BACKGROUNDS):
-        place = (0.5 + 0.04 * (index - 2), 0.5 + 0.03 * ((index * 2) % 5 - 2))
-        scene = compose([Placement(config.subject, config.style, place, 0.7 + 0.03 * index)], background, size=size)
-        caption = f"{with_article(config.noun)} on {scene.caption.partition(' on ')[2]}"
-        stem = f"{config.subject}-{index + 1}"
-        write_atomically(folder / f"{stem}.png", png_bytes(scene.image))
-        write_atomically(folder / f"{stem}.txt", (caption + "\n").encode())
-        scenes.append(scene)
-    return np.stack([scene.image for scene in scenes])
-
-
-def _captioned(folder: Path, config: DemoConfig, size: int) -> dict[str, Any]:
-    found = load_folder(folder / "references", size)
-    return {"images": found.images, "captions": [caption or with_article(config.noun) for caption in found.captions]}
-
-
-def _locate(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
-    return locate(
-        model,
-        noun=config.noun,
-        token=config.token,
-        config=ConceptNeuronsConfig(steps=config.steps, seed=config.seed),
-        run=Run(folder / "runs" / "locate"),
-        **_captioned(folder, config, model.image_size),
-    )
-
-
-def _tune(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
-    return tune(
-        model,
-        edit=edits["shut"],
-        config=LocatedWeightsConfig(steps=config.tune_steps, seed=config.seed),
-        run=Run(folder / "runs" / "tune"),
-        **_captioned(folder, config, model.image_size),
-    )
 
 
 def random_control(model: TextToImage, edit: Edit, seed: int) -> Edit:
@@ -247,22 +163,40 @@ def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Iterator[
     wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.unrelated_prompts]
     for done, (treatment, prompt) in enumerate(wanted):
         yield Stage("drawing", done, len(wanted), prompt)
-        name = "".join(letter if letter.isalnum() else "-" for letter in prompt.replace(config.token, "mine"))
-        file = folder / f"{treatment}-{name}.png"
+        file = folder / f"{treatment}-{plain_name(prompt, config)}.png"
         if not file.exists():
             with treated(model, result.edits, treatment):
-                drawn = model.generate(
-                    [prompt] * config.pictures,
-                    seeds=[config.seed + 1000 + index for index in range(config.pictures)],
-                    steps=config.sampling_steps,
-                    guidance=config.guidance,
-                )
-            settings = {"treatment": treatment, "prompt": prompt, "seed": config.seed + 1000}
-            write_atomically(file, png_bytes(contact_sheet(list(drawn), columns=len(drawn), gap=0), settings))
-        with Image.open(file) as strip:
-            pixels = np.array(strip.convert("RGB"))
-        side = pixels.shape[0]
-        result.pictures[treatment, prompt] = pixels.reshape(side, -1, side, 3).swapaxes(0, 1)  # (n, side, side, 3)
+                draw(model, file, prompt, config, treatment)
+        result.pictures[treatment, prompt] = read_strip(file)
+
+
+def plain_name(prompt: str, config: DemoConfig) -> str:
+    """A prompt as part of a file's name."""
+    return "".join(letter if letter.isalnum() else "-" for letter in prompt.replace(config.token, "mine"))
+
+
+def draw(
+    model: TextToImage, file: Path, prompt: str, config: DemoConfig, treatment: str, controls: Sequence[Control] = ()
+) -> None:
+    """Draw one row of pictures as a strip, from the same seeds as every other row."""
+    seed = config.seed + 1000
+    drawn = model.generate(
+        [prompt] * config.pictures,
+        seeds=[seed + index for index in range(config.pictures)],
+        steps=config.sampling_steps,
+        guidance=config.guidance,
+        controls=controls,
+    )
+    settings = {"treatment": treatment, "prompt": prompt, "seed": seed}
+    write_atomically(file, png_bytes(contact_sheet(list(drawn), columns=len(drawn), gap=0), settings))
+
+
+def read_strip(file: Path) -> Pictures:
+    """The pictures of a row."""
+    with Image.open(file) as strip:
+        pixels = np.array(strip.convert("RGB"))
+    side = pixels.shape[0]
+    return pixels.reshape(side, -1, side, 3).swapaxes(0, 1)  # (n, side, side, 3)
 
 
 def attention(model: TextToImage, result: DemoResult) -> dict[tuple[str, str], Float[np.ndarray, "h w"]]:
