@@ -76,6 +76,7 @@ def test_a_picture_gives_one_region_a_colour(folder: Path) -> None:
         ({"regions": [BOX | {"box": [0, 0, 1, True]}]}, "expected a box of four numbers"),
         ({"regions": [BOX | {"box": [0, 0, 64, 64]}]}, "inside 0 to 1"),
         ({"regions": [BOX | {"strength": "high"}]}, "expected a strength such as 2.5"),
+        ({"regions": [BOX | {"strength": 10**400}]}, "expected a strength such as 2.5"),
         ({"regions": [BOX, {"words": "dog", "box": [0.4, 0, 1, 1]}]}, "'<mine> cat' and 'dog' overlap in 10.0%"),
         ({"regions": [{"words": "cat", "mask": "missing.png"}]}, "missing.png: expected a PNG"),
         ({"regions": [{"words": "cat", "mask": "broken.png"}]}, "broken.png: expected a PNG"),

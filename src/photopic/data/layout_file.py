@@ -134,7 +134,7 @@ def _box(words: str, stated: Any) -> tuple[float, float, float, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or (type(value) is int and value.bit_length() < 64)  # JSON has larger ones
 
 
 def _picture(name: Any, folder: Path) -> Image.Image:
