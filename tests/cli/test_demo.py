@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import photopic
-from photopic.cli import demo_lora, demo_teach
+from photopic.cli import demo_lora, demo_pair, demo_teach
 from photopic.cli.demo_page import page
 from photopic.cli.demo_pair import BOXES, OURS, PEERS, PairResult, second_of, work_pair
 from photopic.cli.demo_pair_numbers import judge, threshold
@@ -35,6 +35,7 @@ def quick() -> Iterator[None]:
             "ConceptNeuronsConfig",
             lambda **options: locating(**(options | small | {"density": 0.1, "controls": 1})),
         )
+        patch.setattr(demo_pair, "SECONDS", ("violin", "panda"))  # the tiny tokenizer knows a guitar
         patch.setattr(demo_teach, "LocatedWeightsConfig", lambda **options: tuning(**(options | small)))
         yield
 
@@ -143,13 +144,13 @@ def test_ends_with_two_subjects_from_two_files_and_goes_on_where_it_stopped(
     for kind in (*OURS, *PEERS):  # each does something, and something of its own
         others = [pair.pictures[each] for each in pair.pictures if each != kind]
         assert all(not np.array_equal(pair.pictures[kind], other) for other in others), kind
-    files = (folder / "panda-tuned.edit", folder / "pair" / "doughnut-tuned.edit")
+    files = (folder / "panda-tuned.edit", folder / "pair" / "violin-tuned.edit")
     assert pair.sizes[:2] == tuple(file.stat().st_size for file in files) and len(pair.sizes) == 4
     assert {part.token for file in files for part in load(file).parts if part.kind == "token"} == {"<mine>", "<other>"}
 
     options = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 2, "--model", model)
     html = Path(run("demo", "--out", folder, *options).stdout.strip().replace("\n", "")).read_text()
-    assert "Two of them in one scene" in html and "LoRA for each" in html and "&lt;other&gt; cookie" in html
+    assert "Two of them in one scene" in html and "LoRA for each" in html and "&lt;other&gt; guitar" in html
     drawn = ("generate", pair.prompt, "--model", model, "--steps", 2, "-n", 1, "-o", tmp_path / "out")
     run(
         *drawn, "--with", files[0], "--with", files[1], "--overlap", "ties", "--layout", folder / "pair" / "layout.json"
@@ -195,5 +196,5 @@ def test_a_threshold_lies_where_it_tells_the_most_apart() -> None:
 
 
 def test_a_second_subject_is_of_another_class() -> None:
-    assert second_of(DemoConfig()).noun == "cookie"
-    assert second_of(DemoConfig(subject="doughnut", noun="cookie")).noun == "bear"
+    assert second_of(DemoConfig()).noun == "guitar"
+    assert second_of(DemoConfig(subject="violin", noun="guitar")).noun == "bear"

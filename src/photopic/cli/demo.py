@@ -37,7 +37,7 @@ def demo(
         str, typer.Option(help="A bundled model, or a folder with a diffusers pipeline.")
     ] = "emoji-diffusion",
 ) -> None:
-    """Teach the bundled model a thing it has never seen, and report what happened.
+    """Teach the bundled model a thing it has never seen, report what happened, and put it beside a second one.
 
     Takes a few minutes on two processor cores and no network.
     Interrupted with Ctrl-C, the same command goes on.
