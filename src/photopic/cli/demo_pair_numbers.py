@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from photopic.cli.demo_teach import DemoConfig, Pictures
 from photopic.data.emoji_world import HELD_OUT_STYLE, concept
@@ -28,7 +28,7 @@ REAL = 24  # real scenes of each of the two kinds
 def judge(
     pictures: Mapping[str, Pictures],
     configs: Sequence[DemoConfig],
-    references: Sequence[Pictures],
+    references: Sequence[UInt8[np.ndarray, "m h w 3"]],
     boxes: Sequence[Box],
 ) -> dict[str, Any]:
     """How often each subject is there, and how like it what stands in its place is.
