@@ -71,8 +71,8 @@ class PairResult:
         return PEERS[0] in self.pictures
 
     def preview(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The layout, drawn over the first picture that follows it."""
-        return self.layout.preview(self.pictures["layout"][0], scale=5)
+        """The layout, drawn over the first picture made with it."""
+        return self.layout.preview(self.pictures["regions"][0], scale=5)
 
 
 def second_of(config: DemoConfig) -> DemoConfig:

@@ -70,7 +70,7 @@ def _shared(pair: PairResult) -> str:
         f"The files touch {shared:,} weights in common, {shared / expected:.1f} times as many as two random choices of their "
         "sizes would."
     )
-    if opposite is not None:
+    if opposite is not None and opposite >= 0.01:
         found += f" {opposite:.0%} of these they push in opposite directions; such a weight goes where the stronger push goes."
     return found
 
@@ -90,20 +90,21 @@ def _rows(pair: PairResult, kinds: tuple[str, ...]) -> PictureRows:
 def _verdict(pair: PairResult) -> str:
     kinds = pair.numbers["kinds"]
     n = kinds["words"]["n"]
-    ours = max(OURS, key=lambda kind: kinds[kind]["both"])
+    ours = _best(kinds, OURS)
     found = f"At best ({NAMES[ours]}) the judge finds both in {kinds[ours]['both']} of {n} pictures"
-    if pair.has_peers:
-        peer = max(PEERS, key=lambda kind: kinds[kind]["both"])
+    if not any(kinds[kind]["both"] for kind in kinds):
+        found = f"The judge finds both together in none of the {n} pictures, in whatever way they are drawn"
+    elif pair.has_peers:
+        peer = _best(kinds, PEERS)
         ahead = kinds[ours]["both"] - kinds[peer]["both"]
-        who = (
-            "The files are ahead here"
-            if ahead > 0
-            else "The LoRAs are ahead here"
-            if ahead < 0
-            else "It is a draw here"
-        )
+        who = "The files are ahead here" if ahead > 0 else "The LoRAs are ahead here" if ahead < 0 else "It is a draw"
         found += f", with the LoRAs at best ({NAMES[peer]}) in {kinds[peer]['both']}. {who}"
     return f"{found}. {n} pictures of one pair show how it looks; they are too few to settle a race."
+
+
+def _best(kinds: dict[str, Any], among: tuple[str, ...]) -> str:
+    """The kind with both there most often; of equals the one more like them."""
+    return max(among, key=lambda kind: (kinds[kind]["both"], kinds[kind]["likeness"]))
 
 
 def _counts(pair: PairResult) -> Table:
