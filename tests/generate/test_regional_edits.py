@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from photopic.core.attention import capture_attention, cross_attention, rewrite_attention
-from photopic.core.edits import Direction, Edit, LowRank, Part, Shut, TokenRows, Values
+from photopic.core.edits import Direction, Edit, LowRank, Part, Shut, TokenResidual, TokenRows, Values
 from photopic.core.errors import DataError, EditError
 from photopic.core.hooks import tap
 from photopic.data.layout import Layout, Region
@@ -117,6 +117,13 @@ def test_edits_go_to_the_region_that_names_their_word(model: TextToImage) -> Non
         by_region(PAIR, [a, b, c])
     with pytest.raises(EditError, match="one new word each, found none"):
         by_region(PAIR, [Edit(a.weight_parts, a.base)])
+
+
+def test_a_subject_of_several_tokens_is_placed_by_the_first(model: TextToImage) -> None:
+    residual = TokenResidual("<a> <a>_1", {"text_encoder": (1000, 1001)}, {"text_encoder": torch.ones(2, 32)})
+    edit = made(model, row("<a>"), row("<a>_1"), residual)
+    assert edit.tokens == ("<a>", "<a>_1") and edit.subjects == ("<a>",)
+    assert by_region(PAIR, [edit]) == {"<a> bear": edit}
 
 
 def test_what_cannot_be_kept_to_a_region_is_refused_by_name(model: TextToImage) -> None:

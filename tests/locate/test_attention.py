@@ -41,6 +41,14 @@ def test_words_phrases_layers_and_resolutions_can_be_chosen(model: TextToImage) 
     assert named.provenance["prompt"] == PROMPT and named.provenance["config"]["layers"] == "mid_block.*"
 
 
+@pytest.mark.filterwarnings("ignore::photopic.models.conditioning.TruncatedPromptWarning")
+def test_a_prompt_longer_than_what_is_read_has_maps_of_words_before_its_end(model: TextToImage) -> None:
+    long = "a bear " + "on a red background " * 40 + "house"
+    assert attention_map(model, long, ["bear"], steps=1).values.shape == (1, 8, 8)
+    with pytest.raises(ModelError, match="'house'"):
+        attention_map(model, long, ["house"], steps=1)
+
+
 def test_xl_shaped_models_have_maps_too() -> None:
     found = attention_map(TextToImage(tiny_sdxl_pipeline(), "tiny"), "a bear", steps=1)
     assert found.labels == ("a", "bear") and found.values.shape == (2, 8, 8)

@@ -216,6 +216,13 @@ def test_a_threshold_shuts_what_fell_below_it_however_much(model: TextToImage) -
     assert 0 < shares[0] < shares[1] and 0.05 not in (round(share, 3) for share in shares)
 
 
+@pytest.mark.parametrize("field", ["density", "threshold"])
+@pytest.mark.parametrize("value", [0.0, -0.1, 5.0, float("nan")])
+def test_a_share_is_a_share(field: str, value: float) -> None:
+    with pytest.raises(DataError, match=f"{field}: expected above 0 and at most 1, found"):
+        replace(QUICK, **{field: value})  # type: ignore[arg-type]
+
+
 def test_a_density_and_a_threshold_are_one_too_many() -> None:
     with pytest.raises(DataError, match="a density or a threshold, found both"):
         replace(QUICK, density=0.1, threshold=0.5)

@@ -13,6 +13,7 @@ from torch import Tensor
 from photopic.core.editfile import to_bytes
 from photopic.core.edits import Edit, Shut, Values
 from photopic.core.errors import EditError
+from photopic.locate._probe import Subject
 from photopic.locate.explain import (
     COLOURS,
     Sampling,
@@ -176,3 +177,12 @@ def test_errors_say_what_is_missing(model: TextToImage) -> None:
     other = TextToImage(tiny_pipeline(seed=1), "other")
     with pytest.raises(EditError, match="made for base tiny"):
         attention_before_after(other, make(model), sampling=QUICK)
+
+
+def test_a_word_that_stands_for_its_noun_is_said_alone() -> None:
+    alone, before = Subject("<tom>", "cat", True), Subject("<tom>", "cat")
+    assert alone.prompt == "a <tom> on a red background" and before.prompt == "a <tom> cat on a red background"
+    assert alone.without(alone.prompt) == before.without(before.prompt) == "a cat on a red background"
+    given = ["a Cat on a mat", "a <tom> asleep"]
+    assert alone.captions(2, given) == (["a <tom> on a mat", "a <tom> asleep"], ["a Cat on a mat", "a cat asleep"])
+    assert alone.captions(1, None) == (["a <tom>"], ["a cat"])

@@ -99,6 +99,19 @@ def test_half_precision_sdxl_decodes_as_the_pipeline() -> None:
     assert pipeline.vae.dtype == torch.float16
 
 
+def test_normalised_channels_are_encoded_as_they_are_decoded(picture: np.ndarray) -> None:
+    pipeline = tiny_sdxl_pipeline()
+    pixels = torch.from_numpy(picture)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+    plain = TextToImage(pipeline, "plain").encode_images(pixels) / pipeline.vae.config.scaling_factor
+    pipeline.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.4], latents_std=[1.5, 2.0, 0.5, 1.0])
+    model = TextToImage(pipeline, "normalised")
+    mean, std = (torch.tensor(each).view(1, 4, 1, 1) for each in ([0.1, -0.2, 0.3, 0.4], [1.5, 2.0, 0.5, 1.0]))
+    latents = model.encode_images(pixels)
+    torch.testing.assert_close(latents, (plain - mean) / std * pipeline.vae.config.scaling_factor)
+    decoded = pipeline.vae.decode(plain, return_dict=False)[0].clamp(-1, 1)
+    torch.testing.assert_close(model.decode(latents), decoded, atol=1e-5, rtol=1e-5)
+
+
 def test_a_safety_checker_blanks_what_it_flags_and_says_whose() -> None:
     pipeline = tiny_pipeline()
     small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}

@@ -207,3 +207,7 @@ def test_one_call_is_the_whole_tuning(model: TextToImage, apart: list[Edit]) -> 
         "<one>",
         "<two>",
     )
+
+
+def test_the_evaluation_can_be_left_out(model: TextToImage, apart: list[Edit]) -> None:
+    assert last(model, apart, replace(QUICK, steps=1, evaluation=0)).provenance["losses"] == {"after": None}

@@ -133,6 +133,10 @@ def generate(
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)
     check_words(prompt, paths, loaded)
+    if in_region and overlap is not Overlap.ERROR:
+        raise PhotopicError(
+            f"--overlap {overlap.value}: expected no policy with --in-region, where each edit has its own place; leave one out"
+        )
     placed = layout_request(layout, layout_strength, repeats, in_region, force, loaded)
     with console().status(f"loading {model}"):
         handle = photopic.load(model, device=device)

@@ -110,5 +110,5 @@ def layout_request(
     from photopic.data.layout import Layout
 
     layout = Layout.from_file(path)
-    layout.place_of([token for edit in edits for token in edit.tokens])
+    layout.place_of([token for edit in edits for token in edit.subjects])
     return LayoutRequest(path, layout, strength, repeats or 1, in_region)

@@ -265,7 +265,7 @@ def _pictures(path: Path, noun: str, handle: TextToImage) -> tuple[Any, Sequence
     from photopic.data.scenes import with_article
 
     found = load_folder(path, handle.image_size)
-    captions = [caption or with_article(noun) for caption in found.captions] if any(found.captions) else None
+    captions = [caption or (noun and with_article(noun)) for caption in found.captions] if any(found.captions) else None
     return found.images, captions
 
 

@@ -31,7 +31,7 @@ from photopic.core.errors import EditError, EditFileError
 from photopic.core.fingerprint import Fingerprint
 from photopic.core.runs import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(edit: Edit, path: str | Path) -> None:
@@ -130,7 +130,7 @@ def _read(content: bytes) -> Edit:
     metadata = layout.parse(text)
     if type(metadata.get("format")) is not int or metadata["format"] != FORMAT:
         raise EditFileError(
-            f"expected format version {FORMAT}, found {metadata.get('format')!r}; update photopic to read it"
+            f"expected format version {FORMAT}, found {metadata.get('format')!r}; another version of photopic wrote it"
         )
     layout.check_metadata(metadata)
     tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]

@@ -92,12 +92,12 @@ def by_region(layout: Layout, edits: Sequence[Edit]) -> dict[str, Edit]:
         dict_keys(['<cat> cat', '<mug> cup'])
     """
     for edit in edits:
-        if len(edit.tokens) != 1:
-            found = " ".join(edit.tokens) or "none"
+        if len(edit.subjects) != 1:
+            found = " ".join(edit.subjects) or "none"
             raise EditError(
                 f"regions: expected edits with one new word each, found {found}; apply it to the whole picture"
             )
-    places = layout.place_of([edit.tokens[0] for edit in edits])
+    places = layout.place_of([edit.subjects[0] for edit in edits])
     return {layout.regions[place].words: edit for place, edit in zip(places, edits, strict=True)}
 
 
@@ -154,7 +154,7 @@ def _check_parts(words: str, edit: Edit, model: TextToImage) -> None:
     others += [
         name
         for name in edit.touched()
-        if not (match := PROJECTION.fullmatch(name)) or type(_linear(layers.get(match["layer"]), name)) is not nn.Linear
+        if not (match := PROJECTION.fullmatch(name)) or type(_linear(layers, match)) is not nn.Linear
     ]
     if others:
         raise EditError(
@@ -163,6 +163,6 @@ def _check_parts(words: str, edit: Edit, model: TextToImage) -> None:
         )
 
 
-def _linear(layer: nn.Module | None, name: str) -> nn.Module | None:
-    path = name.removesuffix(".weight").removesuffix(".bias").rpartition(".attn2.")[2]
-    return None if layer is None else layer.get_submodule(path)
+def _linear(layers: Mapping[str, nn.Module], found: re.Match[str]) -> nn.Module | None:
+    layer = layers.get(found["layer"])
+    return None if layer is None else layer.get_submodule(found["weight"].rpartition(".")[0])

@@ -33,9 +33,10 @@ def positions_of(model: TextToImage, prompt: str, words: Sequence[str]) -> list[
     Raises:
         ModelError: If a word is not in the prompt or is cut off.
     """
-    last = max(max(model.token_positions(prompt, word)) for word in words_of(prompt))
-    length = next(iter(model.tokenizers.values())).model_max_length
-    around = {START: [0], END: list(range(last + 1, length))}
+    around = {START: [0]}
+    if END in words:  # otherwise the prompt may be longer than what is read of it
+        last = max(max(model.token_positions(prompt, word)) for word in words_of(prompt))
+        around[END] = list(range(last + 1, next(iter(model.tokenizers.values())).model_max_length))
     return [around.get(word) or model.token_positions(prompt, word) for word in words]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from photopic.core.edits import Edit, TokenRows
+from photopic.core.edits import Edit, TokenResidual, TokenRows
 from photopic.core.errors import EditError
 from photopic.core.results import Map, Report
 from photopic.models.concept_loss import ConceptLoss, Evaluation, encode_examples
@@ -68,10 +69,12 @@ class Subject:
     Attributes:
         token: Its new word, the first of them.
         noun: Its class noun.
+        stands_alone: Whether the word is said in the noun's place and not before it.
     """
 
     token: str
     noun: str
+    stands_alone: bool = False
 
     @classmethod
     def of(cls, edit: Edit, token: str | None = None) -> Subject:
@@ -86,16 +89,25 @@ class Subject:
         noun = _noun(edit.provenance, chosen)
         if not noun:
             raise EditError(f"edit: expected the class noun of {chosen} in its provenance, found none")
-        return cls(chosen, noun)
+        return cls(chosen, noun, any(isinstance(part, TokenResidual) for part in edit.parts))
 
     @property
     def prompt(self) -> str:
         """A plain prompt with the token."""
-        return f"a {self.token} {self.noun} on a red background"
+        return f"a {self.token if self.stands_alone else f'{self.token} {self.noun}'} on a red background"
 
     def without(self, prompt: str) -> str:
         """The prompt without the token."""
-        return subject_captions(1, self.noun, self.token, [prompt])[1][0]
+        return self.captions(1, [prompt])[1][0]
+
+    def captions(self, count: int, given: Sequence[str] | None) -> tuple[list[str], list[str]]:
+        """Captions of pictures, with the token and without it."""
+        if not self.stands_alone:
+            return subject_captions(count, self.noun, self.token, given)
+        plain = [f"a {self.noun}"] * count if given is None else [text.replace(self.token, self.noun) for text in given]
+        _, without = subject_captions(count, self.noun, self.token, plain)
+        noun = re.compile(re.escape(self.noun), re.IGNORECASE)
+        return [noun.sub(lambda _: self.token, text, count=1) for text in without], without
 
 
 def origin(edit: Edit) -> dict[str, Any]:
@@ -123,7 +135,7 @@ def losses(
     count: int,
 ) -> Evaluation:
     """Reconstruction loss of the model as it is, with the token in the captions and without, on the fixed set."""
-    with_token, without = subject_captions(len(images), subject.noun, subject.token, captions)
+    with_token, without = subject.captions(len(images), captions)
     concept, plain = encode_examples(model, images, with_token), encode_examples(model, images, without)
     return ConceptLoss(model, concept, plain, None).evaluate(count=count)
 

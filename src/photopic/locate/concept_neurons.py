@@ -70,6 +70,10 @@ class ConceptNeuronsConfig:
             raise DataError(
                 f"expected a density or a threshold, found both ({self.density}, {self.threshold}); leave one out"
             )
+        for name in ("density", "threshold"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise DataError(f"{name}: expected above 0 and at most 1, found {value}")
 
 
 def concept_neurons(

@@ -27,7 +27,7 @@ def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[
         )
     with _full_precision(vae):
         mean = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mean
-    return (mean * vae.config.scaling_factor).to(pipeline.unet.dtype)
+    return _scaled(vae, mean).to(pipeline.unet.dtype)
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def decode_latents(pipeline: Any, latents: Float[Tensor, "batch c latent_h laten
     """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
     vae = pipeline.vae
     with _full_precision(vae):
-        images = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype), return_dict=False)[0]
+        images = vae.decode(_unscaled(vae, latents).to(vae.device, vae.dtype), return_dict=False)[0]
     return images.clamp(-1, 1).to(pipeline.unet.dtype)
 
 
@@ -66,11 +66,23 @@ def finished_pictures(
 
 def _unscaled(vae: Any, latents: Tensor) -> Tensor:
     """Latents as the VAE made them; some SDXL-shaped models normalise every channel."""
-    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
-    if mean is None or std is None:
-        return latents / vae.config.scaling_factor
-    mean, std = (torch.tensor(value).view(1, -1, 1, 1).to(latents) for value in (mean, std))
-    return latents * std / vae.config.scaling_factor + mean
+    mean, std = _channels(vae, latents)
+    return latents / vae.config.scaling_factor if mean is None else latents * std / vae.config.scaling_factor + mean
+
+
+def _channels(vae: Any, latents: Tensor) -> tuple[Any, Any]:
+    """Mean and deviation of each channel, (1, c, 1, 1), or None twice."""
+    found = [getattr(vae.config, name, None) for name in ("latents_mean", "latents_std")]
+    if None in found:
+        return None, None
+    mean, std = (torch.tensor(value).view(1, -1, 1, 1).to(latents) for value in found)
+    return mean, std
+
+
+def _scaled(vae: Any, latents: Tensor) -> Tensor:
+    """The inverse of ``_unscaled``."""
+    mean, std = _channels(vae, latents)
+    return (latents if mean is None else (latents - mean) / std) * vae.config.scaling_factor
 
 
 def _is_xl(pipeline: Any) -> bool:

@@ -259,6 +259,9 @@ def _check(model: TextToImage, drawing: Drawing) -> None:
         raise ModelError(
             f"image: expected RGB of {size}, or one for each of {count} prompts, found {drawing.image.shape}; resize it"
         )
+    if drawing.image.dtype != np.uint8 or (drawing.mask is not None and drawing.mask.dtype != np.bool_):
+        found = f"{drawing.image.dtype}" + (f" and {drawing.mask.dtype}" if drawing.mask is not None else "")
+        raise ModelError(f"image and mask: expected uint8 of 0 to 255 and bool, found {found}; convert them")
     if drawing.strength is not None and not 0 < drawing.strength <= 1:
         raise ModelError(f"strength: expected above 0 and at most 1, found {drawing.strength:g}")
     steps_from_image(drawing.steps, _strength(drawing))

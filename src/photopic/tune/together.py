@@ -145,7 +145,8 @@ def tune(
         yield Progress("tuning", step + 1, config.steps, concept, prior, values.share, elapsed, to_go)
     final = values.final()
     parts = _parts(edits, rows, positions, final, config)
-    after = [asdict(loss.evaluate(values.written(final), config.evaluation)) for loss in losses]
+    count = config.evaluation
+    after = [asdict(loss.evaluate(values.written(final), count)) for loss in losses] if count else None
     provenance = {
         "method": "tune_together",
         "paper": "arXiv:2303.05125",
@@ -156,7 +157,7 @@ def tune(
         "images": [len(each) for each in images],
         "data": [each.digest for each in chosen],
         "preservation_data": [each.preservation_digest for each in chosen],
-        "losses": {"after": after if config.evaluation else None},
+        "losses": {"after": after},
         "parents": [dict(edit.provenance) for edit in edits],
         "parent_digests": [hashlib.sha256(to_bytes(edit)).hexdigest() for edit in edits],
         "apart": belonging(parts),

@@ -166,6 +166,10 @@ class _Learner:
         self.model, self.concept, self.noun, self.config = model, concept, noun, config
         self.text, self.ids = TunedText(model), word_ids(model, noun)
         self.sentences = fitting(model, sentences_with(noun, config.sentences))
+        if not self.sentences:
+            raise DataError(
+                f"sentences: expected at least one with {noun!r} that {model.name} can read, found none; ask for more"
+            )
         self.order = torch.randperm(len(self.sentences), generator=torch.Generator().manual_seed(config.seed))
         self.loss = ConceptLoss(model, concept, concept, None, batch=config.batch, seed=config.seed)
         self.optimizer = torch.optim.AdamW(

@@ -77,6 +77,13 @@ class Edit:
         """The tokens it adds to the tokenizers."""
         return tuple(part.token for part in self.parts if isinstance(part, TokenRows))
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Its tokens that a prompt says; the further ones of a subject of several (``<mine>_1``) come with the first."""
+        residuals = [part for part in self.parts if isinstance(part, TokenResidual)]
+        further = {word for part in residuals for word in part.words.split()[1:]}
+        return tuple(token for token in self.tokens if token not in further)
+
     def touched(self) -> dict[str, Positions]:
         """Every touched position by tensor name, strictly increasing; None where a part changes the whole tensor."""
         return touched_by(self.weight_parts)
