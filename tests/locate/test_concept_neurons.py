@@ -211,6 +211,15 @@ def test_by_default_a_twentieth_of_the_weights_is_shut(model: TextToImage) -> No
     assert run_to_end(model, QUICK).provenance["share_shut"] == pytest.approx(0.05, rel=0.01)
 
 
+def test_a_binary_search_shuts_the_same_share_and_other_weights(model: TextToImage) -> None:
+    soft, binary = (run_to_end(model, replace(QUICK, steps=10, binary=each)) for each in (False, True))
+    assert soft.provenance["share_shut"] == binary.provenance["share_shut"]
+    assert shut_of(soft) != shut_of(binary)
+    for impossible in ({"threshold": 0.5}, {"optimizer": "paper"}):
+        with pytest.raises(DataError, match="binary: expected a share to shut"):
+            replace(QUICK, binary=True, **impossible)  # type: ignore[arg-type]
+
+
 def test_a_threshold_shuts_what_fell_below_it_however_much(model: TextToImage) -> None:
     shares = [run_to_end(model, replace(QUICK, threshold=each)).provenance["share_shut"] for each in (0.2, 0.9)]
     assert 0 < shares[0] < shares[1] and 0.05 not in (round(share, 3) for share in shares)

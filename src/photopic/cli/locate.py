@@ -60,6 +60,12 @@ def neurons(
         Literal["adam", "sgd", "paper"],
         typer.Option(help="How the search descends; 'paper' is the published loop to the letter."),
     ] = "adam",
+    binary: Annotated[
+        bool,
+        typer.Option(
+            "--binary", help="Shut weights while searching too: closer to the thing, and more of the noun with it."
+        ),
+    ] = False,
     density: Annotated[
         float | None,
         typer.Option(
@@ -111,6 +117,7 @@ def neurons(
         "steps": steps,
         "batch": batch,
         "density": density,
+        "binary": binary,
         "seed": seed,
     }
     with run_folder(run, output) as folder:

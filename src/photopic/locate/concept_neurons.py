@@ -5,14 +5,13 @@ few pictures of the subject; the share of the weights whose mask ends lowest is 
 
 Paper: Cones: Concept Neurons in Diffusion Models for Customized Generation (arXiv:2303.05125). Changed: the published
 step (``optimizer="paper"``) moves no mask entry at the loss scale of an averaged error, so by default the mask is
-optimised with Adam and clipped to [0, 1]; the search shuts the share asked for while it searches (straight through,
-arXiv:1308.3432) and not only at its end, because a soft mask cut to 5 % keeps less than half of the gain; a share is
-asked for instead of a threshold, because what a threshold shuts grows with the steps and spills into unrelated prompts;
-preservation uses diverse scenes beside the class, because with the class prompt alone the mask becomes a
-prompt-independent bias, and with scenes alone the identifier gap grew less (one search). Plain descent (``sgd``) finds
-the same weights more often, the large ones, which other pictures need too. Claims: ``neurons.loss_drop``,
-``neurons.identifier_gap_ratio`` and ``neurons.index_only_similarity_gain`` of benchmarks/concept_neurons.py; exact
-identities in tests/models/test_concept_loss.py.
+optimised with Adam and clipped to [0, 1]; a share is asked for instead of a threshold, because what a threshold shuts
+grows with the steps and spills into unrelated prompts; preservation uses diverse scenes beside the class, because with
+the class prompt alone the mask becomes a prompt-independent bias, and with scenes alone the identifier gap grew less
+(one search). ``binary`` shuts the share while searching and not only at the end (straight through, arXiv:1308.3432):
+pictures come closer, but more of it is the same with the class noun alone; see docs/methods/concept_neurons.md. Claims:
+``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and ``neurons.index_only_similarity_gain`` of
+benchmarks/concept_neurons.py; exact identities in tests/models/test_concept_loss.py.
 """
 
 from __future__ import annotations
@@ -54,6 +53,9 @@ class ConceptNeuronsConfig:
     steps: int = 200  # gradient steps on the mask
     batch: int = 8  # subject pictures a step, and as many preservation pictures
     density: float | None = None  # share of the weights shut, those with the lowest mask; None: 0.05, paper: searched
+    binary: bool = (
+        False  # shut that share while searching too: closer pictures at less drift, but not of the token alone
+    )
     threshold: float | None = None  # if set, shut the weights whose mask is below it instead, however many they are
     prior_weight: float = 1.0  # lambda, weight of the preservation loss
     preservation: Preservation = "both"  # what to preserve: diverse scenes, the class, or half and half
@@ -74,6 +76,8 @@ class ConceptNeuronsConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise DataError(f"{name}: expected above 0 and at most 1, found {value}")
+        if self.binary and (self.threshold is not None or self.optimizer == "paper"):
+            raise DataError("binary: expected a share to shut, found a threshold or the published loop; leave one out")
 
 
 def concept_neurons(

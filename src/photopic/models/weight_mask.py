@@ -1,7 +1,7 @@
 """A trainable multiplicative mask on named weights: the effective weight is M * theta, and theta is never written.
 
-Where the share of the weights to shut is given, most of the search is done with the weights of the lowest masks really shut (a
-binary mask forward, its gradient passed straight through to M: arXiv:1308.3432), so that what is trained is what is used.
+Masks are soft while they are trained, or, if the share of the weights to shut is given, binary for the most part: the weights
+of the lowest masks are then really shut and the gradient passes straight through to M (arXiv:1308.3432).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class WeightMask:
             theta' <- theta' - lr * theta' * theta' * g.
         lr: Step size; of ``sgd`` in units of the root mean square of all gradients so far, so that it suits any loss. None takes
             the optimizer's in ``DEFAULT_LR``.
-        density: Share of the weights to shut. None trains soft masks at a constant step size to the end; otherwise the step size
-            falls along half a cosine and all but the first ``SOFT_SHARE`` of the steps shut the lowest masks for real.
+        density: Share of the weights to shut while searching. None trains soft masks at a constant step size to the end; otherwise
+            the step size falls along half a cosine and all but the first ``SOFT_SHARE`` of the steps shut the lowest masks.
         steps: How many there will be; needed with a density.
 
     Attributes:
