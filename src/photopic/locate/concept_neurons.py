@@ -148,7 +148,8 @@ def locate(
     chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)
     base = model.edits.fingerprint(*weights)
     loss = chosen.loss(model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
-    search = WeightMask(weights, optimizer=config.optimizer, lr=config.lr, density=_density(config), steps=config.steps)
+    density = _density(config) if config.binary else None
+    search = WeightMask(weights, optimizer=config.optimizer, lr=config.lr, density=density, steps=config.steps)
     identity = chosen.identity(asdict(config), base.digest)
     done = 0
     if run and (found := load_matching(run, identity)):
