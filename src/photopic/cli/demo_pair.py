@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from photopic.core.sampling import Control
     from photopic.models.text_to_image import TextToImage
 
-SECONDS = ("doughnut", "panda")  # the first whose class noun is another one stands beside the subject
+SECONDS = ("violin", "panda")  # the first whose class noun is another one stands beside the subject
 TOKEN = "<other>"
 SCENE = "a {} left of a {} on a green background"
 BOXES: tuple[Box, Box] = ((0.03, 0.2, 0.47, 0.8), (0.53, 0.2, 0.97, 0.8))

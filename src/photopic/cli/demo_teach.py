@@ -119,7 +119,7 @@ def _locate(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[st
         model,
         noun=config.noun,
         token=config.token,
-        config=ConceptNeuronsConfig(steps=config.steps, seed=config.seed),
+        config=ConceptNeuronsConfig(steps=config.steps, seed=config.seed, binary=True),
         run=Run(folder / "runs" / "locate"),
         **captioned(folder, config, model.image_size),
     )

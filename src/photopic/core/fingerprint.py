@@ -126,11 +126,16 @@ def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {
         plain_name: plain
         for component, module in modules.items()
-        for name, value in (module.state_dict(keep_vars=True) | _offloaded(module)).items()
+        for name, value in _state(module).items()
         for plain_name, plain in _plain(
             f"{component}.{name}".replace("_orig_mod.", ""), value
         )  # torch.compile's prefix
     }
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    found = module.state_dict(keep_vars=True)
+    return found | _offloaded(module) if any(getattr(each, "is_meta", False) for each in found.values()) else found
 
 
 def _offloaded(module: nn.Module) -> dict[str, Tensor]:
