@@ -18,7 +18,7 @@ A parameter is named ``<component>.<parameter name>``, for example
 
 from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
 from photopic.core._edits.algebra import Policy, compose, difference, restrict
-from photopic.core._edits.apart import take_apart
+from photopic.core._edits.apart import belonging, regions, take_apart
 from photopic.core._edits.applied import Applied
 from photopic.core._edits.attach import attach
 from photopic.core._edits.dense import Delta, LowRank
@@ -43,9 +43,11 @@ __all__ = [
     "TokenRows",
     "Values",
     "attach",
+    "belonging",
     "check_new_token",
     "compose",
     "difference",
+    "regions",
     "restrict",
     "take_apart",
 ]

@@ -74,8 +74,6 @@ class WeightMask:
         gradients = dict(zip(tried, torch.autograd.grad(losses.total, list(tried.values())), strict=True))
         with torch.no_grad():
             self.saliency.update({name: tried[name] * gradient for name, gradient in gradients.items()})
-            squares = torch.stack([gradient.double().square().sum() for gradient in gradients.values()]).sum()
-            self._square.update({"": squares / sum(gradient.numel() for gradient in gradients.values())})
             self._descend(gradients, step)
         return losses
 
@@ -94,14 +92,18 @@ class WeightMask:
         return binary
 
     def _descend(self, gradients: Mapping[str, Tensor], step: int) -> None:
-        lr = self.lr if self.density is None else self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        scale = lr / max(float(self._square.values[""]) ** 0.5, torch.finfo(torch.float32).tiny)
+        is_falling = self.density is not None and self.rule != "paper"
+        lr = self.lr if not is_falling else self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        if self.rule == "sgd":
+            squares = torch.stack([gradient.double().square().sum() for gradient in gradients.values()]).sum()
+            self._square.update({"": squares / sum(gradient.numel() for gradient in gradients.values())})
+            lr /= max(float(self._square.values[""]) ** 0.5, torch.finfo(torch.float32).tiny)
         for name, mask in self.masks.items():
-            mask.grad = gradients[name]
             if self.rule == "paper":
-                mask -= self.lr * mask * mask * gradients[name]  # theta' - rho theta' theta' g, divided by theta
+                mask -= lr * mask * mask * gradients[name]  # theta' - rho theta' theta' g, divided by theta
             elif self.rule == "sgd":
-                mask -= scale * gradients[name]
+                mask -= lr * gradients[name]
+            mask.grad = gradients[name]
         if self._adam:
             self._adam.param_groups[0]["lr"] = lr
             self._adam.step()

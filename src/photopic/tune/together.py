@@ -21,9 +21,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core._edits.apart import belonging, regions
 from photopic.core.editfile import to_bytes
-from photopic.core.edits import Edit, Part, Policy, Shut, TokenRows, Values, compose
+from photopic.core.edits import Edit, Part, Policy, Shut, TokenRows, Values, belonging, compose, regions
 from photopic.core.errors import DataError, EditError
 from photopic.core.runs import Run
 from photopic.models.concept_loss import ConceptLoss
