@@ -220,7 +220,7 @@ def _pair(result: DemoResult) -> Section:
 def _yours(result: DemoResult) -> Section:
     token, noun = result.config.token, result.config.noun
     commands = (
-        f'photopic locate neurons photos/ --noun {noun} --token "{token}" -o mine.edit\n'
+        f'photopic locate neurons photos/ --noun {noun} --token "{token}" --binary -o mine.edit\n'
         f'photopic generate "a {token} {noun} on a red background" --with mine.edit -n 8 -o out/\n'
         "photopic inspect mine.edit"
     )

@@ -117,7 +117,7 @@ def _counts(pair: PairResult) -> Table:
     right = min(pair.numbers["accuracy"])
     caption = (
         "In how many pictures the judge finds each in its own half. What counts as found was set on real scenes, with "
-        f"the two and without them, which it tells apart in {right:.0%} of cases or more. Likeness: of the less like of the two, "
+        f"the two and without them, which it tells apart in at least {right:.0%} of cases. Likeness: of the less like of the two, "
         "1 is the same."
     )
     return Table(("", "both there", first.subject, second.subject, "likeness"), rows, caption)
