@@ -1,0 +1,243 @@
+"""A handle over an image classifier: any of transformers, or a plain ``nn.Module`` with its preprocessing.
+
+Use it as ``Classifier.load("emoji-resnet-64-0").logits(images)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from photopic.core.errors import ModelError
+from photopic.core.fingerprint import fingerprint
+from photopic.core.hooks import match, tap
+from photopic.models.classifier_files import Loaded, bundled_classifiers, read
+from photopic.models.image_preprocessing import Images
+
+__all__ = ["Classifier", "bundled_classifiers"]
+
+STAGE = re.compile(r"(Embeddings|Layer|Block|BasicBlock|Bottleneck|InvertedResidual|Stem)$")
+POOL = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d)
+
+
+class Classifier:
+    """Everything photopic asks of an image classifier, whatever its architecture.
+
+    The network is put into evaluation mode and its parameters stop requiring gradients.
+
+    Args:
+        network: Maps pixel values (n, 3, height, width) to logits (n, classes), or to an output with ``.logits``.
+        preprocess: Maps pictures to pixel values; ``models.image_preprocessing.Preprocessing`` or any function.
+        labels: Name of each class, in the order of the logits.
+        name: What messages and files call the model.
+        head: Dotted name of the last linear layer; None finds it.
+        blocks: Name patterns of the submodules that are "the layers"; None finds them.
+
+    Raises:
+        ModelError: If a weight is not finite, there is no such head, or its outputs are not as many as the labels.
+
+    Example:
+        >>> from photopic.models.image_preprocessing import Preprocessing
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> model = Classifier(network, preprocess=Preprocessing(resize=(4, 4)), labels=["cat", "dog"])
+        >>> model.blocks, model.head.in_features
+        (('1', '2'), 8)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        preprocess: Callable[[Images], Tensor],
+        labels: Sequence[str],
+        name: str = "model",
+        head: str | None = None,
+        blocks: Sequence[str] | None = None,
+    ):
+        self.network = network.eval().requires_grad_(False)
+        self.labels = tuple(labels)
+        self.name = name
+        self._preprocess = preprocess
+        _check_finite(network, name)
+        self.head_name = _head_name(network, len(self.labels), name) if head is None else head
+        found = match(network, self.head_name)[self.head_name]
+        if not isinstance(found, nn.Linear) or found.out_features != len(self.labels):
+            outputs = found.out_features if isinstance(found, nn.Linear) else f"a {type(found).__name__}"
+            raise ModelError(
+                f"{name}: {len(self.labels)} labels but the head {self.head_name} has outputs: {outputs}; "
+                "give one label a logit, in their order"
+            )
+        self.head: nn.Linear = found
+        self.blocks = self.layers(*blocks) if blocks is not None else _blocks(network, self.head_name)
+
+    @classmethod
+    def load(cls, name: str | Path, device: str | torch.device = "cpu") -> Classifier:
+        """Load a classifier.
+
+        Args:
+            name: A bundled name, else a local folder as transformers saves it, else a hub id such as ``owner/name``.
+            device: Where to put it.
+
+        Raises:
+            ModelError: If there is no such model or device, or the model is incomplete or no image classifier.
+
+        Example:
+            >>> model = Classifier.load("emoji-resnet-64-0")  # doctest: +SKIP
+        """
+        loaded: Loaded = read(str(name))
+        model = cls(loaded.network, preprocess=loaded.preprocess, labels=loaded.labels, name=loaded.name)
+        try:
+            model.network.to(device)
+        except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
+            raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
+        return model
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        *,
+        preprocess: Callable[[Images], Tensor],
+        labels: Sequence[str],
+        name: str = "model",
+        head: str | None = None,
+        blocks: Sequence[str] | None = None,
+    ) -> Classifier:
+        """A handle over a module of your own; arguments, errors and example as the class itself."""
+        return cls(module, preprocess=preprocess, labels=labels, name=name, head=head, blocks=blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.head.weight.device
+
+    def preprocess(self, images: Images) -> Float[Tensor, "n 3 height width"]:
+        """Pixel values of pictures, as the network reads them.
+
+        Args:
+            images: uint8 (n, h, w, 3), or a list of PIL images and uint8 (h, w, 3) arrays.
+
+        Raises:
+            DataError: If a picture is not 8-bit RGB, or there is none.
+        """
+        return self._preprocess(images).to(self.device, torch.float32)
+
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes"]:
+        """Logits of pixel values; gradients flow to the pixels.
+
+        Raises:
+            ModelError: If the network refuses the size or puts out something else than a logit a label.
+        """
+        try:
+            output = self.network(pixels)
+        except (RuntimeError, ValueError) as error:
+            size = " x ".join(map(str, pixels.shape[2:]))
+            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ModelError(f"{self.name}: the network refuses images of {size} pixels: {line}") from error
+        logits = getattr(output, "logits", output)
+        if not isinstance(logits, Tensor) or logits.shape != (len(pixels), len(self.labels)):
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(
+                f"{self.name}: expected logits of shape {(len(pixels), len(self.labels))} for {len(pixels)} images and "
+                f"{len(self.labels)} labels, found {found}; give one label a logit"
+            )
+        return logits
+
+    @torch.no_grad()
+    def logits(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n classes"]:
+        """Logits of pictures, float32 in main memory, without gradients.
+
+        Args:
+            images: As ``preprocess`` takes them.
+            batch: Pictures read at a time.
+
+        Raises:
+            DataError: If a picture is not 8-bit RGB, or there is none.
+            ModelError: If the network refuses their size.
+        """
+        return torch.cat([self.forward(pixels).float().cpu() for pixels in self._batches(images, batch)])
+
+    @torch.no_grad()
+    def features(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n width"]:
+        """What enters the head, float32 in main memory; ``head(features) == logits``.
+
+        Args, raises: as ``logits``; also a ModelError if the logits are not what the head puts out.
+        """
+        rows = []
+        for pixels in self._batches(images, batch):
+            with tap(self.network, self.head_name, inputs=True) as seen:
+                logits = self.forward(pixels)
+            found = seen[self.head_name]
+            if len(found) != 1 or not torch.equal(self.head(found[0]), logits):
+                raise ModelError(
+                    f"{self.name}: its logits are not the output of {self.head_name}; name the last linear layer (head=...)"
+                )
+            rows.append(found[0].float().cpu())
+        return torch.cat(rows)
+
+    def layers(self, *patterns: str) -> tuple[str, ...]:
+        """Dotted names of the submodules that match any pattern, in the network's order.
+
+        Raises:
+            ModelError: If a pattern matches nothing.
+
+        Example:
+            >>> model.layers("resnet.encoder.stages.?")  # doctest: +SKIP
+            ('resnet.encoder.stages.0', 'resnet.encoder.stages.1', 'resnet.encoder.stages.2')
+        """
+        return tuple(match(self.network, *patterns))
+
+    def digest(self) -> str:
+        """A hash of every weight as it stands now (hex)."""
+        return fingerprint({"network": self.network}, self.name).digest
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
+        for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
+            yield self.preprocess(images[start : start + batch])
+
+
+def _check_finite(network: nn.Module, name: str) -> None:
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
+
+
+def _head_name(network: nn.Module, classes: int, name: str) -> str:
+    linear = {key: part.out_features for key, part in network.named_modules() if isinstance(part, nn.Linear)}
+    fitting = [key for key, outputs in linear.items() if outputs == classes]
+    if fitting:
+        return fitting[-1]
+    last = f"the last one has {list(linear.values())[-1]} outputs" if linear else "it has no linear layer"
+    raise ModelError(
+        f"{name}: expected a last linear layer with {classes} outputs, one a label, but {last}; "
+        "give as many labels as logits"
+    )
+
+
+def _blocks(network: nn.Module, head: str) -> tuple[str, ...]:
+    """The outermost repeated parts and the global pool; of a network without such parts its children before the head."""
+    parts = dict(network.named_modules())
+    stages = [key for key, part in parts.items() if key and STAGE.search(type(part).__name__)]
+    outermost = [key for key in stages if not any(key.startswith(f"{other}.") for other in stages)]
+    if outermost:
+        pools = {key for key, part in parts.items() if isinstance(part, POOL) and not _inside(key, outermost)}
+        return tuple(key for key in parts if key in pools or key in outermost)
+    leaves = [
+        key for key, part in parts.items() if key and not isinstance(part, nn.Flatten) and not any(part.children())
+    ]
+    return tuple(key for key in leaves if key != head)
+
+
+def _inside(key: str, others: Sequence[str]) -> bool:
+    return any(key.startswith(f"{other}.") for other in others)

@@ -1,0 +1,173 @@
+"""From pictures of any size to what a classifier reads, by the values of its ``preprocessor_config.json``.
+
+transformers has a processor class for every architecture, the fast ones over torchvision; what they do to a picture is
+always the same few steps, done here with PIL and numpy: resize, crop the centre, scale, normalise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from photopic.core.errors import DataError, ModelError
+
+Images = UInt8[np.ndarray, "n h w 3"] | UInt8[Tensor, "n h w 3"] | Sequence[Any]
+"""Pictures: one uint8 array or tensor of RGB, or a list of PIL images and uint8 (h, w, 3) arrays of any sizes."""
+
+UNKNOWN = ("do_pad", "rescale_offset", "do_color_quantize", "do_thumbnail", "do_align_long_axis")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop the centre, scale to 0..1 and normalise; as a function of pictures.
+
+    Attributes:
+        resize: (height, width) after resizing, or the length of the shorter side, or None for no resizing.
+        crop: (height, width) of the centre that is kept, or None for all.
+        scale: Factor on the pixel values 0 to 255.
+        mean: Of each channel, taken off after scaling.
+        std: Of each channel, divided by after that.
+        resample: Pillow's number of the filter: 2 bilinear, 3 bicubic.
+        blue_first: Whether the network reads the channels in the order blue, green, red.
+
+    Example:
+        >>> Preprocessing(resize=(4, 4))(np.zeros((2, 8, 6, 3), np.uint8)).shape
+        torch.Size([2, 3, 4, 4])
+    """
+
+    resize: tuple[int, int] | int | None = None
+    crop: tuple[int, int] | None = None
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resample: int = 2
+    blue_first: bool = False
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], source: str = "preprocessor_config.json") -> Preprocessing:
+        """Read the values of a ``preprocessor_config.json``.
+
+        Args:
+            config: Its content.
+            source: What messages call it.
+
+        Raises:
+            ModelError: If it asks for a step that is not done here, or gives no usable size.
+
+        Example:
+            >>> Preprocessing.of({"size": {"height": 32, "width": 32}, "do_normalize": False}).resize
+            (32, 32)
+        """
+        for step in UNKNOWN:
+            if config.get(step):
+                raise ModelError(
+                    f"{source}: asks for {step}, which is not done here; give your own preprocess function"
+                )
+        resize = _size(config.get("size"), source) if config.get("do_resize", True) else None
+        crop = _size(config.get("crop_size"), source) if config.get("do_center_crop", False) else None
+        if isinstance(crop, int):
+            crop = (crop, crop)
+        share = config.get("crop_pct")
+        if isinstance(resize, int) and share is not None:  # ConvNext's rule, which ResNet shares
+            crop, resize = ((resize, resize), int(resize / share)) if resize < 384 else (None, (resize, resize))
+        normalised = config.get("do_normalize", True)
+        return cls(
+            resize=resize,
+            crop=crop,
+            scale=float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0,
+            mean=tuple(config["image_mean"]) if normalised and "image_mean" in config else cls.mean,
+            std=tuple(config["image_std"]) if normalised and "image_std" in config else cls.std,
+            resample=int(config.get("resample", 2)),
+            blue_first=bool(config.get("do_flip_channel_order", False)),
+        )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of what comes out, where it is the same for every picture."""
+        return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
+
+    def __call__(self, images: Images) -> Float[Tensor, "n 3 height width"]:
+        """Prepare pictures.
+
+        Raises:
+            DataError: If there is none, one is not 8-bit RGB, or they differ in size where nothing makes them equal.
+        """
+        pixels = [self._shaped(array) for array in arrays(images)]
+        sizes = sorted({array.shape[:2] for array in pixels})
+        if len(sizes) > 1:
+            raise DataError(
+                f"images: expected one size, found {sizes[0]} and {sizes[1]}; this model's preprocessing does not "
+                "resize to one size, do it before"
+            )
+        batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() * self.scale  # (n, 3, h, w)
+        batch = (batch - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        return (batch.flip(1) if self.blue_first else batch).contiguous()
+
+    def _shaped(self, array: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
+        height, width = array.shape[:2]
+        target = self.resize
+        if isinstance(target, int):  # the shorter side, as transformers rounds it
+            short, long = min(height, width), max(height, width)
+            other = int(target * long / short)
+            target = (target, other) if height <= width else (other, target)
+        if target is not None and target != (height, width):
+            picture = Image.fromarray(array).resize(target[::-1], Image.Resampling(self.resample))
+            array = np.asarray(picture)
+        return array if self.crop is None else _centre(array, self.crop)
+
+
+def arrays(images: Images) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+    """Pictures as a list of RGB arrays; a transparent PIL image is laid on white.
+
+    Raises:
+        DataError: If there is none or one is not 8-bit RGB; the message says which and what it is.
+
+    Example:
+        >>> arrays([Image.new("L", (4, 2))])[0].shape
+        (2, 4, 3)
+    """
+    if len(images) == 0:
+        raise DataError("images: expected at least one, found none")
+    return [_array(number, image) for number, image in enumerate(images)]
+
+
+def _array(number: int, image: Any) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(image, Image.Image):
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.asarray(image.convert("RGB"))
+    array = image.cpu().numpy() if isinstance(image, Tensor) else image
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(f"images: number {number} should be a PIL image or uint8 (height, width, 3), found {found}")
+    if 0 in array.shape:
+        raise DataError(f"images: number {number} is empty ({array.shape}); leave it out")
+    return array
+
+
+def _centre(array: UInt8[np.ndarray, "h w 3"], crop: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The middle of a picture; one that is smaller gets a black rim, as transformers does it."""
+    short = [max(0, wanted - has) for wanted, has in zip(crop, array.shape[:2], strict=True)]
+    if any(short):
+        rim = [(-(-less // 2), less // 2) for less in short]
+        array = np.pad(array, (*rim, (0, 0)))
+    top, left = ((has - wanted) // 2 for wanted, has in zip(crop, array.shape[:2], strict=True))
+    return array[top : top + crop[0], left : left + crop[1]]
+
+
+def _size(size: Any, source: str) -> tuple[int, int] | int:
+    if isinstance(size, int):
+        return (size, size)
+    if isinstance(size, Mapping) and {"height", "width"} <= size.keys():
+        return (int(size["height"]), int(size["width"]))
+    if isinstance(size, Mapping) and "shortest_edge" in size:
+        return int(size["shortest_edge"])
+    raise ModelError(f"{source}: expected a size with height and width or shortest_edge, found {size!r}")
