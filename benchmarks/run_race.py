@@ -41,7 +41,6 @@ def work(bench: Bench, settings: Settings, part: str) -> None:
         way = composing.LORA if side is SIDES[0] else composing.ours_of(race)
         for name in settings.test:
             race.folder(way, name)
-    composing.thresholds(race, settings.test[index::count])
     _groups(race, sides, 2)
     if index == 0:
         composing.reals(race)

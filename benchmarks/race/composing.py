@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from race.given import Given
 from race.measuring import Race, Way, digest_of
 from race.ours import EDIT
 from race.plan import MERGE_GRID, MERGES, boxes, group_prompts, groups, token
-from race.presence import Calibrated, Judged, calibrate, judge, subject_maps
+from race.presence import Judged, judge
 
 SEED = 8_000_000  # of the samples of groups; of the tuning pair 1,000,000 more
 OVERLAP: Policy = (
@@ -35,6 +35,11 @@ LAYOUTS = (
     "composed",
     "regions",
 )  # edits composed and guided, or each edit in its region and guided; tuned like a merge
+ENDS = (
+    "real",
+    "autoencoded",
+    "nouns",
+)  # real scenes, the same as the autoencoder shows them, and so of the class nouns
 LAYOUT_CODE = "photopic.generate.layout_guidance", "photopic.generate.regional_edits"
 
 
@@ -118,33 +123,13 @@ def draw(
     return race.pictures(key, force, prompts, seeds, controls=[LayoutGuidance(layout, positions[0])])
 
 
-def judged(race: Race, images: np.ndarray, group: Sequence[str], thresholds: dict[str, Calibrated]) -> Judged:
+def judged(race: Race, images: np.ndarray, group: Sequence[str]) -> Judged:
     """What the oracle finds of a group in pictures."""
-    scores = race.bench.oracle.score(images)
-    maps = np.stack([subject_maps(scores, race.bench.truth(name)) for name in group])
-    return judge(maps, [thresholds[name].threshold for name in group], boxes(len(group)))
-
-
-def thresholds(race: Race, names: Sequence[str] | None = None) -> dict[str, Calibrated]:
-    """Of *present*, for every subject of the test, from real scenes only; kept."""
-    settings, found = race.settings, {}
-    for name in settings.test if names is None else names:
-        others = [other for other in settings.test if SUBJECTS[other] != SUBJECTS[name]]
-        key = {"calibrated": name, "beside": others, "count": settings.calibration, "code": _judging()}
-
-        def fit(name: str = name, others: Sequence[str] = others) -> dict[str, float]:
-            return asdict(calibrate(race.bench, name, others, settings.calibration))
-
-        found[name] = Calibrated(**race.kept.value(key, fit))
-    return found
-
-
-def _judging() -> str:
-    return code_of("photopic.metrics.oracle", presence.real_scenes, presence.calibrate, presence.judge, subject_maps)
+    return judge(presence.found(race.bench, race.bench.oracle.score(images), group), boxes(len(group)))
 
 
 def setting_of(race: Race, kind: str) -> Any:
-    """What a kind is drawn with: of its grid on the tuning pair, the setting with the highest mean presence of the two."""
+    """What a kind is drawn with: of its grid on the tuning pair, the setting with the highest mean similarity of the two."""
     kind = "lora_cat" if kind == "lora_cat_layout" else kind
     if kind in ("rows", "edits"):
         return None
@@ -158,9 +143,7 @@ def _best(race: Race, kind: str, grid: Sequence[Any]) -> Any:
     prompts, seeds = group_prompts(pair, count), list(range(SEED + 1_000_000, SEED + 1_000_000 + count))
     values = []
     for setting in grid:
-        scores = race.bench.oracle.score(draw(race, kind, pair, setting, seeds, prompts))
-        maps = [subject_maps(scores, race.bench.truth(name)) for name in pair]
-        values.append(float(np.mean([each.max((1, 2)) for each in maps])))
+        values.append(float(judged(race, draw(race, kind, pair, setting, seeds, prompts), pair).similarity.mean()))
     return grid[values.index(max(values))]
 
 
@@ -187,38 +170,46 @@ def drawn(race: Race, kind: str, group: Sequence[str]) -> tuple[np.ndarray, list
     return images, others, moved
 
 
-def grouped(race: Race, kind: str, group: Sequence[str], fitted: dict[str, Calibrated]) -> Grouped:
+def grouped(race: Race, kind: str, group: Sequence[str]) -> Grouped:
     """A group drawn one way, judged."""
     images, others, moved = drawn(race, kind, group)
     plain = race.bench.judged(None, others, [SEED] * len(others))
     drift = 1 - (plain.embedding * race.bench.oracle.score(moved).embedding.numpy()).sum(1)
-    return Grouped(judged(race, images, group, fitted), drift)
+    return Grouped(judged(race, images, group), drift)
 
 
 def reals(race: Race) -> None:
     """Judge the real scenes of all sizes of groups, and keep what comes of it."""
-    fitted = thresholds(race)
     for size in {len(group) for group in all_groups(race)}:
-        for is_subject in (True, False):
-            real(race, size, fitted, is_subject)
+        for end in ENDS:
+            real(race, size, end)
 
 
-def real(race: Race, size: int, fitted: dict[str, Calibrated], is_subject: bool) -> tuple[float, float]:
-    """(all present, leaked) of real scenes of all groups of a size: the subjects, or their class nouns in their place; kept."""
+def real(race: Race, size: int, end: str) -> tuple[float, float]:
+    """(all present, leaked) of real scenes of all groups of a size; kept.
+
+    Args:
+        race: The race.
+        size: Of the groups.
+        end: One of ``ENDS``.
+    """
     sets = [group for group in all_groups(race) if len(group) == size]
-    styles = (presence.HELD_OUT_STYLE,) if is_subject else presence.KNOWN_STYLES
+    styles = presence.KNOWN_STYLES if end == "nouns" else presence.SUBJECT_STYLES
     count = race.settings.real
-    key = {
-        "real": sets, "styles": styles, "count": count, "code": _judging(),
-        "thresholds": [fitted[name].threshold for group in sets for name in group],
-    }  # fmt: skip
+    code = code_of(
+        "photopic.metrics.oracle", "photopic.metrics.recognition",
+        presence.real_scenes, presence.autoencoded, presence.found, presence.judge,
+    )  # fmt: skip
+    key = {"real": sets, "end": end, "styles": styles, "count": count, "code": code}
 
     def measure() -> list[float]:
         found = []
         for group in sets:
-            names = group if is_subject else [SUBJECTS[name] for name in group]
+            names = [SUBJECTS[name] for name in group] if end == "nouns" else group
             images = presence.real_scenes(names, [styles] * size, count, seed=77)
-            found.append(judged(race, images, group, fitted))
+            if end != "real":
+                images = presence.autoencoded(race.bench.model, images)
+            found.append(judged(race, images, group))
         present, leaked = (np.concatenate([getattr(each, f) for each in found]) for f in ("present", "leaked"))
         return [float(present.mean()), float(leaked.mean())]
 

@@ -66,9 +66,9 @@ reading the base again).
 MANY = """## Several subjects in one picture
 
 Prompts name every subject by its own token; LoRAs are merged by peft's `add_weighted_adapter` at the weights chosen on another
-pair. A picture counts where every subject is found, each in a place of its own; thresholds are fitted on real composed scenes.
-Leaked: A found in B's box. In place: found with its peak in its own box, asked for by the layout or, without one, only by the
-words.
+pair. A picture counts where every subject is found, each in a place of its own: the place most like it is taken for it, not for its
+class noun or another of the group. Leaked: a place in B's box is taken for A. In place: found with its peak in its own box,
+asked for by the layout or, without one, only by the words.
 """
 
 

@@ -77,7 +77,6 @@ class Settings:
         default_factory=lambda: {2: (10, 26), 3: (4, 8), 4: (2, 4)}
     )
     group_others: int = 4  # pictures of unrelated prompts a group and way
-    calibration: int = 20  # real scenes of each kind a subject, for the threshold of `present`
     real: int = 6  # real scenes of a group, judged like drawn ones
     rates: int = 2  # of each grid, how many
 
@@ -89,7 +88,7 @@ class Settings:
 
 QUICK = Settings(
     test=("panda", "violin"), counts=(2, 4), batch=2, preservation=20, bits={0.02: (16, 2), 0.05: (16,)}, samples=2, others=2,
-    tuning_samples=2, groups={2: (1, 2)}, group_others=2, calibration=6, real=2, rates=1,
+    tuning_samples=2, groups={2: (1, 2)}, group_others=2, real=2, rates=1,
 )  # fmt: skip
 
 

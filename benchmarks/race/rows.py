@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from ledger import Row
@@ -125,45 +124,36 @@ def _choices(race: Race) -> list[Row]:
 
 def _composed(race: Race) -> list[Row]:
     settings = race.settings
-    fitted = if_kept(composing.thresholds, race)
-    if fitted is None:
-        return []
     rows: list[Row] = []
-    hits, alarms = (np.mean([getattr(each, f) for each in fitted.values()]) for f in ("hits", "false_alarms"))
-    fit = (
-        f"thresholds fitted on real scenes: {hits:.0%} of the subjects found, {alarms:.0%} of class nouns taken for one"
-    )
     for size in settings.groups:
         sets = [group for group in composing.all_groups(race) if len(group) == size]
         if not sets:
             continue
-        every = {kind: if_kept(_groups, race, kind, sets, fitted) for kind in KINDS}
+        every = {kind: if_kept(_groups, race, kind, sets) for kind in KINDS}
         found = {kind: each for kind, each in every.items() if each}
         if found:
-            rows += _of_size(SIZES[size], found, race, size, fitted, fit if size == 2 else "", TARGETS[size])
+            rows += _of_size(SIZES[size], found, race, size, TARGETS[size])
     return rows
 
 
-def _groups(race: Race, kind: str, sets: Sequence[Sequence[str]], fitted: dict[str, Any]) -> list[Grouped]:
-    return [composing.grouped(race, kind, group, fitted) for group in sets]
+def _groups(race: Race, kind: str, sets: Sequence[Sequence[str]]) -> list[Grouped]:
+    return [composing.grouped(race, kind, group) for group in sets]
 
 
-def _of_size(
-    word: str, found: dict[str, list[Grouped]], race: Race, size: int, fitted: Any, note: str, target: str | None
-) -> list[Row]:
+def _of_size(word: str, found: dict[str, list[Grouped]], race: Race, size: int, target: str | None) -> list[Row]:
     """The claims of pairs, triples or fours."""
     first = next(iter(found.values()))
     labels = [number for number, each in enumerate(first) for _ in each.judged.present]
     other_labels = [number for number, each in enumerate(first) for _ in each.drift]
     n, groups, ours = len(labels), len(first), "edits_layout"
-    ends = [if_kept(composing.real, race, size, fitted, is_subject) for is_subject in (True, False)]
-    (ceiling, leak), (floor, _) = (each or (None, None) for each in ends)
-    note = f"{groups} groups; {note}" if note else f"{groups} groups"
-    note += (
-        f"; real scenes reach {ceiling:.2f}, their class nouns {floor:.2f}"
-        if ceiling is not None and floor is not None
-        else ""
-    )
+    ends = {end: if_kept(composing.real, race, size, end) for end in composing.ENDS}
+    floor, note = None, f"{groups} groups"
+    if all(ends.values()):
+        ceiling, best, floor = (each[0] for each in ends.values() if each)
+        note += (
+            f"; real scenes reach {ceiling:.2f}, as the autoencoder shows them {best:.2f}; "
+            f"control: their class nouns, so shown"
+        )
     rows = []
     if ours in found:
         baseline = float(_column(found["edits"], "present").mean()) if "edits" in found else None
@@ -194,9 +184,9 @@ def _of_size(
             rows.append(_row(f"compose.{word}.drift.{kind}", drift, n=len(other_labels)))
     if size == 2:
         rows += _drift_of_pairs(found, other_labels)
-        if leak is not None:
+        if real := ends["real"]:
             text, count = "the leakage judged in real scenes of the pairs", groups * race.settings.real
-            rows.append(Row("compose.leaked_real", round(leak, 5), n=count, note=text))
+            rows.append(Row("compose.leaked_real", round(real[1], 5), n=count, note=text))
     return rows
 
 

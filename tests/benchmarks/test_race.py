@@ -19,13 +19,14 @@ from race.composing import Grouped
 from race.given import Given
 from race.measuring import NotMeasured, OnlyKept, if_kept, ways_of
 from race.plan import PEERS, SEARCH, TEST, TUNING_ON, VALUES, Tried, boxes, chosen, groups, shares
-from race.presence import Judged, inside, judge, threshold
+from race.presence import Judged, inside, judge
 from subjects import EIGHT
 
 from photopic.core import editfile
 from photopic.core.edits import Shut
 from photopic.data import splits
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.metrics.recognition import Recognised
 from photopic.models.concept_loss import ConceptLoss, encode_examples
 from photopic.models.text_to_image import TextToImage
 from photopic.tune.located_weights import LocatedWeightsConfig
@@ -107,35 +108,30 @@ def test_work_is_shared_out_once_and_evenly() -> None:
     assert abs(sums[0] - sums[1]) <= max(costs.values()) / 2
 
 
-def test_the_threshold_tells_apart_what_can_be_told_apart() -> None:
-    assert threshold([0.8, 0.9], [0.2, 0.4]) == (0.6, 1.0, 0.0)
-    cut, hits, alarms = threshold([0.5, 0.8, 0.9, 0.95], [0.1, 0.2, 0.3, 0.85])
-    assert 0.3 < cut < 0.5 and hits == 1.0 and alarms == 0.25
-
-
-def _maps(*peaks: tuple[int, int]) -> np.ndarray:
-    """One picture; each subject's map is 0 but for its peak."""
+def _seen(*peaks: tuple[int, int]) -> Recognised:
+    """One picture; each subject's map is 0 but for its peak, and only the peaks are given to anybody, the last word wins."""
     maps = np.zeros((len(peaks), 1, 8, 8))
+    taken = np.full((1, 8, 8), -1)
     for index, place in enumerate(peaks):
         maps[(index, 0, *place)] = 0.9
-    return maps
+        taken[(0, *place)] = index
+    there = np.array([[taken[(0, *place)] == index] for index, place in enumerate(peaks)])
+    return Recognised(maps, taken, np.array([[place] for place in peaks]), there)
 
 
 def test_two_subjects_in_one_place_are_not_two() -> None:
     places = boxes(2)
-    apart = judge(_maps((4, 1), (4, 6)), [0.5, 0.5], places)
-    assert apart.present.all() and apart.obeyed == 1 and apart.leaked == 0
-    same = judge(_maps((4, 1), (4, 2)), [0.5, 0.5], places)
-    assert same.subjects.all() and not same.present.any()
-    weak = judge(_maps((4, 1), (4, 6)), [0.5, 0.95], places)
-    assert not weak.present.any() and list(weak.subjects[0]) == [True, False]
+    apart = judge(_seen((4, 1), (4, 6)), places)
+    assert apart.present.all() and apart.obeyed == 1 and apart.leaked == 0 and apart.similarity == pytest.approx(0.9)
+    near = judge(_seen((4, 1), (4, 2)), places)
+    assert near.subjects.all() and not near.present.any()
+    same = judge(_seen((4, 1), (4, 1)), places)
+    assert not same.present.any() and list(same.subjects[0]) == [False, True]
 
 
 def test_a_subject_in_the_others_box_has_leaked_and_disobeyed() -> None:
-    swapped = judge(_maps((4, 6), (4, 1)), [0.5, 0.5], boxes(2))
+    swapped = judge(_seen((4, 6), (4, 1)), boxes(2))
     assert swapped.present.all() and swapped.leaked == 1 and swapped.obeyed == 0
-    one = judge(_maps((4, 6), (4, 6)), [0.5, 0.5], boxes(2))
-    assert one.leaked == 0.5 and one.obeyed == 0.5
 
 
 def test_a_search_is_what_locate_gives_at_its_density_and_steps(
@@ -185,7 +181,7 @@ def test_a_stopped_run_gives_the_rows_of_what_was_drawn(monkeypatch: pytest.Monk
     monkeypatch.setattr(composing, "setting_of", lambda race, kind: (1.0, None) if "lora" in kind else "regions")
     race = SimpleNamespace(settings=plan.QUICK)
     found = {kind: [grouped(), grouped()] for kind in ("edits_layout", "lora_cat")}
-    claims = {row.claim: row for row in rows._of_size("two", found, race, 2, None, "", ">= 0.8")}  # type: ignore[arg-type]
+    claims = {row.claim: row for row in rows._of_size("two", found, race, 2, ">= 0.8")}  # type: ignore[arg-type]
     assert {"compose.two_present", "compose.two_vs_lora_cat", "compose.two.drift.lora_cat"} <= claims.keys()
     assert claims["compose.two_present"].baseline is None and claims["compose.two_present"].control is None
     assert not [

@@ -13,7 +13,7 @@ import photopic
 from photopic.cli import demo_lora, demo_pair, demo_teach
 from photopic.cli.demo_page import page
 from photopic.cli.demo_pair import BOXES, OURS, PEERS, PairResult, second_of, work_pair
-from photopic.cli.demo_pair_numbers import judge, threshold
+from photopic.cli.demo_pair_numbers import judge
 from photopic.cli.demo_teach import DemoConfig, Stage, make_references
 from photopic.cli.demo_work import DemoResult, random_control, work
 from photopic.core.editfile import load
@@ -184,15 +184,11 @@ def test_the_judge_finds_two_subjects_where_they_are_and_nowhere_else(tmp_path: 
         kind: np.stack([compose(each, Background(colour)).image for colour in ("red", "purple")])
         for kind, each in placed.items()
     }
-    kinds = judge(pictures, configs, references, BOXES)["kinds"]
+    numbers = judge(pictures, configs, references, BOXES)
+    kinds = numbers["kinds"]
+    assert numbers["real"] > 0.9 and numbers["nouns"] < 0.1
     assert kinds["asked"]["both"] == 2 and kinds["swapped"]["each"] == [0, 0]
     assert kinds["one"]["each"] == [2, 0] and kinds["one"]["both"] == 0
-
-
-def test_a_threshold_lies_where_it_tells_the_most_apart() -> None:
-    assert threshold(np.array([0.5, 0.9, 0.9]), np.array([0.1, 0.2])) == (0.35, 1.0)
-    cut, right = threshold(np.array([0.2, 0.9]), np.array([0.1, 0.3]))
-    assert right == 0.75 and 0.1 < cut < 0.9
 
 
 def test_a_second_subject_is_of_another_class() -> None:

@@ -1,7 +1,7 @@
 """Which of two subjects are in a picture, each in its half, as the oracle sees it.
 
-A subject counts as there if what lies in its half is at least as like it as a threshold, which is fitted on real scenes before any
-picture is looked at: the two subjects side by side, against their class nouns side by side.
+A subject counts as there if the judge takes what stands in its half for it rather than for its class noun or the other subject
+(``photopic.metrics.recognition``).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 
 from photopic.cli.demo_teach import DemoConfig, Pictures
@@ -19,7 +17,7 @@ from photopic.data.emoji_world import HELD_OUT_STYLE, concept
 from photopic.data.layout import Box
 from photopic.data.scenes import COLOURS, Background, Placement, compose
 from photopic.metrics.oracle import Oracle
-from photopic.metrics.oracle_scores import window
+from photopic.metrics.recognition import Recognised, recognise
 from photopic.models.preservation import KNOWN_STYLES
 
 REAL = 24  # real scenes of each of the two kinds
@@ -34,54 +32,64 @@ def judge(
     """How often each subject is there, and how like it what stands in its place is.
 
     Args:
-        pictures: kind -> pictures that should show all subjects.
+        pictures: kind -> pictures that should show both subjects.
         configs: The subjects, from left to right.
         references: Pictures of each subject.
         boxes: Where each should be.
 
     Returns:
         For each kind ``both`` and ``each``, numbers of pictures, and ``likeness``, the mean of the less like of the two;
-        the thresholds, and the share of the real scenes that they tell apart.
+        ``real`` and ``nouns``: the shares of real scenes with the two, and with their class nouns, in which both are found.
     """
     oracle = Oracle.load()
-    wanted = [F.normalize(oracle.score(each).embedding.mean(0), dim=0) for each in references]
+    wanted = [oracle.score(each).embedding.numpy() for each in references]
+    nouns = [oracle.score(_alone(each.noun)).embedding.numpy() for each in configs]
 
-    def values(images: Pictures) -> Float[np.ndarray, "n subjects"]:
-        scores = oracle.score(images)
-        embedding, amount = window(scores.cells, scores.foreground)  # (n, 8, 8, 128), (n, 8, 8)
-        maps = torch.stack([embedding @ each * amount for each in wanted], 1)  # (n, subjects, 8, 8)
-        half = maps.shape[-1] // 2
-        return torch.stack([maps[:, 0, :, :half].amax((1, 2)), maps[:, 1, :, half:].amax((1, 2))], 1).numpy()
+    def halves(images: Pictures) -> tuple[Bool[np.ndarray, "2 n"], Float[np.ndarray, "2 n"]]:
+        return in_halves(recognise(oracle.score(images), wanted, nouns))
 
-    there = values(_real([each.subject for each in configs], (HELD_OUT_STYLE,), boxes))
-    absent = values(_real([each.noun for each in configs], KNOWN_STYLES, boxes))
-    fitted = [threshold(there[:, index], absent[:, index]) for index in range(len(configs))]
-    cuts = np.array([cut for cut, _ in fitted])
     kinds = {}
     for kind, images in pictures.items():
-        found = values(images)
-        seen: Bool[np.ndarray, "n subjects"] = found >= cuts
+        there, likeness = halves(images)
         kinds[kind] = {
             "n": len(images),
-            "both": int(seen.all(1).sum()),
-            "each": [int(count) for count in seen.sum(0)],
-            "likeness": round(float(found.min(1).mean()), 4),
+            "both": int(there.all(0).sum()),
+            "each": [int(count) for count in there.sum(1)],
+            "likeness": round(float(likeness.min(0).mean()), 4),
         }
-    return {"kinds": kinds, "thresholds": [float(cut) for cut in cuts], "accuracy": [right for _, right in fitted]}
+    ends = {
+        "real": _real([each.subject for each in configs], (HELD_OUT_STYLE,), boxes),
+        "nouns": _real([each.noun for each in configs], KNOWN_STYLES, boxes),
+    }
+    return {"kinds": kinds} | {name: float(halves(images)[0].all(0).mean()) for name, images in ends.items()}
 
 
-def threshold(there: Float[np.ndarray, "n"], absent: Float[np.ndarray, "m"]) -> tuple[float, float]:
-    """The value that tells two samples apart best, and the share of both, weighed alike, that it tells right.
+def in_halves(seen: Recognised) -> tuple[Bool[np.ndarray, "2 n"], Float[np.ndarray, "2 n"]]:
+    """Whether the place of a half that is most like its subject is taken for it, and how like it is; the first is on the left.
 
-    Example:
-        >>> threshold(np.array([0.75, 0.9]), np.array([0.25, 0.5]))
-        (0.625, 1.0)
+    The cells beside the middle are left out: what is seen there holds part of the other half.
     """
-    values = np.unique(np.concatenate([there, absent]))
-    cuts = (values[:-1] + values[1:]) / 2 if len(values) > 1 else values
-    right = [float((there >= cut).mean() + (absent < cut).mean()) / 2 for cut in cuts]
-    best = int(np.argmax(right))
-    return float(cuts[best]), right[best]
+    n, middle = seen.taken.shape[0], seen.taken.shape[2] // 2
+    there, likeness = [], []
+    for index, columns in enumerate((slice(None, middle - 1), slice(middle + 1, None))):
+        likely = seen.maps[index][:, :, columns].reshape(n, -1)
+        taken = seen.taken[:, :, columns].reshape(n, -1)
+        best = likely.argmax(1)
+        there.append(taken[np.arange(n), best] == index)
+        likeness.append(likely.max(1))
+    return np.stack(there), np.stack(likeness)
+
+
+def _alone(name: str) -> Pictures:
+    """Real pictures of a thing the model knows, in the styles it draws."""
+    styles = [style for style in KNOWN_STYLES if style in concept(name).styles]
+    return np.stack(
+        [
+            compose([Placement(name, style, (0.5, 0.5), 0.75)], Background(colour)).image
+            for style in styles
+            for colour in tuple(COLOURS)[:4]
+        ]
+    )
 
 
 def _real(names: Sequence[str], styles: Sequence[str], boxes: Sequence[Box]) -> Pictures:

@@ -114,11 +114,12 @@ def _counts(pair: PairResult) -> Table:
         who = "LoRAs: " if kind in PEERS else ""
         rows.append((f"{who}{NAMES[kind]}", *counts, f"{found['likeness']:.2f}"))
     first, second = pair.configs
-    right = min(pair.numbers["accuracy"])
+    real, nouns = pair.numbers["real"], pair.numbers["nouns"]
     caption = (
-        "In how many pictures the judge finds each in its own half. What counts as found was set on real scenes, with "
-        f"the two and without them, which it tells apart in at least {right:.0%} of cases. Likeness: of the less like of the two, "
-        "1 is the same."
+        "In how many pictures the judge takes what stands in each half for that subject, rather than for its class noun or the "
+        f"other subject. Of real scenes of the two it does so in {real:.0%}, of real scenes of a {first.noun} beside "
+        f"a {second.noun} in {nouns:.0%}. "
+        "Likeness: of the less like of the two, 1 is the same."
     )
     return Table(("", "both there", first.subject, second.subject, "likeness"), rows, caption)
 
