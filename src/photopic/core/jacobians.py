@@ -18,7 +18,7 @@ from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from photopic.core.errors import ModelError
-from photopic.core.layer_outputs import MEMORY, Gathered, chunk_size, gather, layer_outputs
+from photopic.core.layer_outputs import Gathered, chunk_size, gather, layer_outputs
 
 Mode = Literal["forward", "reverse"]
 Place = Callable[[Float[Tensor, "free"]], Float[Tensor, "1 ..."]]
@@ -55,7 +55,7 @@ def jacobian_columns(
     *,
     mode: Mode,
     chunk: int | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> Iterator[Gathered]:
     """Transposed Jacobians of layers, as ``gather`` hands them out: (free variables, some outputs of a layer).
 
@@ -67,7 +67,7 @@ def jacobian_columns(
         widths: The layers whose Jacobians are wanted, from ``widths_of``.
         mode: ``forward`` or ``reverse``; both give the same numbers up to rounding.
         chunk: Directions or outputs at a time; None chooses by the widest layer.
-        memory: Bytes of Jacobians held at a time in forward mode; more passes are made where they do not fit.
+        memory: Bytes of Jacobians held at a time in forward mode, as ``gather`` takes it.
 
     Raises:
         ModelError: If an operation of the network has no such derivative.
@@ -102,7 +102,7 @@ def jacobians(
     *,
     mode: Mode | None = None,
     chunk: int | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> dict[str, Float[Tensor, "outputs free"]]:
     """Jacobians of layers and of the network, whole; arguments as ``jacobian_columns``.
 

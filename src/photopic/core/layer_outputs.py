@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,9 +14,10 @@ from photopic.core.errors import ModelError
 from photopic.core.hooks import rewrite
 
 OUTPUT = "output"  # what the network itself puts out, beside the layers
-MEMORY = 4 << 30  # bytes of gathered outputs held at a time
 HEAP_LIMIT = 32 << 20  # bytes; glibc asks the system anew for every larger tensor, which costs more than computing it
 WIDER_INSIDE = 4  # the widest tensor inside a layer over the layer's output, as in a transformer's MLP
+
+MEMORY_SHARE = 3  # of the machine's memory one in three parts may hold gathered outputs
 
 Read = Callable[[slice, str], Mapping[str, Float[Tensor, "probes width"]]]
 
@@ -44,6 +45,7 @@ def layer_outputs(
         ModelError: If a layer puts out no tensor of numbers, or one that is no batch of n.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
         >>> {name: tuple(value.shape) for name, value in layer_outputs(net, torch.ones(5, 3), ["0"]).items()}
         {'0': (5, 2), 'output': (5, 2)}
@@ -100,7 +102,7 @@ class Gathered:
 
 
 def gather(
-    read: Read, widths: Mapping[str, int], count: int, *, chunk: int, memory: int = MEMORY, itemsize: int = 4
+    read: Read, widths: Mapping[str, int], count: int, *, chunk: int, memory: int | None = None, itemsize: int = 4
 ) -> Iterator[Gathered]:
     """Run every probe and hand out matrices of all probes by some columns of one layer.
 
@@ -112,18 +114,20 @@ def gather(
         widths: Outputs of each layer, in the order in which they run.
         count: Number of probes.
         chunk: Probes a call of ``read``.
-        memory: Bytes for the matrices.
+        memory: Bytes for the matrices; None takes a third of the machine's memory.
         itemsize: Bytes of one number.
 
     Yields:
         After every chunk how far it is; after a pass its matrices, of which a layer's come in the order of its columns.
 
     Example:
+        >>> import torch
         >>> read = lambda probes, last: {"a": torch.arange(6.0).reshape(3, 2)[probes]}
         >>> [event.matrix.tolist() for event in gather(read, {"a": 2}, 3, chunk=2) if event.name]
         [[[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]]
     """
-    passes = _plan(widths, max(1, memory // (count * itemsize)))
+    room = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_SHARE
+    passes = _plan(widths, max(1, room // (count * itemsize)))
     done, total = 0, count * len(passes)
     for pieces in passes:
         buffers: list[Tensor] = []

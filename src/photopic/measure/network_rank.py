@@ -11,51 +11,43 @@ ViT-B/16 is `rank.vit_b16_seconds`.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional
 
-from photopic.core.errors import DataError, ModelError
-from photopic.core.jacobians import Mode, cheaper_mode, evaluating, jacobian_columns, widths_of
-from photopic.core.layer_outputs import MEMORY, OUTPUT, chunk_size, gather, layer_outputs
+from photopic.core.errors import DataError
 from photopic.core.results import Report, provenance
-from photopic.core.spectra import Spectrum, numerical_rank
 from photopic.measure._classification_dimension import classification_dimension
 from photopic.measure._common import Measuring, finished
+from photopic.measure._layer_ranks import (
+    TOOLS,
+    NetworkRankConfig,
+    Ranks,
+    Tool,
+    free_patch,
+    jacobian_ranks,
+    perturbation_ranks,
+)
 
 if TYPE_CHECKING:
     from photopic.models.classifier import Classifier
 
-Tool = Literal["jacobian", "perturbation", "classification"]
-TOOLS: tuple[Tool, ...] = ("jacobian", "perturbation", "classification")
-EPS32 = float(torch.finfo(torch.float32).eps)
+__all__ = [
+    "TOOLS",
+    "NetworkRankConfig",
+    "Ranks",
+    "Tool",
+    "classification_dimension",
+    "free_patch",
+    "jacobian_ranks",
+    "network_rank",
+    "perturbation_ranks",
+    "trace_network_rank",
+]
 
-
-@dataclass(frozen=True)
-class NetworkRankConfig:
-    """How to measure; every field is written into the report."""
-
-    tools: tuple[Tool, ...] = TOOLS
-    layers: tuple[str, ...] | None = None  # name patterns; None: the classifier's blocks
-    thresholds: tuple[float, ...] = (1e-2, 1e-3, 1e-8)  # beside the published one
-    dtype: Literal["float32", "float64"] = "float32"  # of the network while it is measured
-    patch: int | None = 16  # side in pixels of the free square at the centre; None: the whole input
-    background: Literal["zero", "image"] = "zero"  # around the patch
-    images: int = 10  # of the Jacobian
-    perturbed_images: int = 100  # of the perturbation
-    samples: int = 5000  # copies with noise of each image
-    noise: float = 1e-3  # standard deviation, in the unit of normalised pixels
-    keep: float = 0.95  # share of the accuracy that the classification dimension keeps
-    mode: Mode | None = None  # of the Jacobian; None: the cheaper one
-    chunk: int | None = None  # directions or copies at a time; None: by the widest layer
-    memory: int = MEMORY  # bytes of layer outputs held at a time
-    seed: int = 0  # of the noise
+DEFAULTS = NetworkRankConfig()
 
 
 def network_rank(
@@ -63,7 +55,7 @@ def network_rank(
     images: Any,
     *,
     labels: Sequence[int] | None = None,
-    config: NetworkRankConfig = NetworkRankConfig(),
+    config: NetworkRankConfig = DEFAULTS,
 ) -> Report:
     """Dimensions at each layer by the Jacobian and by noise, and those that the classification needs.
 
@@ -97,7 +89,7 @@ def trace_network_rank(
     images: Any,
     *,
     labels: Sequence[int] | None = None,
-    config: NetworkRankConfig = NetworkRankConfig(),
+    config: NetworkRankConfig = DEFAULTS,
 ) -> Iterator[Measuring]:
     """``network_rank`` step by step; the last event carries the report. Args, raises: as there.
 
@@ -128,202 +120,3 @@ def trace_network_rank(
         "network rank", values, tuple(rows), provenance("measure.network_rank", config=asdict(config), **facts)
     )
     yield Measuring("done", 1, 1, report=report)
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """One event of ``jacobian_ranks`` and ``perturbation_ranks``; rows and values come with the last."""
-
-    done: int
-    total: int
-    rows: tuple[dict[str, Any], ...] = ()
-    values: Mapping[str, Any] | None = None
-
-
-def jacobian_ranks(
-    network: nn.Module, pixels: Float[Tensor, "n ..."], layers: Sequence[str], config: NetworkRankConfig
-) -> Iterator[Ranks]:
-    """The rank of each layer's Jacobian with respect to a patch of the input, over several inputs.
-
-    Args:
-        network: Any module of one tensor.
-        pixels: Its inputs, (n, channels, height, width), or of any shape if ``config.patch`` is None.
-        layers: Names of submodules; the network's own output comes last, as ``logits``.
-        config: How to measure.
-
-    Raises: as ``network_rank``.
-
-    Example:
-        >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
-        >>> config = NetworkRankConfig(patch=None, dtype="float64")
-        >>> *_, last = jacobian_ranks(net, torch.rand(2, 4), ["0"], config)
-        >>> [row["rank"] for row in last.rows if row["layer"] == "0" and row["threshold"] == 1e-8]
-        [3.0]
-    """
-    network, pixels = _at_precision(network, pixels, config.dtype)
-    found: dict[str, list[Tensor]] = {}
-    for number, image in enumerate(pixels.split(1)):
-        place, at = free_patch(image, config.patch, config.background)
-        if number == 0:
-            with evaluating(network):
-                widths = widths_of(network, image, layers)
-            mode = config.mode or cheaper_mode(len(at), widths)
-        spectra = {name: Spectrum(len(at), width, exact=config.dtype == "float64") for name, width in widths.items()}
-        columns = jacobian_columns(
-            network, place, at, layers, widths, mode=mode, chunk=config.chunk, memory=config.memory
-        )
-        for event in columns:
-            if event.matrix is not None:
-                spectra[event.name].add(_finite(event.matrix, event.name))
-            yield Ranks(number * event.total + event.done, len(pixels) * event.total)
-        for name, spectrum in spectra.items():
-            found.setdefault(name, []).append(spectrum.singular_values())
-    eps = torch.finfo(pixels.dtype).eps
-    rows = []
-    for name, each in found.items():
-        floor = eps * max(len(at), widths[name]) ** 0.5
-        rows += _rows("jacobian", name, widths[name], len(at), each, floor, config.thresholds)
-    relative = {
-        _said(name): torch.stack([v / v[0].clamp(min=1e-300) for v in each]).mean(0) for name, each in found.items()
-    }
-    values = {"mode": mode, "free": len(at), "spectra": {name: each.tolist() for name, each in relative.items()}}
-    yield Ranks(1, 1, tuple(rows), values)
-
-
-def perturbation_ranks(
-    network: nn.Module, pixels: Float[Tensor, "n ..."], layers: Sequence[str], config: NetworkRankConfig
-) -> Iterator[Ranks]:
-    """The number of directions in which each layer answers to small noise on the input: its PCA dimension.
-
-    Args, raises: as ``jacobian_ranks``. Each copy has a random generator of its own, so ``config.chunk`` changes nothing.
-
-    Example:
-        >>> net = nn.Linear(4, 3)
-        >>> *_, last = perturbation_ranks(net, torch.rand(1, 4), [], NetworkRankConfig(samples=50))
-        >>> [row["rank"] for row in last.rows if row["rule"] == "published"]
-        [3.0]
-    """
-    network, pixels = _at_precision(network, pixels, config.dtype)
-    count, eps = config.samples, torch.finfo(pixels.dtype).eps
-    rows: list[dict[str, Any]] = []
-    found: dict[str, list[Tensor]] = {}
-    floors: dict[str, float] = {}
-    with evaluating(network), torch.no_grad():
-        for number, image in enumerate(pixels.split(1)):
-            clean = layer_outputs(network, image, layers)
-            widths = {name: value.shape[1] for name, value in clean.items()}
-            read = _noisy(network, image, layers, clean, config, number)
-            spectra = {name: Spectrum(count, width, exact=config.dtype == "float64") for name, width in widths.items()}
-            chunk = config.chunk or chunk_size(max(widths.values()), image.element_size())
-            for event in gather(read, widths, count, chunk=chunk, memory=config.memory, itemsize=image.element_size()):
-                if event.matrix is not None:
-                    matrix = _finite(event.matrix, event.name)
-                    spectra[event.name].add(matrix - matrix.mean(0))
-                yield Ranks(number * event.total + event.done, len(pixels) * event.total)
-            for name, spectrum in spectra.items():
-                values = spectrum.singular_values()
-                found.setdefault(name, []).append(values)
-                rounding = eps * float(clean[name].square().mean().sqrt()) * (count**0.5 + widths[name] ** 0.5)
-                floors[name] = max(config.noise, floors.get(name, 0.0), rounding / max(float(values[0]), 1e-300))
-    for name, each in found.items():
-        rows += _rows("perturbation", name, widths[name], count, each, floors[name], config.thresholds)
-    yield Ranks(1, 1, tuple(rows), {})
-
-
-def free_patch(
-    image: Float[Tensor, "1 ..."], patch: int | None, background: Literal["zero", "image"]
-) -> tuple[Callable[[Tensor], Tensor], Float[Tensor, "free"]]:
-    """The network's input as a function of the pixels of its central square, and those pixels.
-
-    Args:
-        image: One input.
-        patch: Side of the square; None frees the whole input.
-        background: What stands around the square: zeros, as published, or the rest of the image.
-
-    Raises:
-        DataError: If the square is larger than the input, or the input has no height and width.
-
-    Example:
-        >>> place, at = free_patch(torch.ones(1, 3, 4, 4), 2, "zero")
-        >>> len(at), place(at).sum()
-        (12, tensor(12.))
-    """
-    if patch is None:
-        return lambda free: free.reshape(image.shape), image.reshape(-1)
-    if image.dim() != 4 or patch > min(image.shape[2:]):
-        size = " x ".join(map(str, image.shape[2:]))
-        raise DataError(f"patch of {patch} pixels: larger than the network's input of {size}; choose a smaller one")
-    height, width = image.shape[2:]
-    top, left = (height - patch) // 2, (width - patch) // 2  # 104 of 224, as published
-    inside = image[:, :, top : top + patch, left : left + patch]
-    rim = (left, width - patch - left, top, height - patch - top)
-    around = torch.zeros_like(image) if background == "zero" else image - functional.pad(inside, rim)
-    return lambda free: functional.pad(free.reshape(inside.shape), rim) + around, inside.reshape(-1)
-
-
-def _noisy(
-    network: nn.Module,
-    image: Tensor,
-    layers: Sequence[str],
-    clean: Mapping[str, Tensor],
-    config: NetworkRankConfig,
-    number: int,
-) -> Callable[[slice, str], dict[str, Tensor]]:
-    """Reads what noisy copies of an image change at the layers."""
-
-    def read(span: slice, last: str) -> dict[str, Tensor]:
-        generator = torch.Generator()
-        first = (config.seed * len(image) + number) * config.samples
-        noise = [
-            torch.randn(image.shape, generator=generator.manual_seed(first + copy), dtype=image.dtype)
-            for copy in range(span.start, span.stop)
-        ]
-        copies = image + config.noise * torch.cat(noise).to(image.device)
-        outputs = layer_outputs(network, copies, layers, last=last)
-        return {name: value - clean[name] for name, value in outputs.items()}
-
-    return read
-
-
-def _at_precision(network: nn.Module, pixels: Tensor, dtype: str) -> tuple[nn.Module, Tensor]:
-    """The network itself, or a copy of it in float64."""
-    if dtype == "float64":
-        return copy.deepcopy(network).double(), pixels.double()
-    return network, pixels
-
-
-def _finite(matrix: Tensor, layer: str) -> Tensor:
-    if not bool(matrix.isfinite().all()):
-        raise ModelError(
-            f"layer {_said(layer)}: its outputs or derivatives hold NaN or infinity; measure layers before it"
-        )
-    return matrix
-
-
-def _rows(
-    tool: Tool, layer: str, outputs: int, inputs: int, spectra: Sequence[Tensor], floor: float, given: Sequence[float]
-) -> list[dict[str, Any]]:
-    rules = {"published": ((min(outputs, inputs) * EPS32) ** 0.5,), "given": given}
-    rows = []
-    for rule, threshold in ((rule, each) for rule, thresholds in rules.items() for each in thresholds):
-        ranks = torch.tensor([numerical_rank(values, threshold) for values in spectra], dtype=torch.float64)
-        resolved = rule == "published" or threshold >= floor
-        rows.append(
-            {
-                "layer": _said(layer),
-                "tool": tool,
-                "outputs": outputs,
-                "inputs": inputs,
-                "threshold": threshold,
-                "rule": rule,
-                "rank": float(ranks.mean()) if resolved else None,
-                "std": float(ranks.std(correction=0)) if resolved else None,
-                "images": len(spectra),
-                "floor": floor,
-            }
-        )
-    return rows
-
-
-def _said(layer: str) -> str:
-    return "logits" if layer == OUTPUT else layer
