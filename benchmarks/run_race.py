@@ -25,7 +25,7 @@ from subjects import Bench
 from workers import Benchmark, line_of, run
 
 # Of groups, by what they are drawn with: a worker makes one side's trainings, then its pairs, at last its triples and fours.
-SIDES = (("lora_cat", "lora_linear", "lora_ties", "lora_cat_layout"), ("edits_layout", "edits", "rows"))
+SIDES = (composing.LORAS, ("edits_layout", "edits", "alone_layout", "rows"))
 LAST = "lora16"  # after everything else: nothing waits for it
 
 
@@ -38,9 +38,9 @@ def work(bench: Bench, settings: Settings, part: str) -> None:
         race.measure_peaks()  # forks, so before anything else
     sides = SIDES[index::count]
     for side in sides:
-        way = composing.LORA if side is SIDES[0] else composing.ours_of(race)
-        for name in settings.test:
-            race.folder(way, name)
+        for way in dict.fromkeys(composing.way_of(race, kind) for kind in side):
+            for name in settings.test:
+                race.folder(way, name)
     _groups(race, sides, 2)
     if index == 0:
         composing.reals(race)

@@ -30,7 +30,8 @@ SEED = 8_000_000  # of the samples of groups; of the tuning pair 1,000,000 more
 OVERLAP: Policy = (
     "ties"  # of tuned values: both start from zero, where the sum of two changes would turn a weight's sign
 )
-KINDS = ("rows", "edits", "edits_layout", *(f"lora_{merge}" for merge in MERGES), "lora_cat_layout")
+LORAS = (*(f"lora_{merge}" for merge in MERGES), "lora_cat_layout", "lora_company_layout")
+KINDS = ("rows", "edits", "edits_layout", "alone_layout", *LORAS)
 LAYOUTS = (
     "composed",
     "regions",
@@ -51,12 +52,14 @@ class Grouped:
     drift: np.ndarray
 
 
-def ours_of(race: Race) -> Way:
-    """The located and tuned edits that are composed: 16 bits at the density of the settings."""
-    return Way("ours", "neurons", race.settings.composed, 16)
+def way_of(race: Race, kind: str) -> Way:
+    """What is composed: located and tuned edits, 16 bits at the density of the settings, or LoRAs.
 
-
-LORA = Way("lora4", "lora4")
+    Edits are taught in company, but for ``alone``; LoRAs as single ones are, but for ``lora_company``.
+    """
+    if kind.startswith("lora"):
+        return Way("lora4", "lora4", company=kind.startswith("lora_company"))
+    return Way("ours", "neurons", race.settings.composed, 16, company=not kind.startswith("alone"))
 
 
 def layout_of(group: Sequence[str]) -> Layout:
@@ -73,8 +76,8 @@ def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Itera
     bench = race.bench
     with ExitStack() as stack:
         if kind.startswith("lora"):
-            folders = [race.folder(LORA, name) for name in group]
-            merge = (kind.split("_")[1], *setting)
+            folders = [race.folder(way_of(race, kind), name) for name in group]
+            merge = ("cat" if "company" in kind else kind.split("_")[1], *setting)
             rows = [race.row_file(name) for name in group]
             context = applying.applied(race.peer, race.base_state, folders, rows, race.base_file, merge=merge)
             stack.enter_context(context)
@@ -84,7 +87,7 @@ def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Itera
         if kind == "rows":
             edits = [Given.of(name).row_edit(bench.model, bench.base) for name in group]
         else:
-            edits = [editfile.load(race.folder(ours_of(race), name) / EDIT) for name in group]
+            edits = [editfile.load(race.folder(way_of(race, kind), name) / EDIT) for name in group]
         if setting == "regions":
             layout = layout_of(group)
             stack.enter_context(regional_edits(bench.model, layout, by_region(layout, edits)))
@@ -97,8 +100,7 @@ def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Itera
 
 def key_of(race: Race, kind: str, group: Sequence[str], setting: Any) -> dict[str, Any]:
     """All that decides what is in force."""
-    way = LORA if kind.startswith("lora") else ours_of(race)
-    files = [digest_of(race.folder(way, name)) for name in group] if kind != "rows" else list(group)
+    files = [digest_of(race.folder(way_of(race, kind), name)) for name in group] if kind != "rows" else list(group)
     whole = hashlib.sha256(repr((kind, files, setting)).encode()).hexdigest()
     return {"group": list(group), "kind": kind, "of": whole, "composing": code_of(*LAYOUT_CODE, in_force, draw)}
 
@@ -130,7 +132,9 @@ def judged(race: Race, images: np.ndarray, group: Sequence[str]) -> Judged:
 
 def setting_of(race: Race, kind: str) -> Any:
     """What a kind is drawn with: of its grid on the tuning pair, the setting with the highest mean similarity of the two."""
-    kind = "lora_cat" if kind == "lora_cat_layout" else kind
+    kind = {"lora_cat_layout": "lora_cat", "lora_company_layout": "lora_cat", "alone_layout": "edits_layout"}.get(
+        kind, kind
+    )
     if kind in ("rows", "edits"):
         return None
     if kind not in race.merged:
@@ -165,7 +169,7 @@ def drawn(race: Race, kind: str, group: Sequence[str]) -> tuple[np.ndarray, list
     ][: settings.group_others]
     unguided = {"edits_layout": "edits" if setting == "composed" else kind, "lora_cat_layout": "lora_cat"}.get(
         kind, kind
-    )
+    )  # the same in force; other kinds have no layout in prompts that name no subject
     moved = draw(race, unguided, group, setting_of(race, unguided), seeds[:1] * len(others), others)
     return images, others, moved
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from photopic.core.edits import Edit, TokenRows
 from photopic.core.fingerprint import Fingerprint
 from photopic.data import splits
+from photopic.models.collage import collages
 from photopic.models.concept_loss import ConceptLoss
 from photopic.models.new_token import new_rows
 from photopic.models.preservation import preservation_examples
@@ -56,6 +57,12 @@ class Given:
     def rows(self, model: TextToImage) -> TokenRows:
         """The row all methods start from: the one that locating starts from by default."""
         return new_rows(model, self.token, self.noun, start="random")
+
+    def in_company(self, model: TextToImage, each: int) -> Given:
+        """The same with ``each`` collages a picture, and the pictures as often, so that half of them are collages."""
+        subject = f"{self.token} {self.noun}"
+        made, named = collages(model, self.images, self.captions, subject=subject, each=each, seed=SEED)
+        return replace(self, images=torch.cat([self.images] * each + [made]), captions=(*self.captions * each, *named))
 
     def row_edit(self, model: TextToImage, base: Fingerprint) -> Edit:
         """The token alone: the base model of this race."""

@@ -36,7 +36,12 @@ from race.plan import PEERS, VALUES, Method, Settings, Tried, chosen, token
 T = TypeVar("T")
 SEED = 7_000_000  # of the samples of the test; of the tuning 1,000,000 more
 RESIDUAL = "photopic.tune.token_residual"
-BASES = "photopic.models.concept_loss", "photopic.models.subject", "photopic.models.preservation"
+BASES = (
+    "photopic.models.collage",
+    "photopic.models.concept_loss",
+    "photopic.models.subject",
+    "photopic.models.preservation",
+)
 
 
 class NotMeasured(Exception):
@@ -73,6 +78,7 @@ class Way:
     method: str
     density: float | None = None
     bits: int | None = None  # of tuned values; None: shut only
+    company: bool = False  # taught in company too, for as many steps as `Settings.company` says; for composing
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,8 @@ class Race:
             return ours.values(self.bench.model, subject, folder, rate=rate, counts=counts, **sizes, **more)
         if method == "token_residual":
             return ours.residual(self.bench.model, subject, folder, **more)
+        if beside := more.get("beside", 0):
+            subject = subject.in_company(self.peer, beside)
         return peers.train(method, self.peer, subject, self.bench.base, folder, rate=rate, counts=counts, **sizes)
 
     def setting(self, method: Method) -> Tried:
@@ -215,11 +223,18 @@ class Race:
             return self.made("token_residual", name, 0.0, (0,), **short) / "default"
         if way.method != "neurons":
             setting = self.setting(next(peer for peer in PEERS if peer.name == way.method))
+            if way.company:
+                beside, steps = self.settings.company
+                return self.made(way.method, name, setting.rate, (steps,), beside=beside) / str(steps)
             return self.made(way.method, name, setting.rate, self._counts(name, setting)) / str(setting.steps)
         located = self._located(name, way.density)
         if way.bits is None:
             return located
         setting = self.setting(VALUES)
+        if way.company:
+            beside, steps = self.settings.company
+            more = {"located": located, "bits": way.bits, "beside": beside}
+            return self.made("tuned", name, setting.rate, (steps,), **more) / str(steps)
         made = self.made("tuned", name, setting.rate, self._counts(name, setting), located=located, bits=way.bits)
         return made / str(setting.steps)
 
@@ -405,7 +420,7 @@ def code() -> dict[str, str]:
     peer = code_of(*BASES, given.loss_of, peers.train, peers.learner, peers.Dense, peers.Row, peers.Adapter)
     found = {method.name: peer for method in PEERS}
     found["neurons"] = code_of(LOCATING, ours.search)
-    found["tuned"] = code_of(TUNING, ours.values)
+    found["tuned"] = code_of(TUNING, "photopic.models.collage", ours.values)
     if has_residual():
         found["token_residual"] = code_of(RESIDUAL, ours.residual)
     return found

@@ -24,13 +24,15 @@ def search(
     model: TextToImage, given: Given, folder: Path, *,
     steps: int, batch: int, preservation: int, density: float,
 ) -> Iterator[int]:  # fmt: skip
-    """The search of one density and number of steps, as ``locate`` does it at its default rate; yields after every step.
+    """The search of one density and number of steps, as ``locate --binary`` does it at its default rate; yields after every step.
+
+    Binary, because the files here shut few weights: what a soft mask moves is lost where only the lowest masks are kept.
 
     Another density or another number of steps is another search, so each edit is charged with its own.
     """
     began = time.process_time()
     config = ConceptNeuronsConfig(
-        steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, seed=SEED
+        steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, binary=True, seed=SEED
     )
     for event in locate(
         model, given.images, noun=given.noun, token=given.token, captions=given.captions, config=config
@@ -43,15 +45,16 @@ def search(
 
 def values(
     model: TextToImage, given: Given, folder: Path, located: Path, *,
-    rate: float, counts: Sequence[int], batch: int, preservation: int, bits: Literal[32, 16, 2],
+    rate: float, counts: Sequence[int], batch: int, preservation: int, bits: Literal[32, 16, 2], beside: int = 0,
 ) -> Iterator[int]:  # fmt: skip
     """Values of the located weights, tuned from the shut state; the seconds of the search are added by who asks."""
     edit = editfile.load(located / EDIT)
     for steps in counts:
         began = time.process_time()
         config = LocatedWeightsConfig(
-            bits=bits, steps=steps, lr=rate, batch=batch, preservation_count=preservation, evaluation=0, seed=SEED
-        )
+            bits=bits, steps=steps, lr=rate, batch=batch, preservation_count=preservation, beside=beside, evaluation=0,
+            seed=SEED,
+        )  # fmt: skip
         for event in tune_values(model, given.images, edit, captions=given.captions, config=config):
             if event.edit is None:
                 yield event.step

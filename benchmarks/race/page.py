@@ -39,10 +39,12 @@ KINDS = {
     "rows": "the tokens' rows alone",
     "edits": "**edits composed**",
     "edits_layout": "**edits, layout**",
+    "alone_layout": "**edits taught alone, layout**",
     "lora_linear": "LoRA, linear",
     "lora_cat": "LoRA, cat",
     "lora_ties": "LoRA, TIES",
     "lora_cat_layout": "LoRA, cat, our layout",
+    "lora_company_layout": "LoRA taught in company, cat, our layout",
 }
 INTRO = """# The race
 
@@ -65,7 +67,9 @@ reading the base again).
 """
 MANY = """## Several subjects in one picture
 
-Prompts name every subject by its own token; LoRAs are merged by peft's `add_weighted_adapter` at the weights chosen on another
+Prompts name every subject by its own token. Edits are tuned in company, as `tune located --beside 4` does: half of the pictures
+are collages beside other things that the model draws. Two lines show what that gives: edits taught alone, and LoRAs taught in the
+same company. LoRAs are merged by peft's `add_weighted_adapter` at the weights chosen on another
 pair. A picture counts where every subject is found, each in a place of its own: the place most like it is taken for it, not for its
 class noun or another of the group. Leaked: a place in B's box is taken for A. In place: found with its peak in its own box,
 asked for by the layout or, without one, only by the words.

@@ -168,7 +168,17 @@ def _of_size(word: str, found: dict[str, list[Grouped]], race: Race, size: int, 
         for merge, (weight, density) in merges.items()
     ]  # fmt: skip
     pairs.append(("vs_lora_no_layout", "edits", "lora_cat", None, "neither has a layout; LoRA: cat"))
-    pairs.append(("vs_lora_with_layout", ours, "lora_cat_layout", None, "both have the layout; LoRA: cat"))
+    pairs += [
+        ("vs_lora_with_layout", ours, "lora_cat_layout", None, "both have the layout; LoRA: cat"),
+        ("vs_lora_in_company", ours, "lora_company_layout", None, "both have company, steps and layout; LoRA: cat"),
+        (
+            "vs_alone",
+            ours,
+            "alone_layout",
+            None,
+            "edits taught in company, and longer, minus taught alone; both have the layout",
+        ),
+    ]
     for claim, one, other, asked, text in pairs:
         if one in found and other in found:
             columns = _column(found[one], "present"), _column(found[other], "present")

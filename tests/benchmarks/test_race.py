@@ -143,7 +143,7 @@ def test_a_search_is_what_locate_gives_at_its_density_and_steps(
         folder = tmp_path / str(density)
         *_, last = ours.search(model, given, folder, steps=steps, batch=2, preservation=4, density=density)
         assert last == steps
-        config = ConceptNeuronsConfig(steps=steps, density=density, **options)
+        config = ConceptNeuronsConfig(steps=steps, density=density, binary=True, **options)
         alone = concept_neurons(
             model, given.images, noun="bear", token="<panda>", captions=given.captions, config=config
         )

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits import Edit, Shut, TokenRows, Values
-from photopic.core.errors import EditError, ModelError
+from photopic.core.errors import DataError, EditError, ModelError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.models import collage
 from photopic.models.attention_weights import attention_weights
 from photopic.models.text_to_image import TextToImage
 from photopic.tune.located_weights import (
@@ -148,3 +149,17 @@ def test_a_run_on_other_positions_is_refused(model: TextToImage, located: Edit, 
 def test_one_call_is_the_whole_tuning(model: TextToImage, located: Edit) -> None:
     config = replace(QUICK, steps=2, preservation_count=1)
     assert tune_located_weights(model, IMAGES, located, config=config).tokens == ("<mine>",)
+
+
+def test_company_is_learnt_from_and_named_in_the_provenance(
+    model: TextToImage, located: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collage, "DRAWING_STEPS", 1)
+    alone, beside = (run_to_end(model, located, replace(QUICK, beside=each)) for each in (0, 2))
+    assert alone.provenance["data"] != beside.provenance["data"] and beside.provenance["config"]["beside"] == 2
+    assert not all(
+        torch.equal(torch.as_tensor(value), torch.as_tensor(values_of(beside).values[name]))
+        for name, value in values_of(alone).values.items()
+    )
+    with pytest.raises(DataError, match="beside"):
+        LocatedWeightsConfig(beside=-1)

@@ -116,6 +116,14 @@ def located(
     lr: Annotated[float, typer.Option(min=0.0, help="Size of a step.")] = 1e-3,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 8,
     bits: BitsKept = "16",
+    beside: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Also learn from so many collages a picture, where your thing stands small beside another: "
+            "for drawing several things in one picture. 4 is good; then double the steps.",
+        ),
+    ] = 0,
     preservation: Preserved = "both",
     preservation_count: Annotated[int, typer.Option(min=1, help="Pictures of what must not change.")] = 200,
     model: ModelName = "emoji-diffusion",
@@ -142,6 +150,7 @@ def located(
             steps=steps,
             lr=lr,
             batch=batch,
+            beside=beside,
             preservation=preservation,
             preservation_count=preservation_count,
             seed=seed,

@@ -21,13 +21,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.edits import Edit, Shut, TokenRows, Values
-from photopic.core.errors import EditError
+from photopic.core.errors import DataError, EditError
 from photopic.core.runs import Run
 from photopic.models.attention_weights import Layers, attention_weights, random_positions
+from photopic.models.collage import collages
 from photopic.models.preservation import Preservation, preservation_examples
 from photopic.models.progress import Progress, environment, load_matching, peak_bytes
 from photopic.models.sparse_values import SparseValues, positions_digest
-from photopic.models.subject import Captioned, check_unedited, subject
+from photopic.models.subject import Captioned, Subject, check_unedited, subject
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
@@ -45,8 +46,13 @@ class LocatedWeightsConfig:
     prior_weight: float = 1.0  # lambda, weight of the preservation loss
     preservation: Preservation = "both"  # what to preserve: diverse scenes, the class, or half and half
     preservation_count: int = 200  # preservation pictures
+    beside: int = 0  # collages a picture, beside other things the model draws; half of what is learnt from, 0: none
     evaluation: int = 48  # problems a part of the fixed evaluation set; 0 leaves the evaluation out
-    seed: int = 0  # of the preservation pictures, the random set and every draw
+    seed: int = 0  # of the preservation pictures, the random set, the collages and every draw
+
+    def __post_init__(self) -> None:
+        if self.beside < 0:
+            raise DataError(f"beside: expected 0 or more collages a picture, found {self.beside}")
 
 
 def tune_located_weights(
@@ -103,12 +109,13 @@ def tune(
     check_unedited(model)
     shut, rows = _parts(edit)
     noun = str(edit.provenance["noun"])
-    subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)  # before the slow part
+    chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)  # before the slow part
     yield Progress("preparing", steps=config.steps)
     if preservation is None and config.prior_weight > 0:
         kept, count = config.preservation, config.preservation_count
         preservation = preservation_examples(model, noun, kind=kept, count=count, seed=config.seed)
-    chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)
+    pictures, named = _with_company(model, chosen, noun, config)
+    chosen = subject(model, pictures, named, noun=noun, rows=rows, preservation=preservation)
     loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
     weights = _searched(model, edit)
     positions = _positions(weights, shut, config)
@@ -165,6 +172,17 @@ def _parts(edit: Edit) -> tuple[Shut, TokenRows]:
             f"edit: expected one shut set and one token of concept neurons, found {found}; run locate first"
         )
     return shut[0], rows[0]
+
+
+def _with_company(
+    model: TextToImage, given: Subject, noun: str, config: LocatedWeightsConfig
+) -> tuple[Float[Tensor, "n 3 size size"], Sequence[str]]:
+    """The pictures of a subject, and as often as there are collages of each, the collages after them."""
+    if not config.beside:
+        return given.images, given.captions
+    words = f"{given.rows.token} {noun}"
+    made, named = collages(model, given.images, given.captions, subject=words, each=config.beside, seed=config.seed)
+    return torch.cat([given.images] * config.beside + [made]), [*given.captions * config.beside, *named]
 
 
 def _searched(model: TextToImage, edit: Edit) -> dict[str, Tensor]:
