@@ -1,0 +1,279 @@
+"""The compiled inner loop of ``lasso_path``: one target along its whole path of lambda, on a covariance it only reads.
+
+Everything is in the half scale: g = r - S beta, and a coordinate is at rest where |g_j| <= lambda / 2. ``numba`` compiles a
+function when it is first called (seconds) and keeps the machine code beside this file, or in the user's cache folder where
+that cannot be written; where neither can, each process compiles anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, no_type_check
+
+import numpy as np
+from numba import njit
+
+MATHS = {"reassoc", "contract", "nsz"}  # sums may be reordered to vectorise; NaN and infinity keep their meaning
+SWEEPS = 100_000  # of one lambda, before it is given up
+TURNS = 1_000  # checks of one lambda on all predictors
+PATIENCE = 2  # sweeps before the first Newton step; one more for every six coefficients, which its cost grows with
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on the first call, without the interpreter's lock; keep the machine code where a folder can be written."""
+    try:
+        return njit(cache=True, nogil=True, fastmath=MATHS)(function)
+    except RuntimeError:  # numba found no folder it may write to
+        return njit(nogil=True, fastmath=MATHS)(function)
+
+
+@compiled
+@no_type_check  # the type checker of the tests wraps a function, which numba cannot compile
+def residual_correlation(second, cross, members, values, count, g):
+    """g = r - S beta over all predictors; S is read by its rows, four at a time."""
+    p = len(g)
+    for j in range(p):
+        g[j] = cross[j]
+    a = 0
+    while a + 4 <= count:
+        s0, s1 = second[members[a]], second[members[a + 1]]
+        s2, s3 = second[members[a + 2]], second[members[a + 3]]
+        b0, b1, b2, b3 = values[a], values[a + 1], values[a + 2], values[a + 3]
+        for j in range(p):
+            g[j] -= b0 * s0[j] + b1 * s1[j] + b2 * s2[j] + b3 * s3[j]
+        a += 4
+    while a < count:
+        row, b = second[members[a]], values[a]
+        for j in range(p):
+            g[j] -= b * row[j]
+        a += 1
+
+
+@compiled
+@no_type_check
+def sweep(gram, values, h, count, half):
+    """One pass of coordinate descent over the working set; h = r - S beta there."""
+    for a in range(count):
+        old, diagonal = values[a], gram[a, a]
+        z = h[a] + diagonal * old
+        new = 0.0
+        if z > half:
+            new = (z - half) / diagonal
+        elif z < -half:
+            new = (z + half) / diagonal
+        if new != old:
+            values[a] = new
+            step, row = new - old, gram[a]
+            for c in range(count):
+                h[c] -= step * row[c]
+
+
+@compiled
+@no_type_check
+def cholesky_solve(matrix, vector, size):
+    """Overwrite the lower triangle of a positive definite matrix by its factor and the vector by the solution."""
+    for i in range(size):
+        row = matrix[i]
+        for j in range(i):
+            other, total = matrix[j], row[j]
+            for c in range(j):
+                total -= row[c] * other[c]
+            row[j] = total / other[j]
+        total = row[i]
+        for c in range(i):
+            total -= row[c] * row[c]
+        if total <= 0.0:
+            return False
+        row[i] = np.sqrt(total)
+    for i in range(size):
+        total, row = vector[i], matrix[i]
+        for c in range(i):
+            total -= row[c] * vector[c]
+        vector[i] = total / row[i]
+    for i in range(size - 1, -1, -1):
+        row = matrix[i]
+        vector[i] /= row[i]
+        for c in range(i):
+            vector[c] -= row[c] * vector[i]
+    return True
+
+
+@compiled
+@no_type_check
+def newton(gram, values, h, count, half, matrix, active, step):
+    """Go to the minimum with the present signs, or to the first coordinate that meets zero on the way, which leaves.
+
+    The diagonal is raised a little: where S is singular on the support the step then runs along its null space, so that a
+    redundant coordinate leaves. The step never goes uphill. True if it ended at the minimum.
+    """
+    k, scale = 0, 0.0
+    for a in range(count):
+        if values[a] != 0.0:
+            active[k] = a
+            scale = max(scale, gram[a, a])
+            k += 1
+    if k == 0:
+        return True
+    for i in range(k):
+        row = gram[active[i]]
+        for j in range(i + 1):
+            matrix[i, j] = row[active[j]]
+        matrix[i, i] += 1e-11 * scale
+        step[i] = h[active[i]] - (half if values[active[i]] > 0 else -half)
+    if not cholesky_solve(matrix, step, k):
+        return False
+    length, leaving = 1.0, -1
+    for i in range(k):
+        value = values[active[i]]
+        if (value + step[i]) * value < 0.0 and -value / step[i] < length:
+            length, leaving = -value / step[i], active[i]
+    for i in range(k):
+        a = active[i]
+        move, row = length * step[i], gram[a]
+        if a == leaving:
+            move = -values[a]
+        values[a] += move
+        for c in range(count):
+            h[c] -= move * row[c]
+    if leaving >= 0:
+        values[leaving] = 0.0
+    return leaving < 0
+
+
+@compiled
+@no_type_check
+def drop_zeros(gram, working, values, where, active, count):
+    """Shrink the working set to its non-zero coefficients once they are less than half of it."""
+    kept = 0
+    for a in range(count):
+        if values[a] != 0.0:
+            active[kept] = a
+            kept += 1
+    if count <= 2 * kept + 8:
+        return count
+    for a in range(count):
+        where[working[a]] = -1
+    for a in range(kept):
+        row = gram[active[a]]
+        working[a], values[a] = working[active[a]], values[active[a]]
+        where[working[a]] = a
+        for c in range(kept):
+            gram[a, c] = row[active[c]]
+    return kept
+
+
+@compiled
+@no_type_check
+def gap(power, dot_cross, dot_g, l1, steepest, half):
+    """Duality gap: ||y - X b||^2 + lambda ||b||_1 against ||y||^2 - ||y - c (y - X b)||^2, c as large as is feasible.
+
+    Args are y'y, b'r, b'g, ||b||_1 and the largest |g_j|; b'Sb = b'r - b'g.
+    """
+    aligned = power - dot_cross  # y'(y - X b)
+    error = aligned - dot_g  # ||y - X b||^2
+    limit = 1.0 if steepest <= half else half / steepest
+    best = aligned / error if error > 0.0 else limit
+    scale = min(max(best, -limit), limit)
+    if steepest > 0.0 and steepest < half:  # a longer dual point may still be feasible
+        scale = min(max(best, -half / steepest), half / steepest)
+    return error + 2.0 * half * l1 - (2.0 * scale * aligned - scale * scale * error)
+
+
+@compiled
+@no_type_check
+def solve_path(
+    second, cross, power, skip, lambdas, tolerance, g, gram, matrix, working, values, h, active, step, where,
+    before, out_count, out_members, out_values, out_facts,
+):  # fmt: skip
+    """One target along its path; the number of coefficients written, or -1 where the working set outgrows its room.
+
+    ``second`` is S, ``cross`` r and ``power`` v; ``skip`` is the target's own column, -1 where it has none; ``lambdas`` fall;
+    ``tolerance`` is that of the duality gap, absolute. From g to before: workspace; ``where`` holds -1 at first and again at
+    the end. ``out_count`` takes the coefficients of each lambda, ``out_members`` and ``out_values`` all of them one lambda after
+    the other, ``out_facts`` the columns error theta' Sigma theta, ||beta||_1, duality gap, KKT violation, sweeps.
+    """
+    p, room = len(g), len(gram)
+    count, written = 0, 0
+    earlier, previous = 0.0, 0.0
+    for j in range(p):
+        g[j] = before[j] = cross[j]
+        if j != skip:
+            previous = max(previous, abs(g[j]))
+    for index in range(len(lambdas)):
+        half = 0.5 * lambdas[index]
+        count = drop_zeros(gram, working, values, where, active, count)
+        # The strong rule bounds how fast g moves along the path by a slope of one; here the slope of the last step is
+        # taken instead, which lets fewer in. What it misses is found by the check on all predictors.
+        slope = (previous - half) / (earlier - previous) if earlier > previous else 0.0
+        sweeps, found, worst, kept = 0, np.inf, 0.0, 0
+        for turn in range(TURNS):
+            for j in range(p):
+                expected = g[j] + slope * (g[j] - before[j]) if turn == 0 else g[j]
+                if abs(expected) > half and where[j] < 0 and j != skip:
+                    if count == room:
+                        for a in range(count):
+                            where[working[a]] = -1
+                        return -1
+                    row = second[j]
+                    for c in range(count):
+                        gram[count, c] = gram[c, count] = row[working[c]]
+                    gram[count, count] = row[j]
+                    working[count], values[count], where[j] = j, 0.0, count
+                    count += 1
+            for a in range(count):
+                h[a] = g[working[a]]
+            if turn == 0:
+                for j in range(p):
+                    before[j] = g[j]
+            since = 0
+            while sweeps < SWEEPS:
+                sweep(gram, values, h, count, half)
+                sweeps += 1
+                since += 1
+                nonzero, l1, dot_cross, dot_g, steepest = 0, 0.0, 0.0, 0.0, 0.0
+                for a in range(count):
+                    steepest = max(steepest, abs(h[a]))
+                    if values[a] != 0.0:
+                        nonzero += 1
+                        l1 += abs(values[a])
+                        dot_cross += values[a] * cross[working[a]]
+                        dot_g += values[a] * h[a]
+                if gap(power, dot_cross, dot_g, l1, steepest, half) <= 0.9 * tolerance:
+                    break
+                if since >= PATIENCE + nonzero // 6:
+                    for _ in range(nonzero):
+                        if newton(gram, values, h, count, half, matrix, active, step):
+                            break
+                    since = 0
+            kept, l1, dot_cross = 0, 0.0, 0.0
+            for a in range(count):
+                if values[a] != 0.0:
+                    active[kept], step[kept] = working[a], values[a]
+                    l1 += abs(values[a])
+                    dot_cross += values[a] * cross[working[a]]
+                    kept += 1
+            residual_correlation(second, cross, active, step, kept, g)  # exact, on all predictors
+            dot_g, steepest, worst = 0.0, 0.0, 0.0
+            for a in range(kept):
+                dot_g += step[a] * g[active[a]]
+                worst = max(worst, abs(g[active[a]] - (half if step[a] > 0 else -half)))
+            for j in range(p):
+                if j != skip:
+                    steepest = max(steepest, abs(g[j]))
+            worst = max(worst, steepest - half)
+            found = gap(power, dot_cross, dot_g, l1, steepest, half)
+            if found <= tolerance or sweeps >= SWEEPS:
+                break
+        out_count[index] = kept
+        for a in range(kept):
+            out_members[written], out_values[written] = active[a], step[a]
+            written += 1
+        out_facts[index, 0] = power - dot_cross - dot_g
+        out_facts[index, 1] = l1
+        out_facts[index, 2] = found
+        out_facts[index, 3] = 2.0 * worst
+        out_facts[index, 4] = sweeps
+        earlier, previous = previous, half
+    for a in range(count):
+        where[working[a]] = -1
+    return written
