@@ -27,6 +27,7 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "diff": "Show how two edit files differ.",
     "compose": "Make one edit of several.",
     "verify": "Check that an edit does to a model what it says, and nothing else.",
+    "measure": "Look inside a classifier: dimensions by layer, and classes that others replace.",
     "demo": "One new subject from its pictures to new scenes, as one report.",
 }
 USER_ERROR = 2

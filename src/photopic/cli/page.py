@@ -6,6 +6,7 @@ Reports are built from the blocks below and rendered by ``render``; nothing on t
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -147,12 +148,91 @@ class Intervals:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Curves on common axes, drawn as SVG; one colour a line, in the order given.
+
+    Attributes:
+        lines: (label, points (x, y) with x ascending) of each curve.
+        x_label: What the horizontal axis shows.
+        y_label: What the vertical axis shows.
+        x_names: Names at x = 0, 1, 2, ... in place of numbers.
+        log_x: Horizontal axis in decades; x above 0.
+        log_y: Vertical axis in decades; y above 0.
+        caption: What the reader sees.
+    """
+
+    lines: Sequence[tuple[str, Sequence[tuple[float, float]]]]
+    x_label: str = ""
+    y_label: str = ""
+    x_names: Sequence[str] = ()
+    log_x: bool = False
+    log_y: bool = False
+    caption: str = ""
+    kind: str = "lines"
+
+    width, height = 876, 330  # of the drawing
+    left, right, top, bottom = 64, 12, 14, 46  # around the axes
+
+    def drawn(self) -> list[tuple[str, str]]:
+        """(label, SVG points) of each line."""
+        return [
+            (label, " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)) for label, points in self.lines
+        ]
+
+    def x_ticks(self) -> list[tuple[float, str]]:
+        """(position, text) along the horizontal axis; of many names every second, third, ..."""
+        if self.x_names:
+            step = -(-len(self.x_names) // 14)
+            return [(self.x(i), name) for i, name in enumerate(self.x_names) if i % step == 0]
+        return [(self.x(each), f"{each:g}") for each in _ticks(*self._span(0), self.log_x)]
+
+    def y_ticks(self) -> list[tuple[float, str]]:
+        """(position, text) along the vertical axis."""
+        return [(self.y(each), f"{each:g}") for each in _ticks(*self._span(1), self.log_y)]
+
+    def x(self, value: float) -> float:
+        """Horizontal position of a value."""
+        return self.left + _place(value, *self._span(0), self.log_x) * (self.width - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        """Vertical position of a value."""
+        return (
+            self.height
+            - self.bottom
+            - _place(value, *self._span(1), self.log_y) * (self.height - self.top - self.bottom)
+        )
+
+    def _span(self, axis: int) -> tuple[float, float]:
+        values = [point[axis] for _, points in self.lines for point in points]
+        low, high = min(values), max(values)
+        if axis == 1 and not self.log_y:
+            low = min(low, 0.0)
+        return (low, high) if high > low else (low, low * 10 if (self.log_x, self.log_y)[axis] else low + 1)
+
+
+def _place(value: float, low: float, high: float, log: bool) -> float:
+    if log:
+        value, low, high = (math.log10(each) for each in (value, low, high))
+    return (value - low) / (high - low)
+
+
+def _ticks(low: float, high: float, log: bool) -> list[float]:
+    if log:
+        decades = [10.0**each for each in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+        return decades[:: -(-len(decades) // 8)] if len(decades) > 1 else [low, high]
+    raw = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * each for each in (1, 2, 5, 10) if unit * each >= raw)
+    return [step * each for each in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
 class Section:
     """A titled part of the page.
 
     Attributes:
         title: The heading; none for what opens the page.
-        blocks: Text, Note, Code, Gallery, PictureRows, Table, Bars or Intervals, in order.
+        blocks: Text, Note, Code, Gallery, PictureRows, Table, Bars, Intervals or Lines, in order.
     """
 
     title: str

@@ -97,7 +97,7 @@ def load_folder(path: str | Path, size: int) -> ImageFolder:
         >>> load_folder(folder, 64).images.shape
         torch.Size([1, 3, 64, 64])
     """
-    files = _picture_files(Path(path))
+    files = picture_files(Path(path))
     hasher = hashlib.sha256()
     pictures, captions = [], []
     for file in files:
@@ -155,7 +155,29 @@ def load_mask(path: str | Path, size: int, *, of: str | Path) -> Bool[np.ndarray
     return _square(mask, size).mean(-1) > 127.5
 
 
-def _picture_files(folder: Path) -> list[Path]:
+def read_picture(file: Path) -> Image.Image:
+    """One picture in its own size: upright, RGB, over white.
+
+    Raises:
+        DataError: If the file cannot be read as a picture.
+
+    Example:
+        >>> read_picture(Path("photos/bear-1.jpg")).mode  # doctest: +SKIP
+        'RGB'
+    """
+    return _decode(_read(file), file)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures of a folder in the order of their names.
+
+    Raises:
+        DataError: If it is no folder, holds no picture, or one of a format that cannot be read.
+
+    Example:
+        >>> picture_files(Path("photos"))  # doctest: +SKIP
+        [PosixPath('photos/bear-1.jpg')]
+    """
     if not folder.exists():
         raise DataError(f"{folder}: expected a folder of images, found nothing there; check the path")
     if not folder.is_dir():

@@ -1,0 +1,105 @@
+"""A folder of pictures for a classifier: one sub-folder a class, named as the class, or pictures alone.
+
+pictures/bear/1.jpg   pictures/bear/2.png   pictures/mug/1.jpg   ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from photopic.core.errors import DataError
+from photopic.data.folder import SUFFIXES, picture_files, read_picture
+
+
+@dataclass(frozen=True)
+class ClassFolder(Sequence[Any]):
+    """Pictures in their own sizes, each read when it is asked for, so that a folder of any size fits into memory.
+
+    Attributes:
+        files: The pictures, class by class, in the order of their names.
+        classes: The sub-folder each is in, or None where pictures are in no sub-folder.
+
+    Example:
+        >>> images = load_classes("pictures")  # doctest: +SKIP
+        >>> images[0].shape, images[:2][1].shape  # doctest: +SKIP
+        ((480, 640, 3), (512, 512, 3))
+    """
+
+    files: tuple[Path, ...]
+    classes: tuple[str, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [np.asarray(read_picture(file)) for file in self.files[index]]
+        return np.asarray(read_picture(self.files[index]))
+
+    def labels(self, names: Sequence[str]) -> list[int] | None:
+        """The class of each picture as an index of ``names``; None where pictures are in no sub-folder.
+
+        Args:
+            names: What a classifier calls its classes. Case, and hyphens or underscores for spaces, do not matter.
+
+        Raises:
+            DataError: If a sub-folder is named as no class; the message says which one is nearest.
+
+        Example:
+            >>> load_classes("pictures").labels(["bear", "mug"])  # doctest: +SKIP
+            [0, 0, 1]
+        """
+        if self.classes is None:
+            return None
+        exact = {name: index for index, name in enumerate(names)}
+        alike = {_plain(name): index for name, index in exact.items()}
+        found = {name: exact.get(name, alike.get(_plain(name), -1)) for name in set(self.classes)}
+        unknown = sorted(name for name, index in found.items() if index < 0)
+        if unknown:
+            near = get_close_matches(_plain(unknown[0]), alike, n=1, cutoff=0.0)
+            nearest = names[alike[near[0]]] if near else "none"
+            raise DataError(
+                f"{self.files[0].parents[1]}: expected sub-folders named as the model's {len(names)} classes, found "
+                f"{unknown[0]} (nearest: {nearest}){f' and {len(unknown) - 1} others' if len(unknown) > 1 else ''}; rename it"
+            )
+        return [found[name] for name in self.classes]
+
+
+def load_classes(path: str | Path) -> ClassFolder:
+    """List the pictures of a folder of sub-folders, or of a folder without any.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        DataError: If it is no folder, it or a sub-folder holds no picture, or pictures lie beside sub-folders.
+
+    Example:
+        >>> len(load_classes("pictures"))  # doctest: +SKIP
+        3
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return ClassFolder(tuple(picture_files(folder)), None)  # says what is wrong with it
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    inner = sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+    loose = sorted(entry.name for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
+    if inner and loose:
+        raise DataError(
+            f"{folder}: expected pictures in sub-folders named as classes, or no sub-folder, found both {inner[0].name} and "
+            f"{loose[0]}; move one of them away"
+        )
+    if not inner:
+        return ClassFolder(tuple(picture_files(folder)), None)
+    files = [(file, entry.name) for entry in inner for file in picture_files(entry)]
+    return ClassFolder(tuple(file for file, _ in files), tuple(name for _, name in files))
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
