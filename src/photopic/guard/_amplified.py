@@ -1,0 +1,98 @@
+"""A network with its last normalisations amplified, run on what an earlier run left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from photopic.core.edits import Edit, EditStack, Values
+from photopic.core.errors import ModelError
+from photopic.core.prefix import Order, recorded, replayed
+from photopic.models.classifier import Classifier
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
+
+
+class Amplified:
+    """The members F_i of one factor: scale and shift of the last i normalisations times omega, put in as an edit.
+
+    Args:
+        model: The classifier.
+        order: Of its modules in a run.
+        layers: Dotted names of normalisations, the last one first.
+        omega: The factor.
+    """
+
+    def __init__(self, model: Classifier, order: Order, layers: Sequence[str], omega: float):
+        self.model, self.omega, self.layers, self._order = model, omega, tuple(layers), order
+        self._stack = EditStack({"network": model.network}, name=model.name)
+        self._edits: dict[int, Edit] = {}
+
+    def plain(
+        self, pixels: Float[Tensor, "n 3 height width"], sizes: Sequence[int]
+    ) -> tuple[Float[Tensor, "n classes"], dict[str, Any]]:
+        """Logits of the network as it is, and what members of these sizes can go on from."""
+        self._check_mode()
+        names = {name for size in sizes for name in self._before(size)}
+        with torch.no_grad(), recorded(self.model.network, sorted(names)) as kept:
+            logits = self.model.forward(pixels)
+        return logits.float(), kept
+
+    def member(
+        self, pixels: Float[Tensor, "n 3 height width"], size: int, kept: dict[str, Any], rows: Tensor | None = None
+    ) -> Float[Tensor, "rows classes"]:
+        """Logits of the member that amplifies ``size`` layers.
+
+        Args:
+            pixels: As ``plain`` had them.
+            size: How many.
+            kept: From ``plain``; what is missing is computed.
+            rows: Numbers of the samples wanted; None: all.
+        """
+        outputs = {name: kept[name] for name in self._before(size) if name in kept}
+        chosen = pixels if rows is None else pixels[rows]
+        with torch.no_grad(), self._stack.applied(self._edit(size)), replayed(self.model.network, outputs, rows):
+            return self.model.forward(chosen).float()
+
+    def _before(self, size: int) -> tuple[str, ...]:
+        """What has ended when the first amplified layer starts."""
+        first = min(self.layers[:size], key=self._order.starts.__getitem__)
+        return self._order.before(first)
+
+    def _edit(self, size: int) -> Edit:
+        if size not in self._edits:
+            values = {}
+            parts = dict(self.model.network.named_modules())
+            for layer in self.layers[:size]:
+                for name, parameter in parts[layer].named_parameters(recurse=False):
+                    values[f"network.{layer}.{name}"] = (
+                        (parameter.detach().double() * self.omega).float().flatten().cpu()
+                    )
+            indices = {name: torch.arange(value.numel()) for name, value in values.items()}
+            base = self._stack.fingerprint(*values)
+            about = {"method": "scaling_consistency", "omega": self.omega, "layers": size}
+            self._edits[size] = Edit((Values(indices, values, bits=32),), base, about)
+        return self._edits[size]
+
+    def _check_mode(self) -> None:
+        parts = dict(self.model.network.named_modules())
+        for layer in self.layers:
+            if isinstance(parts[layer], BATCH_NORMS) and parts[layer].training:
+                raise ModelError(
+                    f"{self.model.name}: {layer} is in training mode, where the next batch normalisation cancels what is "
+                    "amplified; call network.eval()"
+                )
+
+
+def norms(network: nn.Module) -> dict[str, nn.Module]:
+    """Normalisations with a scale, by dotted name, as they are registered."""
+    return {
+        name: part
+        for name, part in network.named_modules()
+        if isinstance(part, NORMS) and getattr(part, "weight", None) is not None
+    }

@@ -1,0 +1,300 @@
+"""Tell inputs that carry a backdoor's trigger: their prediction outlives an amplification of the network's last normalisations.
+
+Paper: *IBD-PSC: Input-level Backdoor Detection via Parameter-oriented Scaling Consistency* (arXiv:2405.09786). The scale and shift
+of the last i normalisation layers are multiplied by omega; the score is the plain prediction's mean probability over several i.
+Changed: layers count in the order of execution; members beyond the last layer are dropped instead of repeated; if the error never
+crosses its bound all layers are scaled, with a warning; LayerNorm models climb a ladder of omegas until it does; the threshold is
+calibrated on clean data unless one is given; whatever lies before the first scaled layer is computed once; a verdict is given as
+soon as the remaining members cannot change it. ``compat="published-code"`` has the released code's indices and its ``>=``.
+Claims ``firewall.*`` of benchmarks/firewall.py; exact checks are in tests/guard.
+
+Blind, by construction: to triggers whose prediction has little confidence, to attacks without one target class (all-to-all), and to
+attacks that were trained against it. Clean images of the target class are its natural false positives.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from photopic.core.errors import DataError, ModelError
+from photopic.core.prefix import Order, order_of
+from photopic.core.results import Verdict, provenance
+from photopic.guard._amplified import BATCH_NORMS, Amplified, norms
+from photopic.metrics.conformal import conformal_threshold
+from photopic.models.classifier import Classifier
+from photopic.models.image_preprocessing import Images
+
+BATCH_NORM_OMEGAS, LAYER_NORM_OMEGAS = (1.5,), (1.5, 2.0, 3.0, 5.0, 8.0)
+CAVEATS = (
+    "blind to triggers whose prediction has little confidence and to attacks without one target class; "
+    "clean images of a backdoor's target class are rejected more often than others"
+)
+
+
+@dataclass(frozen=True)
+class ScalingConsistencyConfig:
+    """How to look."""
+
+    omegas: tuple[float, ...] | None = (
+        None  # tried in turn until the error crosses; None: 1.5, with LayerNorm 1.5 2 3 5 8
+    )
+    members: int = 5  # n: amplified networks a score is the mean of
+    error_bound: float = (
+        0.6  # xi: the first number of layers whose error on clean data exceeds it is the first member's
+    )
+    threshold: float | None = None  # T: flagged above it; None: calibrated on clean data. The paper's is 0.9
+    false_positive_rate: float = (
+        0.05  # alpha of the calibration: at most this share of clean inputs is expected to be flagged
+    )
+    compat: Literal["paper", "published-code"] = (
+        "paper"  # the released code scales one layer more and counts as registered
+    )
+
+    def __post_init__(self) -> None:
+        if self.omegas is not None and (not self.omegas or min(self.omegas) < 1):
+            raise DataError(f"omegas: expected factors of 1 or more, found {self.omegas}")
+        if self.members < 1:
+            raise DataError(f"members: expected 1 or more, found {self.members}")
+        for name in ("error_bound", "false_positive_rate"):
+            if not 0 < (value := getattr(self, name)) < 1:
+                raise DataError(f"{name}: expected between 0 and 1, found {value}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting found: enough to score with, as JSON values.
+
+    Attributes:
+        layers: Normalisation layers, the last one first.
+        omega: The factor.
+        first: k, how many layers the first member scales.
+        sizes: How many layers each member scales.
+        threshold: Flagged above it.
+        errors: Top-1 error on clean data with 1, 2, ... layers scaled, as far as it was followed.
+        crossed: Whether the error crossed its bound.
+        clean: Clean images the threshold rests on; 0 if it was given.
+    """
+
+    layers: tuple[str, ...]
+    omega: float
+    first: int
+    sizes: tuple[int, ...]
+    threshold: float
+    errors: tuple[float, ...]
+    crossed: bool
+    clean: int
+
+
+class ScalingConsistency:
+    """A firewall around a classifier, which is the same after every call.
+
+    Args:
+        model: The classifier.
+        config: How to look.
+
+    Raises:
+        ModelError: If the network has no normalisation with a scale.
+
+    Example:
+        >>> wall = ScalingConsistency(model).fit(clean_images, clean_labels)  # doctest: +SKIP
+        >>> [verdict.accepted for verdict in wall.predict(images)]  # doctest: +SKIP
+    """
+
+    def __init__(self, model: Classifier, config: ScalingConsistencyConfig = ScalingConsistencyConfig()):
+        self.model, self.config = model, config
+        self.fitted: Fitted | None = None
+        self._norms = norms(model.network)
+        self._amplified: Amplified | None = None
+        if not self._norms:
+            raise ModelError(f"{model.name}: expected normalisations with a scale and a shift, found none to amplify")
+
+    # -- fitting
+
+    def fit(
+        self, images: Images, labels: Sequence[int] | Int[np.ndarray, "n"], *, batch: int = 64
+    ) -> ScalingConsistency:
+        """Choose the layers on one half of some clean images, and calibrate the threshold on the other.
+
+        Args:
+            images: A hundred or more that nobody tampered with, as ``Classifier.preprocess`` takes them.
+            labels: Their true classes.
+            batch: Images at a time.
+
+        Raises:
+            DataError: If images and labels do not fit, or there are too few to calibrate for the rate of false positives.
+
+        Warns:
+            UserWarning: If the error never crosses its bound, so that the score is weak.
+        """
+        truth = _checked(images, labels, len(self.model.labels))
+        mixed = np.random.default_rng(0).permutation(len(truth))
+        given = self.config.threshold
+        choosing = mixed if given is not None else mixed[: len(mixed) // 2]
+        order, layers = self._ordered(images)
+        amplified, errors = self._search(_taken(images, choosing), truth[choosing], order, layers, batch)
+        crossed = errors[-1] > self.config.error_bound
+        if not crossed:
+            warnings.warn(
+                f"{self.model.name}: with all {len(layers)} normalisations times {amplified.omega:g} the error on clean data "
+                f"is {errors[-1]:.0%}, not above {self.config.error_bound:.0%}; scores will tell little: try larger omegas",
+                stacklevel=2,
+            )
+        sizes = self._sizes(len(errors), len(layers))
+        self._amplified = amplified
+        self.fitted = Fitted(layers, amplified.omega, len(errors), sizes, given or 1.0, tuple(errors), crossed, 0)
+        if given is None:
+            rest = mixed[len(choosing) :]
+            scores = self.score(_taken(images, rest), batch=batch)
+            threshold = conformal_threshold(scores, self.config.false_positive_rate)
+            self.fitted = replace(self.fitted, threshold=threshold, clean=len(rest))
+        return self
+
+    def _ordered(self, images: Images) -> tuple[Order, tuple[str, ...]]:
+        """When modules run, and the normalisations, the last first; the released code takes them as registered."""
+        pixels = self.model.preprocess(images[:1])
+        order = order_of(self.model.network, lambda: self.model.forward(pixels))
+        called = [name for name in self._norms if name in order.starts]
+        if self.config.compat == "paper":
+            called = list(order.sorted(called))
+        return order, tuple(reversed(called))
+
+    def _search(
+        self, images: Images, truth: Int[np.ndarray, "n"], order: Order, layers: tuple[str, ...], batch: int
+    ) -> tuple[Amplified, list[float]]:
+        """The first omega, and the errors with 1, 2, ... layers amplified until one exceeds the bound."""
+        ladder = self.config.omegas
+        if ladder is None:
+            has_batch_norm = any(isinstance(self._norms[name], BATCH_NORMS) for name in layers)
+            ladder = BATCH_NORM_OMEGAS if has_batch_norm else LAYER_NORM_OMEGAS
+        for omega in ladder:
+            amplified, errors = Amplified(self.model, order, layers, omega), list[float]()
+            for size in range(1, len(layers) + 1):
+                predicted = [amplified.member(pixels, size, {}).argmax(1) for pixels in self._batches(images, batch)]
+                errors.append(float((torch.cat(predicted).cpu().numpy() != truth).mean()))
+                if errors[-1] > self.config.error_bound:
+                    return amplified, errors
+        return amplified, errors
+
+    def _sizes(self, first: int, layers: int) -> tuple[int, ...]:
+        if self.config.compat == "published-code":  # one layer more each; what goes beyond the last repeats it
+            return tuple(min(first + 1 + i, layers) for i in range(self.config.members))
+        return tuple(size for size in range(first, first + self.config.members) if size <= layers)
+
+    # -- scoring
+
+    def score(self, images: Images, *, batch: int = 64) -> Float[np.ndarray, "n"]:
+        """PSC: mean probability of the plain prediction over the amplified networks, 0 to 1; higher is more suspicious.
+
+        Raises:
+            DataError: If a picture is not 8-bit RGB, or there is none.
+            ModelError: If this is not fitted, or a batch normalisation is in training mode.
+        """
+        return np.concatenate([self._seen(pixels, None).score for pixels in self._batches(images, batch)])
+
+    def stream(self, images: Images, *, batch: int = 64) -> Iterator[list[Verdict]]:
+        """Verdicts batch by batch; members that cannot change a decision any more are left out, so the scores are bounds.
+
+        Yields:
+            One list a batch. Evidence: ``label``, the plain prediction; ``score``, the mean over all members if the missing ones
+            were 0; ``members``, how many ran; ``threshold``; ``expected_false_positive_rate``, None for a threshold that was given.
+        """
+        found = self._found()
+        about = provenance(
+            "guard.scaling_consistency", config=asdict(self.config), fitted=asdict(found), caveats=CAVEATS
+        )
+        rate = self.config.false_positive_rate if found.clean else None
+        for pixels in self._batches(images, batch):
+            seen = self._seen(pixels, found.threshold)
+            verdicts = []
+            for label, score, members in zip(seen.label, seen.score, seen.members, strict=True):
+                accepted = not self._exceeds(float(score), found.threshold)
+                how = (
+                    f"after {members} of {len(found.sizes)} members"
+                    if members < len(found.sizes)
+                    else "over all members"
+                )
+                reason = (
+                    f"{self.model.labels[label]!r} does not outlive the amplification {how}"
+                    if accepted
+                    else f"{self.model.labels[label]!r} outlives the amplification: {score:.2f} {how}, above {found.threshold:.2f}"
+                )
+                evidence = {
+                    "label": self.model.labels[label], "score": float(score), "threshold": found.threshold,
+                    "members": int(members), "expected_false_positive_rate": rate,
+                }  # fmt: skip
+                verdicts.append(Verdict(accepted, reason, evidence, about))
+            yield verdicts
+
+    def predict(self, images: Images, *, batch: int = 64) -> list[Verdict]:
+        """One verdict an image: drives ``stream`` to its end."""
+        return [verdict for verdicts in self.stream(images, batch=batch) for verdict in verdicts]
+
+    def purify(self, images: Images, *, batch: int = 64) -> Bool[np.ndarray, "n"]:
+        """Which images of a suspect training set to keep, for a model that was trained on it."""
+        return np.array([verdict.accepted for verdict in self.predict(images, batch=batch)])
+
+    def _seen(self, pixels: Float[Tensor, "n 3 height width"], threshold: float | None) -> _Seen:
+        """Scores of a batch; with a threshold, a sample is left alone once its side of it is certain."""
+        found, amplified = self._found(), self._amplified
+        assert amplified is not None
+        logits, kept = amplified.plain(pixels, found.sizes)
+        label = logits.argmax(1)
+        total = torch.zeros(len(pixels), dtype=torch.float64, device=label.device)
+        members = torch.zeros_like(label)
+        rows = torch.arange(len(pixels), device=label.device)
+        for done, size in enumerate(found.sizes, 1):
+            chosen = None if len(rows) == len(pixels) else rows
+            probability = amplified.member(pixels, size, kept, chosen).double().softmax(1)
+            total[rows] += probability.gather(1, label[rows, None])[:, 0]
+            members[rows] = done
+            if threshold is not None:
+                bound = threshold * len(found.sizes)
+                least = total[rows]
+                most = least + len(found.sizes) - done
+                rows = rows[~self._exceeds(least, bound) & self._exceeds(most, bound)]
+                if not len(rows):
+                    break
+        score = (total / len(found.sizes)).cpu().numpy()
+        return _Seen(label.cpu().numpy(), score, members.cpu().numpy())
+
+    def _exceeds(self, score: Any, threshold: float) -> Any:
+        return score >= threshold if self.config.compat == "published-code" else score > threshold
+
+    def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
+        for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
+            yield self.model.preprocess(images[start : start + batch])
+
+    def _found(self) -> Fitted:
+        if self.fitted is None:
+            raise ModelError(f"{self.model.name}: the firewall is not fitted; call fit with clean images first")
+        return self.fitted
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    label: Int[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
+    members: Int[np.ndarray, "n"]
+
+
+def _checked(images: Images, labels: Sequence[int] | Int[np.ndarray, "n"], classes: int) -> Int[np.ndarray, "n"]:
+    truth = np.asarray(labels)
+    if truth.shape != (len(images),) or truth.dtype.kind not in "iu":
+        raise DataError(
+            f"labels: expected a class number for each of {len(images)} images, found {truth.dtype} {truth.shape}"
+        )
+    if len(truth) and (truth.min() < 0 or truth.max() >= classes):
+        raise DataError(f"labels: expected 0 to {classes - 1}, found {truth.min()} to {truth.max()}")
+    return truth
+
+
+def _taken(images: Images, rows: Int[np.ndarray, "m"]) -> Any:
+    return images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]

@@ -1,0 +1,53 @@
+"""Thresholds with a promise: at most a stated share of new clean inputs exceeds them, whatever their distribution."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import beta
+
+from photopic.core.errors import DataError
+
+
+def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float) -> float:
+    """The split-conformal threshold of clean scores: the expected share of new clean scores above it is at most ``rate``.
+
+    It is the ceil((n + 1)(1 - rate))-th smallest score (Vovk et al., *Algorithmic Learning in a Random World*).
+
+    Args:
+        scores: Of clean inputs that were used for nothing else; higher is more suspicious.
+        rate: Of false positives, above 0 and below 1.
+
+    Raises:
+        DataError: If there are too few scores for the rate, or one is not finite.
+
+    Example:
+        >>> conformal_threshold(np.arange(100.0), 0.1)
+        90.0
+    """
+    rank = math.ceil((len(scores) + 1) * (1 - rate))
+    if rank > len(scores):
+        raise DataError(
+            f"false positives of {rate:g}: expected {math.ceil(1 / rate) - 1} or more clean inputs, found {len(scores)}; "
+            "give more, or allow a higher rate"
+        )
+    if not np.isfinite(scores).all():
+        raise DataError("clean scores: expected finite numbers, found NaN or infinity")
+    return float(np.sort(scores)[rank - 1])
+
+
+def false_positive_band(n: int, rate: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Where the true rate of false positives lies for a threshold from n clean scores without ties, over draws of these n.
+
+    The rate follows a beta distribution (Vovk 2012, *Conditional validity of inductive conformal predictors*).
+
+    Example:
+        >>> low, high = false_positive_band(500, 0.05)
+        >>> round(low, 3), round(high, 3)
+        (0.033, 0.071)
+    """
+    above = n + 1 - math.ceil((n + 1) * (1 - rate))
+    low, high = beta.ppf([(1 - confidence) / 2, (1 + confidence) / 2], above, n + 1 - above)
+    return float(low), float(high)
