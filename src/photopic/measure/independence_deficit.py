@@ -22,7 +22,7 @@ from torch import Tensor
 from photopic.core.errors import DataError
 from photopic.core.results import Report, provenance
 from photopic.measure._common import Measuring, finished
-from photopic.measure._replacement import Replacement, judge, path_fits, published_fits
+from photopic.measure._class_fits import Replacement, judge, path_fits, published_fits
 
 if TYPE_CHECKING:
     from photopic.models.classifier import Classifier
