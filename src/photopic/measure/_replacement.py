@@ -1,155 +1,72 @@
-"""A logit as a weighted sum of a few others: fits on given samples, and how it does on other samples."""
+"""What becomes of a classifier's decisions when one logit is replaced by its sparse combination, for every class at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-
-from photopic.core.errors import DataError
-from photopic.core.lasso_path import lambda_grid, lasso_path
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 
-@dataclass(frozen=True)
 class Replacement:
-    """Weights of other classes, and what to add to their sum."""
-
-    support: tuple[int, ...]
-    weights: tuple[float, ...]
-    offset: float = 0.0
-
-    def of(self, logits: Float[Tensor, "n classes"]) -> Float[Tensor, "n"]:
-        """The replaced logit."""
-        return logits[:, list(self.support)] @ torch.tensor(self.weights, dtype=logits.dtype) + self.offset
-
-
-def published_fits(
-    samples: Sequence[Float[Tensor, "_ classes"]],
-    classes: Sequence[int],
-    *,
-    steps: int,
-    rate: float,
-    penalty: float,
-    keep: int,
-) -> list[Replacement]:
-    """Sub-gradient descent on mean squared error + penalty * ||w||_1 from zero, no offset; then the ``keep`` largest |w|.
+    """Counts over batches: each class's logit replaced alone, all others left as they are.
 
     Args:
-        samples: Logits that each class is fitted on.
-        classes: The logits to replace.
-        steps: Of the descent, all classes at once.
-        rate: Step size.
-        penalty: Weight of the l1 norm.
-        keep: Weights kept. Those that no step moved are left out.
-
-    Raises:
-        DataError: If a descent diverges.
-
-    Example:
-        >>> samples = [torch.tensor([[1.0, 2.0], [2.0, 4.0]])]
-        >>> published_fits(samples, [1], steps=100, rate=0.01, penalty=0.0, keep=1)[0].support
-        (0,)
+        theta: One row a class, over the predictors' logits.
+        offset: To add to each sum.
     """
-    longest = max(len(each) for each in samples)
-    width = samples[0].shape[1]
-    others = torch.zeros(len(classes), longest, width)  # (classes, samples, predictors), zeros where there is no sample
-    wanted = torch.zeros(len(classes), longest, 1)
-    for number, (each, own) in enumerate(zip(classes, samples, strict=True)):
-        others[number, : len(own)] = own.float()
-        wanted[number, : len(own), 0] = own[:, each].float()
-        others[number, :, each] = 0  # its weight stays zero
-    counts = torch.tensor([len(own) for own in samples]).view(-1, 1, 1)
-    weights = torch.zeros(len(classes), width, 1)
-    for _ in range(steps):
-        residual = others @ weights - wanted
-        weights -= rate * (2 * others.mT @ residual / counts + penalty * weights.sign())
-    if not bool(weights.isfinite().all()):
-        raise DataError(
-            f"the published descent diverges at a step size of {rate:g} on these logits; choose a smaller one (rate)"
+
+    def __init__(self, theta: csr_array, offset: Float[np.ndarray, "classes"]):
+        self.theta, self.offset = theta.T.tocsr(), offset  # (predictors, classes)
+        self.samples, self.correct = 0, 0
+        self.positives, self.recalled, self.recalled_replaced, self.correct_replaced, self.agreeing = (
+            np.zeros(len(offset), np.int64) for _ in range(5)
         )
-    return [_largest(row[:, 0], keep) for row in weights]
+        self.probability = np.zeros(len(offset))
+
+    def update(
+        self,
+        targets: Float[np.ndarray, "n classes"],
+        predictors: Float[np.ndarray, "n predictors"],
+        labels: Int[np.ndarray, "n"] | None,
+    ) -> None:
+        """Add a batch; ``labels`` are the true classes, None where they are unknown."""
+        rows, classes = np.arange(len(targets)), np.arange(targets.shape[1])
+        replaced = predictors @ self.theta + self.offset  # (n, classes)
+        first = targets.argmax(1)
+        rest = targets.copy()
+        rest[rows, first] = -np.inf
+        second = rest.argmax(1)
+        was = classes == first[:, None]
+        strongest_other = np.where(was, targets[rows, second][:, None], targets[rows, first][:, None])
+        wins = replaced > strongest_other
+        otherwise = np.where(was, second[:, None], first[:, None])  # the decision where the replaced logit does not win
+        self.samples += len(targets)
+        self.agreeing += np.where(wins, was, otherwise == first[:, None]).sum(0)
+        self.probability += np.abs(_probability(targets, replaced) - _probability(targets, targets)).sum(0)
+        if labels is not None:
+            true = classes == labels[:, None]
+            self.correct += int((first == labels).sum())
+            self.positives += true.sum(0)
+            self.recalled += (true & was).sum(0)
+            self.recalled_replaced += (true & wins).sum(0)
+            self.correct_replaced += np.where(wins, true, otherwise == labels[:, None]).sum(0)
+
+    def row(self, index: int, labelled: bool) -> dict[str, float | None]:
+        """The measures of one class; without labels, and recall without positives, None."""
+        positives = int(self.positives[index])
+        return {
+            "recall": self.recalled[index] / positives if positives else None,
+            "recall_replaced": self.recalled_replaced[index] / positives if positives else None,
+            "accuracy_replaced": self.correct_replaced[index] / self.samples if labelled else None,
+            "agreement_replaced": self.agreeing[index] / self.samples,
+            "probability_error": self.probability[index] / self.samples,
+        }
 
 
-def path_fits(
-    samples: Float[Tensor, "n classes"], classes: Sequence[int], *, keep: int, lambdas: int, smallest: float
-) -> list[Replacement]:
-    """The lasso on standardised logits by coordinate descent: of a path the last point with at most ``keep`` weights.
-
-    Example:
-        >>> logits = torch.randn(500, 4).double()
-        >>> logits[:, 3] = 2 * logits[:, 0] - logits[:, 1]
-        >>> path_fits(logits, [3], keep=2, lambdas=40, smallest=1e-3)[0].support
-        (0, 1)
-    """
-    mean, std = samples.mean(0), samples.std(0, correction=0)
-    std = torch.where(std > 1e-12 * samples.abs().max(), std, torch.inf)  # what is constant predicts nothing
-    standard = (samples - mean) / std
-    second = (standard.T @ standard / len(samples)).numpy()
-    np.fill_diagonal(second, 1.0)
-    path = lasso_path(second, lambda_grid(2.0, count=lambdas, smallest=smallest), targets=list(classes), threads=1)
-    found = []
-    for row, each in enumerate(classes):
-        step = int(np.flatnonzero(path.supports[row] <= keep)[-1])
-        members, values = path.of(row, step)
-        order = np.argsort(members)
-        members, values = members[order], values[order]
-        weights = torch.as_tensor(values) * std[each] / std[torch.as_tensor(members)]
-        offset = mean[each] - (weights * mean[torch.as_tensor(members)]).sum()
-        if not bool(std[each].isfinite()):  # a constant logit is its mean
-            members, weights, offset = members[:0], weights[:0], mean[each]
-        found.append(Replacement(tuple(int(m) for m in members), tuple(weights.tolist()), float(offset)))
-    return found
-
-
-def judge(
-    replacement: Replacement,
-    each: int,
-    fitted: Float[Tensor, "n classes"],
-    held_out: Float[Tensor, "m classes"],
-    truth: Int[Tensor, "m"],
-) -> dict[str, Any]:
-    """Errors of a replacement on the samples it was fitted on and on held-out ones; keys as ``independence_deficit`` says."""
-    replaced, own = replacement.of(held_out), held_out[:, each]
-    spread = float(own.std(correction=0))
-    rest = held_out.clone()
-    rest[:, each] = -torch.inf
-    others = rest.logsumexp(1)
-    before, after = (own - others).sigmoid(), (replaced - others).sigmoid()  # softmax of the class
-    relative = {
-        "logit": (replaced - own).abs() / own.abs().clamp(min=1e-30),
-        "softmax": (after - before).abs() / before.clamp(min=1e-30),
-    }
-    facts: dict[str, Any] = {
-        "weights": list(replacement.weights),
-        "offset": replacement.offset,
-        "fit_error": _root_mean_square(replacement.of(fitted) - fitted[:, each]) / spread,
-    }
-    positive = truth == each
-    for place, where in (("positives", positive), ("all", torch.ones_like(positive))):
-        facts[f"error_{place}"] = _root_mean_square((replaced - own)[where]) / spread
-        for name, values in relative.items():
-            facts[f"relative_{name}_error_{place}"] = float(values[where].mean())
-    best = rest.max(1).values
-    for suffix, logit in (("", own), ("_replaced", replaced)):
-        facts[f"recall{suffix}"] = _share((logit > best)[positive])
-        facts[f"false_positives{suffix}"] = _share((logit > best)[~positive])
-    return facts
-
-
-def _largest(weights: Float[Tensor, "classes"], keep: int) -> Replacement:
-    order = weights.abs().argsort(descending=True)[:keep]
-    kept = sorted(int(index) for index in order if weights[index] != 0)
-    return Replacement(tuple(kept), tuple(weights[kept].double().tolist()))
-
-
-def _root_mean_square(values: Float[Tensor, "n"]) -> float:
-    return float(values.square().mean().sqrt())
-
-
-def _share(hits: Bool[Tensor, "n"]) -> float:
-    return float(hits.double().mean()) if len(hits) else 0.0
+def _probability(logits: np.ndarray, replaced: np.ndarray) -> np.ndarray:
+    """Each class's softmax probability with its own logit replaced and the others left: p / (1 - p + p e^d), e^d on top."""
+    top = np.maximum(logits.max(1, keepdims=True), replaced)
+    others = np.exp(logits - logits.max(1, keepdims=True))
+    total = others.sum(1, keepdims=True) - others  # of all other classes, in units of e^max
+    own = np.exp(replaced - top)
+    return own / (own + total * np.exp(logits.max(1, keepdims=True) - top))
