@@ -79,7 +79,6 @@ def test_a_transformers_folder_gives_the_logits_of_its_network(kind: str, tmp_pa
     network = tiny(kind).eval()
     model = Classifier.load(save(network, tmp_path / kind))
     assert model.name == kind and model.labels == tuple(f"thing {i}" for i in range(CLASSES))
-    assert not model.network.training
     pixels = model.preprocess(images)
     with torch.no_grad():
         assert torch.equal(model.logits(images), network(pixels).logits)
@@ -111,7 +110,8 @@ def test_the_layers_of_known_architectures(tmp_path: Path) -> None:
 
 
 def test_a_plain_module_and_its_layers(images: np.ndarray) -> None:
-    model = plain(mlp(), name="digits")
+    model = plain(mlp().train(), name="digits")
+    assert not model.network.training and not any(each.requires_grad for each in model.network.parameters())
     assert model.blocks == ("1", "2", "3", "4") and model.head is model.network[5]  # type: ignore[index]
     assert model.logits(images).shape == (5, 3) and model.features(images).shape == (5, 12)
     assert plain(mlp(), blocks=["2", "4"]).blocks == ("2", "4")

@@ -1,0 +1,112 @@
+"""Measure the bank: ``python recipes/emoji-classifiers/card.py --out runs/emoji-classifiers`` writes ``card.json``.
+
+Each model is asked, by its handle as a user would, for the concept of one emoji on white: of the pairs it learnt from, of
+the held-out renderings, and of the style that is held out of everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import networks
+import torch
+from train import BUNDLED, ORDER, config_of
+
+from photopic.core.provenance import machine, versions
+from photopic.core.runs import Run, write_atomically
+from photopic.data import emoji_world, renderings
+from photopic.metrics.intervals import wilson
+from photopic.models.classifier import Classifier
+
+CARD = Path(__file__).with_name("card.json")
+LISTS = {
+    "held_out_renderings": renderings.held_out_pairs,
+    "held_out_style": renderings.held_out_style_pairs,
+    "training_renderings": renderings.training_pairs,
+}
+
+
+def measure(model: Classifier) -> dict[str, Any]:
+    """Shares as (value, low, high, n) of every list of pairs, and of the held-out renderings by style."""
+    reached: dict[str, Any] = {}
+    number = {name: i for i, name in enumerate(model.labels)}
+    for title, pairs_of in LISTS.items():
+        pairs = pairs_of()
+        right = torch.tensor([number[name] for name, _ in pairs])
+        top = model.logits(renderings.pictures(pairs), batch=256).topk(5).indices  # (n, 5)
+        hits = top == right[:, None]
+        reached[f"{title}.top1"] = share(hits[:, 0])
+        reached[f"{title}.top5"] = share(hits.any(1))
+        if title == "held_out_renderings":
+            for style in emoji_world.TRAINING_STYLES:
+                drawn = torch.tensor([each == style for _, each in pairs])
+                reached[f"{title}.{style}.top1"] = share(hits[drawn, 0])
+    return reached
+
+
+def share(hits: torch.Tensor) -> list[float]:
+    """A proportion with its Wilson interval and its number of pictures."""
+    interval = wilson(int(hits.sum()), len(hits))
+    return [round(value, 4) for value in interval] + [len(hits)]
+
+
+def entry(network: str, seed: int, out: Path, weights: Path) -> dict[str, Any]:
+    """Everything the card says of one model."""
+    folder = weights / f"emoji-{network}-{seed}"
+    model = Classifier.load(folder)
+    file = folder / "model.safetensors"
+    config = config_of(network, seed)
+    saved = Run(out / f"{network}-{seed}", config).load()
+    assert saved is not None and saved[1]["step"] == config.steps, f"{folder.name} is not trained"
+    lines = (out / f"{network}-{seed}" / "log.jsonl").read_text().splitlines()
+    return {
+        "config": asdict(config),
+        "network": networks.SHAPES[network].options | {"kind": networks.SHAPES[network].kind},
+        "head_dimensions": model.head.in_features,
+        "parameters": model.parameter_count,
+        "initial_digest": networks.SHAPES[network].initial,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
+        "pictures": config.steps * config.batch,
+        "training_s": {name: round(value, 1) for name, value in saved[1]["spent"].items()},
+        "last_line": json.loads(lines[-1]),
+        "reached": measure(model),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-classifiers"), help="work folder of train.py")
+    parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the finished models are")
+    parser.add_argument("--only", nargs="*", help="names such as resnet-64-0: print these, write nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    names = [(network, seed) for network, seed in ORDER if f"{network}-{seed}" in (options.only or [])]
+    models = {
+        f"emoji-{network}-{seed}": entry(network, seed, options.out, options.weights)
+        for network, seed in names or ORDER
+    }
+    if names:
+        print(json.dumps({name: each["reached"] for name, each in models.items()}, indent=1))
+        return
+    card = {
+        "classes": len(renderings.classes()),
+        "styles": emoji_world.TRAINING_STYLES,
+        "training_pairs": len(renderings.training_pairs()),
+        "held_out_pairs": len(renderings.held_out_pairs()),
+        "initial_seed": networks.INITIAL_SEED,
+        "machine": machine(),
+        "versions": versions(),
+        "models": models,
+    }
+    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

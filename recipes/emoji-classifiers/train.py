@@ -1,0 +1,150 @@
+"""Train the bank of classifiers: ``python recipes/emoji-classifiers/train.py --out runs/emoji-classifiers``.
+
+Eight models, one after the other: four networks, two seeds each. One thread, float32. Kill it at any moment and start it again:
+it goes on from the last checkpoint and ends with the same weights. Every finished model is written to
+``src/photopic/models/bundled/emoji-<network>-<seed>/`` in half precision; ``card.py`` then measures them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from networks import PREPROCESSOR, SHAPES, build
+from pictures import Painter
+from torch import Tensor, nn
+
+from photopic.core.muon import Muon
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+
+BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"
+ORDER = [(network, seed) for seed in (0, 1) for network in ("resnet-64", "vit-64", "resnet-256", "vit-256")]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines the weights, apart from the art."""
+
+    network: str
+    seed: int  # of the data order and the augmentation; the initial weights are one for both seeds
+    steps: int
+    batch: int = 128
+    kernel_rate: float = 0.02  # Muon
+    learning_rate: float = 4e-3  # AdamW, of everything that is not a kernel
+    weight_decay: float = 0.3  # of kernels, times the rate
+    smoothing: float = 0.1  # of the labels
+    warmup: int = 30
+
+
+def config_of(network: str, seed: int) -> TrainConfig:
+    """How a model of the bank is trained."""
+    return TrainConfig(network, seed, steps=SHAPES[network].steps)
+
+
+def train(config: TrainConfig, run: Run, save_every: int = 100) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
+    network, optimizers = prepare(config)
+    peak = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    start, spent = 0, {"wall_s": 0.0, "processor_s": 0.0}
+    if (saved := run.load()) is not None:
+        tensors, state = saved
+        start, spent = state["step"], state["spent"]
+        network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        for number, optimizer in enumerate(optimizers):
+            load_optimizer(optimizer, tensors, prefix=f"{number}.")
+    if start >= config.steps:
+        return
+    painter = Painter(config.seed)
+    for step in range(start, config.steps):
+        began = time.monotonic(), time.process_time()
+        for rate, optimizer in zip(peak, optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule(step, config)
+        images, labels = painter.batch(step, config.batch, strength=step / config.steps)
+        network.zero_grad(set_to_none=True)
+        logits = network(images).logits
+        loss = F.cross_entropy(logits, labels, label_smoothing=config.smoothing)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        spent["wall_s"] += time.monotonic() - began[0]
+        spent["processor_s"] += time.process_time() - began[1]
+        yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), **spent}
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
+            for number, optimizer in enumerate(optimizers):
+                weights |= optimizer_tensors(optimizer, prefix=f"{number}.")
+            run.save(weights, {"step": step + 1, "spent": spent})
+
+
+def prepare(config: TrainConfig) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    """The network at its initial weights, Muon for its inner kernels and AdamW for the rest."""
+    network = build(config.network).train()
+    if SHAPES[config.network].kind == "resnet":
+        network.to(memory_format=torch.channels_last)
+    inner = {name for name, p in network.named_parameters() if p.ndim in (2, 4) and "classifier" not in name}
+    kernels = [p for name, p in network.named_parameters() if name in inner]
+    others = [p for name, p in network.named_parameters() if name not in inner]
+    return network, [
+        Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
+        torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
+
+
+def schedule(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then linear to zero."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    return (config.steps - step) / (config.steps - config.warmup)
+
+
+def trained(run: Run) -> dict[str, Tensor]:
+    """The weights of the last checkpoint, float32."""
+    saved = run.load()
+    assert saved is not None, f"{run.folder} holds no checkpoint"
+    return {name[4:]: value for name, value in saved[0].items() if name.startswith("net.")}
+
+
+def export(config: TrainConfig, run: Run, folder: Path) -> None:
+    """Write a transformers folder: half-precision weights, configuration and preprocessing."""
+    network = build(config.network)
+    network.load_state_dict(trained(run))
+    folder.mkdir(parents=True, exist_ok=True)
+    network.half().save_pretrained(folder)  # so names and metadata are those of transformers
+    stated = json.loads((folder / "config.json").read_text())
+    stated.pop("label2id", None)  # follows from id2label
+    write_atomically(folder / "config.json", (json.dumps(stated, indent=0, sort_keys=True) + "\n").encode())
+    write_atomically(
+        folder / "preprocessor_config.json", (json.dumps(PREPROCESSOR, indent=1, sort_keys=True) + "\n").encode()
+    )
+    (folder / "generation_config.json").unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-classifiers"), help="work folder")
+    parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the finished models go")
+    parser.add_argument("--only", nargs="*", help="names such as resnet-64-0; default all eight")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for network, seed in ORDER:
+        name = f"{network}-{seed}"
+        if options.only and name not in options.only:
+            continue
+        config = config_of(network, seed)
+        run = Run(options.out / name, config)
+        for line in train(config, run):
+            if line["step"] % 25 == 0 or line["step"] == config.steps:
+                run.log(**{key: round(value, 4) for key, value in line.items()})
+        export(config, run, options.weights / f"emoji-{name}")
+
+
+if __name__ == "__main__":
+    main()
