@@ -21,8 +21,8 @@ from torch import Tensor
 
 from photopic.core.errors import DataError
 from photopic.core.results import Report, provenance
-from photopic.measure._common import Measuring, finished
 from photopic.measure._class_fits import Replacement, judge, path_fits, published_fits
+from photopic.measure._common import Measuring, finished
 
 if TYPE_CHECKING:
     from photopic.models.classifier import Classifier
@@ -186,7 +186,8 @@ def _usable(
         )
     fitted = torch.bincount(truth[~held_out], minlength=logits.shape[1])
     judged = torch.bincount(truth[held_out], minlength=logits.shape[1])
-    constant = logits[held_out].std(0, correction=0) <= 1e-9 * logits.abs().max().clamp(min=1e-30)
+    seen = logits[held_out] if bool(held_out.any()) else logits
+    constant = seen.amax(0) - seen.amin(0) <= 1e-9 * logits.abs().max()
     few = [each for each in wanted if fitted[each] < 2 or judged[each] < 1]
     flat = [each for each in wanted if bool(constant[each])]
     chosen = [each for each in wanted if each not in {*few, *flat}]
