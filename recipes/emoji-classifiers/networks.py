@@ -42,13 +42,13 @@ SHAPES = {
     ),
     "resnet-256": Shape(
         "resnet",
-        800,
+        700,
         "919577188f5162a3",
         dict(embedding_size=32, hidden_sizes=[64, 128, 256], depths=[1, 2, 2], layer_type="bottleneck"),
     ),
     "vit-256": Shape(
         "vit",
-        500,
+        420,
         "ac25956b357510cf",
         dict(hidden_size=256, num_hidden_layers=2, num_attention_heads=8, intermediate_size=128, patch_size=8),
     ),

@@ -117,13 +117,13 @@ def export(config: TrainConfig, run: Run, folder: Path) -> None:
     network.load_state_dict(trained(run))
     folder.mkdir(parents=True, exist_ok=True)
     network.half().save_pretrained(folder)  # so names and metadata are those of transformers
+    (folder / "model.safetensors").chmod(0o644)
     stated = json.loads((folder / "config.json").read_text())
     stated.pop("label2id", None)  # follows from id2label
     write_atomically(folder / "config.json", (json.dumps(stated, indent=0, sort_keys=True) + "\n").encode())
     write_atomically(
         folder / "preprocessor_config.json", (json.dumps(PREPROCESSOR, indent=1, sort_keys=True) + "\n").encode()
     )
-    (folder / "generation_config.json").unlink(missing_ok=True)
 
 
 def main() -> None:

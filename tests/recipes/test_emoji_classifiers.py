@@ -114,7 +114,8 @@ def test_without_augmentation_a_training_picture_is_the_sprite_on_white(recipe):
     assert torch.equal(labels, painter.labels[order])
     pairs = [renderings.training_pairs()[i] for i in order]
     plain = torch.from_numpy(renderings.pictures(pairs, size=32)).permute(0, 3, 1, 2) / 255
-    assert (images * 0.25 + 0.75 - plain).abs().mean() < 0.06  # it is zoomed a little
+    apart = (images * 0.25 + 0.75 - plain).abs().mean()  # it is zoomed a little
+    assert apart < 0.5 * (images * 0.25 + 0.75 - plain.roll(1, 0)).abs().mean()
     strong = painter.batch(0, 8, 1.0)[0]
     assert (strong - images).abs().flatten(1).mean(1).min() > 0.1
 
