@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,6 +47,14 @@ AsJson = Annotated[
 ]
 
 
+class ToolName(StrEnum):
+    """What ``rank`` measures, as words on the command line."""
+
+    JACOBIAN = "jacobian"
+    PERTURBATION = "perturbation"
+    CLASSIFICATION = "classification"
+
+
 @app.callback()
 def measure() -> None:
     """Look inside a classifier: dimensions by layer, and classes that others replace."""
@@ -60,7 +69,7 @@ def rank(
     images: Images,
     output: Output = None,
     tool: Annotated[
-        list[Literal["jacobian", "perturbation", "classification"]] | None,
+        list[ToolName] | None,
         typer.Option(
             help="What to measure; may be given several times. jacobian: directions of the input that reach a layer. "
             "perturbation: directions in which a layer answers to small noise. classification: principal components "

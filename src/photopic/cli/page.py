@@ -183,7 +183,7 @@ class Lines:
         """(position, text) along the horizontal axis; of many names every second, third, ..."""
         if self.x_names:
             step = -(-len(self.x_names) // 14)
-            return [(self.x(i), name) for i, name in enumerate(self.x_names) if i % step == 0]
+            return [(self.x(float(i)), name) for i, name in enumerate(self.x_names) if i % step == 0]
         return [(self.x(each), f"{each:g}") for each in _ticks(*self._span(0), self.log_x)]
 
     def y_ticks(self) -> list[tuple[float, str]]:
