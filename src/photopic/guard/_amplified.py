@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from photopic.core.edits import Edit, EditStack, Values
-from photopic.core.errors import ModelError
-from photopic.core.prefix import Order, recorded, replayed
+from photopic.core.errors import DataError, ModelError
+from photopic.core.prefix import Order, order_of, recorded, replayed
 from photopic.models.classifier import Classifier
+from photopic.models.image_preprocessing import Images
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
+BATCH_NORM_OMEGAS, LAYER_NORM_OMEGAS = (1.5,), (1.5, 2.0, 3.0, 5.0, 8.0)
 
 
 class Amplified:
@@ -96,3 +99,67 @@ def norms(network: nn.Module) -> dict[str, nn.Module]:
         for name, part in network.named_modules()
         if isinstance(part, NORMS) and getattr(part, "weight", None) is not None
     }
+
+
+def ordered(model: Classifier, images: Images, *, as_registered: bool) -> tuple[Order, tuple[str, ...]]:
+    """When modules run, and the normalisations, the last first: in the order of a run, or as the released code takes them."""
+    pixels = model.preprocess(images)
+    order = order_of(model.network, lambda: model.forward(pixels))
+    called = [name for name in norms(model.network) if name in order.starts]
+    return order, tuple(reversed(called if as_registered else order.sorted(called)))
+
+
+def first_failing(
+    model: Classifier,
+    order: Order,
+    layers: tuple[str, ...],
+    omegas: Sequence[float] | None,
+    batches: Sequence[Float[Tensor, "_ 3 height width"]],
+    truth: Int[np.ndarray, "n"],
+    bound: float,
+) -> tuple[Amplified, list[float]]:
+    """The first factor, and the errors with 1, 2, ... layers amplified until one exceeds the bound; else the last factor.
+
+    Args:
+        model: The classifier.
+        order: Of its modules in a run.
+        layers: Normalisations, the last one first.
+        omegas: Tried in turn; None: what suits the kind of normalisation.
+        batches: Pixel values of clean images.
+        truth: Their classes.
+        bound: Of the top-1 error.
+    """
+    if omegas is None:
+        found = norms(model.network)
+        has_batch_norm = any(isinstance(found[name], BATCH_NORMS) for name in layers)
+        omegas = BATCH_NORM_OMEGAS if has_batch_norm else LAYER_NORM_OMEGAS
+    for omega in omegas:
+        amplified, errors = Amplified(model, order, layers, omega), list[float]()
+        for size in range(1, len(layers) + 1):
+            predicted = torch.cat([amplified.member(pixels, size, {}).argmax(1) for pixels in batches])
+            errors.append(float((predicted.cpu().numpy() != truth).mean()))
+            if errors[-1] > bound:
+                return amplified, errors
+    return amplified, errors
+
+
+def checked_labels(images: Images, labels: Sequence[int] | Int[np.ndarray, "_"], classes: int) -> Int[np.ndarray, "n"]:
+    """Class numbers as an array.
+
+    Raises:
+        DataError: If they are no class numbers, or not as many as images.
+    """
+    truth = np.asarray(labels)
+    if truth.shape != (len(images),) or truth.dtype.kind not in "iu":
+        raise DataError(
+            f"labels: expected a class number for each of {len(images)} images, found {truth.dtype} {truth.shape}"
+        )
+    if len(truth) and (truth.min() < 0 or truth.max() >= classes):
+        raise DataError(f"labels: expected 0 to {classes - 1}, found {truth.min()} to {truth.max()}")
+    return truth
+
+
+def taken(images: Images, rows: Int[np.ndarray, "_"]) -> Any:
+    """Some of the images, in the same form."""
+    found: Any = images
+    return [found[row] for row in rows] if isinstance(images, list | tuple) else found[rows]

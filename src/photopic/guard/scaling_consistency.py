@@ -25,14 +25,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
-from photopic.core.prefix import Order, order_of
 from photopic.core.results import Verdict, provenance
-from photopic.guard._amplified import BATCH_NORMS, Amplified, norms
+from photopic.guard._amplified import Amplified, checked_labels, first_failing, norms, ordered, taken
 from photopic.metrics.conformal import conformal_threshold
 from photopic.models.classifier import Classifier
 from photopic.models.image_preprocessing import Images
 
-BATCH_NORM_OMEGAS, LAYER_NORM_OMEGAS = (1.5,), (1.5, 2.0, 3.0, 5.0, 8.0)
 CAVEATS = (
     "blind to triggers whose prediction has little confidence and to attacks without one target class; "
     "clean images of a backdoor's target class are rejected more often than others"
@@ -93,6 +91,21 @@ class Fitted:
     clean: int
 
 
+@dataclass(frozen=True, eq=False)
+class Assessed:
+    """A batch.
+
+    Attributes:
+        label: The plain predictions.
+        score: PSC; of a sample that was left alone, what it is if all other members give 0.
+        members: How many ran.
+    """
+
+    label: Int[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]
+    members: Int[np.ndarray, "n"]
+
+
 class ScalingConsistency:
     """A firewall around a classifier, which is the same after every call.
 
@@ -111,9 +124,8 @@ class ScalingConsistency:
     def __init__(self, model: Classifier, config: ScalingConsistencyConfig = ScalingConsistencyConfig()):
         self.model, self.config = model, config
         self.fitted: Fitted | None = None
-        self._norms = norms(model.network)
         self._amplified: Amplified | None = None
-        if not self._norms:
+        if not norms(model.network):
             raise ModelError(f"{model.name}: expected normalisations with a scale and a shift, found none to amplify")
 
     # -- fitting
@@ -134,12 +146,15 @@ class ScalingConsistency:
         Warns:
             UserWarning: If the error never crosses its bound, so that the score is weak.
         """
-        truth = _checked(images, labels, len(self.model.labels))
+        truth = checked_labels(images, labels, len(self.model.labels))
         mixed = np.random.default_rng(0).permutation(len(truth))
         given = self.config.threshold
         choosing = mixed if given is not None else mixed[: len(mixed) // 2]
-        order, layers = self._ordered(images)
-        amplified, errors = self._search(_taken(images, choosing), truth[choosing], order, layers, batch)
+        order, layers = ordered(self.model, images[:1], as_registered=self.config.compat == "published-code")
+        pixels = list(self._batches(taken(images, choosing), batch))
+        amplified, errors = first_failing(
+            self.model, order, layers, self.config.omegas, pixels, truth[choosing], self.config.error_bound
+        )
         crossed = errors[-1] > self.config.error_bound
         if not crossed:
             warnings.warn(
@@ -152,36 +167,10 @@ class ScalingConsistency:
         self.fitted = Fitted(layers, amplified.omega, len(errors), sizes, given or 1.0, tuple(errors), crossed, 0)
         if given is None:
             rest = mixed[len(choosing) :]
-            scores = self.score(_taken(images, rest), batch=batch)
+            scores = self.score(taken(images, rest), batch=batch)
             threshold = conformal_threshold(scores, self.config.false_positive_rate)
             self.fitted = replace(self.fitted, threshold=threshold, clean=len(rest))
         return self
-
-    def _ordered(self, images: Images) -> tuple[Order, tuple[str, ...]]:
-        """When modules run, and the normalisations, the last first; the released code takes them as registered."""
-        pixels = self.model.preprocess(images[:1])
-        order = order_of(self.model.network, lambda: self.model.forward(pixels))
-        called = [name for name in self._norms if name in order.starts]
-        if self.config.compat == "paper":
-            called = list(order.sorted(called))
-        return order, tuple(reversed(called))
-
-    def _search(
-        self, images: Images, truth: Int[np.ndarray, "n"], order: Order, layers: tuple[str, ...], batch: int
-    ) -> tuple[Amplified, list[float]]:
-        """The first omega, and the errors with 1, 2, ... layers amplified until one exceeds the bound."""
-        ladder = self.config.omegas
-        if ladder is None:
-            has_batch_norm = any(isinstance(self._norms[name], BATCH_NORMS) for name in layers)
-            ladder = BATCH_NORM_OMEGAS if has_batch_norm else LAYER_NORM_OMEGAS
-        for omega in ladder:
-            amplified, errors = Amplified(self.model, order, layers, omega), list[float]()
-            for size in range(1, len(layers) + 1):
-                predicted = [amplified.member(pixels, size, {}).argmax(1) for pixels in self._batches(images, batch)]
-                errors.append(float((torch.cat(predicted).cpu().numpy() != truth).mean()))
-                if errors[-1] > self.config.error_bound:
-                    return amplified, errors
-        return amplified, errors
 
     def _sizes(self, first: int, layers: int) -> tuple[int, ...]:
         if self.config.compat == "published-code":  # one layer more each; what goes beyond the last repeats it
@@ -197,7 +186,7 @@ class ScalingConsistency:
             DataError: If a picture is not 8-bit RGB, or there is none.
             ModelError: If this is not fitted, or a batch normalisation is in training mode.
         """
-        return np.concatenate([self._seen(pixels, None).score for pixels in self._batches(images, batch)])
+        return np.concatenate([self.assess(pixels, None).score for pixels in self._batches(images, batch)])
 
     def stream(self, images: Images, *, batch: int = 64) -> Iterator[list[Verdict]]:
         """Verdicts batch by batch; members that cannot change a decision any more are left out, so the scores are bounds.
@@ -212,7 +201,7 @@ class ScalingConsistency:
         )
         rate = self.config.false_positive_rate if found.clean else None
         for pixels in self._batches(images, batch):
-            seen = self._seen(pixels, found.threshold)
+            seen = self.assess(pixels, found.threshold)
             verdicts = []
             for label, score, members in zip(seen.label, seen.score, seen.members, strict=True):
                 accepted = not self._exceeds(float(score), found.threshold)
@@ -241,8 +230,16 @@ class ScalingConsistency:
         """Which images of a suspect training set to keep, for a model that was trained on it."""
         return np.array([verdict.accepted for verdict in self.predict(images, batch=batch)])
 
-    def _seen(self, pixels: Float[Tensor, "n 3 height width"], threshold: float | None) -> _Seen:
-        """Scores of a batch; with a threshold, a sample is left alone once its side of it is certain."""
+    def assess(self, pixels: Float[Tensor, "n 3 height width"], threshold: float | None = None) -> Assessed:
+        """One batch of pixel values, as ``Classifier.preprocess`` gives them.
+
+        Args:
+            pixels: The batch.
+            threshold: If given, a sample is left alone once its side of it is certain.
+
+        Raises:
+            ModelError: As ``score`` does.
+        """
         found, amplified = self._found(), self._amplified
         assert amplified is not None
         logits, kept = amplified.plain(pixels, found.sizes)
@@ -263,7 +260,7 @@ class ScalingConsistency:
                 if not len(rows):
                     break
         score = (total / len(found.sizes)).cpu().numpy()
-        return _Seen(label.cpu().numpy(), score, members.cpu().numpy())
+        return Assessed(label.cpu().numpy(), score, members.cpu().numpy())
 
     def _exceeds(self, score: Any, threshold: float) -> Any:
         return score >= threshold if self.config.compat == "published-code" else score > threshold
@@ -276,25 +273,3 @@ class ScalingConsistency:
         if self.fitted is None:
             raise ModelError(f"{self.model.name}: the firewall is not fitted; call fit with clean images first")
         return self.fitted
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    label: Int[np.ndarray, "n"]
-    score: Float[np.ndarray, "n"]
-    members: Int[np.ndarray, "n"]
-
-
-def _checked(images: Images, labels: Sequence[int] | Int[np.ndarray, "n"], classes: int) -> Int[np.ndarray, "n"]:
-    truth = np.asarray(labels)
-    if truth.shape != (len(images),) or truth.dtype.kind not in "iu":
-        raise DataError(
-            f"labels: expected a class number for each of {len(images)} images, found {truth.dtype} {truth.shape}"
-        )
-    if len(truth) and (truth.min() < 0 or truth.max() >= classes):
-        raise DataError(f"labels: expected 0 to {classes - 1}, found {truth.min()} to {truth.max()}")
-    return truth
-
-
-def _taken(images: Images, rows: Int[np.ndarray, "m"]) -> Any:
-    return images[rows] if isinstance(images, np.ndarray) else [images[row] for row in rows]
