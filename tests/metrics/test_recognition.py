@@ -47,7 +47,9 @@ def test_the_same_thing_in_one_place_is_not_two() -> None:
     assert not peaks((4, 1), (5, 2)).all_apart().any()
 
 
-@pytest.mark.parametrize("subjects, others", [([], [RED]), ([np.zeros((0, 128), np.float32)], []), ([RED], [np.zeros((0, 128), np.float32)])])
+@pytest.mark.parametrize(
+    "subjects, others", [([], [RED]), ([np.zeros((0, 128), np.float32)], []), ([RED], [np.zeros((0, 128), np.float32)])]
+)
 def test_nothing_to_look_for_is_refused(subjects: list[np.ndarray], others: list[np.ndarray]) -> None:
     with pytest.raises(DataError, match="at least one subject"):
         recognise(_scores(), subjects, others)
