@@ -93,9 +93,7 @@ def rank(
     ] = None,
     precision: Annotated[
         Literal["float32", "float64"],
-        typer.Option(
-            help="Arithmetic while measuring. Thresholds below about 1e-4 need float64, twice as slow or more."
-        ),
+        typer.Option(help="Arithmetic while measuring. Thresholds below about 1e-4 need float64, which is slower."),
     ] = "float32",
     patch: Annotated[
         int,
