@@ -86,6 +86,28 @@ def test_deficit_writes_a_page_and_json(classifier: Path, classes: Path, tmp_pat
     assert said.startswith(f"{out}: ") and "open it in a browser" in said
 
 
+def test_dependencies_writes_a_page_and_json(classifier: Path, classes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "dependencies.html"
+    result = run("measure", "dependencies", classifier, classes, "-o", out, "--error", 0.9, "--lambdas", 4, "--json")
+    report = json.loads(result.stdout)
+    assert [row["class"] for row in report["rows"]] == list(CLASSES)
+    assert report["values"]["warnings"] and report["provenance"]["images"] == 20
+    page = out.read_text()
+    assert "How many depend" in page and "expected at least" in page and "<svg" in page
+    run(
+        "measure",
+        "dependencies",
+        classifier,
+        classes / "mug",
+        "-o",
+        tmp_path / "b.html",
+        "--other",
+        classifier,
+        "--lambdas",
+        3,
+    )
+
+
 def test_what_is_wrong_is_one_line(classifier: Path, classes: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "x.html")
     assert "no such classifier" in refusal("measure", "rank", "emoji-nothing", classes, *out)

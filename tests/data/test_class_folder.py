@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -32,6 +33,7 @@ def test_sub_folders_are_classes_and_pictures_keep_their_size(tmp_path: Path) ->
     assert found.classes == ("Brown-Bear", "mug", "mug") and len(found) == 3
     assert [each.shape for each in found[:3]] == [(9, 3, 3), (5, 5, 3), (4, 6, 3)]
     assert found[2][0, 0].tolist() == [0, 0, 255]
+    assert [each.shape for each in found[np.array([2, 0])]] == [(4, 6, 3), (9, 3, 3)]
     assert found.labels(["mug", "cup", "brown bear"]) == [2, 0, 0]
 
 

@@ -208,9 +208,10 @@ def dependencies_page(report: Report, facts: Facts) -> str:
     sizes = sorted(len(row["support"]) for row in dependent)
     lead = f"{len(dependent):,} of {len(report.rows):,} classes are sums of a few others."
     ordered = sorted(row["held_out_error"] for row in rows)
+    singles = [row["best_single_error"] for row in rows if row["best_single_error"] is not None]
     curves = [
         ("sparse sum", [(float(i), error) for i, error in enumerate(ordered, 1)]),
-        ("best single class", [(float(i), e) for i, e in enumerate(sorted(r["best_single_error"] for r in rows), 1)]),
+        ("best single class", [(float(i), e) for i, e in enumerate(sorted(singles), 1)]),
     ]
     blocks: list[Any] = [
         Text(
@@ -219,9 +220,10 @@ def dependencies_page(report: Report, facts: Facts) -> str:
         )
     ]
     if rows:
-        blocks.append(Lines(curves, "classes", "share of variance left"))
+        blocks.append(Lines([curve for curve in curves if curve[1]], "classes", "share of variance left"))
     else:
         blocks.append(Note("no class could be judged.", "Nothing to show"))
+    blocks += [Note(warning) for warning in report.values["warnings"]]
     sections = [Section("How many depend", blocks)]
     if sizes:
         sections.append(

@@ -39,8 +39,10 @@ class ClassFolder(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [np.asarray(read_picture(file)) for file in self.files[index]]
-        return np.asarray(read_picture(self.files[index]))
+            index = range(len(self))[index]
+        elif isinstance(index, int | np.integer):
+            return np.asarray(read_picture(self.files[index]))
+        return [np.asarray(read_picture(self.files[each])) for each in index]
 
     def labels(self, names: Sequence[str]) -> list[int] | None:
         """The class of each picture as an index of ``names``; None where pictures are in no sub-folder.
