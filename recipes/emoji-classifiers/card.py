@@ -1,4 +1,5 @@
-"""Measure the bank: ``python recipes/emoji-classifiers/card.py --out runs/emoji-classifiers`` writes ``card.json``.
+"""Measure the bank: ``python recipes/emoji-classifiers/card.py --out runs/emoji-classifiers`` writes ``card.json`` and
+prints the table of the docs.
 
 Each model is asked, by its handle as a user would, for the concept of one emoji on white: of the pairs it learnt from, of
 the held-out renderings, and of the style that is held out of everything.
@@ -10,10 +11,12 @@ import argparse
 import hashlib
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import networks
+import numpy as np
 import torch
 from train import BUNDLED, ORDER, config_of
 
@@ -37,16 +40,23 @@ def measure(model: Classifier) -> dict[str, Any]:
     number = {name: i for i, name in enumerate(model.labels)}
     for title, pairs_of in LISTS.items():
         pairs = pairs_of()
+        images = drawn(title)
         right = torch.tensor([number[name] for name, _ in pairs])
-        top = model.logits(renderings.pictures(pairs), batch=256).topk(5).indices  # (n, 5)
+        top = model.logits(images, batch=256).topk(5).indices  # (n, 5)
         hits = top == right[:, None]
         reached[f"{title}.top1"] = share(hits[:, 0])
         reached[f"{title}.top5"] = share(hits.any(1))
         if title == "held_out_renderings":
             for style in emoji_world.TRAINING_STYLES:
-                drawn = torch.tensor([each == style for _, each in pairs])
-                reached[f"{title}.{style}.top1"] = share(hits[drawn, 0])
+                chosen = torch.tensor([each == style for _, each in pairs])
+                reached[f"{title}.{style}.top1"] = share(hits[chosen, 0])
     return reached
+
+
+@cache
+def drawn(title: str) -> np.ndarray:
+    """The pictures of a list, drawn once for all models."""
+    return renderings.pictures(LISTS[title]())
 
 
 def share(hits: torch.Tensor) -> list[float]:
@@ -79,6 +89,27 @@ def entry(network: str, seed: int, out: Path, weights: Path) -> dict[str, Any]:
     }
 
 
+def table(models: dict[str, Any]) -> str:
+    """The table of docs/emoji-classifiers.md."""
+    columns = (
+        "held_out_renderings.top1",
+        "held_out_renderings.top5",
+        "held_out_style.top1",
+        "training_renderings.top1",
+    )
+    lines = [
+        "| model | weights | held-out renderings, top 1 | top 5 | held-out style, top 1 | training, top 1 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, each in sorted(models.items()):
+        cells = [
+            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in each["reached"][column][:3]))
+            for column in columns
+        ]
+        lines.append(f"| `{name}` | {each['parameters']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,6 +136,7 @@ def main() -> None:
         "versions": versions(),
         "models": models,
     }
+    print(table(models))
     write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
 
 
