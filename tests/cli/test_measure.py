@@ -98,7 +98,7 @@ def test_dependencies_writes_a_page_and_json(classifier: Path, classes: Path, tm
         "measure",
         "dependencies",
         classifier,
-        classes / "mug",
+        classes,
         "-o",
         tmp_path / "b.html",
         "--other",
