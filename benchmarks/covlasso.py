@@ -193,7 +193,7 @@ def compared(name: str, second: np.ndarray, smallest: float, targets: int, repea
         Row(
             f"covlasso.vs_sklearn.{short}{suffix}", round(faster / ours, 1), unit="x", target=">= 50", n=targets,
             note=f"{about} against {faster * scale:.0f} s, the faster of lasso_path ({sklearn * scale:.0f} s) and a loop of Lasso "
-            f"({lasso * scale:.0f} s), both warm started on a precomputed Gram matrix; gaps {ours_gap:.0e} and {gaps['sklearn']:.0e}",
+            f"({lasso * scale:.0f} s), warm started, precomputed Gram matrix; gaps {ours_gap:.0e} and {gaps['sklearn']:.0e}",
         ),
         Row(
             f"covlasso.vs_celer.{short}{suffix}", round(skglm / ours, 1), unit="x", target="> 1", n=targets,
