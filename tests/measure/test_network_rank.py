@@ -94,7 +94,7 @@ def test_the_dimension_of_noise_after_a_linear_layer_is_the_rank_of_its_weight()
 
 
 def test_neither_chunks_nor_memory_nor_mode_change_the_numbers(model: Classifier, images: np.ndarray) -> None:
-    config = NetworkRankConfig(patch=8, dtype="float64", images=2, perturbed_images=1, samples=40)
+    config = NetworkRankConfig(patch=8, dtype="float64", images=2, perturbed_images=1, samples=40, noise=1e-9)
     whole = network_rank(model, images, config=config)
     for other in (
         replace(config, chunk=5),
@@ -103,6 +103,10 @@ def test_neither_chunks_nor_memory_nor_mode_change_the_numbers(model: Classifier
     ):
         again = network_rank(model, images, config=other)
         assert [row["rank"] for row in again.rows] == [row["rank"] for row in whole.rows]
+        floors = [
+            [row["floor"] for row in report.rows] for report in (whole, again)
+        ]  # follow the largest value of the noise
+        assert np.allclose(*floors, rtol=1e-4, atol=0)
         spectra = zip(whole.values["spectra"].values(), again.values["spectra"].values(), strict=True)
         assert all(np.allclose(a, b, atol=1e-12) for a, b in spectra)
     assert network_rank(model, images, config=replace(config, mode="reverse")).values["mode"] == "reverse"
