@@ -159,10 +159,10 @@ def digits_rows(seeds: tuple[int, ...], samples: int) -> list[Row]:
         worst = max(abs(ours - theirs) for ours, theirs in zip(means, specified, strict=True))
         note = f"largest difference in a layer from {', '.join(map(str, specified))}; here {said}; {accuracy}"
         rows.append(Row(f"rank.digits_{name}_difference", round(worst, 2), target="<= 1", n=len(seeds), note=note))
-    for name, specified in (("centred", CENTRED), ("uncentred", UNCENTRED)):
+    for name, dimension in (("centred", CENTRED), ("uncentred", UNCENTRED)):
         each = numbers[name]
-        note = f"of 96; the specification saw {specified}; seeds {min(each):.0f} to {max(each):.0f}"
-        rows.append(Row(f"rank.digits_dimension_{name}", mean(each), baseline=specified, n=len(seeds), note=note))
+        note = f"of 96; the specification saw {dimension}; seeds {min(each):.0f} to {max(each):.0f}"
+        rows.append(Row(f"rank.digits_dimension_{name}", mean(each), baseline=dimension, n=len(seeds), note=note))
     return rows
 
 
