@@ -157,16 +157,21 @@ def paired_difference(
 
 
 def resampled_metric(
-    several: Sequence[Scores], metric: str, *, resamples: int = 1000, seed: int = 0
+    several: Sequence[Scores],
+    metric: str,
+    *,
+    units: Sequence[object] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Float64[np.ndarray, "resamples several"]:
-    """A metric of several scores of the same samples, resampled alike; NaN where a resample lacks a group.
+    """A metric of several scores of as many samples, resampled alike; NaN where a resample lacks a group.
 
     Example:
         >>> scores = Scores.of([1, 2, 3, 4], known=[True, True, False, False], correct=[True, True, False, False])
         >>> resampled_metric([scores, scores], "uosr", resamples=5).shape
         (5, 2)
     """
-    drawn = _resampled(several, None, resamples, seed)
+    drawn = _resampled(several, units, resamples, seed)
     return np.array([[np.nan if each[metric] is None else each[metric] for each in draw] for draw in drawn], float)
 
 
