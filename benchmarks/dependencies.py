@@ -133,6 +133,13 @@ def cross_row(names: Sequence[str], tied: Report, permuted: Report) -> Row:
     )
 
 
+def write(rows: Sequence[Row], began: float, quick: bool) -> None:
+    """Write what there is so far: the whole takes long."""
+    if not quick:
+        elapsed = time.monotonic() - began
+        write_result("dependencies", rows, command="python benchmarks/dependencies.py", seeds=[SEED], elapsed_s=elapsed)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,9 +173,7 @@ def main() -> None:
     )
     rows.append(cross_row(NETWORKS, tied, permuted))
     print(f"{rows[-1].claim} {rows[-1].value} control {rows[-1].control} {rows[-1].note}")
-    if not options.quick:
-        elapsed = time.monotonic() - began
-        write_result("dependencies", rows, command="python benchmarks/dependencies.py", seeds=[SEED], elapsed_s=elapsed)
+    write(rows, began, options.quick)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def save_graph(graph: nx.DiGraph, path: str | Path) -> Path:
     return path
 
 
-def draw_graph(graph: nx.DiGraph, *, nodes: int = 150, seed: int = 0) -> Image.Image:
+def draw_graph(graph: nx.DiGraph, *, nodes: int = 60, seed: int = 0) -> Image.Image:
     """A picture: blue edges add, red ones subtract; of a large graph the classes with the strongest edges.
 
     Args:
