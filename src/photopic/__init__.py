@@ -5,13 +5,15 @@ Importing the package is light: torch is imported by the modules that need it, o
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from photopic.guard.guarded import guard
     from photopic.models import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "guard", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +21,8 @@ def __getattr__(name: str) -> Any:
         from photopic.models import load
 
         return load
+    if name == "guard":
+        return import_module("photopic.guard")  # a package that can be called
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
