@@ -50,6 +50,11 @@ def measure(model: Classifier) -> dict[str, Any]:
             for style in emoji_world.TRAINING_STYLES:
                 chosen = torch.tensor([each == style for _, each in pairs])
                 reached[f"{title}.{style}.top1"] = share(hits[chosen, 0])
+        if title == "held_out_style":  # which looks much like fluent-flat: was the concept learnt in that?
+            seen = {name for name, style in renderings.training_pairs() if style == "fluent-flat"}
+            learnt = torch.tensor([name in seen for name, _ in pairs])
+            reached[f"{title}.learnt_in_fluent_flat.top1"] = share(hits[learnt, 0])
+            reached[f"{title}.not_learnt_in_fluent_flat.top1"] = share(hits[~learnt, 0])
     return reached
 
 
