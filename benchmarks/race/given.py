@@ -12,7 +12,7 @@ from torch import Tensor
 from photopic.core.edits import Edit, TokenRows
 from photopic.core.fingerprint import Fingerprint
 from photopic.data import splits
-from photopic.models.collage import collages
+from photopic.models.collage import in_company
 from photopic.models.concept_loss import ConceptLoss
 from photopic.models.new_token import new_rows
 from photopic.models.preservation import preservation_examples
@@ -60,9 +60,9 @@ class Given:
 
     def in_company(self, model: TextToImage, each: int) -> Given:
         """The same with ``each`` collages a picture, and the pictures as often, so that half of them are collages."""
-        subject = f"{self.token} {self.noun}"
-        made, named = collages(model, self.images, self.captions, subject=subject, each=each, seed=SEED)
-        return replace(self, images=torch.cat([self.images] * each + [made]), captions=(*self.captions * each, *named))
+        words = f"{self.token} {self.noun}"
+        made, named = in_company(model, self.images, self.captions, subject=words, each=each, seed=SEED)
+        return replace(self, images=made, captions=tuple(named))
 
     def row_edit(self, model: TextToImage, base: Fingerprint) -> Edit:
         """The token alone: the base model of this race."""

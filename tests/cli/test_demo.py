@@ -18,6 +18,7 @@ from photopic.cli.demo_teach import DemoConfig, Stage, make_references
 from photopic.cli.demo_work import DemoResult, random_control, work
 from photopic.core.editfile import load
 from photopic.core.edits import Shut
+from photopic.models import collage
 from photopic.models.text_to_image import TextToImage
 from tests.cli.conftest import refusal, run
 
@@ -37,6 +38,7 @@ def quick() -> Iterator[None]:
         )
         patch.setattr(demo_pair, "SECONDS", ("violin", "panda"))  # the tiny tokenizer knows a guitar
         patch.setattr(demo_teach, "LocatedWeightsConfig", lambda **options: tuning(**(options | small)))
+        patch.setattr(collage, "DRAWING_STEPS", 1)
         yield
 
 

@@ -27,7 +27,7 @@ def demo(
     ] = "panda",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the pictures.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the search.")] = 200,
-    tune: Annotated[int, typer.Option(min=1, help="Steps of the tuning that follows.")] = 100,
+    tune: Annotated[int, typer.Option(min=1, help="Steps of the tuning that follows.")] = 150,
     pictures: Annotated[int, typer.Option(min=2, help="Pictures a prompt.")] = 8,
     sampling_steps: Annotated[int, typer.Option(min=1, help="Denoising steps a picture.")] = 25,
     pair: Annotated[

@@ -1,8 +1,8 @@
 """The rival of the demo's last part: a LoRA of rank 4 for each subject, made and merged by peft.
 
-It learns from the same pictures, captions, preservation pictures and draws as the tuned edit, by the same loss, for as many steps;
-targets, AdamW and clipping are those of the DreamBooth LoRA script of diffusers. The rate is ten times that script's 1e-4, since
-its steps are many more.
+It learns from the same pictures and collages, captions, preservation pictures and draws as the tuned edit, by the same loss, for
+as many steps; targets, AdamW and clipping are those of the DreamBooth LoRA script of diffusers. The rate is ten times that script's
+1e-4, since its steps are many more.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from photopic.core.edits import Edit, TokenRows
+from photopic.models.collage import in_company
 from photopic.models.preservation import preservation_examples
 from photopic.models.subject import subject
 
@@ -53,6 +54,13 @@ def train(model: TextToImage, given: dict[str, Any], tuned: Edit, folder: Path) 
     kept = preservation_examples(
         model, noun, kind=settings["preservation"], count=settings["preservation_count"], seed=settings["seed"]
     )
+    if settings["beside"]:
+        words = f"{rows.token} {noun}"
+        alone = subject(model, noun=noun, rows=rows, preservation=None, **given)
+        images, captions = in_company(
+            model, alone.images, alone.captions, subject=words, each=settings["beside"], seed=settings["seed"]
+        )
+        given = {"images": images, "captions": captions}
     chosen = subject(model, noun=noun, rows=rows, preservation=kept, **given)
     loss = chosen.loss(
         model, tuned.base, prior_weight=settings["prior_weight"], batch=settings["batch"], seed=settings["seed"]

@@ -44,7 +44,9 @@ class DemoConfig:
     token: str = "<mine>"  # its new word
     style: str = HELD_OUT_STYLE  # the style of the references, unseen too
     steps: int = 200  # of the search
-    tune_steps: int = 100  # of the tuning
+    tune_steps: int = 150  # of the tuning
+    rate: float = 1e-2  # of the tuning: what the race chose
+    beside: int = 4  # collages a picture, so that the subject is known small and beside others too
     pictures: int = 8  # a prompt and treatment
     sampling_steps: int = 25
     guidance: float = 5.0
@@ -129,7 +131,7 @@ def _tune(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str,
     return tune(
         model,
         edit=edits["shut"],
-        config=LocatedWeightsConfig(steps=config.tune_steps, seed=config.seed),
+        config=LocatedWeightsConfig(steps=config.tune_steps, lr=config.rate, beside=config.beside, seed=config.seed),
         run=Run(folder / "runs" / "tune"),
         **captioned(folder, config, model.image_size),
     )

@@ -85,6 +85,20 @@ def collages(
     return torch.stack(made).to(images), named
 
 
+def in_company(
+    model: TextToImage,
+    images: Float[Tensor, "n 3 height width"],
+    captions: Sequence[str],
+    *,
+    subject: str,
+    each: int,
+    seed: int,
+) -> tuple[Float[Tensor, "pictures 3 height width"], list[str]]:
+    """The pictures of a subject, as often as there are collages of each, and the collages after them; arguments as ``collages``."""
+    made, named = collages(model, images, captions, subject=subject, each=each, seed=seed)
+    return torch.cat([images] * each + [made]), [*list(captions) * each, *named]
+
+
 def partners(model: TextToImage, subject: str) -> list[str]:
     """What may stand beside a subject: things the model knows, but nothing named like the subject."""
     known = [item.name for item in emoji_world.select(split="known")] if model.knows_emoji else list(THINGS)

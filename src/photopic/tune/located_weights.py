@@ -24,11 +24,11 @@ from photopic.core.edits import Edit, Shut, TokenRows, Values
 from photopic.core.errors import DataError, EditError
 from photopic.core.runs import Run
 from photopic.models.attention_weights import Layers, attention_weights, random_positions
-from photopic.models.collage import collages
+from photopic.models.collage import in_company
 from photopic.models.preservation import Preservation, preservation_examples
 from photopic.models.progress import Progress, environment, load_matching, peak_bytes
 from photopic.models.sparse_values import SparseValues, positions_digest
-from photopic.models.subject import Captioned, Subject, check_unedited, subject
+from photopic.models.subject import Captioned, check_unedited, subject
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
@@ -114,7 +114,10 @@ def tune(
     if preservation is None and config.prior_weight > 0:
         kept, count = config.preservation, config.preservation_count
         preservation = preservation_examples(model, noun, kind=kept, count=count, seed=config.seed)
-    pictures, named = _with_company(model, chosen, noun, config)
+    pictures, named = chosen.images, list(chosen.captions)
+    if config.beside:
+        words = f"{rows.token} {noun}"
+        pictures, named = in_company(model, pictures, named, subject=words, each=config.beside, seed=config.seed)
     chosen = subject(model, pictures, named, noun=noun, rows=rows, preservation=preservation)
     loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
     weights = _searched(model, edit)
@@ -172,17 +175,6 @@ def _parts(edit: Edit) -> tuple[Shut, TokenRows]:
             f"edit: expected one shut set and one token of concept neurons, found {found}; run locate first"
         )
     return shut[0], rows[0]
-
-
-def _with_company(
-    model: TextToImage, given: Subject, noun: str, config: LocatedWeightsConfig
-) -> tuple[Float[Tensor, "n 3 size size"], Sequence[str]]:
-    """The pictures of a subject, and as often as there are collages of each, the collages after them."""
-    if not config.beside:
-        return given.images, given.captions
-    words = f"{given.rows.token} {noun}"
-    made, named = collages(model, given.images, given.captions, subject=words, each=config.beside, seed=config.seed)
-    return torch.cat([given.images] * config.beside + [made]), [*given.captions * config.beside, *named]
 
 
 def _searched(model: TextToImage, edit: Edit) -> dict[str, Tensor]:
