@@ -77,7 +77,8 @@ def search(source: Source, config: DependencyConfig) -> Iterator[DependencyProgr
     """Read the logits of each part, solve, judge, and read the last part again to see what replacing a logit does."""
     labels = _labels(source)
     positions = parts(source.samples, config.shares, config.seed)
-    size, predictors = len(source.names), source.predictors and len(source.predictors)
+    size = len(source.names)
+    predictors = None if source.predictors is None else len(source.predictors)
     said = [*source.said, *_too_few(len(positions[0]), predictors or size)]
     yield DependencyProgress("reading", 0, source.samples)
     for line in said:
@@ -98,7 +99,7 @@ def search(source: Source, config: DependencyConfig) -> Iterator[DependencyProgr
     second, cross, powers = fitted.blocks(fitted.covariance.moment(config.centring))
     lambdas = _lambdas(cross, within=predictors is None, config=config)
     found: LassoPath | None = None
-    given = {} if predictors is None else {"cross": cross, "powers": powers}
+    given: dict[str, Any] = {} if predictors is None else {"cross": cross, "powers": powers}
     for event in trace_lasso_path(second, lambdas, tolerance=config.tolerance, **given):
         found = event.path
         yield DependencyProgress("solving", event.done, event.total)
