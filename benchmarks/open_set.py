@@ -99,8 +99,8 @@ def digits_problem(seed: int) -> Problem:
     return Problem(head, features(training), labels[training], features(test), known, correct, shots, units)
 
 
-def emoji_problem(name: str) -> Problem:
-    """The features of one bundled classifier."""
+def emoji_problem(name: str, keep: Path | None) -> Problem:
+    """The features of one bundled classifier; those a folder keeps are not computed again."""
     from photopic.data import emoji_world, renderings
     from photopic.models.classifier import Classifier
 
@@ -113,17 +113,22 @@ def emoji_problem(name: str) -> Problem:
     outside = [(each, styles[(place + turn) % 6]) for place, each in enumerate(whole) for turn in (0, 3)]
     others = [[style for style in emoji_world.STYLES if (each, style) not in outside] for each in whole]
 
-    def features(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    def features(part: str, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        kept = None if keep is None else keep / f"{name}-{part}-{model.digest()[:12]}.npy"
+        if kept is not None and kept.exists():
+            return np.load(kept)
         rows = [
             model.features(renderings.pictures(pairs[start : start + 512], size=side)).double().numpy()
             for start in range(0, len(pairs), 512)
         ]
+        if kept is not None:
+            np.save(kept, np.concatenate(rows))
         return np.concatenate(rows)
 
-    pool = features([(each, style) for each, rest in zip(whole, others, strict=True) for style in rest])
+    pool = features("shots", [(each, style) for each, rest in zip(whole, others, strict=True) for style in rest])
     pool = pool.reshape(len(whole), 5, -1)  # concept, style
     one = [pool[np.arange(len(whole)), (np.arange(len(whole)) + draw) % 5] for draw in range(REPEATS)]
-    test = features([*inside, *outside])
+    test = features("test", [*inside, *outside])
     head = tuple(each.double().numpy() for each in (model.head.weight, model.head.bias))
     known = np.arange(len(test)) < len(inside)
     truth = np.array([number[each] for each, _ in inside] + [REFERENCE] * len(outside))
@@ -131,7 +136,7 @@ def emoji_problem(name: str) -> Problem:
     classes = np.array([number[each] for each, _ in taught])
     units = [emoji_world.concept(each).base for each, _ in (*inside, *outside)]
     shots = {5: [pool.reshape(-1, pool.shape[-1])], 1: one}
-    return Problem((head[0], head[1]), features(taught), classes, test, known, correct, shots, units)
+    return Problem((head[0], head[1]), features("taught", taught), classes, test, known, correct, shots, units)
 
 
 def scored(problem: Problem, name: str, shots: int = 5, **settings: Any) -> list[Scores]:
@@ -199,14 +204,14 @@ def digits(resamples: int) -> list[Row]:
     return rows
 
 
-def emoji(names: Sequence[str], resamples: int) -> tuple[list[Row], dict[str, Scores]]:
+def emoji(names: Sequence[str], resamples: int, keep: Path | None) -> tuple[list[Row], dict[str, Scores]]:
     """Means over classifiers and draws of shots; an interval resamples concepts."""
     values: dict[str, list[dict[str, float]]] = {label: [] for label, _, _ in cases()}
     draws: dict[tuple[str, str], list[np.ndarray]] = {}
     shown: dict[str, Scores] = {}
     exact: list[float] = []
     for name in names:
-        problem = emoji_problem(name)
+        problem = emoji_problem(name, keep)
         for label, kind, shots in cases():
             several = scored(problem, kind, shots)
             values[label].append(means(several))
@@ -260,6 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("world", choices=["digits", "emoji"])
     parser.add_argument("--only", nargs="*", help="names of classifiers; prints and writes nothing")
+    parser.add_argument("--keep", type=Path, help="folder that keeps features between runs")
     parser.add_argument("--resamples", type=int, default=1000)
     options = parser.parse_args()
     started = time.monotonic()
@@ -268,7 +274,7 @@ def main() -> None:
     else:
         from photopic.models.classifier import bundled_classifiers
 
-        rows, shown = emoji(options.only or bundled_classifiers(), options.resamples)
+        rows, shown = emoji(options.only or bundled_classifiers(), options.resamples, options.keep)
     for row in rows:
         print(f"{row.claim:48} {row.value:8.4f}  {row.low or 0:.4f} to {row.high or 0:.4f}  {row.verdict}  {row.note}")
     if options.only:

@@ -231,7 +231,7 @@ def whitening(centred: Rows, shrunk: bool) -> Rows:
     covariance = ledoit_wolf(centred, assume_centered=True)[0] if shrunk else centred.T @ centred / len(centred)
     values, vectors = np.linalg.eigh(np.atleast_2d(covariance))
     kept = values > values[-1] * len(values) * np.finfo(float).eps
-    return vectors[:, kept] / np.sqrt(values[kept])
+    return np.ascontiguousarray(vectors[:, kept] / np.sqrt(values[kept]))  # so that a file gives the very same products
 
 
 def least_distance(rows: Rows, means: Rows, whiten: Rows) -> Column:

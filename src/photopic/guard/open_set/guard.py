@@ -79,9 +79,9 @@ class OpenSetGuard:
     def fit(
         self,
         images: Images,
-        labels: Sequence[int] | Int[np.ndarray, "n"] | None = None,
+        labels: Sequence[int] | Int[np.ndarray, "_labels"] | None = None,
         *,
-        references: Images | None = None,
+        references: Any = None,
         batch: int = 64,
     ) -> OpenSetGuard:
         """Learn what is normal from clean pictures.
@@ -90,7 +90,7 @@ class OpenSetGuard:
             images: A few hundred clean pictures of classes the model knows, as ``Classifier.preprocess`` takes them; not those the
                 model was trained on, of which it is surer than of new ones.
             labels: Their classes, for detectors that ask for them.
-            references: Pictures of what to reject, for few-shot scorers.
+            references: Pictures of what to reject, in the same form, for few-shot scorers.
             batch: Pictures read at a time.
 
         Raises:
