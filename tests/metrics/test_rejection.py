@@ -14,7 +14,7 @@ from photopic.core.errors import DataError
 from photopic.metrics.ranking import auroc
 from photopic.metrics.rejection import METRICS, Scores, aurc, best_f1, f1_at, fpr_at, rejection_metrics
 from photopic.metrics.rejection_plots import rejection_plots
-from photopic.metrics.rejection_report import class_report, paired_difference, rejection_report, resampled_metric
+from photopic.metrics.rejection_report import class_report, paired_difference, rejection_report, resampled_metrics
 
 
 def drawn(seed: int, count: int = 200, levels: int = 30) -> Scores:
@@ -124,7 +124,7 @@ def test_a_paired_difference_is_narrower_than_two_intervals() -> None:
     value, low, high = paired_difference(scores, other, "uosr", resamples=200)
     assert low <= value <= high and abs(value) < 0.01
     assert high - low < 0.02
-    draws = resampled_metric([scores, other], "uosr", resamples=200)
+    draws = resampled_metrics([scores, other], ["uosr"], resamples=200)[..., 0]
     assert np.quantile(draws[:, 0] - draws[:, 1], 0.025) == pytest.approx(low)
 
 

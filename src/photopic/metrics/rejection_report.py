@@ -156,23 +156,23 @@ def paired_difference(
     return Interval(first - second, low, high)
 
 
-def resampled_metric(
+def resampled_metrics(
     several: Sequence[Scores],
-    metric: str,
+    metrics: Sequence[str],
     *,
     units: Sequence[object] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Float64[np.ndarray, "resamples several"]:
-    """A metric of several scores of as many samples, resampled alike; NaN where a resample lacks a group.
+) -> Float64[np.ndarray, "resamples several metrics"]:
+    """Metrics of several scores of as many samples, resampled alike; NaN where a resample lacks a group.
 
     Example:
         >>> scores = Scores.of([1, 2, 3, 4], known=[True, True, False, False], correct=[True, True, False, False])
-        >>> resampled_metric([scores, scores], "uosr", resamples=5).shape
-        (5, 2)
+        >>> resampled_metrics([scores, scores], ["uosr"], resamples=5).shape
+        (5, 2, 1)
     """
     drawn = _resampled(several, units, resamples, seed)
-    return np.array([[np.nan if each[metric] is None else each[metric] for each in draw] for draw in drawn], float)
+    return np.array([[[each[name] for name in metrics] for each in draw] for draw in drawn], float)  # None: NaN
 
 
 def _resampled(

@@ -21,7 +21,7 @@ from photopic.guard.open_set._common import OpenSetDetector
 from photopic.metrics.conformal import conformal_threshold
 from photopic.metrics.intervals import Interval
 from photopic.metrics.rejection import METRICS, Scores, best_f1, rejection_metrics
-from photopic.metrics.rejection_report import resampled_metric
+from photopic.metrics.rejection_report import resampled_metrics
 
 LOWER_IS_BETTER = ("aurc", "fpr95_osr", "fpr95_uosr")
 FIXED = ("accuracy",)  # of the classifier, the same for every scorer
@@ -98,7 +98,7 @@ def select(
     values = {name: rejection_metrics(each)[metric] for name, each in scores.items()}
     if any(value is None for value in values.values()):
         raise DataError(f"{metric} is not defined on the validation data: a group it needs has no sample")
-    draws = resampled_metric(list(scores.values()), metric, resamples=resamples, seed=seed)
+    draws = resampled_metrics(list(scores.values()), [metric], resamples=resamples, seed=seed)[..., 0]
     draws = draws[~np.isnan(draws).any(1)]
     wins = np.bincount((sign * draws).argmax(1), minlength=len(scores)) / max(1, len(draws))
     rows: list[dict[str, Any]] = []
