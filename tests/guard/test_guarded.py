@@ -237,7 +237,7 @@ def test_calls_from_several_threads_give_what_one_gives() -> None:
 
 def test_a_guard_from_its_file_gives_the_same_answers(tmp_path: Path) -> None:
     model, file = resnet(), tmp_path / "net.guard"
-    guarded = guarded_by(model, open_set="knn")
+    guarded = guarded_by(model, open_set=OpenSetConfig("knn", false_positive_rate=0.1))
     guarded.save(file)
     again = load_guarded(file, model)
     assert again.expected_false_positive_rate == guarded.expected_false_positive_rate

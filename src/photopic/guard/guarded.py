@@ -111,8 +111,9 @@ class GuardedModel:
                 self.checks[BACKDOOR].fit(images, labels, batch=batch)
             if OPEN_SET in self.checks:
                 self.checks[OPEN_SET].fit(images, labels, references=references, batch=batch)
-        first = images[0]
-        self._size = first.size[::-1] if hasattr(first, "getpixel") else tuple(map(int, first.shape[:2]))
+        first: Any = images[0]
+        height, width = first.size[::-1] if hasattr(first, "getpixel") else first.shape[:2]
+        self._size = int(height), int(width)
         return self
 
     def __call__(self, images: Images, *, batch: int = 64) -> list[Prediction]:
