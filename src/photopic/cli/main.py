@@ -26,6 +26,7 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "inspect": "Show what an edit file changes, how it was found and what it costs.",
     "diff": "Show how two edit files differ.",
     "compose": "Make one edit of several.",
+    "guard": "Decide which inputs of a classifier to trust.",
     "verify": "Check that an edit does to a model what it says, and nothing else.",
     "measure": "Look inside a classifier: dimensions by layer, and classes that others replace.",
     "demo": "One new subject from its pictures to new scenes, as one report.",

@@ -1,0 +1,248 @@
+"""``photopic guard``: which inputs of a classifier to trust.
+
+photopic guard fit emoji-resnet-64-0 clean/ -o emoji.guard
+photopic guard check emoji.guard pictures/
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from photopic.cli import guard_serve
+from photopic.cli.making import check_output
+from photopic.core.errors import DataError
+
+if TYPE_CHECKING:
+    from photopic.data.class_folder import ClassFolder
+    from photopic.guard.guarded import GuardedModel, Prediction
+
+REJECTED = 1
+Scorer = Literal[
+    "msp",
+    "max-logit",
+    "energy",
+    "doctor",
+    "entropy",
+    "knn",
+    "mahalanobis",
+    "rmds",
+    "vim",
+    "react",
+    "sirc",
+    "fs-knn",
+    "ssd",
+    "fs-knns",
+]
+
+app = typer.Typer(
+    help="Decide which inputs of a classifier to trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog=guard_serve.EPILOG)(guard_serve.serve)
+
+
+@app.callback()
+def guard() -> None:
+    """Decide which inputs of a classifier to trust."""
+
+
+@app.command(
+    epilog="Example: photopic guard fit emoji-resnet-64-0 clean/ -o emoji.guard    With shots of what to reject: "
+    "photopic guard fit emoji-resnet-64-0 clean/ --scorer fs-knns --reject others/ -o emoji.guard"
+)
+def fit(
+    model: Annotated[
+        str, typer.Argument(help="A bundled classifier, a folder with one of transformers, or a hub id; only read.")
+    ],
+    clean: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with one sub-folder of clean pictures a class, named as the model names the class; a few "
+            "hundred, not those it was trained on. Without --backdoor and rmds, pictures alone do."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The guard to write: one safetensors file, no pickle.")
+    ] = Path("guard.safetensors"),
+    scorer: Annotated[
+        Scorer,
+        typer.Option(
+            help="What tells unknown classes and likely mistakes. msp, the doubt of the classifier itself, needs nothing "
+            "else and is hard to beat at mistakes; fs-knn, ssd and fs-knns learn from --reject; rmds needs classes."
+        ),
+    ] = "msp",
+    backdoor: Annotated[
+        bool, typer.Option("--backdoor", help="Also look for backdoor triggers; takes several times as long a picture.")
+    ] = False,
+    reject: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of pictures of what to reject, 1 to 5 of a kind, for fs-knn, ssd and fs-knns.",
+            show_default="none",
+        ),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=1e-4,
+            max=0.5,
+            help="At most this share of clean pictures is expected to be rejected, by all checks together. "
+            "A rate of 0.01 needs about 200 clean pictures.",
+        ),
+    ] = 0.05,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
+) -> None:
+    """Fit a guard around a classifier from clean pictures.
+
+    One half of the pictures teaches what is normal, the other sets the threshold (split conformal): whatever the score, at most
+    the rate asked for of new pictures like these is expected to be rejected. The guard belongs to these weights and no others.
+    """
+    check_output(output, overwrite=overwrite)
+    from photopic.cli.progress import console
+    from photopic.data.class_folder import load_classes
+    from photopic.guard.guarded import guard as guarded_by
+    from photopic.models.classifier import Classifier
+
+    pictures = load_classes(clean)
+    shots = None if reject is None else load_classes(reject)
+    with console().status(f"loading {model}") as status:
+        handle = Classifier.load(model, device)
+        status.update(f"reading {len(pictures):,} pictures")
+        made = guarded_by(handle, backdoor=backdoor, open_set=scorer, false_positive_rate=rate)
+        _fit(made, pictures, shots, backdoor or scorer == "rmds")
+    made.save(output)
+    typer.echo(f"{output}: {output.stat().st_size:,} bytes; {_promise(made, len(pictures))}")
+    local = f" --model {model}" if Path(model).is_dir() else ""
+    typer.echo(f"next: photopic guard check {output} pictures/{local}")
+
+
+@app.command(
+    epilog="Example: photopic guard check emoji.guard pictures/    For a program: photopic guard check emoji.guard "
+    "pictures/ --json"
+)
+def check(
+    guard: Annotated[Path, typer.Argument(help="A file of photopic guard fit.")],
+    pictures: Annotated[
+        Path, typer.Argument(help="A picture, a folder of pictures, or one of sub-folders of pictures.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The classifier it was fitted on: a name, a folder or a hub id.", show_default="as in the file"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything as JSON on stdout and nothing else.")
+    ] = False,
+) -> None:
+    """Accept or reject each picture, with the score, the threshold and the reason.
+
+    A score is higher the less usual a picture is; p is the share of clean pictures at least as unusual. Leaves with status 0 if
+    every picture is accepted, 1 if one is rejected, 2 on trouble.
+    """
+    from photopic.cli.progress import console
+    from photopic.guard.guarded import load_guarded
+    from photopic.models.classifier import Classifier
+
+    found = _pictures(pictures)
+    with console().status("loading") as status:
+        made = load_guarded(guard, Classifier.load(model or _named(guard), device))
+        judged: list[Prediction] = []
+        for each in made.stream(found):
+            judged += each
+            status.update(f"{made.model.name}: {len(judged):,} of {len(found):,} pictures")
+    names = [_name(file, pictures) for file in found.files]
+    if as_json:
+        typer.echo(json.dumps(_as_json(guard, made, names, judged), indent=1, sort_keys=True))
+    else:
+        _print(made, names, judged)
+    if not all(each.verdict.accepted for each in judged):
+        raise typer.Exit(REJECTED)
+
+
+def _fit(made: GuardedModel, pictures: ClassFolder, shots: ClassFolder | None, needs_classes: bool) -> None:
+    """Classes are the sub-folders; without any, checks that can do without are told that all pictures are of one."""
+    labels = pictures.labels(made.model.labels)
+    if labels is None and needs_classes:
+        raise DataError(
+            f"{pictures.files[0].parent}: expected one sub-folder a class, which --backdoor and rmds need, found pictures "
+            "alone; sort them into sub-folders named as the model's classes"
+        )
+    made.fit(pictures, [0] * len(pictures) if labels is None else labels, references=shots)
+
+
+def _named(guard: Path) -> str:
+    """The model a guard was fitted on, where its name leads to it."""
+    from photopic.guard.guardfile import load
+    from photopic.models.classifier import bundled_classifiers
+
+    name = load(guard).model
+    if name not in bundled_classifiers() and "/" not in name:
+        raise DataError(f"{guard}: was fitted on the folder {name}; say where it is: --model FOLDER")
+    return name
+
+
+def _pictures(path: Path) -> ClassFolder:
+    from photopic.data.class_folder import ClassFolder, load_classes
+
+    return ClassFolder((path,), None) if path.is_file() else load_classes(path)
+
+
+def _name(file: Path, given: Path) -> str:
+    return file.name if file == given else file.relative_to(given).as_posix()
+
+
+def _promise(made: GuardedModel, count: int) -> str:
+    rate = made.expected_false_positive_rate
+    return f"{', '.join(made.checks)}; from {count:,} clean pictures; rejects at most {rate:.1%} of such, expected"
+
+
+def _as_json(guard: Path, made: GuardedModel, names: Sequence[str], judged: Sequence[Prediction]) -> dict[str, Any]:
+    rows = []
+    for name, each in zip(names, judged, strict=True):
+        verdict = each.verdict
+        row = {"picture": name, "label": each.label, "probability": each.probability, "accepted": verdict.accepted}
+        rows.append(row | {"reason": verdict.reason, "evidence": dict(verdict.evidence)})
+    return {
+        "guard": guard.name,
+        "model": made.model.name,
+        "checks": list(made.checks),
+        "expected_false_positive_rate": made.expected_false_positive_rate,
+        "accepted": sum(each.verdict.accepted for each in judged),
+        "rejected": sum(not each.verdict.accepted for each in judged),
+        "caveats": list(made.caveats),
+        "pictures": rows,
+    }
+
+
+def _print(made: GuardedModel, names: Sequence[str], judged: Sequence[Prediction]) -> None:
+    from rich.console import Console
+
+    from photopic.cli.tables import plain, table
+
+    shown = Console(highlight=False)
+    columns = [column for check in made.checks for column in (f">{check.replace('_', ' ')}", ">threshold")]
+    made_of = table(plain(made.model.name), "picture", "", "taken for", ">probability", *columns, "because")
+    for name, each in zip(names, judged, strict=True):
+        evidence = each.verdict.evidence
+        numbers = [f"{evidence[check][key]:.4g}" for check in made.checks for key in ("score", "threshold")]
+        mark = "[green]accept[/]" if each.verdict.accepted else "[red]reject[/]"
+        made_of.add_row(
+            plain(name), mark, plain(each.label), f"{each.probability:.2f}", *numbers, plain(each.verdict.reason)
+        )
+    shown.print(made_of)
+    rejected = sum(not each.verdict.accepted for each in judged)
+    rate = made.expected_false_positive_rate
+    promise = "" if rate is None else f"; of clean pictures at most {rate:.1%} are expected to be"
+    shown.print(f"{rejected:,} of {len(judged):,} rejected{promise}")
+    for caveat in made.caveats:
+        shown.print(plain(f"mind: {caveat}"), style="dim")

@@ -1,0 +1,108 @@
+"""``photopic guard fit`` and ``check``: a guard of a tiny model on disk, verdicts as a table and as JSON, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import ResNetConfig, ResNetForImageClassification
+
+from tests.cli.conftest import refusal, run
+
+LABELS = ("red thing", "green thing", "blue thing")
+COLOURS = np.array([[230, 30, 30], [30, 220, 30], [30, 30, 230]])
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random classifier."""
+    folder = tmp_path_factory.mktemp("nets") / "net"
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", id2label=dict(enumerate(LABELS))
+    )
+    ResNetForImageClassification(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 16, "width": 16}}))
+    return folder
+
+
+def draw(folder: Path, count: int, seed: int, colour: np.ndarray) -> Path:
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = (colour + rng.normal(0, 30, (16, 16, 3))).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pictures of each class."""
+    folder = tmp_path_factory.mktemp("clean")
+    for number, label in enumerate(LABELS):
+        draw(folder / label, 20, number, COLOURS[number])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures of nothing the model knows."""
+    return draw(tmp_path_factory.mktemp("others") / "grey", 10, 7, np.array([120, 120, 120]))
+
+
+@pytest.fixture(scope="module")
+def guard(net: Path, clean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("guards") / "net.guard"
+    done = run("guard", "fit", net, clean, "-o", file, "--scorer", "knn", "--rate", 0.1)
+    assert "10.0%" in done.stdout and "photopic guard check" in done.stdout
+    return file
+
+
+def test_a_guard_accepts_clean_pictures_and_rejects_others(guard: Path, net: Path, clean: Path, others: Path) -> None:
+    found = json.loads(run("guard", "check", guard, others, "--model", net, "--json", status=1).stdout)
+    assert found["rejected"] >= 8 and found["expected_false_positive_rate"] == pytest.approx(0.1)
+    first = found["pictures"][0]
+    assert first["picture"] == "0.png" and first["label"] in LABELS and first["reason"]
+    evidence = first["evidence"]["open_set"]
+    assert first["accepted"] == (evidence["score"] <= evidence["threshold"])
+    known = json.loads(run("guard", "check", guard, clean, "--model", net, "--json", status=1).stdout)
+    assert known["rejected"] <= 15 and {row["picture"].split("/")[0] for row in known["pictures"]} == set(LABELS)
+    accepted = next(row["picture"] for row in known["pictures"] if row["accepted"])
+    single = json.loads(run("guard", "check", guard, clean / accepted, "--model", net, "--json").stdout)
+    assert single["accepted"] == 1 and single["pictures"][0]["picture"] == Path(accepted).name
+
+
+def test_the_table_says_what_was_decided_and_what_to_mind(guard: Path, net: Path, others: Path) -> None:
+    text = " ".join(run("guard", "check", guard, others, "--model", net, status=1).stdout.split())
+    assert "reject" in text and "10.0% are expected" in text and "mind:" in text
+
+
+def test_shots_and_scorers_that_need_classes(net: Path, clean: Path, others: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.guard"
+    run("guard", "fit", net, clean, "--scorer", "fs-knns", "--reject", others, "--rate", 0.1, "-o", few)
+    found = json.loads(run("guard", "check", few, others, "--model", net, "--json", status=1).stdout)
+    assert found["rejected"] >= 8
+    run("guard", "fit", net, clean, "--scorer", "rmds", "--rate", 0.1, "-o", tmp_path / "rmds.guard")
+    assert "needs references" in refusal("guard", "fit", net, clean, "--scorer", "ssd", "-o", tmp_path / "x")
+    alone = clean / LABELS[0]
+    assert "one sub-folder a class" in refusal("guard", "fit", net, alone, "--scorer", "rmds", "-o", tmp_path / "x")
+    run("guard", "fit", net, alone, "--rate", 0.1, "-o", tmp_path / "alone.guard")  # msp needs no classes
+
+
+def test_mistakes_are_one_line(guard: Path, net: Path, clean: Path, others: Path, tmp_path: Path) -> None:
+    assert "add --overwrite" in refusal("guard", "fit", net, clean, "-o", guard)
+    assert "clean inputs, found 60" in refusal("guard", "fit", net, clean, "--rate", 0.001, "-o", tmp_path / "x")
+    assert not list(tmp_path.iterdir())
+    assert "--model FOLDER" in refusal("guard", "check", guard, others)
+    assert "nothing there" in refusal("guard", "check", tmp_path / "none", others)
+    assert "expected a guard file" in refusal("guard", "check", others / "0.png", others)
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    config = ResNetConfig.from_pretrained(net)
+    ResNetForImageClassification(config).save_pretrained(other)
+    (other / "preprocessor_config.json").write_text((net / "preprocessor_config.json").read_text())
+    assert "fitted on net" in refusal("guard", "check", guard, others, "--model", other)
