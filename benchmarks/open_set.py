@@ -2,7 +2,7 @@
 
     python benchmarks/open_set.py digits     # writes benchmarks/results/open-set-digits.json
     python benchmarks/open_set.py emoji      # writes benchmarks/results/open-set.json and docs/images/open-set-*.svg
-    python benchmarks/open_set.py emoji --only emoji-resnet-64-0 --resamples 50    # prints only
+    python benchmarks/open_set.py emoji --only emoji-resnet-64-0 --dry    # one classifier, prints only
 
 digits: 6 known classes of scikit-learn's digits with 8 pictures each, a perceptron with one hidden layer, the other 4 classes
 unknown; another draw of classes, pictures and weights for each seed, and intervals over seeds.
@@ -281,7 +281,8 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("world", choices=["digits", "emoji"])
-    parser.add_argument("--only", nargs="*", help="names of classifiers; prints and writes nothing")
+    parser.add_argument("--only", nargs="*", help="names of classifiers; all of them by default")
+    parser.add_argument("--dry", action="store_true", help="print and write nothing")
     parser.add_argument("--keep", type=Path, help="folder that keeps features between runs")
     parser.add_argument("--resamples", type=int, default=1000)
     options = parser.parse_args()
@@ -294,7 +295,7 @@ def main() -> None:
         rows, shown = emoji(options.only or bundled_classifiers(), options.resamples, options.keep)
     for row in rows:
         print(f"{row.claim:48} {row.value:8.4f}  {row.low or 0:.4f} to {row.high or 0:.4f}  {row.verdict}  {row.note}")
-    if options.only:
+    if options.dry:
         return
     name = "open-set-digits" if options.world == "digits" else "open-set"
     if options.world == "emoji":
@@ -304,7 +305,12 @@ def main() -> None:
     write_result(
         name,
         rows,
-        command=f"python benchmarks/open_set.py {options.world}",
+        command=" ".join(
+            [
+                f"python benchmarks/open_set.py {options.world} --resamples {options.resamples}",
+                *(["--only", *options.only] if options.only else []),
+            ]
+        ),
         seeds=SEEDS if options.world == "digits" else [0],
         elapsed_s=time.monotonic() - started,
     )
