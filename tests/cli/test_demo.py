@@ -154,9 +154,7 @@ def test_ends_with_two_subjects_from_two_files_and_goes_on_where_it_stopped(
     html = Path(run("demo", "--out", folder, *options).stdout.strip().replace("\n", "")).read_text()
     assert "Two of them in one scene" in html and "LoRA for each" in html and "&lt;other&gt; guitar" in html
     drawn = ("generate", pair.prompt, "--model", model, "--steps", 2, "-n", 1, "-o", tmp_path / "out")
-    run(
-        *drawn, "--with", files[0], "--with", files[1], "--overlap", "ties", "--layout", folder / "pair" / "layout.json"
-    )
+    run(*drawn, "--with", files[0], "--with", files[1], "--in-region", "--layout", folder / "pair" / "layout.json")
 
 
 def test_without_peft_the_page_says_how_to_get_the_peers(

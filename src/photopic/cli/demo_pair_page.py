@@ -134,6 +134,6 @@ def _command(pair: PairResult) -> str:
     first, second = (each.subject for each in pair.configs)
     return (
         f'photopic generate "{pair.prompt}" \\\n'
-        f'    --with "{first}-tuned.edit" --with "pair/{second}-tuned.edit" --overlap ties \\\n'
-        "    --layout pair/layout.json -n 8 -o out/    # in the folder of this page"
+        f'    --with "{first}-tuned.edit" --with "pair/{second}-tuned.edit" \\\n'
+        "    --layout pair/layout.json --in-region -n 8 -o out/    # in the folder of this page"
     )
