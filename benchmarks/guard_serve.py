@@ -16,6 +16,7 @@ import argparse
 import http.client
 import io
 import json
+import os
 import signal
 import socket
 import struct
@@ -338,7 +339,7 @@ def rows(seen: Seen, seconds: float, warm: float) -> list[Row]:
             unit="s",
             n=good,
             note=f"good requests under the mix, {good / seconds:.1f} a second from three senders; median "
-            f"{float(np.median(times)):.3f} s, worst {times[-1]:.3f} s",
+            f"{float(np.median(times)):.3f} s, worst {times[-1]:.3f} s; load {os.getloadavg()[1]:.1f}",
         ),
     ]
 
