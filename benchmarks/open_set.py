@@ -168,7 +168,9 @@ def cases() -> list[tuple[str, str, int, dict[str, Any]]]:
     plain: list[tuple[str, str, int, dict[str, Any]]] = [
         (name, name, 5, {}) for name in SCORERS if name not in FEW_SHOT
     ]
-    few = [(name, name, {}) for name in FEW_SHOT] + [("fs-knns-published", "fs-knns", PUBLISHED)]
+    few: list[tuple[str, str, dict[str, Any]]] = [(name, name, {}) for name in FEW_SHOT] + [
+        ("fs-knns-published", "fs-knns", PUBLISHED)
+    ]
     return plain + [(f"{label}-{shots}shot", name, shots, settings) for label, name, settings in few for shots in SHOTS]
 
 
@@ -253,12 +255,12 @@ def emoji(names: Sequence[str], resamples: int, keep: Path | None) -> tuple[list
             drawn = mean[ours]["uosr"] - mean[other]["uosr"]
             add(f"openset.fs-knns_above.{rival}.{shots}shot", drawn, middle[ours]["uosr"] - middle[other]["uosr"],
                 target="high >= 0", note="UOSR of FS-KNNS minus this")  # fmt: skip
-            drawn, value = (
+            reweighted, value = (
                 PUBLISHED_SHARE * (a["inc_inw"] - b["inc_inw"]) + (1 - PUBLISHED_SHARE) * (a["inc_ood"] - b["inc_ood"])
                 for a, b in ((mean[ours], mean[other]), (middle[ours], middle[other]))
             )
             about = f"the same, if mistakes were the paper's {PUBLISHED_SHARE:.0%} of what should be rejected"
-            add(f"openset.fs-knns_above_published_share.{rival}.{shots}shot", drawn, value, note=about)
+            add(f"openset.fs-knns_above_published_share.{rival}.{shots}shot", reweighted, value, note=about)
     wrong, unknown = (int(part.sum()) for part in (problem.known & ~problem.correct, ~problem.known))
     rows.append(
         Row(
