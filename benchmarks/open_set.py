@@ -255,10 +255,10 @@ def emoji(names: Sequence[str], resamples: int, keep: Path | None) -> tuple[list
             drawn = mean[ours]["uosr"] - mean[other]["uosr"]
             add(f"openset.fs-knns_above.{rival}.{shots}shot", drawn, middle[ours]["uosr"] - middle[other]["uosr"],
                 target="high >= 0", note="UOSR of FS-KNNS minus this")  # fmt: skip
-            reweighted, value = (
-                PUBLISHED_SHARE * (a["inc_inw"] - b["inc_inw"]) + (1 - PUBLISHED_SHARE) * (a["inc_ood"] - b["inc_ood"])
-                for a, b in ((mean[ours], mean[other]), (middle[ours], middle[other]))
-            )
+            wrong_part, unknown_part = (mean[ours][area] - mean[other][area] for area in ("inc_inw", "inc_ood"))
+            reweighted = PUBLISHED_SHARE * wrong_part + (1 - PUBLISHED_SHARE) * unknown_part
+            parts = (middle[ours][area] - middle[other][area] for area in ("inc_inw", "inc_ood"))
+            value = float(np.dot((PUBLISHED_SHARE, 1 - PUBLISHED_SHARE), list(parts)))
             about = f"the same, if mistakes were the paper's {PUBLISHED_SHARE:.0%} of what should be rejected"
             add(f"openset.fs-knns_above_published_share.{rival}.{shots}shot", reweighted, value, note=about)
     wrong, unknown = (int(part.sum()) for part in (problem.known & ~problem.correct, ~problem.known))
