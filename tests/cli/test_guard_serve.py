@@ -269,6 +269,16 @@ def test_a_body_over_the_limit_is_refused_and_its_sender_reads_why(running: Serv
     refused(running.ask(chunks), 413, "found more")  # type: ignore[arg-type]
 
 
+def test_a_sender_that_reads_late_still_reads_why_its_body_was_refused(running: Service) -> None:
+    connection = running.open()
+    connection.sendall(b"POST /check HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n")
+    for size in (1000, 30_000, 39_000):
+        time.sleep(0.2)
+        connection.sendall(bytes(size))
+    refused(read(connection), 413, "70000")
+    connection.close()
+
+
 def read(connection: socket.socket) -> tuple[int, Any, dict[str, str]]:
     answer = http.client.HTTPResponse(connection)
     answer.begin()
