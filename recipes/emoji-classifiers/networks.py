@@ -30,25 +30,25 @@ class Shape:
 SHAPES = {
     "resnet-64": Shape(
         "resnet",
-        800,
+        2000,
         "fd9b729090604f7e",
         dict(embedding_size=32, hidden_sizes=[48, 96, 64], depths=[1, 1, 1], layer_type="basic"),
     ),
     "vit-64": Shape(
         "vit",
-        900,
+        3000,
         "2cf5998ff06ca95d",
         dict(hidden_size=64, num_hidden_layers=6, num_attention_heads=4, intermediate_size=128, patch_size=8),
     ),
     "resnet-256": Shape(
         "resnet",
-        700,
+        1800,
         "919577188f5162a3",
         dict(embedding_size=32, hidden_sizes=[64, 128, 256], depths=[1, 2, 2], layer_type="bottleneck"),
     ),
     "vit-256": Shape(
         "vit",
-        420,
+        1300,
         "ac25956b357510cf",
         dict(hidden_size=256, num_hidden_layers=2, num_attention_heads=8, intermediate_size=128, patch_size=8),
     ),
