@@ -243,24 +243,33 @@ def torch_row(second: np.ndarray) -> Row:
 
 
 CHILD = """
-import json, resource, sys, time
+import json, sys, threading, time
 import numpy as np
 from photopic.core.lasso_path import lasso_path
 lasso_path(np.eye(4) + 0.1, [0.05], threads=2)
 lambdas = np.array(json.loads(sys.argv[2]))
 resident = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1]) * 1024
-before = max(resident(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+before = peak = resident()
+done = threading.Event()
+def watch():
+    global peak
+    while not done.wait(0.005):
+        peak = max(peak, resident())
+watcher = threading.Thread(target=watch)
+watcher.start()
 second = np.load(sys.argv[1])
 began, cpu = time.perf_counter(), time.process_time()
 found = lasso_path(second, lambdas, threads=int(sys.argv[3]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = max(peak, resident())
+done.set()
+watcher.join()
 print(json.dumps([(peak - before) / second.nbytes, time.perf_counter() - began, time.process_time() - cpu,
                   int(found.starts[-1]), bool(found.converged), float(found.gaps.max())]))
 """
 
 
 def memory_row(second: np.ndarray, smallest: float) -> Row:
-    """All targets in a process of its own: what it holds at its peak above what it held before, over the matrix."""
+    """All targets in a process of its own: its memory at the peak, watched, above what it held before, over the matrix."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "second.npy"
         np.save(file, second)
