@@ -145,3 +145,18 @@ def test_fewer_samples_than_classes_is_said() -> None:
     few = [index for index in range(len(labels)) if index % PER_CLASS < 3 and labels[index] < 3]
     events = trace_independence_deficit(classifier(), images[few], [labels[i] for i in few], config=CONFIG)
     assert any("one solution of many" in event.warning for event in events)
+
+
+def test_without_a_rate_the_published_one_is_taken_where_it_converges_and_a_smaller_one_where_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    small = [torch.randn(30, 5, generator=generator)]
+    options = {"steps": 40, "penalty": 0.5, "keep": 5}
+    assert published_fits(small, [1], rate=None, **options) == published_fits(small, [1], rate=1e-5, **options)
+    large = [1e3 * each for each in small]
+    with pytest.raises(DataError, match="diverges"):
+        published_fits(large, [1], rate=1e-5, steps=400, penalty=0.5, keep=5)
+    (found,) = published_fits(large, [1], rate=None, steps=400, penalty=0.5, keep=5)
+    others = large[0].clone()
+    others[:, 1] = 0
+    best = torch.linalg.lstsq(others[:, [0, 2, 3, 4]], large[0][:, 1]).solution
+    assert torch.allclose(torch.tensor(found.weights), best.float(), atol=0.05)

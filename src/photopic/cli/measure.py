@@ -161,7 +161,10 @@ def deficit(
         ),
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Other classes that may replace one.")] = 10,
-    rate: Annotated[float, typer.Option(min=0.0, help="Step size of the published descent.")] = 1e-5,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Step size of the published descent. Default 1e-5, less where that would diverge."),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the published descent.")] = 5000,
     penalty: Annotated[float, typer.Option(min=0.0, help="Its weight of the l1 norm.")] = 20.0,
     held_out: Annotated[

@@ -28,12 +28,15 @@ class Replacement:
         return logits[:, list(self.support)] @ torch.tensor(self.weights, dtype=logits.dtype) + self.offset
 
 
+PUBLISHED_RATE = 1e-5
+
+
 def published_fits(
     samples: Sequence[Float[Tensor, "_ classes"]],
     classes: Sequence[int],
     *,
     steps: int,
-    rate: float,
+    rate: float | None,
     penalty: float,
     keep: int,
 ) -> list[Replacement]:
@@ -43,7 +46,7 @@ def published_fits(
         samples: Logits that each class is fitted on.
         classes: The logits to replace.
         steps: Of the descent, all classes at once.
-        rate: Step size.
+        rate: Step size; None: the published one, for a class on whose logits it would diverge the largest that does not.
         penalty: Weight of the l1 norm.
         keep: Weights kept. Those that no step moved are left out.
 
@@ -64,15 +67,27 @@ def published_fits(
         wanted[number, : len(own), 0] = own[:, each].float()
         others[number, :, each] = 0  # its weight stays zero
     counts = torch.tensor([len(own) for own in samples]).view(-1, 1, 1)
+    size = torch.tensor(rate) if rate is not None else stable_rates(others, counts)
     weights = torch.zeros(len(classes), width, 1)
     for _ in range(steps):
         residual = others @ weights - wanted
-        weights -= rate * (2 * others.mT @ residual / counts + penalty * weights.sign())
+        weights -= size * (2 * others.mT @ residual / counts + penalty * weights.sign())
     if not bool(weights.isfinite().all()):
         raise DataError(
             f"the published descent diverges at a step size of {rate:g} on these logits; choose a smaller one (rate)"
         )
     return [_largest(row[:, 0], keep) for row in weights]
+
+
+def stable_rates(
+    others: Float[Tensor, "classes samples predictors"], counts: Int[Tensor, "classes 1 1"]
+) -> Float[Tensor, "classes 1 1"]:
+    """The published step size, or 0.9 over the largest eigenvalue of the second moment where that is less.
+
+    The descent on the squared error converges below one over that eigenvalue.
+    """
+    largest = torch.linalg.matrix_norm(others, 2) ** 2 / counts[:, 0, 0]
+    return (0.9 / largest.clamp(min=1e-30)).clamp(max=PUBLISHED_RATE)[:, None, None]
 
 
 def path_fits(

@@ -38,7 +38,7 @@ class DeficitConfig:
     """How to fit and judge; every field is written into the report."""
 
     steps: int = 5000  # of the published descent
-    rate: float = 1e-5  # its step size
+    rate: float | None = None  # its step size; None: the published 1e-5, less for a class where that would diverge
     penalty: float = 20.0  # its weight of the l1 norm
     keep: int = 10  # classes that may replace one
     lambdas: int = 40  # of the path of coordinate descent; the last one with at most `keep` classes is taken
