@@ -79,3 +79,9 @@ def test_an_overlay_is_dark_without_and_bright_with_attention() -> None:
     assert overlay(image, np.zeros((2, 2))).max() < 100
     bright = overlay(image, np.ones((2, 2)))
     assert bright[..., 0].min() > 200 and bright[..., 0].min() > 2 * int(bright[..., 2].max())
+
+
+def test_long_text_that_starts_with_a_sign_is_no_number() -> None:
+    table = Table(("sum", "error"), [("+0.33 nail polish +0.26 bottle with popping cork", "-0.02 (-0.05 to +0.01)")])
+    html = render("t", [Section("s", [table])])
+    assert "<td>+0.33 nail polish" in html and '<td class="n">-0.02' in html

@@ -18,6 +18,9 @@ from jaxtyping import UInt8
 from photopic.data.pictures import png_bytes
 
 
+LONGEST_NUMBER = 30  # characters of a cell that is set right and not wrapped
+
+
 @dataclass(frozen=True)
 class Text:
     """A paragraph."""
@@ -270,4 +273,7 @@ def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
 
 
 def _is_numeric(cell: Any) -> bool:
-    return isinstance(cell, int | float) or (isinstance(cell, str) and cell[:1] in "+-0123456789" and cell != "")
+    """Numbers, and short text that starts like one, such as ``1.2 (0.3)``; a sum of names wraps like prose."""
+    if isinstance(cell, str):
+        return cell[:1] in "+-0123456789" and 0 < len(cell) <= LONGEST_NUMBER
+    return isinstance(cell, int | float)
