@@ -17,7 +17,6 @@ from jaxtyping import UInt8
 
 from photopic.data.pictures import png_bytes
 
-
 LONGEST_NUMBER = 30  # characters of a cell that is set right and not wrapped
 
 
