@@ -13,6 +13,7 @@ from photopic.core.covariance import Centring
 from photopic.core.errors import DataError
 from photopic.core.lasso_path import LassoPath, lambda_grid, trace_lasso_path
 from photopic.core.results import Report, provenance
+from photopic.measure._common import Measuring
 from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part
 from photopic.measure._replacement import Replacement
 
@@ -41,25 +42,6 @@ class DependencyConfig:
             raise DataError(f"centring: expected standardised, centred or raw, found {self.centring!r}")
 
 
-@dataclass(frozen=True)
-class DependencyProgress:
-    """One event of ``trace_dependencies``; the last one carries the report.
-
-    Attributes:
-        stage: ``reading``, ``solving``, ``judging`` or ``done``.
-        done: Images or classes finished of this stage.
-        total: Images or classes of this stage.
-        warning: One line the user should see, or empty.
-        report: With the last event only.
-    """
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    warning: str = ""
-    report: Report | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """Where logits come from."""
@@ -73,21 +55,21 @@ class Source:
     said: tuple[str, ...] = ()
 
 
-def search(source: Source, config: DependencyConfig) -> Iterator[DependencyProgress]:
+def search(source: Source, config: DependencyConfig) -> Iterator[Measuring]:
     """Read the logits of each part, solve, judge, and read the last part again to see what replacing a logit does."""
     labels = _labels(source)
     positions = parts(source.samples, config.shares, config.seed)
     size = len(source.names)
     predictors = None if source.predictors is None else len(source.predictors)
     said = [*source.said, *_too_few(len(positions[0]), predictors or size)]
-    yield DependencyProgress("reading", 0, source.samples)
+    yield Measuring("reading", 0, source.samples)
     for line in said:
-        yield DependencyProgress("reading", 0, source.samples, line)
+        yield Measuring("reading", 0, source.samples, line)
     seen, done = [], 0
     for part in positions:
         seen.append(Seen.empty(size, predictors, config.gauge))
         for count in read_part(source.read, part, seen[-1], config.batch):
-            yield DependencyProgress("reading", done + count, source.samples)
+            yield Measuring("reading", done + count, source.samples)
         done += len(part)
     fitted = seen[0]
     constant = [source.names[at] for at in np.flatnonzero(fitted.covariance.constant[:size])]
@@ -95,14 +77,14 @@ def search(source: Source, config: DependencyConfig) -> Iterator[DependencyProgr
         raise DataError(f"all {size} logits are constant: expected logits that differ between images; check the images")
     if constant:
         said.append(f"constant logits, left out: {', '.join(constant[:5])}{' ...' if len(constant) > 5 else ''}")
-        yield DependencyProgress("solving", 0, size, said[-1])
+        yield Measuring("solving", 0, size, said[-1])
     second, cross, powers = fitted.blocks(fitted.covariance.moment(config.centring))
     lambdas = _lambdas(cross, within=predictors is None, config=config)
     found: LassoPath | None = None
     given: dict[str, Any] = {} if predictors is None else {"cross": cross, "powers": powers}
     for event in trace_lasso_path(second, lambdas, tolerance=config.tolerance, **given):
         found = event.path
-        yield DependencyProgress("solving", event.done, event.total)
+        yield Measuring("solving", event.done, event.total)
     assert found is not None
     del second, cross
     results = _judged(found, seen, config)
@@ -114,9 +96,9 @@ def search(source: Source, config: DependencyConfig) -> Iterator[DependencyProgr
         rows = gauged(targets, size, config.gauge)
         other = rows if predictors is None else gauged(others, predictors, config.gauge)
         replacement.update(rows, other, None if labels is None else labels[at])
-        yield DependencyProgress("judging", min(start + config.batch, len(judge)), len(judge))
+        yield Measuring("judging", min(start + config.batch, len(judge)), len(judge))
     report = _report(source, config, found, results, replacement, positions, constant, rank(fitted), said)
-    yield DependencyProgress("done", size, size, report=report)
+    yield Measuring("done", size, size, report=report)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,9 @@ from jaxtyping import Float
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Report
+from photopic.measure._common import Measuring, finished
 from photopic.measure._dependency_graph import dependency_graph, draw_graph, save_graph
-from photopic.measure._dependency_search import DependencyConfig, DependencyProgress, Source, search
+from photopic.measure._dependency_search import DependencyConfig, Source, search
 from photopic.measure._new_class import NewClass, new_class
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DependencyConfig",
-    "DependencyProgress",
     "NewClass",
     "dependencies",
     "dependency_graph",
@@ -126,7 +126,7 @@ def trace_dependencies(
     labels: Sequence[int] | None = None,
     other: Classifier | None = None,
     config: DependencyConfig = DEFAULT,
-) -> Iterator[DependencyProgress]:
+) -> Iterator[Measuring]:
     """``dependencies`` step by step; the last event carries the report.
 
     Args, raises: as ``dependencies``.
@@ -156,10 +156,9 @@ def trace_dependencies(
     yield from search(source, config)
 
 
-def _last(events: Iterator[DependencyProgress]) -> Report:
+def _last(events: Iterator[Measuring]) -> Report:
     """The report, what a user should know said as warnings."""
-    *_, last = events
-    assert last.report is not None
-    for line in last.report.values["warnings"]:
+    report = finished(events)
+    for line in report.values["warnings"]:
         warnings.warn(line, stacklevel=3)
-    return last.report
+    return report
