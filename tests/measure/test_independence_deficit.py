@@ -33,7 +33,7 @@ def classifier(weight: Tensor | None = None) -> Classifier:
     def preprocess(images: Any) -> Tensor:
         return torch.tensor(np.stack(images), dtype=torch.float32).permute(0, 3, 1, 2) / 25
 
-    return Classifier.of(network, preprocess=preprocess, labels=[f"class {each}" for each in range(CLASSES)])
+    return Classifier(network, preprocess=preprocess, labels=[f"class {each}" for each in range(CLASSES)])
 
 
 def pictures(dependent: bool = True) -> tuple[np.ndarray, list[int]]:

@@ -49,7 +49,7 @@ def model() -> Classifier:
     torch.manual_seed(0)
     parts = [nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1)]
     network = nn.Sequential(*parts, nn.Flatten(), nn.Linear(6, 4))
-    return Classifier.of(network, preprocess=Preprocessing(resize=(12, 12)), labels=["a", "b", "c", "d"])
+    return Classifier(network, preprocess=Preprocessing(resize=(12, 12)), labels=["a", "b", "c", "d"])
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def mlp(width: int = 12) -> nn.Sequential:
 
 def plain(network: nn.Module, **options: object) -> Classifier:
     given = {"preprocess": Preprocessing(resize=(4, 4)), "labels": ["a", "b", "c"]} | options
-    return Classifier.of(network, **given)  # type: ignore[arg-type]
+    return Classifier(network, **given)  # type: ignore[arg-type]
 
 
 WIDTHS = {"resnet": 16, "vit": 16, "convnext": 16, "mobilenet": 256}

@@ -98,20 +98,6 @@ class Classifier:
             raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
         return model
 
-    @classmethod
-    def of(
-        cls,
-        module: nn.Module,
-        *,
-        preprocess: Callable[[Images], Tensor],
-        labels: Sequence[str],
-        name: str = "model",
-        head: str | None = None,
-        blocks: Sequence[str] | None = None,
-    ) -> Classifier:
-        """A handle over a module of your own; arguments, errors and example as the class itself."""
-        return cls(module, preprocess=preprocess, labels=labels, name=name, head=head, blocks=blocks)
-
     @property
     def device(self) -> torch.device:
         """Where the network is."""
