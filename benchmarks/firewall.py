@@ -17,7 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -219,7 +219,7 @@ def cost(settings: Settings) -> list[Row]:
     ratios: dict[int, list[float]] = {}
     for _ in range(settings.rounds):
         for first in range(1, layers - 3):
-            wall.fitted = _starting(wall, first)
+            wall.fitted = replace(wall.fitted, first=first, sizes=tuple(range(first, first + 5)))
             ratios.setdefault(first, []).append(seconds(lambda: wall.assess(pixels)) / seconds(plain))
     medians = {first: statistics.median(each) for first, each in ratios.items()}
     allowed = max((first for first, each in medians.items() if each <= 2.5), default=0)
@@ -230,13 +230,6 @@ def cost(settings: Settings) -> list[Row]:
         Row("firewall.cost_vs_naive", round(max(medians.values()) / 6, 4), target="<= 0.6", n=settings.rounds,
             note="the worst k, of exact scores, over six plain passes; verdicts stop early: see firewall.verdict_cost_vs_naive"),
     ]  # fmt: skip
-
-
-def _starting(wall: ScalingConsistency, first: int) -> Any:
-    from dataclasses import replace
-
-    assert wall.fitted is not None
-    return replace(wall.fitted, first=first, sizes=tuple(range(first, first + 5)))
 
 
 def verdict_cost(kept: Kept, settings: Settings) -> list[Row]:

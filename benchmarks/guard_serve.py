@@ -80,8 +80,8 @@ def encoded(image: np.ndarray, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A small PNG whose header claims a large picture."""
+def bomb(width: int, height: int, zeros: int = 100_000) -> bytes:
+    """A small PNG whose header claims a large picture, with compressed zeros for pixels."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -90,7 +90,7 @@ def bomb(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(100_000)))
+        + chunk(b"IDAT", zlib.compress(bytes(zeros)))
         + chunk(b"IEND", b"")
     )
 

@@ -11,13 +11,13 @@ import socket
 import struct
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from guard_serve import bomb
 from PIL import Image
 
 from photopic.cli.guard_serve import fitted, server
@@ -161,17 +161,7 @@ def test_health_and_metrics_say_how_it_does(running: Service) -> None:
 
 def png_of(width: int, height: int) -> bytes:
     """A PNG that claims a size and has one compressed kilobyte of zeros."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(1_000_000)))
-        + chunk(b"IEND", b"")
-    )
+    return bomb(width, height, zeros=1_000_000)
 
 
 def webp_of(width: int, height: int) -> bytes:

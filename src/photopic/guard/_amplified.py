@@ -35,6 +35,7 @@ class Amplified:
         self.model, self.omega, self.layers, self._order = model, omega, tuple(layers), order
         self._stack = EditStack({"network": model.network}, name=model.name)
         self._edits: dict[int, Edit] = {}
+        self._starts: dict[int, tuple[str, ...]] = {}
 
     def plain(
         self, pixels: Float[Tensor, "n 3 height width"], sizes: Sequence[int]
@@ -64,8 +65,10 @@ class Amplified:
 
     def _before(self, size: int) -> tuple[str, ...]:
         """What has ended when the first amplified layer starts."""
-        first = min(self.layers[:size], key=self._order.starts.__getitem__)
-        return self._order.before(first)
+        if size not in self._starts:
+            first = min(self.layers[:size], key=self._order.starts.__getitem__)
+            self._starts[size] = self._order.before(first)
+        return self._starts[size]
 
     def _edit(self, size: int) -> Edit:
         if size not in self._edits:

@@ -89,7 +89,7 @@ class GuardedModel:
         images: Images,
         labels: Sequence[int] | Int[np.ndarray, "_"],
         *,
-        references: Images | None = None,
+        references: Any = None,
         batch: int = 64,
     ) -> GuardedModel:
         """Fit and calibrate every check.
@@ -97,7 +97,7 @@ class GuardedModel:
         Args:
             images: A few hundred that nobody tampered with, of classes the model knows, and not those it was trained on.
             labels: Their true classes.
-            references: Images to reject, for few-shot scorers.
+            references: Images to reject, in the same form, for few-shot scorers.
             batch: Images at a time.
 
         Raises:
