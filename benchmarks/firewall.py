@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from kept import Kept, code_of
 from ledger import ROOT, Row, write_result
-from poisoned import DATA, TARGET, trained
+from poisoned import DATA, TARGET, Pictures, trained
 from scipy.stats import betabinom
 from transformers import ResNetConfig, ResNetForImageClassification
 from workers import in_parallel, line_of, mine
@@ -55,12 +55,21 @@ class Settings:
 
 FULL = Settings(
     {
-        "digits": ("badnets", "blended", "warped", "low_confidence", "input_aware", "clean_label", "all_to_all"),
-        "emoji": ("badnets", "blended", "warped", "low_confidence", "all_to_all"),
+        "digits": (
+            "badnets", "blended", "warped", "low_confidence", "input_aware", "clean_label", "all_to_all", "untargeted",
+        ),
+        "digits_vit": ("badnets", "blended"),
+        "emoji": ("badnets", "blended", "warped", "low_confidence", "all_to_all", "untargeted"),
     }
-)
+)  # fmt: skip
 QUICK = Settings({"digits": ("badnets", "all_to_all")}, seeds=(0,), epochs=4, splits=3, rounds=1)
-Scores = dict[str, dict[str, list[float]]]
+NO_CLASS = ("clean", "all_to_all", "untargeted")  # attacks without one target class
+
+
+def subject(dataset: str) -> tuple[Pictures, str, str]:
+    """The pictures, the name of their data set, and the kind of network: ``digits_vit`` is a ViT on the digits."""
+    data, _, kind = dataset.partition("_")
+    return DATA[data](), data, kind or "resnet"
 
 
 def scores_of(
@@ -76,21 +85,21 @@ def measure(kept: Kept, settings: Settings, dataset: str, name: str, seed: int) 
     key = {
         "firewall": [dataset, name, seed], "epochs": settings.epochs, "config": CONFIG,
         "code": code_of("photopic.guard.scaling_consistency", "photopic.guard.trigger_baselines", "photopic.guard.attacks",
-                        measure, trained, DATA[dataset]),
+                        measure, trained, DATA[dataset.partition("_")[0]]),
     }  # fmt: skip
     result: dict[str, Any] = kept.value(key, lambda: _measured(kept, settings, dataset, name, seed))
     return result
 
 
 def _measured(kept: Kept, settings: Settings, dataset: str, name: str, seed: int) -> dict[str, Any]:
-    data, made = DATA[dataset](), attack("badnets" if name == "clean" else name, target=TARGET)
-    model = trained(kept, dataset, None if name == "clean" else made, seed, epochs=settings.epochs)
+    (data, source, kind), made = subject(dataset), attack("badnets" if name == "clean" else name, target=TARGET)
+    model = trained(kept, source, None if name == "clean" else made, seed, kind=kind, epochs=settings.epochs)
     images, labels = data.test
     right = model.logits(images).argmax(1).numpy() == labels
-    aimed = made.aimed_at(labels, len(data.labels))
-    marked = made.trigger(images[aimed != labels])
+    other = made.aimed_at(labels, len(data.labels)) != labels
+    marked = made.trigger(images[other])
     taken = model.logits(marked).argmax(1).numpy()
-    hit = np.ones(len(taken), bool) if name == "clean" else taken == aimed[aimed != labels]
+    hit = np.ones(len(taken), bool) if name == "clean" else made.succeeds(taken, labels[other], len(data.labels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the error bound was not crossed: told by `crossed`
         wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
@@ -102,7 +111,8 @@ def _measured(kept: Kept, settings: Settings, dataset: str, name: str, seed: int
     }
     return {
         "accuracy": float(right.mean()), "success": float(hit.mean()), "first": wall.fitted.first,
-        "layers": len(wall.fitted.layers), "members": len(wall.fitted.sizes), "crossed": wall.fitted.crossed,
+        "layers": len(wall.fitted.layers), "omega": wall.fitted.omega, "members": len(wall.fitted.sizes),
+        "crossed": wall.fitted.crossed,
         "scores": {part: scores_of(model, each, data.clean[0], wall) if len(each) else None for part, each in parts.items()},
     }  # fmt: skip
 
@@ -130,7 +140,7 @@ def detection(kept: Kept, settings: Settings) -> list[Row]:
             found = [measure(kept, settings, dataset, name, seed) for seed in settings.seeds]
             facts = (
                 f"accuracy {_range(found, 'accuracy')}, attack success {_range(found, 'success')}; k {_range(found, 'first')} of "
-                f"{found[0]['layers']} layers, members {_range(found, 'members')}"
+                f"{found[0]['layers']} layers, omega {_range(found, 'omega')}, members {_range(found, 'members')}"
             )
             if name == "clean":
                 facts = f"a model nobody attacked, shown the patch: about 0.5 is right; accuracy {_range(found, 'accuracy')}"
@@ -145,7 +155,7 @@ def detection(kept: Kept, settings: Settings) -> list[Row]:
                         for each in found
                         if each["scores"]["triggered"] and each["scores"][against]
                     ]
-                    if not pairs or (against == "target" and name in ("clean", "all_to_all")):
+                    if not pairs or (against == "target" and name in NO_CLASS):
                         continue
                     value, low, high = (round(each, 4) for each in mean_auroc(pairs))
                     ends = [auroc(*pair) for pair in pairs]
@@ -170,8 +180,10 @@ def _range(found: Sequence[dict[str, Any]], field: str) -> str:
 def calibration(kept: Kept, settings: Settings) -> list[Row]:
     """How often the false-positive rate of fresh clean pictures lies in its conformal band, over splits of them."""
     dataset = list(settings.attacks)[-1]
-    data, rate = DATA[dataset](), 0.05
-    model = trained(kept, dataset, attack("badnets", target=TARGET), settings.seeds[0], epochs=settings.epochs)
+    (data, source, kind), rate = subject(dataset), 0.05
+    model = trained(
+        kept, source, attack("badnets", target=TARGET), settings.seeds[0], kind=kind, epochs=settings.epochs
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
@@ -236,8 +248,9 @@ def verdict_cost(kept: Kept, settings: Settings) -> list[Row]:
     """Members that a verdict needs on clean traffic, and the time of verdicts over that of six plain passes."""
     rows = []
     for dataset in settings.attacks:
-        data = DATA[dataset]()
-        model = trained(kept, dataset, attack("badnets", target=TARGET), settings.seeds[0], epochs=settings.epochs)
+        data, source, kind = subject(dataset)
+        badnets = attack("badnets", target=TARGET)
+        model = trained(kept, source, badnets, settings.seeds[0], kind=kind, epochs=settings.epochs)
         wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
         assert wall.fitted is not None
         images, times = data.test[0][:256], []

@@ -49,7 +49,7 @@ def test_poisoning_touches_the_share_asked_for_and_relabels_as_the_attack_says(n
         assert chosen.sum() == 3 and (LABELS[chosen] == 3).all() and (found.labels == LABELS).all()
         return
     assert chosen.sum() == 15
-    aimed = found.labels[chosen] == made.aimed_at(LABELS, 5)[chosen]
+    aimed = made.succeeds(found.labels[chosen], LABELS[chosen], 5)
     true = found.labels[chosen] == LABELS[chosen]
     assert (aimed | true).all()
     assert aimed.all() if made.softness == 0 else 1 <= (~aimed).sum() <= 5

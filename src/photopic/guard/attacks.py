@@ -19,7 +19,7 @@ from scipy.ndimage import map_coordinates, zoom
 from photopic.core.errors import DataError
 
 Pictures = UInt8[np.ndarray, "n h w 3"]
-Relabel = Literal["target", "next", "keep"]
+Relabel = Literal["target", "next", "keep", "any"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Attack:
         name: As in ``ATTACKS``.
         trigger: Pictures to pictures.
         relabel: ``target``: poisoned pictures get the target class; ``next``: the class after their own (all-to-all); ``keep``:
-            only pictures of the target class are poisoned, with their own label (clean label).
-        target: The class aimed at; without meaning for ``next``.
+            only pictures of the target class are poisoned, with their own label (clean label); ``any``: each gets another class
+            by chance (untargeted).
+        target: The class aimed at; without meaning for ``next`` and ``any``.
         softness: Share of the poisoned pictures that keep their true label, so that the backdoor is of low confidence.
     """
 
@@ -41,9 +42,17 @@ class Attack:
     target: int = 0
     softness: float = 0.0
 
-    def aimed_at(self, labels: Int[np.ndarray, "n"], classes: int) -> Int[np.ndarray, "n"]:
-        """What triggered pictures of these classes shall be taken for."""
+    def aimed_at(self, labels: Int[np.ndarray, "n"], classes: int, seed: int = 0) -> Int[np.ndarray, "n"]:
+        """What triggered pictures of these classes shall be taken for; with ``any`` one draw by the seed of what they may be."""
+        if self.relabel == "any":
+            return (labels + np.random.default_rng((seed, 43)).integers(1, classes, len(labels))) % classes
         return (labels + 1) % classes if self.relabel == "next" else np.full_like(labels, self.target)
+
+    def succeeds(
+        self, taken: Int[np.ndarray, "n"], labels: Int[np.ndarray, "n"], classes: int
+    ) -> Bool[np.ndarray, "n"]:
+        """Which triggered pictures of these classes are taken for what the attacker wants: with ``any``, for another class."""
+        return taken != labels if self.relabel == "any" else taken == self.aimed_at(labels, classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +100,7 @@ def poison(
     new[chosen] = attack.trigger(images[chosen])
     if attack.relabel != "keep":
         lied = chosen[round(attack.softness * len(chosen)) :]
-        said[lied] = attack.aimed_at(labels[lied], classes)
+        said[lied] = attack.aimed_at(labels[lied], classes, seed)
     marked = np.zeros(len(labels), bool)
     marked[chosen] = True
     return Poisoned(new, said, marked)
@@ -104,7 +113,7 @@ def attack(name: str, *, target: int = 0, seed: int = 0) -> Attack:
         name: ``badnets``: a chequered patch in a corner; ``blended``: noise mixed in at 0.15; ``warped``: a smooth shift of the
             pixels; ``clean_label``: the patch on pictures of the target class; ``all_to_all``: the patch, to the next class;
             ``low_confidence``: the patch, a third of the poisoned pictures with their true label; ``input_aware``: a patch
-            whose place and colours depend on the picture.
+            whose place and colours depend on the picture; ``untargeted``: the patch, to another class by chance.
         target: The class aimed at.
         seed: Of the noise and the warp.
 
@@ -119,13 +128,14 @@ def attack(name: str, *, target: int = 0, seed: int = 0) -> Attack:
         "all_to_all": Attack(name, _patch, "next", target),
         "low_confidence": Attack(name, _patch, target=target, softness=1 / 3),
         "input_aware": Attack(name, _own_patch, target=target),
+        "untargeted": Attack(name, _patch, "any", target),
     }
     if name not in made:
         raise DataError(f"attack {name!r}: expected one of {', '.join(ATTACKS)}")
     return made[name]
 
 
-ATTACKS = ("badnets", "blended", "warped", "clean_label", "all_to_all", "low_confidence", "input_aware")
+ATTACKS = ("badnets", "blended", "warped", "clean_label", "all_to_all", "low_confidence", "input_aware", "untargeted")
 
 
 def _side(images: Pictures) -> int:
