@@ -33,7 +33,8 @@ def bundled_classifiers() -> tuple[str, ...]:
         >>> "emoji-diffusion" in bundled_classifiers()
         False
     """
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{PREPROCESSOR}")))
+    found = (path.parent for path in BUNDLED.glob(f"*/{PREPROCESSOR}"))
+    return tuple(sorted(folder.name for folder in found if not (folder / "tokenizer_config.json").is_file()))
 
 
 def read(name: str) -> Loaded:

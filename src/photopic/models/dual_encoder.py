@@ -1,0 +1,253 @@
+"""A handle over a model that reads pictures and texts into one space: CLIP and its kin, as transformers has them.
+
+Use it as ``DualEncoder.load("emoji-clip-vit").zero_shot(images, ["mug", "bear"])``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from photopic.core.edits import EditStack
+from photopic.core.errors import DataError, ModelError
+from photopic.core.fingerprint import Fingerprint, fingerprint
+from photopic.models.dual_encoder_files import bundled_dual_encoders, read
+from photopic.models.image_preprocessing import Images
+
+__all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
+
+TEMPLATES = ("a photo of a {}.",)  # CLIP's plain one
+COMPONENT = "network"  # what edits call the model
+
+
+class DualEncoder:
+    """Everything photopic asks of a CLIP-like model, whatever its towers.
+
+    The network is put into evaluation mode and its parameters stop requiring gradients. It must have ``vision_model``,
+    ``get_image_features`` and ``get_text_features``, as CLIPModel, SiglipModel and VisionTextDualEncoderModel do.
+
+    Args:
+        network: The model.
+        tokenizer: Of its texts.
+        preprocess: Maps pictures to pixel values; ``models.image_preprocessing.Preprocessing`` or any function.
+        name: What messages and files call the model.
+
+    Raises:
+        ModelError: If the network is no such model, or a weight is not finite.
+
+    Example:
+        >>> model = DualEncoder.load("emoji-clip-vit")  # doctest: +SKIP
+        >>> model.zero_shot(images, ["mug", "bear"]).argmax(1)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        preprocess: Callable[[Images], Tensor],
+        name: str = "model",
+    ):
+        lacking = [
+            part for part in ("vision_model", "get_image_features", "get_text_features") if not hasattr(network, part)
+        ]
+        if lacking:
+            raise ModelError(
+                f"{name}: expected a CLIP-like model, but {type(network).__name__} has no {lacking[0]}; "
+                "give a model that was saved with both its encoders"
+            )
+        for key, value in network.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
+        self.network: Any = network.eval().requires_grad_(False)
+        self.tokenizer: Any = tokenizer
+        self.name = name
+        self._preprocess = preprocess
+
+    @classmethod
+    def load(cls, name: str | Path, device: str | torch.device = "cpu") -> DualEncoder:
+        """Load a dual encoder.
+
+        Args:
+            name: A bundled name, else a local folder as transformers saves it, else a hub id such as ``owner/name``.
+            device: Where to put it.
+
+        Raises:
+            ModelError: If there is no such model or device, or the model is incomplete or no dual encoder.
+
+        Example:
+            >>> model = DualEncoder.load("emoji-clip-vit")  # doctest: +SKIP
+        """
+        network, tokenizer, preprocess, called = read(str(name))
+        model = cls(network, tokenizer=tokenizer, preprocess=preprocess, name=called)
+        try:
+            model.network.to(device)
+        except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
+            raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
+        return model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """The image encoder before its projection, ``vision_model`` in the network."""
+        return self.network.vision_model
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with: exp of the learnt scale, an inverse temperature."""
+        return float(self.network.logit_scale.detach().float().exp())
+
+    @cached_property
+    def edits(self) -> EditStack:
+        """The edits applied to the network; its tensors are called ``network.<parameter name>``."""
+        return EditStack({COMPONENT: self.network}, name=self.name)
+
+    def base(self, names: Sequence[str] = ()) -> Fingerprint:
+        """The network as the base of an edit.
+
+        Args:
+            names: The tensors an edit touches, as ``network.<parameter name>``.
+        """
+        return fingerprint({COMPONENT: self.network}, self.name, names)
+
+    def digest(self) -> str:
+        """A hash of every weight as it stands now (hex)."""
+        return self.base().digest
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    # -- pictures
+
+    def preprocess(self, images: Images) -> Float[Tensor, "n 3 height width"]:
+        """Pixel values of pictures, as the network reads them.
+
+        Args:
+            images: uint8 (n, h, w, 3), or a list of PIL images and uint8 (h, w, 3) arrays.
+
+        Raises:
+            DataError: If a picture is not 8-bit RGB, or there is none.
+        """
+        return self._preprocess(images).to(self.device, torch.float32)
+
+    def encode_pixels(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
+        """Features of pixel values, projected, of any length; gradients flow to the pixels and to what requires them."""
+        return _features(self.network.get_image_features(pixel_values=pixels))
+
+    @torch.no_grad()
+    def image_features(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n dim"]:
+        """Features of pictures, of length 1, float32 in main memory, without gradients.
+
+        Args:
+            images: As ``preprocess`` takes them.
+            batch: Pictures read at a time.
+
+        Raises:
+            DataError: If a picture is not 8-bit RGB, or there is none.
+        """
+        rows = [
+            self.encode_pixels(self.preprocess(images[start : start + batch])).float().cpu()
+            for start in _starts(len(images), batch)
+        ]
+        return F.normalize(torch.cat(rows), dim=-1)
+
+    # -- texts
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
+        """Features of texts, projected, of any length; gradients flow to what requires them.
+
+        Texts longer than the model reads are cut, as CLIP's own code does.
+
+        Raises:
+            DataError: If there is none, or one has no token of its own.
+        """
+        if not texts:
+            raise DataError("texts: expected one or more, found none")
+        alone = self.tokenizer(list(texts), add_special_tokens=False).input_ids
+        for text, ids in zip(texts, alone, strict=True):
+            if not len(ids):
+                raise DataError(
+                    f"text {text!r}: expected words, found none that {self.name} has a token for; give a name"
+                )
+        longest = min(self.tokenizer.model_max_length, self._positions())
+        found = self.tokenizer(
+            list(texts), padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
+        ).to(self.device)
+        return _features(
+            self.network.get_text_features(input_ids=found["input_ids"], attention_mask=found.get("attention_mask"))
+        )
+
+    @torch.no_grad()
+    def text_features(self, texts: Sequence[str], *, batch: int = 256) -> Float[Tensor, "n dim"]:
+        """Features of texts, of length 1, float32 in main memory, without gradients; raises as ``encode_texts``."""
+        rows = [self.encode_texts(texts[start : start + batch]).float().cpu() for start in _starts(len(texts), batch)]
+        return F.normalize(torch.cat(rows), dim=-1)
+
+    def class_features(
+        self, labels: Sequence[str], templates: Sequence[str] = TEMPLATES
+    ) -> Float[Tensor, "classes dim"]:
+        """The classifier that names make: one row of length 1 a label, the mean over the templates.
+
+        Args:
+            labels: Class names; underscores become spaces.
+            templates: Sentences with ``{}`` where the name goes.
+
+        Raises:
+            DataError: If there is no label, one is empty or has no token, or a template has no place for the name.
+
+        Example:
+            >>> model.class_features(["mug", "bear"]).shape  # doctest: +SKIP
+            torch.Size([2, 128])
+        """
+        for template in templates:
+            if template.count("{}") != 1:
+                raise DataError(f"template {template!r}: expected one {{}} where the name goes")
+        if not templates:
+            raise DataError("templates: expected one or more, found none")
+        names = [label.replace("_", " ").strip() for label in labels]
+        self.text_features(names)  # refuses a name without tokens, which its sentence would hide
+        rows = [self.text_features([template.format(name) for name in names]) for template in templates]
+        return F.normalize(torch.stack(rows).mean(0), dim=-1)
+
+    def zero_shot(
+        self, images: Images, labels: Sequence[str], templates: Sequence[str] = TEMPLATES, *, batch: int = 64
+    ) -> Float[Tensor, "n classes"]:
+        """Logits of pictures by the names of classes alone: scaled cosines.
+
+        Args:
+            images: As ``preprocess`` takes them.
+            labels: Class names.
+            templates: As ``class_features`` takes them.
+            batch: Pictures read at a time.
+
+        Raises:
+            DataError: As ``image_features`` and ``class_features``.
+        """
+        return self.logit_scale * self.image_features(images, batch=batch) @ self.class_features(labels, templates).mT
+
+    def _positions(self) -> int:
+        config = self.network.text_model.config
+        return int(getattr(config, "max_position_embeddings", 10**9))
+
+
+def _features(output: Any) -> Tensor:
+    """What transformers 5 returns is an output whose ``pooler_output`` is projected; before it was that tensor."""
+    return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def _starts(count: int, batch: int) -> Iterator[int]:
+    return iter(range(0, max(1, count), batch))  # an empty list reaches what says so

@@ -1,0 +1,98 @@
+"""From a name to the parts of a dual encoder: a bundled one, a local transformers folder, or an id on the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from photopic.core.errors import ModelError
+from photopic.models.classifier_files import CONFIG, PREPROCESSOR, _check_size, _preprocessor
+from photopic.models.image_preprocessing import Images, Preprocessing
+from photopic.models.loading import BUNDLED, INDEX, _first_line, _no_progress_bars, _quiet
+
+TOKENIZER = "tokenizer_config.json"
+
+
+class Loaded(NamedTuple):
+    """What a folder holds."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    preprocess: Callable[[Images], Tensor]
+    name: str
+
+
+def bundled_dual_encoders() -> tuple[str, ...]:
+    """Names of the dual encoders that come with photopic.
+
+    Example:
+        >>> "emoji-diffusion" in bundled_dual_encoders()
+        False
+    """
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{TOKENIZER}")))
+
+
+def read(name: str) -> Loaded:
+    """Read network, tokenizer and preprocessing.
+
+    Args:
+        name: A bundled name, else a folder, else a hub id.
+
+    Raises:
+        ModelError: If there is no such model, or it is incomplete or no dual encoder.
+    """
+    folder = BUNDLED / name if name in bundled_dual_encoders() else Path(name).expanduser()
+    local = folder.is_dir()
+    if local:
+        _check_folder(folder)
+    elif folder.is_file():
+        raise ModelError(f"{name}: is a file, expected a folder as save_pretrained of transformers writes it")
+    elif not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        bundled = ", ".join(bundled_dual_encoders()) or "none in this installation"
+        raise ModelError(
+            f"{name}: no such dual encoder; give a bundled name ({bundled}), a folder, or a hub id owner/name"
+        )
+    network, tokenizer = _network(name, str(folder) if local else name)
+    preprocess = Preprocessing.of(_preprocessor(name, folder if local else None), f"{name}: {PREPROCESSOR}")
+    vision: Any = getattr(network.config, "vision_config", None)
+    if vision is not None and any(
+        "vision_model" in key and "position_embedding" in key for key in network.state_dict()
+    ):
+        _check_size(name, vision, preprocess)
+    return Loaded(network, tokenizer, preprocess, folder.name if local else name)
+
+
+def _check_folder(folder: Path) -> None:
+    for file in (CONFIG, PREPROCESSOR, TOKENIZER):
+        if not (folder / file).is_file():
+            kind = " (it is a text-to-image model)" if (folder / INDEX).is_file() else ""
+            raise ModelError(
+                f"{folder}: is not the folder of a dual encoder{kind}: it has no {file}; save its model, its tokenizer "
+                "and its image processor into one folder"
+            )
+
+
+def _network(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    with _quiet(), _no_progress_bars():
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            network, report = AutoModel.from_pretrained(
+                source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
+            raise ModelError(f"{name}: cannot be loaded as a dual encoder: {_first_line(error)}") from error
+    lacking = sorted(str(key) for key in (*report["missing_keys"], *report.get("mismatched_keys", ())))
+    if lacking:
+        raise ModelError(
+            f"{name}: is not a whole dual encoder: its weights lack {lacking[0]}"
+            + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
+        )
+    return network, tokenizer
