@@ -1,0 +1,148 @@
+"""Train the two dual encoders: ``python recipes/emoji-clip/train.py --out runs/emoji-clip``.
+
+One after the other, or with ``--only vit`` and ``--only cnn`` side by side; one thread each, float32. Kill it at any moment and start
+it again: it goes on from the last checkpoint and ends with the same weights. Every finished model is written to
+``src/photopic/models/bundled/emoji-clip-<kind>/`` in half precision; ``card.py`` then measures both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from networks import PREPROCESSOR, SEEDS, build, tokenizer
+from pictures import Bank, bank
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from photopic.core.muon import Muon
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+
+BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"
+SCALE_LIMIT = 100.0  # of the logits, as CLIP clips it
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines the weights, apart from the art."""
+
+    kind: str
+    steps: int = 1_600
+    batch: int = 192
+    scenes: int = 24_000
+    kernel_rate: float = 0.02  # Muon
+    learning_rate: float = 3e-3  # AdamW, of everything that is not a kernel
+    weight_decay: float = 0.1  # of kernels, times the rate
+    warmup: int = 50
+
+
+def train(config: TrainConfig, run: Run, data: Bank, save_every: int = 100) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
+    network, optimizers = prepare(config)
+    peak = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    start, spent = 0, 0.0
+    if (saved := run.load()) is not None:
+        tensors, state = saved
+        start, spent = state["step"], state["spent"]
+        network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        for number, optimizer in enumerate(optimizers):
+            load_optimizer(optimizer, tensors, prefix=f"{number}.")
+    for step in range(start, config.steps):
+        began = time.process_time()
+        for rate, optimizer in zip(peak, optimizers, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * schedule(step, config)
+        pixels, tokens = data.batch(step, config.batch, SEEDS[config.kind])
+        network.zero_grad(set_to_none=True)
+        loss, accuracy = contrast(network, pixels, tokens)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        spent += time.process_time() - began
+        yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), "processor_s": spent}
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
+            for number, optimizer in enumerate(optimizers):
+                weights |= optimizer_tensors(optimizer, prefix=f"{number}.")
+            run.save(weights, {"step": step + 1, "spent": spent})
+
+
+def contrast(network: nn.Module, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """CLIP's symmetric loss over the batch; texts that are the same sentence count as right for each other."""
+    image = F.normalize(network.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+    text = F.normalize(network.get_text_features(input_ids=tokens).pooler_output, dim=-1)
+    logits = network.logit_scale.exp().clamp(max=SCALE_LIMIT) * image @ text.mT  # (images, texts)
+    same = (tokens[:, None] == tokens[None]).all(-1).float()
+    target = same / same.sum(1, keepdim=True)  # symmetric, as ``same`` is, up to the normalisation that it shares
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.mT, target)) / 2
+    return loss, same.gather(1, logits.argmax(1, keepdim=True)).mean()
+
+
+def prepare(config: TrainConfig) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+    """The network at its initial weights, Muon for its inner matrices and AdamW for the rest."""
+    network = build(config.kind).train()
+    if config.kind == "cnn":
+        network.vision_model.to(memory_format=torch.channels_last)
+    outer = ("embedding", "projection", "dwconv")
+    inner = {
+        name for name, p in network.named_parameters() if p.ndim in (2, 4) and not any(part in name for part in outer)
+    }
+    kernels = [p for name, p in network.named_parameters() if name in inner]
+    others = [p for name, p in network.named_parameters() if name not in inner]
+    return network, [
+        Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
+        torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def schedule(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then linear to zero."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    return (config.steps - step) / (config.steps - config.warmup)
+
+
+def export(config: TrainConfig, run: Run, folder: Path) -> None:
+    """Write a transformers folder: half-precision weights, configuration, tokenizer and preprocessing."""
+    saved = run.load()
+    assert saved is not None, f"{run.folder} holds no checkpoint"
+    network = build(config.kind)
+    network.load_state_dict({name[4:]: value for name, value in saved[0].items() if name.startswith("net.")})
+    folder.mkdir(parents=True, exist_ok=True)
+    network.half().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+    stated = json.loads((folder / "config.json").read_text())
+    write_atomically(folder / "config.json", (json.dumps(stated, indent=1, sort_keys=True) + "\n").encode())
+    write_atomically(
+        folder / "preprocessor_config.json", (json.dumps(PREPROCESSOR, indent=1, sort_keys=True) + "\n").encode()
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-clip"), help="work folder")
+    parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the finished models go")
+    parser.add_argument("--only", choices=tuple(SEEDS), help="one of the two")
+    parser.add_argument("--export", action="store_true", help="write what the last checkpoint holds, and stop")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for kind in [options.only] if options.only else SEEDS:
+        config = TrainConfig(kind)
+        run = Run(options.out / kind, config)
+        if not options.export:
+            data = bank(options.out / "scenes", config.scenes)
+            for line in train(config, run, data):
+                if line["step"] % 20 == 0:
+                    run.log(**line)
+                    print(kind, " ".join(f"{key} {value:.4g}" for key, value in line.items()), flush=True)
+        export(config, run, options.weights / f"emoji-clip-{kind}")
+
+
+if __name__ == "__main__":
+    main()
