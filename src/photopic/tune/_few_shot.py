@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +12,15 @@ from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 
+from photopic.core.edits import Edit
 from photopic.core.errors import DataError
 from photopic.data.few_shot import LabelledImages
 from photopic.models.dual_encoder import DualEncoder
+from photopic.models.few_shot_model import Tuned
 from photopic.models.image_preprocessing import arrays
 
 CROP_AREA = (0.5, 1.0)  # of the picture, that a random crop keeps
-CROP_RATIO = (3 / 4, 4 / 3)  # width to height of a random crop
+CROP_RATIO = (math.log(3 / 4), math.log(4 / 3))  # logarithm of width to height of a random crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class Step:
         elapsed_s: Seconds since this process began.
         eta_s: Seconds still to go by the pace so far.
         warning: One line the user should see, or empty.
-        result: What the method gives back, with the last event only.
+        edit: What was learnt, with the last event only, where it is an edit.
+        tuned: The classifier that came of it, with the last event only.
     """
 
     stage: str
@@ -67,7 +69,8 @@ class Step:
     elapsed_s: float = 0.0
     eta_s: float = 0.0
     warning: str = ""
-    result: Any = None
+    edit: Edit | None = None
+    tuned: Tuned | None = None
 
 
 def cosine(step: int, steps: int) -> float:
@@ -179,7 +182,7 @@ def _crop(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, 
     """A box of a random share of the area and a random shape that fits; the largest square in the middle where none does."""
     for _ in range(10):
         area = height * width * rng.uniform(*CROP_AREA)
-        ratio = math.exp(rng.uniform(*map(math.log, CROP_RATIO)))
+        ratio = math.exp(rng.uniform(*CROP_RATIO))
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < high <= height:
             left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
