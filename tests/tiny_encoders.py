@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from tiny import MAX_TOKENS, tiny_tokenizer
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -18,6 +17,7 @@ from transformers import (
 
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.image_preprocessing import Preprocessing
+from tests.tiny import MAX_TOKENS, tiny_tokenizer
 
 SIDE = 32  # pixels
 DIM = 16

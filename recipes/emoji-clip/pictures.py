@@ -1,4 +1,4 @@
-"""The pictures and texts that the dual encoders learn from: scenes of one or two objects, drawn once and kept, and shown changed."""
+"""The pictures and texts that the dual encoders learn from: scenes of one or two objects, drawn once, shown changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Train the two dual encoders: ``python recipes/emoji-clip/train.py --out runs/emoji-clip``.
 
-One after the other, or with ``--only vit`` and ``--only cnn`` side by side; one thread each, float32. Kill it at any moment and start
-it again: it goes on from the last checkpoint and ends with the same weights. Every finished model is written to
+One after the other, or with ``--only vit`` and ``--only cnn`` side by side; one thread each, float32. Kill it at any moment and
+start it again: it goes on from the last checkpoint and ends with the same weights. Every finished model is written to
 ``src/photopic/models/bundled/emoji-clip-<kind>/`` in half precision; ``card.py`` then measures both.
 """
 
@@ -34,7 +34,7 @@ class TrainConfig:
     kind: str
     steps: int = 1_600
     batch: int = 192
-    scenes: int = 24_000
+    scenes: int = 48_000
     kernel_rate: float = 0.02  # Muon
     learning_rate: float = 3e-3  # AdamW, of everything that is not a kernel
     weight_decay: float = 0.1  # of kernels, times the rate

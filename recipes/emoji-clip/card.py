@@ -1,0 +1,139 @@
+"""Measure both encoders: ``python recipes/emoji-clip/card.py --out runs/emoji-clip`` writes ``card.json`` and prints a table.
+
+Zero-shot classification among all 1,264 names, one emoji on white, of pairs the encoders learnt from, of the held-out renderings and of
+the held-out style; and retrieval in both directions among scenes that were never shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from networks import SEEDS
+from pictures import OPTIONS
+from train import BUNDLED, TrainConfig
+
+from photopic.core.provenance import machine, versions
+from photopic.core.runs import Run, write_atomically
+from photopic.data import renderings, scenes
+from photopic.metrics.intervals import wilson
+from photopic.models.dual_encoder import DualEncoder
+
+CARD = Path(__file__).with_name("card.json")
+LISTS = {
+    "held_out_renderings": renderings.held_out_pairs,
+    "held_out_style": renderings.held_out_style_pairs,
+    "training_renderings": lambda: renderings.training_pairs()[::5],
+}
+TEMPLATE = "a photo of a {}."
+PAIRS = 500  # scenes with different captions that a retrieval chooses from
+
+
+def measure(model: DualEncoder) -> dict[str, Any]:
+    """Shares as (value, low, high, n)."""
+    reached: dict[str, Any] = {}
+    names = renderings.classes()
+    number = {name: i for i, name in enumerate(names)}
+    rows = model.class_features(names, [TEMPLATE])
+    for title, pairs_of in LISTS.items():
+        right = torch.tensor([number[name] for name, _ in pairs_of()])
+        top = (model.image_features(drawn(title), batch=256) @ rows.mT).topk(5).indices  # (n, 5)
+        hits = top == right[:, None]
+        reached[f"{title}.top1"] = share(hits[:, 0])
+        reached[f"{title}.top5"] = share(hits.any(1))
+    images, captions = new_scenes()
+    cosines = model.image_features(images, batch=256) @ model.text_features(captions).mT  # (images, texts)
+    own = torch.arange(len(captions))[:, None]
+    for title, found in (("text_of_image", cosines), ("image_of_text", cosines.mT)):
+        for count in (1, 5):
+            reached[f"{title}.recall_at_{count}"] = share((found.topk(count).indices == own).any(1))
+    return reached
+
+
+@cache
+def drawn(title: str) -> np.ndarray:
+    """The pictures of a list, drawn once for both models."""
+    return renderings.pictures(LISTS[title]())
+
+
+@cache
+def new_scenes() -> tuple[np.ndarray, list[str]]:
+    """Scenes of seeds that no training uses, each with a caption of its own."""
+    found: dict[str, np.ndarray] = {}
+    for seed in range(2 * PAIRS):
+        scene = scenes.sample_scene(OPTIONS, (65, seed))
+        found.setdefault(scene.caption, scene.image)
+        if len(found) == PAIRS:
+            break
+    return np.stack(list(found.values())), list(found)
+
+
+def share(hits: torch.Tensor) -> list[float]:
+    """A proportion with its Wilson interval and its number of pictures."""
+    interval = wilson(int(hits.sum()), len(hits))
+    return [round(value, 4) for value in interval] + [len(hits)]
+
+
+def entry(kind: str, out: Path, weights: Path) -> dict[str, Any]:
+    """Everything the card says of one model."""
+    folder = weights / f"emoji-clip-{kind}"
+    model, config = DualEncoder.load(folder), TrainConfig(kind)
+    saved = Run(out / kind, config).load()
+    assert saved is not None and saved[1]["step"] == config.steps, f"{folder.name} is not trained"
+    return {
+        "config": asdict(config),
+        "seed": SEEDS[kind],
+        "parameters": model.parameter_count,
+        "image_tower_parameters": sum(each.numel() for each in model.image_tower.parameters()),
+        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
+        "pictures": config.steps * config.batch,
+        "processor_s": round(saved[1]["spent"], 1),
+        "last_line": json.loads((out / kind / "log.jsonl").read_text().splitlines()[-1]),
+        "template": TEMPLATE,
+        "reached": measure(model),
+    }
+
+
+def table(models: dict[str, Any]) -> str:
+    """The table of docs/emoji-clip.md."""
+    columns = (
+        "held_out_renderings.top1",
+        "held_out_style.top1",
+        "text_of_image.recall_at_1",
+        "image_of_text.recall_at_1",
+    )
+    lines = [
+        "| model | weights | held-out renderings, top 1 of 1,264 | held-out style | caption of a scene, R@1 of 500 | scene |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, each in sorted(models.items()):
+        cells = [
+            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in each["reached"][column][:3]))
+            for column in columns
+        ]
+        lines.append(f"| `{name}` | {each['parameters']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-clip"), help="work folder of train.py")
+    parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the models are")
+    options = parser.parse_args()
+    models = {f"emoji-clip-{kind}": entry(kind, options.out, options.weights) for kind in SEEDS}
+    card = {"models": models, "machine": machine(), "versions": versions()}
+    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+    print(table(models))
+
+
+if __name__ == "__main__":
+    main()
