@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from photopic.core import editfile
 from photopic.core.errors import DataError
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.image_preprocessing import Images
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
-    from photopic.models.dual_encoder import DualEncoder
 
 
 @runtime_checkable
@@ -35,6 +35,14 @@ class Tuned(Protocol):
         """What would be saved beside the base model."""
 
 
+@runtime_checkable
+class Transferable(Protocol):
+    """What a method that learns from names gives back: it can be asked about classes it has not seen."""
+
+    def for_names(self, names: Sequence[str]) -> Tuned:
+        """The same for other class names; nothing is learnt again."""
+
+
 @dataclass(frozen=True, eq=False)
 class TextClassifier:
     """Scaled cosines with one row a class, over the image tower with an edit, or without.
@@ -45,6 +53,7 @@ class TextClassifier:
         edit: What was learnt of the image tower, or None.
         trainable: Number of parameters that were trained.
         rows_learnt: Whether the rows were learnt, so that they have to be saved with the edit. Rows that names make are not.
+        templates: What ``for_names`` makes rows with.
 
     Raises:
         DataError: If the rows are not of the width of the model's features.
@@ -59,12 +68,24 @@ class TextClassifier:
     edit: Edit | None = None
     trainable: int = 0
     rows_learnt: bool = False
+    templates: Sequence[str] = TEMPLATES
 
     def logits(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n classes"]:
         """exp(logit scale) x cosine of each picture and each class."""
         features = edited_features(self.model, images, self.edit, batch=batch)
         _check_width(features, self.rows)
         return self.model.logit_scale * features @ self.rows.mT  # (n, dim) @ (dim, classes) -> (n, classes)
+
+    def for_names(self, names: Sequence[str]) -> Tuned:
+        """The same image tower with the classifier that other names make: what was learnt, on classes it has not seen.
+
+        Args:
+            names: Class names.
+
+        Raises:
+            DataError: As ``DualEncoder.class_features``.
+        """
+        return replace(self, rows=self.model.class_features(names, self.templates), rows_learnt=False)
 
     @cached_property
     def size_bytes(self) -> int:
@@ -115,8 +136,8 @@ class LinearHead:
 
 
 def tuned_of(event: Any) -> Tuned | None:
-    """What a method gave back with an event: the event itself, or its ``tuned``; None with all but the last."""
-    found = event if isinstance(event, Tuned) else getattr(event, "tuned", None)
+    """What a method's event carries as ``tuned``; None with all but the last."""
+    found = getattr(event, "tuned", None)
     return found if isinstance(found, Tuned) else None
 
 
@@ -124,7 +145,7 @@ def finished(events: Iterable[Any]) -> Tuned:
     """What a few-shot method learnt, its events read to the end.
 
     Args:
-        events: What the method yields; the last event is a ``Tuned`` or has one as ``tuned``.
+        events: What the method yields; the last event has a ``Tuned`` as ``tuned``.
 
     Example:
         >>> finished(linear_probe(model, data)).logits(images)  # doctest: +SKIP

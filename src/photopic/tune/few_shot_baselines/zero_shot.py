@@ -1,23 +1,20 @@
 """Zero-shot classification: the names of the classes alone make the classifier; nothing is learnt.
 
-Paper: CLIP (arXiv:2103.00020). The pictures given are not looked at, only their names.
+Paper: CLIP (arXiv:2103.00020). The pictures given are not looked at, only their names. Claim: ``few_shot.accuracy`` of
+benchmarks/few_shot.py, where every other method is compared with this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from photopic.data.few_shot import LabelledImages
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.few_shot_model import TextClassifier
-
-if TYPE_CHECKING:
-    from photopic.data.few_shot import LabelledImages
+from photopic.tune._few_shot import Step
 
 
-def zero_shot(
-    model: DualEncoder, data: LabelledImages, *, templates: Sequence[str] = TEMPLATES
-) -> Iterator[TextClassifier]:
+def zero_shot(model: DualEncoder, data: LabelledImages, *, templates: Sequence[str] = TEMPLATES) -> Iterator[Step]:
     """The classifier that the class names make, as a few-shot method that learns nothing.
 
     Args:
@@ -31,4 +28,5 @@ def zero_shot(
     Example:
         >>> finished(zero_shot(model, data)).logits(images)  # doctest: +SKIP
     """
-    yield TextClassifier(model, model.class_features(data.names, templates))
+    rows = model.class_features(data.names, templates)
+    yield Step("done", tuned=TextClassifier(model, rows, templates=templates))
