@@ -8,15 +8,18 @@ import torch
 
 from photopic.core.editfile import to_bytes
 from photopic.core.edits import (
+    Branch,
     Delta,
     Direction,
     Edit,
+    Head,
     Insertion,
     LowRank,
     Shut,
     StartNoise,
     TokenResidual,
     TokenRows,
+    Tuner,
     Values,
 )
 from photopic.core.fingerprint import Fingerprint
@@ -62,6 +65,27 @@ def parts() -> dict[str, Any]:
                 {"text_encoder": normal(2, 4).to(dtype), "text_encoder_2": normal(1, 3).to(dtype)},
             ),
             f"insertion-{kind}": Insertion({"m": normal(2, 4).to(dtype)}, {"m": normal(5, 2).to(dtype)}, 0.5, "gelu"),
+            f"tuner-{kind}": Tuner(
+                {
+                    "m.mlp": Branch("adapter", reads="m.norm"),
+                    "m.attn": Branch("prompt", "input", norm="m.norm", query="m.q", key="m.k", value="m.v", heads=2),
+                },
+                {
+                    f"m.{name}": tensor.to(dtype)
+                    for name, tensor in {
+                        "mlp/down": torch.ones(2, 4),
+                        "mlp/up": torch.linspace(-1, 1, 8).view(4, 2),
+                        "mlp/scale": torch.arange(4.0),
+                        "attn/tokens": torch.linspace(0, 3, 12).view(3, 4),
+                        "attn/gate": torch.ones(4),
+                        "attn/gate_bias": torch.zeros(1),
+                    }.items()
+                },
+                0.5,
+            ),
+            f"head-{kind}": Head(
+                ("mug", "red bear"), torch.linspace(-1, 1, 8).view(2, 4).to(dtype), torch.zeros(2).to(dtype)
+            ),
             f"direction-{kind}": Direction({"m": normal(4).to(dtype), "m.mid": normal(2, 1, 1).to(dtype)}),
             f"noise-{kind}": StartNoise(normal(2, 3, 3).to(dtype)),
         }

@@ -12,12 +12,14 @@ from torch import Tensor
 from photopic.core.edits import (
     Delta,
     Direction,
+    Head,
     Insertion,
     LowRank,
     Part,
     StartNoise,
     TokenResidual,
     TokenRows,
+    Tuner,
     Values,
 )
 
@@ -68,6 +70,13 @@ def stored(part: Part) -> dict[str, list[Tensor]]:
             return {name: [vector] for name, vector in part.vectors.items()}
         case StartNoise():
             return {"start noise": [part.noise]}
+        case Tuner():
+            return {
+                name: [part.tensors[each] for each in part.tensors if each.rpartition("/")[0] == name]
+                for name in part.branches
+            }
+        case Head():
+            return {"head": [part.bias, part.weight]}
     return {}
 
 
@@ -97,6 +106,11 @@ def detail(part: Part) -> str:
         case Insertion():
             ranks = sorted({down.shape[0] for down in part.down.values()})
             return f"{_ranks(ranks)}, {part.activation}, scale {part.scale:g}"
+        case Tuner():
+            ways = sorted({f"{branch.kind}, scaled by {branch.scaling}" for branch in part.branches.values()})
+            return "; ".join(ways)
+        case Head():
+            return f"{len(part.labels)} classes"
     return ""
 
 

@@ -27,8 +27,8 @@ class TensorCost:
 
     Attributes:
         name: ``<component>.<parameter>`` or ``<component>.<module>``; of words ``<component>: <words>``.
-        kind: Of the part: ``shut``, ``values``, ``low_rank``, ``delta``, ``token``, ``residual``, ``insertion``, ``direction``
-            or ``noise``.
+        kind: Of the part: ``shut``, ``values``, ``low_rank``, ``delta``, ``token``, ``residual``, ``insertion``, ``direction``,
+            ``noise``, ``tuner`` or ``head``.
         part: The number of the part, from 0.
         shape: Of the tensor, or of what is added.
         count: Entries touched, or added.

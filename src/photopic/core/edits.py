@@ -5,8 +5,9 @@ An `Edit` is made of parts:
 - `Shut`: entries that become zero, or a binary mask; `Values`: entries that become given values, or that values are added to;
 - `LowRank`: a product of two thin matrices added (LoRA); `Delta`: a dense change added (a task vector);
 - `TokenRows`: a new token; `TokenResidual`: what is added to a text encoder's output where words stand;
-- `Insertion`: a tuner beside a module; `Direction`: a latent direction added to a module's output;
-- `StartNoise`: what sampling starts from.
+- `Insertion`: a bottleneck beside a module; `Direction`: a latent direction added to a module's output;
+- `Tuner`: adapters, prefixes and prompts beside the operations of a transformer;
+- `StartNoise`: what sampling starts from; `Head`: the classifier learnt with an edit, which changes no model.
 
 An `EditStack` applies edits to a live model and takes them away in any order; afterwards every byte is the base's again. `attach`
 makes one for a plain pipeline or module. `compose`, `difference` and `restrict` are the algebra; `take_apart` gives back the
@@ -26,13 +27,16 @@ from photopic.core._edits.edit import Edit, Part
 from photopic.core._edits.parts import Shut, TokenRows, Values
 from photopic.core._edits.stack import EditStack
 from photopic.core._edits.tokens import check_new_token
+from photopic.core._edits.tuner import Branch, Head, Tuner
 
 __all__ = [
     "Applied",
+    "Branch",
     "Delta",
     "Direction",
     "Edit",
     "EditStack",
+    "Head",
     "Insertion",
     "LowRank",
     "Part",
@@ -41,6 +45,7 @@ __all__ = [
     "StartNoise",
     "TokenResidual",
     "TokenRows",
+    "Tuner",
     "Values",
     "attach",
     "belonging",

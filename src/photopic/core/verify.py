@@ -24,6 +24,7 @@ from photopic.core.edits import (
     Shut,
     TokenResidual,
     TokenRows,
+    Tuner,
     Values,
 )
 from photopic.core.errors import EditError
@@ -157,7 +158,7 @@ def _hash(tensor: Tensor) -> str:
 
 def _hooks(edit: Edit, stack: EditStack) -> dict[str, int]:
     """How many forward hooks there are on each module that the edit hooks."""
-    parts = [part for part in edit.parts if isinstance(part, TokenResidual | Insertion | Direction)]
+    parts = [part for part in edit.parts if isinstance(part, TokenResidual | Insertion | Direction | Tuner)]
     names = {name for part in parts for name in part.modules()}
     modules = {name: _module(stack.modules, name) for name in sorted(names)}
     return {name: len(module._forward_hooks) for name, module in modules.items() if module is not None}

@@ -76,7 +76,7 @@ class TokenResidual:
             for offset, row in enumerate(weight * residual.to(hidden)):
                 added[:, offset : offset + starts.shape[1]] += starts.unsqueeze(-1) * row
             if not isinstance(output, Mapping):
-                return _replaced(output, hidden + added)
+                return replaced(output, hidden + added)
             changed = {"last_hidden_state": hidden + added}
             if output.get("hidden_states") is not None:  # XL pipelines read the last but one
                 *before, read, last = output["hidden_states"]
@@ -137,7 +137,7 @@ class Insertion:
                 activation(entered @ down.to(entered).mT) @ up.to(entered).mT
             )  # (..., in) -> (..., rank) -> (..., out)
             first = output if isinstance(output, Tensor) else output[0]
-            return _replaced(output, first + weight * self.scale * branch)
+            return replaced(output, first + weight * self.scale * branch)
 
         return add
 
@@ -170,7 +170,7 @@ class Direction:
 
         def add(module: Any, given: Mapping[str, Any], output: Any) -> Any:
             first = output if isinstance(output, Tensor) else output[0]
-            return _replaced(output, first + weight * vector.to(first))
+            return replaced(output, first + weight * vector.to(first))
 
         return add
 
@@ -215,7 +215,7 @@ class StartNoise:
         return angle.cos() * drawn + angle.sin() * noise
 
 
-def _replaced(output: Any, first: Tensor) -> Any:
+def replaced(output: Any, first: Tensor) -> Any:
     """The output with its first tensor replaced, whatever holds it."""
     if isinstance(output, Tensor):
         return first

@@ -27,6 +27,7 @@ from photopic.core._edits.entries import Positions, complement, union
 from photopic.core._edits.entries import overlap as common
 from photopic.core._edits.merge import Change, base_at, clashing, merged, without
 from photopic.core._edits.parts import Shut, Values
+from photopic.core._edits.tuner import Branch, Tuner, described
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.core.fingerprint import difference as base_difference
@@ -158,7 +159,8 @@ def key(part: Part) -> str:
                 hashed.update(json.dumps([entry.name, name, str(each.dtype), list(each.shape)]).encode())
                 hashed.update(each.contiguous().view(-1).view(torch.uint8).numpy().data)
             else:
-                hashed.update(json.dumps([entry.name, name, each]).encode())
+                plain = described(each) if isinstance(each, Branch) else each
+                hashed.update(json.dumps([entry.name, name, plain]).encode())
     return hashed.hexdigest()
 
 
@@ -263,7 +265,7 @@ def _scaled(part: Part, weight: float, tensors: Mapping[str, Tensor] | None) -> 
             target = part.values[name].float() if isinstance(part, Values) else torch.zeros_like(entries)
             values[name] = entries + weight * (target - entries)
         return Values(part.indices, values)
-    if isinstance(part, Insertion):
+    if isinstance(part, Insertion | Tuner):
         return replace(part, scale=weight * part.scale)
     if isinstance(part, Direction):
         return Direction({name: weight * vector for name, vector in part.vectors.items()})
@@ -280,7 +282,7 @@ def _kept_hooks(part: Part, is_kept: Any) -> Part:
         return replace(part, down={n: part.down[n] for n in names}, up={n: part.up[n] for n in names})
     if isinstance(part, Direction):
         return Direction({name: vector for name, vector in part.vectors.items() if is_kept(name)})
-    return part
+    return part.only(is_kept) if isinstance(part, Tuner) else part
 
 
 def check_same_base(a: Edit, b: Edit) -> None:

@@ -13,14 +13,15 @@ from photopic.core._edits.activations import Direction, Insertion, StartNoise, T
 from photopic.core._edits.dense import Delta, LowRank, check_fits
 from photopic.core._edits.entries import Positions, overlap, union
 from photopic.core._edits.parts import Shut, TokenRows, Values
+from photopic.core._edits.tuner import Head, Tuner
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint
 
 WeightPart = Shut | Values | LowRank | Delta
-HookPart = TokenResidual | Insertion | Direction
-Part = WeightPart | HookPart | TokenRows | StartNoise
+HookPart = TokenResidual | Insertion | Direction | Tuner
+Part = WeightPart | HookPart | TokenRows | StartNoise | Head
 WEIGHT_PARTS = (Shut, Values, LowRank, Delta)
-HOOK_PARTS = (TokenResidual, Insertion, Direction)
+HOOK_PARTS = (TokenResidual, Insertion, Direction, Tuner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,8 @@ class Edit:
             raise EditError(f"this edit adds a token twice: {' '.join(self.tokens)}")
         if sum(isinstance(part, StartNoise) for part in parts) > 1:
             raise EditError("this edit has two start noises; sampling starts from one")
+        if sum(isinstance(part, Head) for part in parts) > 1:
+            raise EditError("this edit has two heads; a picture gets one class, so leave one of them out")
 
     @property
     def weight_parts(self) -> tuple[WeightPart, ...]:

@@ -30,6 +30,7 @@ from photopic.core._edits.layout import (
 )
 from photopic.core._edits.packing import packed_values, raw, unpacked_values, vector
 from photopic.core._edits.parts import LEVELS, Shut, TokenRows, Values
+from photopic.core._edits.tuner import Branch, Head, Tuner, branch_of, described, is_described
 from photopic.core.errors import EditError, EditFileError
 from photopic.core.indices import LARGEST_SIZE
 
@@ -202,7 +203,7 @@ class DenseForm:
         found: Named = {}
         for mapping in self.mappings:
             rows = []
-            for name, tensor in _as_mapping(getattr(part, mapping)).items():
+            for name, tensor in _as_mapping(mapping, getattr(part, mapping)).items():
                 place = numbers[name] if self.numbered else name
                 rows.append([place, NAMES[tensor.dtype], list(tensor.shape)])
                 found[f"{mapping}.{place}"] = (Entry(NAMES[tensor.dtype], tuple(tensor.shape)), raw(tensor))
@@ -259,6 +260,24 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_branches(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(map(is_described, value.values()))
+
+
+def _is_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _tuner(branches: Mapping[str, Described], tensors: Mapping[str, Tensor], scale: float) -> Tuner:
+    return Tuner({name: branch_of(each) for name, each in branches.items()}, tensors, scale)
+
+
+def _head(labels: list[str], weight: Mapping[str, Tensor], bias: Mapping[str, Tensor]) -> Head:
+    if list(weight) != ["weight"] or list(bias) != ["bias"]:
+        raise EditFileError(f"head: expected one tensor as weight and one as bias, found {[*weight, *bias]}")
+    return Head(tuple(labels), weight["weight"], bias["bias"])
+
+
 def _noise(noise: Mapping[str, Tensor]) -> StartNoise:
     if list(noise) != ["noise"]:
         raise EditFileError(f"noise: expected one tensor of that name, found {', '.join(noise) or 'none'}")
@@ -275,6 +294,8 @@ FORMS: dict[str, Form] = {
     "insertion": DenseForm(Insertion, ("down", "up"), {"activation": _is_text, "scale": _is_number}),
     "direction": DenseForm(Direction, ("vectors",), {}),
     "noise": DenseForm(_noise, ("noise",), {}),
+    "tuner": DenseForm(_tuner, ("tensors",), {"branches": _is_branches, "scale": _is_number}),
+    "head": DenseForm(_head, ("weight", "bias"), {"labels": _is_labels}),
 }
 
 
@@ -283,16 +304,16 @@ def _row(shape: tuple[int, ...]) -> int | None:
     return prod(shape[1:]) if len(shape) > 1 else None
 
 
-def _as_mapping(value: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    return {"noise": value} if isinstance(value, Tensor) else value
+def _as_mapping(field: str, value: Tensor | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return {field: value} if isinstance(value, Tensor) else value
 
 
 def _plain(value: Any) -> Any:
-    return (
-        {name: list(each) if isinstance(each, tuple) else each for name, each in value.items()}
-        if isinstance(value, Mapping)
-        else value
-    )
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    return described(value) if isinstance(value, Branch) else value
 
 
 def _check_ascending(where: str, places: list[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from photopic.core._edits.activations import Hook, TokenResidual
 from photopic.core._edits.edit import HookPart
 from photopic.core._edits.parts import TokenRows
 from photopic.core._edits.tokens import AddedTokens, check_new_token, input_embedding
+from photopic.core._edits.tuner import Tuner
 from photopic.core.errors import EditError
 
 
@@ -105,10 +106,9 @@ class LiveHooks:
             handle.remove()
         self._handles = []
         for part, weight in parts:
-            for name in part.modules():
-                if weight(name) != 0:
-                    hook = _with_names(part.hook(name, weight(name)))
-                    self._handles.append(self._module(name).register_forward_hook(hook, with_kwargs=True))
+            for name, hook in _hooks_of(part, weight, self._module):
+                handle = self._module(name).register_forward_hook(with_names(hook), with_kwargs=True)
+                self._handles.append(handle)
         _forget_compiled(self.modules)
 
     def check(self, part: HookPart) -> None:
@@ -117,7 +117,7 @@ class LiveHooks:
         Raises:
             EditError: Names the module.
         """
-        for name in part.modules():
+        for name in part.needs() if isinstance(part, Tuner) else part.modules():
             self._module(name)
 
     def _module(self, name: str) -> nn.Module:
@@ -131,7 +131,18 @@ class LiveHooks:
         raise EditError(f"{self.name}: has no module {name}, which this edit hooks")
 
 
-def _with_names(hook: Hook) -> Callable[..., Any]:
+def _hooks_of(
+    part: HookPart, weight: Callable[[str], float], module_of: Callable[[str], nn.Module]
+) -> Iterator[tuple[str, Hook]]:
+    if isinstance(part, Tuner):
+        yield from part.hooks(weight, module_of)
+    else:
+        yield from ((name, part.hook(name, weight(name))) for name in part.modules() if weight(name) != 0)
+
+
+def with_names(hook: Hook) -> Callable[..., Any]:
+    """A forward hook as torch calls it with keyword arguments, from one that gets all arguments by name."""
+
     def call(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         signature = inspect.signature(type(module).forward)
         given = signature.bind(module, *args, **kwargs).arguments
