@@ -1,0 +1,6 @@
+"""What the parts of a diffusion process share."""
+
+from __future__ import annotations
+
+PREDICTIONS = ("epsilon", "velocity", "sample")
+"""What a network puts out: the noise; v (Salimans & Ho, arXiv 2202.00512); or the clean sample."""
