@@ -100,6 +100,13 @@ def with_adapters(model: DualEncoder, config: LoraConfig) -> DualEncoder:
     with torch.random.fork_rng():
         torch.manual_seed(config.training.seed)
         peft.inject_adapter_in_model(adapters, network.vision_model, ADAPTER)
+    for part in network.vision_model.modules():
+        if isinstance(inner := getattr(part, "base_layer", None), nn.Conv2d):
+            part.stride, part.kernel_size, part.dilation = (
+                inner.stride,
+                inner.kernel_size,
+                inner.dilation,
+            )  # towers read them
     network.eval()
     return copied
 

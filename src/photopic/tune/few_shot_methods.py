@@ -1,0 +1,91 @@
+"""Every few-shot method by name, ready for a learning curve: from a model, the shots and a seed to events.
+
+The methods that take steps all get the same number of them, the same batches and the same augmentation; what differs is the
+learning rate, each method's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+from photopic.core.errors import DataError
+from photopic.data.few_shot import LabelledImages
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.tune._few_shot import Step
+
+Learn = Callable[[DualEncoder, LabelledImages, int], Iterator[Step]]
+NAMES = (
+    "zero-shot",
+    "linear-probe",
+    "linear-adam",
+    "coop",
+    "tip-adapter",
+    "tip-adapter-f",
+    "lora",
+    "bitfit",
+    "full",
+    "mask",
+    "mask-plain",
+)
+
+
+def learner(
+    name: str, *, steps: int = 200, batch: int = 32, augment: bool = True, templates: Sequence[str] = TEMPLATES
+) -> Learn:
+    """A few-shot method with its own learning rate and the budget of all.
+
+    Args:
+        name: One of ``NAMES``.
+        steps: Of the optimizer, for the methods that have one.
+        batch: Pictures a step; all of them where there are fewer.
+        augment: Whether pictures are cropped at random.
+        templates: Sentences with ``{}`` where a class name goes.
+
+    Raises:
+        DataError: If there is no such method; the message says which name is nearest.
+
+    Example:
+        >>> learn = learner("lora", steps=100)
+        >>> events = learn(model, train.shots(4, seed=0), 0)  # doctest: +SKIP
+    """
+    if name not in NAMES:
+        near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+        raise DataError(f"method {name}: expected one of {', '.join(NAMES)}; did you mean {near}?")
+    budget = {"steps": steps, "batch": batch, "augment": augment}
+
+    def learn(model: DualEncoder, data: LabelledImages, seed: int) -> Iterator[Step]:
+        return _events(name, model, data, budget | {"seed": seed}, templates)
+
+    return learn
+
+
+def _events(
+    name: str, model: DualEncoder, data: LabelledImages, budget: dict[str, Any], templates: Sequence[str]
+) -> Iterator[Step]:
+    from photopic.tune.few_shot_baselines import bias_only, cache, full, linear_probe, lora, prompts, zero_shot
+
+    def within(config: Any) -> Any:
+        return replace(config, training=replace(config.training, **budget))
+
+    if name == "zero-shot":
+        return zero_shot.zero_shot(model, data, templates=templates)
+    if name in ("mask", "mask-plain"):
+        from photopic.tune import mask_tuning
+
+        mask = mask_tuning.MaskTuningConfig(dropout=1.0 if name == "mask" else 0.0, **budget)
+        return mask_tuning.tune(model, data, config=mask, templates=templates)
+    method, config = {
+        "linear-probe": (linear_probe.linear_probe, linear_probe.LinearProbeConfig()),
+        "linear-adam": (linear_probe.linear_probe, linear_probe.LinearProbeConfig(solver="adam")),
+        "coop": (prompts.coop, prompts.PromptConfig()),
+        "tip-adapter": (cache.tip_adapter, cache.CacheConfig()),
+        "tip-adapter-f": (cache.tip_adapter, cache.CacheConfig(trained=True)),
+        "lora": (lora.lora, lora.LoraConfig()),
+        "bitfit": (bias_only.bias_only, bias_only.BiasOnlyConfig()),
+        "full": (full.full_fine_tuning, full.FullConfig()),
+    }[name]
+    found: Iterator[Step] = method(model, data, config=within(config), templates=templates)  # type: ignore[operator]
+    return found
