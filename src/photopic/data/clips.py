@@ -43,8 +43,8 @@ class Clips:
         8
     """
 
-    videos: Sequence[UInt8[np.ndarray, "t h w 3"]] | UInt8[np.ndarray, "n t h w 3"]
-    labels: Int64[np.ndarray, "n"]
+    videos: Sequence[Any] | UInt8[np.ndarray, "n t h w 3"]
+    labels: Int64[np.ndarray, " clips"]
     names: tuple[str, ...]
     captions: tuple[str, ...] | None = None
 

@@ -45,7 +45,7 @@ def alignment_cost(distances: Float[Tensor, "*batch t s"], softness: float = 0.5
         DataError: If ``softness`` is negative or there is no frame.
 
     Example:
-        >>> alignment_cost(1 - torch.eye(8), 0).item(), round(alignment_cost(1 - torch.eye(8), 0.5).item(), 2)
+        >>> alignment_cost(1 - torch.eye(8), 0.0).item(), round(alignment_cost(1 - torch.eye(8), 0.5).item(), 2)
         (0.0, -0.37)
     """
     if softness < 0 or 0 in distances.shape[-2:]:
@@ -71,7 +71,7 @@ def alignment_distance(distances: Float[Tensor, "*batch t s"], softness: float =
     """``alignment_cost`` in both directions, added; arguments and errors as there.
 
     Example:
-        >>> alignment_distance(torch.ones(8, 8), 0).item()
+        >>> alignment_distance(torch.ones(8, 8), 0.0).item()
         16.0
     """
     return alignment_cost(distances, softness) + alignment_cost(distances.mT, softness)

@@ -1,7 +1,7 @@
 """From frames to what videos are compared by: features of every frame, and a small transformer over time.
 
-The transformer of CLIP-FSAR (arXiv 2303.02982) has no positional encoding: permuted frames come out permuted. A class's text feature
-may stand beside the frames as one more token; what it becomes is dropped.
+The transformer of CLIP-FSAR (arXiv 2303.02982) has no positional encoding: permuted frames come out permuted. A class's text
+feature may stand beside the frames as one more token; what it becomes is dropped.
 """
 
 from __future__ import annotations

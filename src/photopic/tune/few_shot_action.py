@@ -54,7 +54,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FewShotActionConfig(Recognition):
-    """How to train; what ``Recognition`` says is the same afterwards. Training always has one labelled clip a class, as published."""
+    """How to train, always with one labelled clip a class, as published; what ``Recognition`` says stays so afterwards."""
 
     way: int = 5  # classes an episode
     queries: int = 5  # judged clips a class and episode
