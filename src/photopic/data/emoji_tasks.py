@@ -157,7 +157,7 @@ def _pictures(
     for label, each in enumerate(pairs):
         for number in range(count):
             name, style = each[number % len(each)]
-            options = SceneOptions(concepts=(name,), styles=(style,), size=size, objects=(1, 0, 0, 0))
+            options = SceneOptions(concepts=(name,), styles=(style,), size=size, objects=(1.0, 0.0, 0.0, 0.0))
             attempt = 0
             while (image := sample_scene(options, (*seed, label, number, attempt)).image).tobytes() in seen:
                 attempt += 1

@@ -27,14 +27,14 @@ class LabelledImages:
 
     Attributes:
         images: uint8 (n, h, w, 3), or a sequence of PIL images or uint8 (h, w, 3) arrays of any sizes.
-        labels: The class of each picture, an index of ``names``; any sequence of integers becomes int64 (n,).
+        labels: The class of each picture, an index of ``names``, int64 (n,).
         names: Class names, each once.
 
     Raises:
         DataError: If lengths differ, a label is no index of ``names``, or a name is empty or there twice.
 
     Example:
-        >>> data = LabelledImages(np.zeros((4, 8, 8, 3), np.uint8), [0, 0, 1, 1], ("mug", "bear"))
+        >>> data = LabelledImages(np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 0, 1, 1]), ("mug", "bear"))
         >>> len(data), data.counts
         (4, (2, 2))
     """
@@ -80,7 +80,7 @@ class LabelledImages:
             positions: Of the pictures, from 0.
 
         Example:
-            >>> LabelledImages(np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 1], ("mug", "bear")).take([2, 0]).labels
+            >>> LabelledImages(np.zeros((3, 8, 8, 3), np.uint8), np.array([0, 1, 1]), ("mug", "bear")).take([2, 0]).labels
             array([1, 0])
         """
         index = np.asarray(positions, np.int64)
@@ -102,7 +102,7 @@ class LabelledImages:
             DataError: If a class has fewer; the message names it.
 
         Example:
-            >>> data = LabelledImages(np.zeros((5, 8, 8, 3), np.uint8), [0, 1, 1, 0, 1], ("mug", "bear"))
+            >>> data = LabelledImages(np.zeros((5, 8, 8, 3), np.uint8), np.array([0, 1, 1, 0, 1]), ("mug", "bear"))
             >>> [part.counts for part in data.draw(2, seed=0)]
             [(2, 2), (0, 1)]
         """
@@ -127,7 +127,7 @@ class LabelledImages:
             DataError: If a class has fewer; the message names it.
 
         Example:
-            >>> data = LabelledImages(np.zeros((5, 8, 8, 3), np.uint8), [0, 1, 1, 0, 1], ("mug", "bear"))
+            >>> data = LabelledImages(np.zeros((5, 8, 8, 3), np.uint8), np.array([0, 1, 1, 0, 1]), ("mug", "bear"))
             >>> data.shots(1, seed=0).labels
             array([0, 1])
         """
@@ -140,7 +140,7 @@ class LabelledImages:
             indices: Of ``names``.
 
         Example:
-            >>> data = LabelledImages(np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 2], ("mug", "bear", "fox"))
+            >>> data = LabelledImages(np.zeros((3, 8, 8, 3), np.uint8), np.array([0, 1, 2]), ("mug", "bear", "fox"))
             >>> (data.classes([2, 0]).names, data.classes([2, 0]).labels)
             (('fox', 'mug'), array([1, 0]))
         """
@@ -208,7 +208,7 @@ def split(data: LabelledImages, test_share: float, seed: int) -> tuple[LabelledI
         DataError: If the share is not inside, or a class has fewer than two pictures.
 
     Example:
-        >>> data = LabelledImages(np.zeros((8, 8, 8, 3), np.uint8), [0, 0, 0, 0, 1, 1, 1, 1], ("mug", "bear"))
+        >>> data = LabelledImages(np.zeros((8, 8, 8, 3), np.uint8), np.array([0, 0, 0, 0, 1, 1, 1, 1]), ("mug", "bear"))
         >>> [part.counts for part in split(data, 0.25, seed=0)]
         [(3, 3), (1, 1)]
     """

@@ -180,7 +180,7 @@ def edited_features(
     """
     if edit is None:
         return model.image_features(images, batch=batch)
-    with model.edits.applied(edit):
+    with model.edits.applied(edit, overlap="last"):  # it was learnt on top of what is there
         return model.image_features(images, batch=batch)
 
 
