@@ -2,10 +2,10 @@
 
 Paper: *Lipschitz Singularities in Diffusion Models* (E-TSDM, arXiv 2306.11251). The best noise prediction changes ever faster
 with t as t goes to 0, because sigma does. Below ``end`` timesteps are grouped into ``intervals`` and each group tells the network
-its first one; the noise schedule, the loss and the sampler's coefficients keep the true timestep. The network has to be trained, or trained
-on, with it. Sharing moves the variation into as many jumps as there are intervals and does not remove it: K is 0 inside an interval
-and larger than before at its ends. Claims ``shared_timesteps.*`` of benchmarks/shared_timesteps.py; exact checks are tests in
-tests/generate/diffusion.
+its first one; the noise schedule, the loss and the sampler's coefficients keep the true timestep. The network has to be trained,
+or trained on, with it. Sharing moves the variation into as many jumps as there are intervals and does not remove it: K is 0 inside
+an interval and larger than before at its ends. Claims ``shared_timesteps.*`` of benchmarks/shared_timesteps.py; exact checks are
+tests in tests/generate/diffusion.
 """
 
 from __future__ import annotations
