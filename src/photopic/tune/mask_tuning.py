@@ -179,7 +179,14 @@ def tune(
         to_go = elapsed / (step + 1 - done) * (training.steps - step - 1)
         yield Step("tuning", step + 1, training.steps, float(loss), right, mask.share, elapsed, to_go)
     edit = _edit(model, mask, config, data, lr, training.steps, time.monotonic() - clock)
-    tuned = TextClassifier(model, rows.cpu(), edit, sum(weight.numel() for weight in weights.values()))
+    tuned = TextClassifier(
+        model,
+        rows.cpu(),
+        edit,
+        trainable=sum(weight.numel() for weight in weights.values()),
+        rows_learnt=class_features is not None,
+        templates=templates,
+    )
     nothing = "" if edit else "no weight was switched off: raise the learning rate or the number of steps"
     elapsed = time.monotonic() - clock
     yield Step(

@@ -1,0 +1,130 @@
+"""``photopic tune mask``: learn which weights of an image encoder to switch off, from a few labelled pictures.
+
+photopic tune mask pictures/ --model emoji-clip-vit --shots 4 -o pictures.edit
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from photopic.cli.few_shot_task import DATA_HELP, Score, read_task, show_scores
+from photopic.cli.making import check_output, run_folder
+from photopic.core.errors import DataError
+
+if TYPE_CHECKING:
+    from photopic.data.few_shot import LabelledImages
+    from photopic.models.few_shot_model import Tuned
+
+EPILOG = (
+    "Example: photopic tune mask emoji:held-out-style --shots 4 -o style.edit    "
+    "Your pictures: photopic tune mask pictures/ --model openai/clip-vit-base-patch32 --shots 16 -o mine.edit    "
+    "Look inside: photopic inspect mine.edit"
+)
+
+
+def mask(
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", "--out", help="The edit file to write.")],
+    model: Annotated[
+        str, typer.Option(help="A bundled dual encoder, a folder with one of transformers, or a hub id.")
+    ] = "emoji-clip-vit",
+    shots: Annotated[
+        int, typer.Option(min=1, help="Pictures of each class to learn from; the others are measured on.")
+    ] = 16,
+    which: Annotated[
+        Literal["attention", "mlp", "all"],
+        typer.Option(
+            help="Weights that may be switched off: matrices of attention, of the MLPs, or both. Convolution kernels always."
+        ),
+    ] = "attention",
+    dropout: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="How much the model as it is may veto steps against what it knows: 1 keeps the most of it, lower fits your "
+            "pictures more, 0 does not ask it and takes half the time.",
+        ),
+    ] = 1.0,
+    epochs: Annotated[int, typer.Option(min=1, help="How often every picture is seen.")] = 30,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of learning, in place of --epochs.", show_default="by --epochs")
+    ] = None,
+    lr: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Size of a step; raised, with a note, where so few steps of it could switch nothing off. More switches "
+            "more off.",
+        ),
+    ] = 8e-5,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 32,
+    augment: Annotated[bool, typer.Option(help="Crop pictures at random while learning.")] = True,
+    flip: Annotated[bool, typer.Option(help="Also mirror them at random, where left and right do not matter.")] = False,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="Sentence with {} where a class name goes; several times.", show_default="a photo of a {}."),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, help="Classes of an emoji task.", show_default="as the task has it")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random; the same seed learns the same.")] = 0,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints, kept afterwards.", show_default="OUTPUT.run, removed at the end"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
+) -> None:
+    """Teach a CLIP-like model your classes by switching a few of its weights off: nothing is added, no weight is changed.
+
+    The file says which weights, in less than a bit for each there is; without it every byte of the model is as before. Interrupted
+    with Ctrl-C, the same command goes on where it stopped.
+    """
+    check_output(output, overwrite=overwrite)
+    from photopic.cli.progress import bars, console, follow
+    from photopic.core.editfile import save
+    from photopic.core.runs import Run
+    from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+    from photopic.models.few_shot_model import TextClassifier
+    from photopic.tune.mask_tuning import MaskTuningConfig, tune
+
+    config = MaskTuningConfig(
+        which=which,
+        lr=lr,
+        epochs=epochs,
+        steps=steps,
+        batch=batch,
+        dropout=dropout,
+        augment=augment,
+        flip=flip,
+        seed=seed,
+    )
+    templates = tuple(template) if template else TEMPLATES
+    with run_folder(run, output) as folder:
+        train, rest = read_task(data, shots, seed, classes)
+        with console().status(f"loading {model}"):
+            handle = DualEncoder.load(model, device)
+        before = TextClassifier(handle, handle.class_features(train.names, templates))
+        with bars() as shown:
+            events = tune(handle, train, config=config, templates=templates, run=Run(folder))
+            last = follow(events, shown, "tuning")
+        if last.edit is None:
+            raise DataError(f"{output.name}: {last.warning}")
+        save(last.edit, output)
+    show_scores([_score("names alone (zero-shot)", before, rest), _score("with the mask", last.tuned, rest)])
+    size, bits = output.stat().st_size, last.tuned.trainable
+    typer.echo(
+        f"{output}: {last.share:.2%} of {bits:,} weights switched off, {size:,} bytes "
+        f"(a bit for each: {-(-bits // 8):,}); look inside with: photopic inspect {output}"
+    )
+
+
+def _score(name: str, classifier: Tuned, rest: LabelledImages) -> Score:
+    if not len(rest):
+        return Score(name, 0, 0)
+    named = classifier.logits(rest.images).argmax(1).numpy()
+    return Score(name, int((named == rest.labels).sum()), len(rest))
