@@ -28,7 +28,7 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "compose": "Make one edit of several.",
     "guard": "Decide which inputs of a classifier to trust.",
     "verify": "Check that an edit does to a model what it says, and nothing else.",
-    "measure": "Look inside a classifier: dimensions by layer, and classes that others replace.",
+    "measure": "Look inside a classifier, or compare methods that learn from few pictures.",
     "demo": "One new subject from its pictures to new scenes, as one report.",
 }
 USER_ERROR = 2

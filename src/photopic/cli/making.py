@@ -28,10 +28,11 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def run_folder(run: Path | None, output: Path) -> Iterator[Path]:
+def run_folder(run: Path | None, output: Path, *, done: str = "checkpoint.safetensors") -> Iterator[Path]:
     """The folder for log and checkpoints: the user's, or one beside the output that goes once that is written.
 
-    Ctrl-C leaves with status 130 and the folder; a refusal leaves no folder unless there is something in it to go on from.
+    Ctrl-C leaves with status 130 and the folder; a refusal leaves no folder unless there is something in it to go on from, a file
+    that the pattern ``done`` matches.
     """
     folder = run or output.with_name(output.name + ".run")
     try:
@@ -40,7 +41,7 @@ def run_folder(run: Path | None, output: Path) -> Iterator[Path]:
         typer.echo("photopic: interrupted; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except PhotopicError:
-        if run is None and not list(folder.rglob("checkpoint.safetensors")):
+        if run is None and not list(folder.rglob(done)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
     if run is None:

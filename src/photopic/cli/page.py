@@ -160,6 +160,8 @@ class Lines:
         x_names: Names at x = 0, 1, 2, ... in place of numbers.
         log_x: Horizontal axis in decades; x above 0.
         log_y: Vertical axis in decades; y above 0.
+        from_zero: Whether a vertical axis in numbers begins at 0.
+        ranges: Of each line (x, low, high), drawn as upright strokes; none by default.
         caption: What the reader sees.
     """
 
@@ -169,6 +171,8 @@ class Lines:
     x_names: Sequence[str] = ()
     log_x: bool = False
     log_y: bool = False
+    from_zero: bool = True
+    ranges: Sequence[Sequence[tuple[float, float, float]]] = ()
     caption: str = ""
     kind: str = "lines"
 
@@ -206,8 +210,9 @@ class Lines:
 
     def _span(self, axis: int) -> tuple[float, float]:
         values = [point[axis] for _, points in self.lines for point in points]
+        values += [each for bars in self.ranges for bar in bars for each in (bar[1:] if axis else bar[:1])]
         low, high = min(values), max(values)
-        if axis == 1 and not self.log_y:
+        if axis == 1 and not self.log_y and self.from_zero:
             low = min(low, 0.0)
         return (low, high) if high > low else (low, low * 10 if (self.log_x, self.log_y)[axis] else low + 1)
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Num
 from photopic.core.errors import DataError
 from photopic.metrics.intervals import Interval
 
-Correct = Num[np.ndarray, "seeds pictures"] | Sequence[Sequence[int]]
+Correct = Num[np.ndarray, "_ _"] | Sequence[Sequence[int]]  # one row a seed, one column a picture
 
 
 def harmonic_mean(base: Any, new: Any) -> Any:
