@@ -25,7 +25,7 @@ EPILOG = (
     "Your pictures: photopic measure fewshot pictures/ --model openai/clip-vit-base-patch32"
 )
 TASK = "emoji:"
-METHODS = "zero-shot,linear-probe,coop,tip-adapter,lora,bitfit,full,mask"
+METHODS = "zero-shot,linear-probe,coop,tip-adapter,lora,bitfit,full,mask,tuners"
 
 
 def fewshot(

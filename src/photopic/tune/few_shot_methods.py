@@ -29,6 +29,7 @@ NAMES = (
     "full",
     "mask",
     "mask-plain",
+    "tuners",
 )
 
 
@@ -77,6 +78,12 @@ def _events(
 
         mask = mask_tuning.MaskTuningConfig(dropout=1.0 if name == "mask" else 0.0, **budget)
         return mask_tuning.tune(model, data, config=mask, templates=templates)
+    if name == "tuners":
+        from photopic.tune import unified_tuners
+
+        return unified_tuners.tune(
+            model, data, config=unified_tuners.UnifiedTunersConfig(**budget), templates=templates
+        )
     method, config = {
         "linear-probe": (linear_probe.linear_probe, linear_probe.LinearProbeConfig()),
         "linear-adam": (linear_probe.linear_probe, linear_probe.LinearProbeConfig(solver="adam")),
