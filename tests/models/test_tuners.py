@@ -72,7 +72,8 @@ def test_a_prompt_inside_the_softmax_is_the_same_mixture_at_the_original_rows() 
 def test_lambda_goes_to_zero_with_the_length() -> None:
     queries, own = normal(TOKENS, WIDTH), normal(TOKENS, WIDTH, seed=1)
     assert torch.equal(share(queries, normal(0, WIDTH), own), torch.zeros(HEADS, TOKENS, dtype=torch.float64))
-    shares = [share(queries, normal(length, WIDTH, seed=3), own) for length in (1, 2, 3)]
+    trained = normal(LENGTH, WIDTH, seed=3)
+    shares = [share(queries, trained[:length], own) for length in (1, 2, 3)]
     assert all(bool((few < more).all()) for few, more in pairwise(shares))
 
 
@@ -289,8 +290,6 @@ def test_a_convnet_and_branches_that_make_no_sense_are_refused() -> None:
     with pytest.raises(DataError, match="a prompt scaled by none cannot start at zero"):
         Tuners(model, [TunerSpec("attention", "prompt", scaling="none")])
     for fields, message in (
-        ({"op": "norm"}, "op: expected attention"),
-        ({"op": "ffn", "kind": "lora"}, "kind: expected adapter"),
         ({"op": "ffn", "length": 0}, "length: expected 1 or more, found 0"),
         ({"op": "query", "kind": "prefix"}, "expected an adapter beside a projection"),
         ({"op": "ffn", "kind": "prompt", "serial": True}, "found a prompt"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from photopic.cli import tune_mask, tune_tuners
 from photopic.cli.compose import Overlap
 from photopic.cli.making import check_output, run_folder
 from photopic.core.errors import PhotopicError
@@ -48,6 +49,10 @@ BitsKept = Annotated[Bits, typer.Option(help="Precision the values are kept at."
 @app.callback()
 def tune() -> None:
     """Learn an edit from a few pictures, or go on learning one."""
+
+
+app.command(epilog=tune_mask.EPILOG)(tune_mask.mask)
+app.command(epilog=tune_tuners.EPILOG)(tune_tuners.tuners)
 
 
 @app.command(

@@ -172,7 +172,7 @@ def tune(
             )
         elapsed = time.monotonic() - clock
         to_go = elapsed / (step + 1 - done) * (config.steps - step - 1)
-        yield Step("tuning", step + 1, config.steps, float(loss), right, elapsed_s=elapsed, eta_s=to_go)
+        yield Step("tuning", step + 1, config.steps, loss.item(), right, elapsed_s=elapsed, eta_s=to_go)
     scaled = [model.logit_scale * each.detach().cpu() for each in head]  # so that the head needs nothing of the model
     parts = (tuners.part(), Head(tuple(data.names), *scaled))
     edit = Edit(parts, model.edits.fingerprint(), _provenance(model, data, config, tuners.count, clock))

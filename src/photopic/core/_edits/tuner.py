@@ -300,7 +300,7 @@ def _check_shapes(name: str, branch: Branch, tensors: Mapping[str, Tensor | None
     first = ROLES[branch.kind][0]
     if lacking or len(found[first]) != 2:
         raise EditError(
-            f"tuner: {name}: a {branch.kind} needs {', '.join(lacking) or f'a matrix as {first}'}, found {found}"
+            f"tuner: {name}: its {branch.kind} needs {', '.join(lacking) or f'a matrix as {first}'}, found {found}"
         )
     length, dim = found[first]
     out = found["up"][0] if branch.kind == "adapter" else dim

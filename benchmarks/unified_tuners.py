@@ -1,0 +1,268 @@
+"""Unified tuners on few-shot tasks of the emoji world: more branches against fewer and none, scales, serial against parallel.
+
+    python benchmarks/unified_tuners.py           # tables and benchmarks/results/unified-tuners.json; two workers
+    python benchmarks/unified_tuners.py --quick   # one seed, few steps, prints only
+
+Two tasks, each of 20 classes drawn anew by every seed: known things in the style that the model never saw, and things it never saw
+(trained on in some styles, tested in others). Every method gets the same shots, steps, batches, crops and start of the classifier.
+The linear probe is the same loop without a branch, at the best of two learning rates by its test accuracy, which favours it. Each
+training is kept under ``runs/unified-tuners``, so an interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from kept import Kept, code_of
+from ledger import ROOT, Row, write_result
+from workers import in_parallel, line_of, mine
+
+from photopic.data.emoji_tasks import emoji_task
+from photopic.data.few_shot import LabelledImages
+from photopic.metrics.intervals import Interval, bootstrap, paired_bootstrap
+from photopic.models.dual_encoder import DualEncoder
+from photopic.models.few_shot_model import TextClassifier
+from photopic.tune.unified_tuners import UnifiedTunersConfig, preset, tune_unified
+
+MODEL = "emoji-clip-vit"
+TASKS = ("held-out-style", "held-out-concepts")
+CLASSES = 20
+CODE = ("photopic.tune.unified_tuners", "photopic.data.emoji_tasks", "photopic.data.few_shot")
+LINEAR = ("linear", "linear-fast")  # the linear probe at two learning rates
+WAYS: dict[str, dict[str, Any]] = {
+    "linear": {"tuners": preset("linear")},
+    "linear-fast": {"tuners": preset("linear"), "lr": 5e-3},
+    "single": {"tuners": preset("single")},
+    "dual": {"tuners": preset("dual")},
+    "tri": {"tuners": preset("tri")},
+    "dual-none": {"tuners": preset("dual", scaling="none")},
+    "dual-serial": {"tuners": preset("dual", serial=True)},
+    "dual-shuffled": {"tuners": preset("dual")},  # the control: labels in random order
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    seeds: tuple[int, ...]
+    shots: tuple[int, ...]
+    steps: int
+    tasks: tuple[str, ...] = TASKS
+    test_per_class: int = 20
+
+
+FULL = Settings((0, 1, 2, 3, 4), (8, 16), 80)
+QUICK = Settings((0,), (8,), 4, TASKS[:1], 4)
+Case = tuple[str, str, int, int]  # way, task, shots, seed
+
+
+def cases(settings: Settings) -> list[Case]:
+    """Everything that is trained; variants of dual and the control at the most shots alone."""
+    everywhere = (*LINEAR, "single", "dual")
+    most = settings.shots[-1]
+    return [
+        (way, task, shots, seed)
+        for seed in settings.seeds
+        for task in settings.tasks
+        for shots in settings.shots
+        for way in WAYS
+        if way in everywhere or shots == most
+    ]
+
+
+@cache
+def drawn(task: str, seed: int, test_per_class: int) -> tuple[LabelledImages, LabelledImages]:
+    """Pictures to draw shots from and to test on."""
+    return emoji_task(task, classes=CLASSES, train_per_class=16, test_per_class=test_per_class, seed=seed)
+
+
+def accuracy(classifier: Any, test: LabelledImages) -> float:
+    """Share of the pictures named right."""
+    return float((classifier.logits(test.images).argmax(1).numpy() == test.labels).mean())
+
+
+def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, float]:
+    """Train one case and test it."""
+    way, task, shots, seed = case
+    pool, test = drawn(task, seed, settings.test_per_class)
+    train = pool.shots(shots, seed)
+    if way == "dual-shuffled":
+        labels = np.random.default_rng(seed).permutation(train.labels)
+        train = LabelledImages(train.images, labels, train.names)
+    config = UnifiedTunersConfig(**{"steps": settings.steps, "seed": seed} | WAYS[way])
+    began = time.monotonic()
+    classifier = tune_unified(model, train, config=config)
+    return {
+        "seconds": time.monotonic() - began,
+        "accuracy": accuracy(classifier, test),
+        "trainable": classifier.trainable,
+        "bytes": classifier.size_bytes,
+    }
+
+
+def zero_shot(model: DualEncoder, settings: Settings, task: str, seed: int) -> float:
+    """Accuracy by the class names alone."""
+    _, test = drawn(task, seed, settings.test_per_class)
+    return accuracy(TextClassifier(model, model.class_features(test.names)), test)
+
+
+def kept_case(model: DualEncoder, kept: Kept, settings: Settings, case: Case) -> dict[str, float]:
+    """One case, made if it is not there."""
+    config = asdict(UnifiedTunersConfig(**{"steps": settings.steps, "seed": case[3]} | WAYS[case[0]]))
+    key = {"case": case, "config": config, "test": settings.test_per_class, "code": code_of(*CODE, measured)}
+    found: dict[str, float] = kept.value(key, lambda: measured(model, settings, case))
+    return found
+
+
+def kept_zero_shot(model: DualEncoder, kept: Kept, settings: Settings, task: str, seed: int) -> float:
+    """The same for the class names alone."""
+    key = {"zero shot": [task, seed], "test": settings.test_per_class, "code": code_of(*CODE, zero_shot)}
+    found: float = kept.value(key, lambda: zero_shot(model, settings, task, seed))
+    return found
+
+
+Found = Mapping[Case, Mapping[str, float]]
+
+
+def column(found: Found, settings: Settings, way: str, shots: Sequence[int]) -> tuple[list[float], list[str]]:
+    """Accuracies of a way, and for each its task and seed, whose draws of classes belong together."""
+    where = [(way, task, count, seed) for count in shots for task in settings.tasks for seed in settings.seeds]
+    return [found[case]["accuracy"] for case in where], [f"{case[1]} {case[3]}" for case in where]
+
+
+def best_linear(found: Found, settings: Settings, shots: Sequence[int]) -> str:
+    """The rate at which the linear probe tests best."""
+    return max(LINEAR, key=lambda way: float(np.mean(column(found, settings, way, shots)[0])))
+
+
+def difference(found: Found, settings: Settings, one: str, other: str, shots: Sequence[int]) -> Interval:
+    """Paired difference of accuracies; a task with its seed is resampled as one."""
+    values, groups = column(found, settings, one, shots)
+    return paired_bootstrap(values, column(found, settings, other, shots)[0], groups=groups)
+
+
+def compared(found: Found, settings: Settings, one: str, other: str, shots: Sequence[int], claim: str) -> Row:
+    """A row for one way against another."""
+    means = [float(np.mean(column(found, settings, way, shots)[0])) for way in (one, other)]
+    note = f"{one} {means[0]:.3f}, {other} {means[1]:.3f}; shots {', '.join(map(str, shots))}; both tasks"
+    interval = difference(found, settings, one, other, shots)
+    count = len(settings.seeds) * len(settings.tasks) * len(shots)
+    return Row(claim, *interval, target=">= 0", baseline=means[1], n=count, note=note)
+
+
+def rows(model: DualEncoder, kept: Kept, settings: Settings) -> list[Row]:
+    """All claims."""
+    found = {case: kept_case(model, kept, settings, case) for case in cases(settings)}
+    most = settings.shots[-1:]
+    made = []
+    for shots in (settings.shots, *((each,) for each in settings.shots)):
+        suffix = "" if shots == settings.shots and len(shots) > 1 else f".{shots[0]}"
+        if any(row.claim.endswith(suffix) and suffix for row in made):
+            continue  # of --quick, which has one number of shots
+        linear = best_linear(found, settings, shots)
+        for claim, one, other in (("dual_vs_single", "dual", "single"), ("single_vs_linear_probe", "single", linear)):
+            made.append(compared(found, settings, one, other, shots, f"unified_tuners.{claim}{suffix}"))
+    made.append(compared(found, settings, "dual", "dual-none", most, "unified_tuners.channel_vs_none"))
+    made.append(compared(found, settings, "tri", "dual", most, "unified_tuners.tri_vs_dual"))
+    made += [gap(found, settings), gain(model, kept, found, settings), trained(model, found, settings)]
+    for way in WAYS:
+        for shots in settings.shots if way in (*LINEAR, "single", "dual") else most:
+            values, groups = column(found, settings, way, [shots])
+            interval = bootstrap(values, groups=groups)
+            seconds = np.mean(
+                [found[way, task, shots, seed]["seconds"] for task in settings.tasks for seed in settings.seeds]
+            )
+            note = f"{settings.steps} steps in {seconds:.1f} s"
+            made.append(Row(f"unified_tuners.accuracy.{way}-{shots}shot", *interval, n=len(values), note=note))
+    return made
+
+
+def gap(found: Found, settings: Settings) -> Row:
+    """Serial against parallel adapters, measured by how much accuracies differ between seeds."""
+    most = settings.shots[-1:]
+    by_task = [[found["dual", task, most[0], seed]["accuracy"] for seed in settings.seeds] for task in settings.tasks]
+    spread = float(np.mean([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in by_task]))
+    value, low, high = difference(found, settings, "dual-serial", "dual", most)
+    return Row(
+        "unified_tuners.original_vs_parallel_gap",
+        abs(value),
+        target=f"<= {spread:.4f}",
+        n=len(settings.seeds) * len(settings.tasks),
+        note=f"serial minus parallel {value:.4f}, 95 % interval {low:.4f} to {high:.4f}; the target is the "
+        f"deviation of the parallel one between seeds, which draw classes too; {most[0]} shots",
+    )
+
+
+def gain(model: DualEncoder, kept: Kept, found: Found, settings: Settings) -> Row:
+    """What dual gains over the class names; with shuffled labels as the control."""
+    most = settings.shots[-1]
+    pairs = [(task, seed) for task in settings.tasks for seed in settings.seeds]
+    names = [kept_zero_shot(model, kept, settings, task, seed) for task, seed in pairs]
+    values, shuffled = (
+        [found[way, task, most, seed]["accuracy"] for task, seed in pairs] for way in ("dual", "dual-shuffled")
+    )
+    control = float(np.mean(shuffled) - np.mean(names))
+    note = f"{most} shots; the control is learnt from shuffled labels: accuracy {np.mean(shuffled):.3f}, chance {1 / CLASSES:.3f}"
+    interval = paired_bootstrap(values, names)
+    return Row(
+        "unified_tuners.gain_over_zero_shot",
+        *interval,
+        target="low > 0",
+        baseline=float(np.mean(names)),
+        control=control,
+        n=len(pairs),
+        note=note,
+    )
+
+
+def trained(model: DualEncoder, found: Found, settings: Settings) -> Row:
+    """Numbers that dual trains, head included, against all weights of the image tower."""
+    case = ("dual", settings.tasks[0], settings.shots[-1], settings.seeds[0])
+    tower = sum(each.numel() for each in model.image_tower.parameters())
+    size = found[case]["bytes"]
+    note = (
+        f"dual with the classifier of {CLASSES} classes; baseline: weights of the image tower; file {size:,.0f} bytes"
+    )
+    return Row(
+        "unified_tuners.parameters_trained", found[case]["trainable"], unit="numbers", baseline=tower, n=1, note=note
+    )
+
+
+def main() -> None:
+    """Be the main process or a worker."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed, few steps; prints only")
+    parser.add_argument("--model", default=MODEL, help="a bundled name or a folder; another only prints")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = QUICK if options.quick else FULL
+    code_of(*CODE, measured), code_of(*CODE, zero_shot)  # read before the workers start
+    model = DualEncoder.load(options.model)
+    kept = Kept(ROOT / "runs" / "unified-tuners" / model.digest()[:12])
+    if options.part:
+        for case in mine(cases(settings), options.part):
+            kept_case(model, kept, settings, case)
+            print(*case, flush=True)
+        return
+    in_parallel(__file__, ["--model", options.model, *(["--quick"] if options.quick else [])], options.workers)
+    found = rows(model, kept, settings)
+    for row in found:
+        print(line_of(row))
+    print(f"{kept.seconds:.0f} s of work")
+    if not options.quick and options.model == MODEL:
+        command = "python benchmarks/unified_tuners.py"
+        write_result("unified-tuners", found, command=command, seeds=settings.seeds, elapsed_s=kept.seconds)
+
+
+if __name__ == "__main__":
+    main()
