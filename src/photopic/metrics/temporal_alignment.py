@@ -18,7 +18,9 @@ from photopic.core.errors import DataError
 COSINE_EPSILON = 0.01  # beside the product of both lengths, as CLIP-FSAR's code has it
 
 
-def frame_distances(a: Float[Tensor, "*batch t dim"], b: Float[Tensor, "*batch s dim"]) -> Float[Tensor, "*batch t s"]:
+def frame_distances(
+    a: Float[Tensor, "*#batch t dim"], b: Float[Tensor, "*#batch s dim"]
+) -> Float[Tensor, "*#batch t s"]:
     """1 - cosine of every frame of one video with every frame of another; x.y / (|x| |y| + 0.01).
 
     Args:
@@ -77,7 +79,7 @@ def alignment_distance(distances: Float[Tensor, "*batch t s"], softness: float =
     return alignment_cost(distances, softness) + alignment_cost(distances.mT, softness)
 
 
-def mean_distance(a: Float[Tensor, "*batch t dim"], b: Float[Tensor, "*batch s dim"]) -> Float[Tensor, "*batch"]:
+def mean_distance(a: Float[Tensor, "*#batch t dim"], b: Float[Tensor, "*#batch s dim"]) -> Float[Tensor, "*#batch"]:
     """1 - cosine of the mean frames of two videos, blind to the order of frames; leading axes broadcast.
 
     Example:

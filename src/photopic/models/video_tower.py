@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from photopic.core.errors import DataError, ModelError
+from photopic.data.clips import Videos
 from photopic.models.dual_encoder import DualEncoder
 
 IMAGE_SIDE = ("vision_model.", "visual_projection.")  # parameters of the image tower and its projection
@@ -109,7 +110,7 @@ def image_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
 @torch.no_grad()
 def frame_features(
     model: DualEncoder,
-    videos: Sequence[Any],
+    videos: Videos,
     *,
     batch: int = 64,
     report: Callable[[int], None] | None = None,
@@ -132,7 +133,7 @@ def frame_features(
     return torch.cat(list(_features_in_parts(model, videos, batch, report)))
 
 
-def _features_in_parts(model: DualEncoder, videos: Sequence[Any], batch: int, report: Any) -> Any:
+def _features_in_parts(model: DualEncoder, videos: Videos, batch: int, report: Any) -> Any:
     if not len(videos):
         raise DataError("videos: expected one or more, found none")
     frames = len(videos[0])

@@ -23,7 +23,7 @@ from photopic.core import editfile
 from photopic.core.edits import Edit
 from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import write_atomically
-from photopic.data.clips import Clips
+from photopic.data.clips import Clips, Videos
 from photopic.data.episodes import draw_episodes
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.video_tower import TemporalTransformer, frame_features, text_features_of_any_length
@@ -106,7 +106,7 @@ class ActionRecogniser:
         return self._with_edit(partial(VideoBank.of, self.model, clips, self.how.template))
 
     @torch.no_grad()
-    def name(self, support: Clips, videos: Sequence[Any], *, beta: float = 0.9) -> Named:
+    def name(self, support: Clips, videos: Videos, *, beta: float = 0.9) -> Named:
         """Name videos by labelled clips.
 
         Args:
@@ -138,7 +138,7 @@ class ActionRecogniser:
         return Named((-few).softmax(-1), zero.softmax(-1), fused(zero, few, frames, beta))
 
     @torch.no_grad()
-    def name_zero_shot(self, videos: Sequence[Any], names: Sequence[str]) -> Float[Tensor, "n classes"]:
+    def name_zero_shot(self, videos: Videos, names: Sequence[str]) -> Float[Tensor, "n classes"]:
         """Probabilities of classes by their names alone; raises as ``name``.
 
         Example:

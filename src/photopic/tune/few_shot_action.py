@@ -331,7 +331,7 @@ def _check(model: DualEncoder, training: Any, validation: Any, config: FewShotAc
         raise ModelError(f"{model.name}: has edits applied; take them off before training")
     if config.tower == "tuned" and (isinstance(training, VideoBank) or isinstance(validation, VideoBank)):
         raise DataError("tower: tuning needs clips, found their features; give the clips, or keep the tower frozen")
-    check_apart({"training": training, "validation": validation})
+    check_apart({"training": training.names, "validation": validation.names})
     for clips, queries in ((training, config.queries), (validation, 1)):  # says what is wrong before anything slow
         way = config.way if clips is training else min(config.way, max(2, len(clips.names)))
         draw_episodes(clips.labels, clips.names, episodes=1, way=way, queries=queries)
