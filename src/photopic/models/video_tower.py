@@ -6,8 +6,7 @@ feature may stand beside the frames as one more token; what it becomes is droppe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -107,21 +106,13 @@ def image_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in network.named_parameters() if name.startswith(IMAGE_SIDE)}
 
 
-@torch.no_grad()
-def frame_features(
-    model: DualEncoder,
-    videos: Videos,
-    *,
-    batch: int = 64,
-    report: Callable[[int], None] | None = None,
-) -> Float[Tensor, "n t dim"]:
+def frame_features(model: DualEncoder, videos: Videos, *, batch: int = 64) -> Float[Tensor, "n t dim"]:
     """Features of every frame of every video, projected, of any length, without gradients.
 
     Args:
         model: A dual encoder.
         videos: Each uint8 (t, h, w, 3), all of one t.
         batch: Frames read at a time, about.
-        report: Called with the number of videos that are done.
 
     Raises:
         DataError: If there is no video, or they differ in their number of frames.
@@ -130,10 +121,18 @@ def frame_features(
         >>> frame_features(model, clips.videos[:2]).shape  # doctest: +SKIP
         torch.Size([2, 8, 128])
     """
-    return torch.cat(list(_features_in_parts(model, videos, batch, report)))
+    return torch.cat(list(frame_features_in_parts(model, videos, batch=batch)))
 
 
-def _features_in_parts(model: DualEncoder, videos: Videos, batch: int, report: Any) -> Any:
+def frame_features_in_parts(
+    model: DualEncoder, videos: Videos, *, batch: int = 64
+) -> Iterator[Float[Tensor, "part t dim"]]:
+    """``frame_features`` of a few videos after the other, for long ones; arguments and errors as there.
+
+    Example:
+        >>> sum(len(part) for part in frame_features_in_parts(model, clips.videos))  # doctest: +SKIP
+        400
+    """
     if not len(videos):
         raise DataError("videos: expected one or more, found none")
     frames = len(videos[0])
@@ -143,10 +142,9 @@ def _features_in_parts(model: DualEncoder, videos: Videos, batch: int, report: A
         for number, video in enumerate(chosen, start):
             if len(video) != frames:
                 raise DataError(f"video {number}: expected {frames} frames as the first, found {len(video)}")
-        pixels = model.preprocess([frame for video in chosen for frame in video])
-        yield model.encode_pixels(pixels).float().cpu().unflatten(0, (len(chosen), frames))
-        if report:
-            report(start + len(chosen))
+        with torch.no_grad():  # not around the loop: between two parts the caller may train
+            found = model.encode_pixels(model.preprocess([frame for video in chosen for frame in video]))
+        yield found.float().cpu().unflatten(0, (len(chosen), frames))
 
 
 @torch.no_grad()

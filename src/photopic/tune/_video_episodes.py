@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from photopic.data.episodes import Episodes
 from photopic.metrics.intervals import Interval
 from photopic.metrics.temporal_alignment import alignment_distance, frame_distances, mean_distance
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.video_tower import TemporalTransformer, frame_features, text_features_of_any_length
+from photopic.models.video_tower import TemporalTransformer, frame_features_in_parts, text_features_of_any_length
 
 Matcher = Literal["otam", "mean"]
 Merge = Literal["before", "after"]
@@ -47,8 +48,22 @@ class VideoBank:
     @classmethod
     def of(cls, model: DualEncoder, clips: Clips, template: str = "a photo of {}") -> VideoBank:
         """Read clips and class names with a model as it stands; raises as ``frame_features`` and for a name without tokens."""
+        reading = cls.reading(model, clips, template)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as done:
+                return cast(VideoBank, done.value)
+
+    @classmethod
+    def reading(cls, model: DualEncoder, clips: Clips, template: str) -> Generator[int, None, VideoBank]:
+        """``of`` as a generator of the number of clips that are read; it returns the bank."""
         text = text_features_of_any_length(model, clips.names, template)
-        return cls(frame_features(model, clips.videos), clips.labels, clips.names, text)
+        parts: list[Tensor] = []
+        for part in frame_features_in_parts(model, clips.videos):
+            parts.append(part)
+            yield sum(map(len, parts))
+        return cls(torch.cat(parts), clips.labels, clips.names, text)
 
     def shuffled(self, seed: int) -> VideoBank:
         """The same with every class's text that of another class: the control."""

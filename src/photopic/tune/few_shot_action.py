@@ -17,9 +17,9 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -89,14 +89,15 @@ class ActionStep:
 
     Attributes:
         stage: ``reading``, ``tuning`` or ``done``.
-        step: Steps done.
-        steps: Steps in all.
+        step: Steps done; while reading, clips read.
+        steps: Steps in all; while reading, clips in all.
         loss: Of the step, both parts.
         accuracy: Share of queries named right, mean of the last 25 steps, 0 to 1.
         validation: Accuracy on validation classes when it was last measured, 0 before.
         best: The highest of these so far.
         elapsed_s: Seconds since this process began.
         eta_s: Seconds still to go by the pace so far.
+        warning: Empty; as other methods' events have it.
         result: The recogniser as it was when best on validation classes, with the last event only.
     """
 
@@ -109,6 +110,7 @@ class ActionStep:
     best: float = 0.0
     elapsed_s: float = 0.0
     eta_s: float = 0.0
+    warning: str = ""
     result: ActionRecogniser | None = None
 
 
@@ -155,8 +157,9 @@ def train(
     """
     clock = time.monotonic()
     _check(model, training, validation, config)
-    yield ActionStep("reading", steps=config.steps)
-    learner = _Learner(model, training, validation, config)
+    bank = yield from _reading(model, training, config)
+    held = yield from _reading(model, validation, config)
+    learner = _Learner(model, training, validation, (bank, held), config)
     identity = learner.identity()
     done = 0
     if run and (found := load_matching(run, identity)):
@@ -195,11 +198,18 @@ def rate(step: int, steps: int) -> float:
 class _Learner:
     """What is trained, and one step of it."""
 
-    def __init__(self, model: DualEncoder, training: Any, validation: Any, config: FewShotActionConfig):
+    def __init__(
+        self,
+        model: DualEncoder,
+        training: Any,
+        validation: Any,
+        banks: Sequence[VideoBank],
+        config: FewShotActionConfig,
+    ):
         self.model, self.config, self.how = model, config, recognition_of(config)
         self.clips = (training, validation)
         self.reader = _copy(model) if config.tower == "tuned" else model
-        self.bank, self.held = (self._bank(each) for each in self.clips)
+        self.bank, self.held = (self._named(bank) for bank in banks)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.temporal = TemporalTransformer(
@@ -272,7 +282,7 @@ class _Learner:
     def validate(self) -> None:
         """Measure on validation classes, and keep the state if it is the best so far."""
         if self.tower:
-            self.held = self._bank(self.clips[1])
+            self.held = self._named(VideoBank.of(self.reader, self.clips[1], self.config.template))
         now = ActionRecogniser(self.model, self.temporal, self.gamma.item(), self.how)
         way = min(self.config.way, len(self.held.names))
         scores = now.evaluate(self.held, way=way, episodes=self.config.validation_episodes, seed=self.config.seed + 1)
@@ -321,9 +331,21 @@ class _Learner:
         for name, value in self._state().items():
             value.copy_(tensors[name])
 
-    def _bank(self, source: Clips | VideoBank) -> VideoBank:
-        bank = source if isinstance(source, VideoBank) else VideoBank.of(self.reader, source, self.config.template)
+    def _named(self, bank: VideoBank) -> VideoBank:
         return bank.shuffled(self.config.seed) if self.config.shuffled_text else bank
+
+
+def _reading(
+    model: DualEncoder, source: Clips | VideoBank, config: FewShotActionConfig
+) -> Generator[ActionStep, None, VideoBank]:
+    if isinstance(source, VideoBank):
+        return source
+    reading = VideoBank.reading(model, source, config.template)
+    while True:
+        try:
+            yield ActionStep("reading", next(reading), len(source))
+        except StopIteration as done:
+            return cast(VideoBank, done.value)
 
 
 def _check(model: DualEncoder, training: Any, validation: Any, config: FewShotActionConfig) -> None:
