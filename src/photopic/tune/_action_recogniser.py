@@ -24,7 +24,7 @@ from photopic.core.edits import Edit
 from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import write_atomically
 from photopic.data.clips import Clips, Videos
-from photopic.data.episodes import draw_episodes
+from photopic.data.episodes import Episodes, draw_episodes
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.video_tower import TemporalTransformer, frame_features, text_features_of_any_length
 from photopic.tune._video_episodes import (
@@ -182,10 +182,27 @@ class ActionRecogniser:
         drawn = draw_episodes(
             bank.labels, bank.names, episodes=episodes, way=way, shots=shots, queries=queries, seed=seed
         )
+        return self.judge(bank, drawn, beta=beta)
+
+    def judge(self, bank: VideoBank, episodes: Episodes, *, beta: float = 0.9) -> EpisodeScores:
+        """Accuracy in given episodes.
+
+        Args:
+            bank: What the episodes were drawn from.
+            episodes: Which clips are labelled and judged.
+            beta: The share of the names in ``fused``.
+
+        Raises:
+            DataError: If ``beta`` is outside 0 to 1.
+
+        Example:
+            >>> recogniser.judge(bank, draw_episodes(bank.labels, bank.names, episodes=9)).few_shot.shape  # doctest: +SKIP
+            (9,)
+        """
         how = self.how
         return score(
             bank,
-            drawn,
+            episodes,
             self.temporal,
             gamma=self.gamma,
             beta=beta,

@@ -45,6 +45,7 @@ __all__ = [
     "EpisodeScores",
     "FewShotActionConfig",
     "Named",
+    "Recognition",
     "VideoBank",
     "normal_interval",
     "train",
