@@ -80,7 +80,7 @@ def _base_and_new(report: Report) -> Section:
     table = [(row["method"], _percent(row["base"]), _percent(row["new"]), _percent(row["score"])) for row in rows]
     base, new = report.values["test_pictures"]
     caption = f"With {_shots(max(shots))} a class; {base:,} test pictures of base classes and {new:,} of new ones."
-    text = "Methods learn the base classes alone; the new ones they have never seen, and name by what the text tower says of them."
+    text = "Methods learn the base classes alone; the new ones are named by what the text tower says of them."
     return Section(
         "Each part alone", [Text(text), Table(("method", "base, %", "new, %", "harmonic mean, %"), table, caption)]
     )
@@ -89,7 +89,7 @@ def _base_and_new(report: Report) -> Section:
 def _gains(report: Report) -> list[Section]:
     reference = report.values["reference"]
     shots, methods = _axes(report)
-    others = [method for method in methods if method != reference]
+    others = [method for method in methods if any(_row(report, method, each)["gain"] is not None for each in shots)]
     if reference is None or not others:
         return []
     table = [
