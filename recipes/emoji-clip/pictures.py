@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from photopic.core.runs import write_atomically
 from photopic.data import renderings, scenes
 
-OPTIONS = scenes.SceneOptions(concepts=renderings.classes(), objects=(0.65, 0.35, 0, 0), size=SIZE)
+OPTIONS = scenes.SceneOptions(concepts=renderings.classes(), objects=(0.65, 0.35, 0.0, 0.0), size=SIZE)
 SENTENCES = ("a photo of {}.", "a picture of {}.", "{}")  # instead of the caption, for half of the single objects
 CHUNK = 2_000  # scenes a file
 

@@ -22,6 +22,7 @@ from photopic.core.errors import PhotopicError
 VERBS = {  # verb: the line that `photopic --help` shows
     "locate": "Find where a model keeps a thing, and save it as a small edit.",
     "tune": "Learn an edit from a few pictures, or go on learning one.",
+    "train": "Train a diffusion model of your own, with less work.",
     "generate": "Make pictures, with edits applied.",
     "inspect": "Show what an edit file changes, how it was found and what it costs.",
     "diff": "Show how two edit files differ.",

@@ -1,0 +1,238 @@
+"""``photopic train``: train a model of one's own.
+
+photopic train diffusion pictures/ --size 64 --turning 300 --turning 600 -o runs/mine
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from photopic.core.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from photopic.generate.diffusion import Diffusion
+    from photopic.generate.diffusion.model import DiffusionModel
+
+EPILOG = "Look at samples/ in the folder while it trains; the same command goes on after Ctrl-C."
+SCENES = "emoji-scenes"
+
+app = typer.Typer(no_args_is_help=True, help="Train a model of your own.")
+
+
+@app.callback()
+def train() -> None:
+    """Train a model of your own."""
+
+
+@app.command(
+    epilog="Plain: photopic train diffusion emoji-scenes -o runs/plain    "
+    "Fewer pixels in the noisy half: add --turning 300 --turning 600    "
+    "Shared early timesteps: add --share 100 --intervals 5    "
+    "Several GPUs: accelerate launch -m photopic.cli.main train diffusion ..."
+)
+def diffusion(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help=f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: log, checkpoint, samples, model.")],
+    size: Annotated[int, typer.Option(min=8, help="Side of the pictures in pixels.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 20_000,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step, of all processes together.")] = 64,
+    accumulation: Annotated[int, typer.Option(min=1, help="Compute a batch in so many parts, for less memory.")] = 1,
+    lr: Annotated[float, typer.Option(min=0.0, help="Learning rate at its peak.")] = 3e-4,
+    schedule: Annotated[
+        Literal["linear", "scaled-linear", "quadratic", "cosine"], typer.Option(help="Of the noise.")
+    ] = "linear",
+    prediction: Annotated[
+        Literal["epsilon", "velocity", "sample"], typer.Option(help="What the network puts out.")
+    ] = "epsilon",
+    turning: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Timestep after which pictures are half as large; once a halving. None: full size throughout."
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Choose two turning points instead, the earliest that cost at most this total variation each.",
+        ),
+    ] = None,
+    lowest: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="What is left of a detail when it is dropped; 1: nothing fades.")
+    ] = 0.01,
+    share: Annotated[
+        int, typer.Option(min=0, help="Timesteps below this one tell the network the time of their interval; 0: none.")
+    ] = 0,
+    intervals: Annotated[int, typer.Option(min=1, help="How many intervals --share has.")] = 5,
+    channels: Annotated[
+        list[int] | None,
+        typer.Option(help="Channels of each resolution of the network; once a resolution.", show_default="48 96 128"),
+    ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Go on from a trained model (its folder), such as one to be given --share, by its network."),
+    ] = None,
+    only_below: Annotated[
+        int | None, typer.Option(min=1, help="Train the timesteps below this one alone, for a short retrofit.")
+    ] = None,
+    precision: Annotated[Literal["no", "bf16", "fp16"], typer.Option(help="Mixed precision.")] = "no",
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order and the noise.")] = 0,
+    save_every: Annotated[
+        int, typer.Option(min=1, help="Steps between checkpoints, each with a sheet of samples.")
+    ] = 500,
+    samples: Annotated[int, typer.Option(min=1, help="Pictures on the sheet.")] = 16,
+    measured: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Pictures drawn at the end for the Fréchet distance in features of emoji-clip-vit; 0: none."
+        ),
+    ] = 256,
+) -> None:
+    """Train a diffusion model on pictures: any noise schedule and prediction, on one device or several.
+
+    Two changes can be had alone or together: --turning drops the pixels of the noisy half, --share gives early timesteps
+    one time input. The folder holds the model in the end: DiffusionModel.load("FOLDER/model").
+    """
+    from accelerate import Accelerator
+
+    from photopic.cli.progress import bars, console
+    from photopic.generate.diffusion.model import DiffusionModel
+    from photopic.generate.diffusion.networks import unet
+    from photopic.generate.diffusion.training import TrainingConfig, train_events
+
+    accelerator = Accelerator(mixed_precision=precision)
+    with console().status(f"reading {data}"):
+        images = _images(data, size)
+    process = _process(images, schedule, prediction, tuple(turning or ()), budget, lowest, share, intervals)
+    network = unet(size, tuple(channels or (48, 96, 128)), levels=process.pyramid.levels, seed=seed)
+    if start is not None:
+        _take_weights(network, DiffusionModel.load(start), start)
+    config = TrainingConfig(
+        steps=steps,
+        batch=batch,
+        accumulation=accumulation,
+        learning_rate=lr,
+        precision=precision,
+        timesteps=(0, only_below) if only_below else None,
+        seed=seed,
+    )
+    model = None
+    with bars() as shown:
+        task = shown.add_task("training", total=steps, remark="")
+        smooth = None
+        for event in train_events(
+            network, process, images, output, config, save_every=save_every, accelerator=accelerator
+        ):
+            smooth = event.loss if smooth is None else 0.98 * smooth + 0.02 * event.loss
+            remark = f"loss {smooth:.4f}" + (f", samples of step {event.step}" if event.model else "")
+            shown.update(task, completed=event.step, remark=remark)
+            if event.model is not None and accelerator.is_main_process:
+                _sheet(event.model, output / "samples" / f"{event.step:06d}.png", samples)
+                model = event.model
+    if model is None or not accelerator.is_main_process:
+        return
+    model.save(output / "model")
+    line = f"{output / 'model'}: trained for {steps} steps on {len(images)} pictures; samples in {output / 'samples'}"
+    if measured:
+        with console().status("measuring"):
+            line += f"; Fréchet distance {_distance(model, images, measured):.4f} from {measured} pictures"
+    typer.echo(line)
+
+
+def _images(data: str, size: int) -> Tensor:
+    """uint8 (n, size, size, 3)."""
+    import torch
+
+    name, _, count = data.partition(":")
+    if name == SCENES:
+        import numpy as np
+
+        from photopic.data import renderings, scenes
+
+        if count and not count.isdigit():
+            raise DataError(f"{data}: expected {SCENES} or {SCENES}:5000, found {count!r} for the number of scenes")
+        options = scenes.SceneOptions(concepts=renderings.classes(), objects=(0.7, 0.3, 0.0, 0.0), size=size)
+        drawn = [scenes.sample_scene(options, (66, index)).image for index in range(int(count or 10_000))]
+        return torch.from_numpy(np.stack(drawn))
+    from photopic.data.folder import load_folder
+
+    found = load_folder(data, size).images
+    return (found * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+
+
+def _process(
+    images: Tensor,
+    schedule: str,
+    prediction: str,
+    turning: tuple[int, ...],
+    budget: float | None,
+    lowest: float,
+    share: int,
+    intervals: int,
+) -> Diffusion:
+    from photopic.generate.diffusion import Pyramid, Schedule
+    from photopic.generate.diffusion.dimensionality import (
+        DimensionalityConfig,
+        detail_norms,
+        dimensionality_varying,
+        turning_points,
+    )
+    from photopic.generate.diffusion.model import from_pixels
+    from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared
+
+    noise = Schedule.of_kind(schedule)
+    if budget is not None:
+        if turning:
+            raise DataError("expected --turning or --budget, found both; leave one out")
+        turning = turning_points(noise, detail_norms(from_pixels(images[:512]), Pyramid(2)), budget, lowest=lowest)
+        typer.echo(f"turning points {', '.join(map(str, turning))}", err=True)
+    process = dimensionality_varying(noise, DimensionalityConfig(turning, lowest), prediction=prediction)
+    return shared(process, SharedTimestepsConfig(share, intervals)) if share else process
+
+
+def _take_weights(network: object, model: DiffusionModel, source: Path) -> None:
+    found, wanted = model.network.state_dict(), network.state_dict()  # type: ignore[attr-defined]
+    for name, value in wanted.items():
+        if name not in found or found[name].shape != value.shape:
+            shape = tuple(found[name].shape) if name in found else "nothing"
+            raise DataError(
+                f"{source}: its network has {shape} for {name}, expected {tuple(value.shape)}; give the same --channels and --size"
+            )
+    network.load_state_dict(found)  # type: ignore[attr-defined]
+
+
+def _sheet(model: DiffusionModel, path: Path, count: int) -> None:
+    from photopic.core.runs import write_atomically
+    from photopic.data.pictures import contact_sheet, png_bytes
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = model.draw(range(count), solver="dpm++", steps=15)
+    write_atomically(path, png_bytes(contact_sheet(list(drawn))))
+
+
+def _distance(model: DiffusionModel, images: Tensor, count: int) -> float:
+    import numpy as np
+
+    from photopic.metrics.frechet import frechet_distance
+    from photopic.models.dual_encoder import DualEncoder
+
+    encoder = DualEncoder.load("emoji-clip-vit")
+    drawn = [
+        model.draw(range(first, min(first + 32, count)), solver="dpm++", steps=15) for first in range(0, count, 32)
+    ]
+    pictures: np.ndarray = np.concatenate(drawn)
+    return frechet_distance(
+        encoder.image_features(pictures).numpy(), encoder.image_features(images[:count].numpy()).numpy()
+    )

@@ -1,0 +1,78 @@
+"""``photopic train diffusion`` trains, goes on, writes samples and a model that can be read, and names what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from photopic.cli.main import app
+from photopic.generate.diffusion.model import DiffusionModel
+
+SMALL = ["--size", "16", "--channels", "8", "--channels", "16", "--batch", "4", "--samples", "2", "--measured", "0"]
+
+
+def train(*options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["train", "diffusion", *options])
+    return done.exit_code, done.output
+
+
+def test_a_run_ends_with_a_model_and_goes_on_from_where_it_was(tmp_path: Path) -> None:
+    command = [
+        "emoji-scenes:12",
+        "-o",
+        str(tmp_path),
+        *SMALL,
+        "--turning",
+        "500",
+        "--share",
+        "100",
+        "--save-every",
+        "2",
+    ]
+    code, said = train(*command, "--steps", "3")
+    assert code == 0 and "trained for 3 steps on 12 pictures" in said
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["000002.png", "000003.png"]
+    model = DiffusionModel.load(tmp_path / "model")
+    assert model.process.turning == (500,) and model.process.time_map is not None
+    assert model.draw([0], steps=4).shape == (1, 16, 16, 3)
+    code, said = train(*command, "--steps", "4")
+    assert code == 2 and "steps=3" in said  # another run in this folder
+    retrofit = [*command[:2], str(tmp_path / "on"), *SMALL, "--turning", "500", "--steps", "2", "--only-below", "100"]
+    code, said = train(*retrofit, "--start", str(tmp_path / "model"))
+    assert code == 0, said
+
+
+def test_pictures_of_a_folder_and_a_budget_for_the_turning_points(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for index in range(3):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(tmp_path / f"pictures/{index}.png")
+    code, said = train(
+        str(tmp_path / "pictures"), "-o", str(tmp_path / "run"), *SMALL, "--budget", "0.2", "--steps", "1"
+    )
+    assert code == 0 and "turning points" in said and "3 pictures" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["emoji-scenes:many"], "many"),
+        (["emoji-scenes:4", "--turning", "600", "--turning", "300"], "rising"),
+        (["emoji-scenes:4", "--turning", "300", "--budget", "0.1"], "leave one out"),
+        (["emoji-scenes:4", "--size", "18"], "a side that"),
+        (["emoji-scenes:4", "--share", "5", "--intervals", "9"], "intervals"),
+        (["no-such-folder"], "no-such-folder"),
+        (["emoji-scenes:4", "--start", "nowhere"], "no trained diffusion model"),
+    ],
+)
+def test_bad_input_is_one_line(options: list[str], words: str, tmp_path: Path) -> None:
+    settings = [*SMALL, *options[1:]]
+    if "--size" in options:
+        settings += ["--turning", "300"]
+    code, said = train(options[0], "-o", str(tmp_path), *settings, "--steps", "1")
+    assert code == 2 and words in said, said
+    assert not (tmp_path / "checkpoint.safetensors").exists()
