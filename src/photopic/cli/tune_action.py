@@ -88,6 +88,7 @@ def action(
     check_output(output, overwrite=overwrite)
     from photopic.cli.progress import bars, console, follow
     from photopic.core.runs import Run
+    from photopic.data.episodes import draw_episodes
     from photopic.models.dual_encoder import DualEncoder
     from photopic.tune.few_shot_action import FewShotActionConfig, train
 
@@ -106,6 +107,7 @@ def action(
     with run_folder(run, output) as folder:
         with console().status(f"listing {data}"):
             splits = _splits(data, frames, objects, seed)
+            draw_episodes(splits["test"].labels, splits["test"].names, episodes=1, way=way)  # says what is missing now
         with console().status(f"loading {model}"):
             handle = DualEncoder.load(model, device)
         with bars() as shown:
