@@ -35,10 +35,10 @@ MODEL = "emoji-clip-vit"
 TASKS = ("held-out-style", "held-out-concepts")
 CLASSES = 20
 CODE = ("photopic.tune.unified_tuners", "photopic.data.emoji_tasks", "photopic.data.few_shot")
-LINEAR = ("linear", "linear-fast")  # the linear probe at two learning rates
+LINEAR = ("linear", "linear-slow")  # the linear probe at two learning rates
 WAYS: dict[str, dict[str, Any]] = {
     "linear": {"tuners": preset("linear")},
-    "linear-fast": {"tuners": preset("linear"), "lr": 5e-3},
+    "linear-slow": {"tuners": preset("linear"), "lr": 3e-4},
     "single": {"tuners": preset("single")},
     "dual": {"tuners": preset("dual")},
     "tri": {"tuners": preset("tri")},
@@ -59,7 +59,7 @@ class Settings:
     test_per_class: int = 20
 
 
-FULL = Settings((0, 1, 2, 3, 4), (8, 16), 80)
+FULL = Settings((0, 1, 2, 3, 4), (8, 16), 60)
 QUICK = Settings((0,), (8,), 4, TASKS[:1], 4)
 Case = tuple[str, str, int, int]  # way, task, shots, seed
 

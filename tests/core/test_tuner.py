@@ -116,6 +116,9 @@ def test_a_module_that_must_run_before_is_named() -> None:
     lost = Tuner({"m.op": Branch("adapter", "none", reads="m.gone")}, {"m.op/down": DOWN, "m.op/up": UP})
     with pytest.raises(EditError, match=r"op: has no module m\.gone"):
         stack.load(edit(lost))
+    blind = Tuner({"m.op": Branch("prefix", "none", query="m.gone", heads=2)}, {"m.op/keys": DOWN, "m.op/values": DOWN})
+    with pytest.raises(EditError, match=r"op: has no module m\.gone"):
+        stack.load(edit(blind))
 
 
 @pytest.mark.parametrize(

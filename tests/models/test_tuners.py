@@ -15,7 +15,8 @@ from photopic.core.edits import Edit, LowRank, Tuner
 from photopic.core.errors import DataError, EditError, ModelError
 from photopic.core.tuners import attention
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.tuners import Tuners, TunerSpec, blocks_of, merged, parameter_count
+from photopic.models.merged_tuners import merged
+from photopic.models.tuners import Tuners, TunerSpec, blocks_of, parameter_count
 from tests.tiny_encoders import DIM, SIDE, tiny_dual_encoder
 
 HEADS, TOKENS, LENGTH, WIDTH = 2, 7, 3, 8
@@ -225,6 +226,8 @@ def test_a_linear_adapter_beside_a_projection_merges_into_its_weight(scaling: An
     model = MODELS["plain"]
     specs = [TunerSpec(op, length=2, scaling=scaling, activation="identity", bias=False) for op in ("query", "value")]  # type: ignore[arg-type]
     tuners = Tuners(model, specs, init="xavier")
+    for number, name in enumerate(sorted(name for name in tuners.tensors if name.endswith("/scale"))):
+        tuners.tensors[name] = normal(len(tuners.tensors[name]), seed=number).float()
     edit = Edit((tuners.part(),), model.base(), {"method": "by hand"})
     inside = merged(edit, model)
     assert isinstance(inside.parts[0], LowRank) and len(inside.touched()) == 4

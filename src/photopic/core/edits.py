@@ -22,12 +22,13 @@ from photopic.core._edits.algebra import Policy, compose, difference, restrict
 from photopic.core._edits.apart import belonging, regions, take_apart
 from photopic.core._edits.applied import Applied
 from photopic.core._edits.attach import attach
+from photopic.core._edits.branches import Branch
 from photopic.core._edits.dense import Delta, LowRank
 from photopic.core._edits.edit import Edit, Part
 from photopic.core._edits.parts import Shut, TokenRows, Values
 from photopic.core._edits.stack import EditStack
 from photopic.core._edits.tokens import check_new_token
-from photopic.core._edits.tuner import Branch, Head, Tuner
+from photopic.core._edits.tuner import Head, Tuner
 
 __all__ = [
     "Applied",

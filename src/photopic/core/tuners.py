@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
+from photopic.core._edits.branches import Branch, attention, branch_hooks, branch_output
 from photopic.core._edits.live import with_names
-from photopic.core._edits.tuner import Branch, attention, branch_hooks, branch_output
 
 __all__ = ["Branch", "attached", "attention", "branch_output"]
 

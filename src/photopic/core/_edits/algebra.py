@@ -21,13 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._edits.branches import Branch, described
 from photopic.core._edits.dense import Delta, LowRank
 from photopic.core._edits.edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added, touched_by
 from photopic.core._edits.entries import Positions, complement, union
 from photopic.core._edits.entries import overlap as common
 from photopic.core._edits.merge import Change, base_at, clashing, merged, without
 from photopic.core._edits.parts import Shut, Values
-from photopic.core._edits.tuner import Branch, Tuner, described
+from photopic.core._edits.tuner import Tuner
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.core.fingerprint import difference as base_difference

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from photopic.core import indices
 from photopic.core._edits.activations import Direction, Insertion, StartNoise, TokenResidual
+from photopic.core._edits.branches import Branch, branch_of, described, is_described
 from photopic.core._edits.dense import Delta, LowRank
 from photopic.core._edits.layout import (
     DTYPES,
@@ -30,7 +31,7 @@ from photopic.core._edits.layout import (
 )
 from photopic.core._edits.packing import packed_values, raw, unpacked_values, vector
 from photopic.core._edits.parts import LEVELS, Shut, TokenRows, Values
-from photopic.core._edits.tuner import Branch, Head, Tuner, branch_of, described, is_described
+from photopic.core._edits.tuner import Head, Tuner
 from photopic.core.errors import EditError, EditFileError
 from photopic.core.indices import LARGEST_SIZE
 
