@@ -30,10 +30,9 @@ from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import LabelledImages
 from photopic.measure.few_shot import LearningCurveConfig, learning_curve
 from photopic.models.dual_encoder import DualEncoder
-from photopic.tune.few_shot_methods import learner
+from photopic.tune.few_shot_methods import able, learner
 
 MODELS = ("emoji-clip-vit",)  # emoji-clip-cnn with --model, to fit into a quarter of an hour
-TRANSFORMER_ONLY = ("tuners",)
 REFERENCE, SHUFFLED = "zero-shot", "shuffled"
 METHODS = (
     REFERENCE,
@@ -113,18 +112,12 @@ def curve(model: DualEncoder, task: str, settings: Settings, methods: Sequence[s
     return learning_curve(model, train, test, methods=learners, config=config, folder=folder)
 
 
-def of_model(name: str, methods: Sequence[str]) -> list[str]:
-    """The methods that a model can do."""
-    blocks = any("layers.0" in part for part, _ in loaded(name).image_tower.named_modules())
-    return [method for method in methods if blocks or method not in TRANSFORMER_ONLY]
-
-
 def rows(models: Sequence[str], settings: Settings, methods: Sequence[str]) -> tuple[list[Row], float]:
     """All claims, and the seconds of learning behind them."""
     made, seconds = [], 0.0
     for name in models:
         for task in settings.tasks:
-            report = curve(loaded(name), task, settings, of_model(name, methods))
+            report = curve(loaded(name), task, settings, able(methods, loaded(name)))
             by_key = {(row["method"], row["shots"]): row for row in report.rows}
             for (method, shots), row in by_key.items():
                 seconds += row["seconds"] * row["seeds"]
@@ -176,7 +169,7 @@ def main() -> None:
             for task in settings.tasks
         ]
         for name, task, shots, seed in mine(units, options.part):
-            curve(loaded(name), task, settings, of_model(name, methods), shots=(shots,), seeds=(seed,))
+            curve(loaded(name), task, settings, able(methods, loaded(name)), shots=(shots,), seeds=(seed,))
             print(Path(name).name, task, shots, seed, flush=True)
         return
     passed = ["--quick"] if options.quick else []

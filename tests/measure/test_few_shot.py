@@ -17,7 +17,7 @@ from photopic.measure.few_shot import LearningCurveConfig, learning_curve, trace
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.few_shot_model import LinearHead, TextClassifier
 from photopic.tune._few_shot import Step
-from photopic.tune.few_shot_methods import NAMES, learner
+from photopic.tune.few_shot_methods import NAMES, able, learner
 from tests.tiny_encoders import SIDE, tiny_dual_encoder
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "white": (230, 230, 230)}
@@ -195,3 +195,8 @@ def test_every_named_method_runs(model: DualEncoder, parts: tuple[LabelledImages
     assert model.digest() == before
     with pytest.raises(DataError, match=r"method lorra: expected one of .* did you mean lora\?"):
         learner("lorra")
+
+
+def test_only_transformers_have_tuners(model: DualEncoder) -> None:
+    assert able(("lora", "tuners"), model) == ("lora", "tuners")
+    assert able(("lora", "tuners"), tiny_dual_encoder("cnn")) == ("lora",)

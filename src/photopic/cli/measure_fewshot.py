@@ -57,6 +57,12 @@ def fewshot(
     steps: Annotated[int, typer.Option(min=1, help="Steps of every method that takes steps.")] = 200,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 32,
     augment: Annotated[bool, typer.Option(help="Crop pictures at random while learning.")] = True,
+    rate: Annotated[
+        float,
+        typer.Option(
+            help="Multiplies every method's learning rate; those fit the bundled encoders, larger models need less."
+        ),
+    ] = 1.0,
     template: Annotated[
         list[str] | None,
         typer.Option(help="Sentence with {} where a class name goes; several times.", show_default="a photo of a {}."),
@@ -93,11 +99,13 @@ def fewshot(
     from photopic.core.runs import write_atomically
     from photopic.measure.few_shot import LearningCurveConfig, trace_learning_curve
     from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-    from photopic.tune.few_shot_methods import learner
+    from photopic.tune.few_shot_methods import able, learner
 
     templates = tuple(template) if template else TEMPLATES
-    setup = {"steps": steps, "batch": batch, "augment": augment, "templates": list(templates)}
-    learners = {name: learner(name, steps=steps, batch=batch, augment=augment, templates=templates) for name in names}
+    setup = {"steps": steps, "batch": batch, "augment": augment, "rate": rate, "templates": list(templates)}
+    learners = {
+        name: learner(name, steps=steps, batch=batch, augment=augment, rate=rate, templates=templates) for name in names
+    }
     config = LearningCurveConfig(
         shots=counts, seeds=tuple(range(seeds)), protocol="base-to-new" if base_to_new else "all"
     )
@@ -105,6 +113,8 @@ def fewshot(
     with run_folder(run, output, done="cells/*.json") as folder:
         with console().status(f"loading {model}"):
             handle = DualEncoder.load(model, device)
+        if methods is None:
+            learners = {name: learners[name] for name in able(names, handle)}
         events = trace_learning_curve(
             handle, train, test, methods=learners, config=config, folder=folder, settings=setup
         )

@@ -34,7 +34,13 @@ NAMES = (
 
 
 def learner(
-    name: str, *, steps: int = 200, batch: int = 32, augment: bool = True, templates: Sequence[str] = TEMPLATES
+    name: str,
+    *,
+    steps: int = 200,
+    batch: int = 32,
+    augment: bool = True,
+    rate: float = 1.0,
+    templates: Sequence[str] = TEMPLATES,
 ) -> Learn:
     """A few-shot method with its own learning rate and the budget of all.
 
@@ -43,6 +49,7 @@ def learner(
         steps: Of the optimizer, for the methods that have one.
         batch: Pictures a step; all of them where there are fewer.
         augment: Whether pictures are cropped at random.
+        rate: What every method's own learning rate is multiplied with; those fit the small bundled encoders.
         templates: Sentences with ``{}`` where a class name goes.
 
     Raises:
@@ -55,21 +62,35 @@ def learner(
     if name not in NAMES:
         near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
         raise DataError(f"method {name}: expected one of {', '.join(NAMES)}; did you mean {near}?")
+    if not rate > 0:
+        raise DataError(f"rate: expected a number above 0, found {rate}")
     budget = {"steps": steps, "batch": batch, "augment": augment}
 
     def learn(model: DualEncoder, data: LabelledImages, seed: int) -> Iterator[Step]:
-        return _events(name, model, data, budget | {"seed": seed}, templates)
+        return _events(name, model, data, budget | {"seed": seed}, rate, templates)
 
     return learn
 
 
+def able(names: Sequence[str], model: DualEncoder) -> tuple[str, ...]:
+    """The methods of a list that a model can do: unified tuners need transformer blocks in the image tower.
+
+    Example:
+        >>> able(("lora", "tuners"), DualEncoder.load("emoji-clip-cnn"))  # doctest: +SKIP
+        ('lora',)
+    """
+    from photopic.models.tuners import blocks_of
+
+    return tuple(name for name in names if name != "tuners" or blocks_of(model.image_tower))
+
+
 def _events(
-    name: str, model: DualEncoder, data: LabelledImages, budget: dict[str, Any], templates: Sequence[str]
+    name: str, model: DualEncoder, data: LabelledImages, budget: dict[str, Any], rate: float, templates: Sequence[str]
 ) -> Iterator[Step]:
     from photopic.tune.few_shot_baselines import bias_only, cache, full, linear_probe, lora, prompts, zero_shot
 
     def within(config: Any) -> Any:
-        return replace(config, training=replace(config.training, **budget))
+        return replace(config, training=replace(config.training, lr=rate * config.training.lr, **budget))
 
     if name == "zero-shot":
         return zero_shot.zero_shot(model, data, templates=templates)
@@ -77,13 +98,12 @@ def _events(
         from photopic.tune import mask_tuning
 
         mask = mask_tuning.MaskTuningConfig(dropout=1.0 if name == "mask" else 0.0, **budget)
-        return mask_tuning.tune(model, data, config=mask, templates=templates)
+        return mask_tuning.tune(model, data, config=replace(mask, lr=rate * mask.lr), templates=templates)
     if name == "tuners":
         from photopic.tune import unified_tuners
 
-        return unified_tuners.tune(
-            model, data, config=unified_tuners.UnifiedTunersConfig(**budget), templates=templates
-        )
+        branches = unified_tuners.UnifiedTunersConfig(**budget)
+        return unified_tuners.tune(model, data, config=replace(branches, lr=rate * branches.lr), templates=templates)
     method, config = {
         "linear-probe": (linear_probe.linear_probe, linear_probe.LinearProbeConfig()),
         "linear-adam": (linear_probe.linear_probe, linear_probe.LinearProbeConfig(solver="adam")),

@@ -33,7 +33,7 @@ from photopic.tune.few_shot_baselines._common import (
 class BiasOnlyConfig:
     """How to train; written into the edit."""
 
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=3e-3))  # Adam
+    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-2))  # Adam
 
 
 def bias_only(

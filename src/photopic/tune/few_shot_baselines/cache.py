@@ -36,7 +36,7 @@ class CacheConfig:
     beta: float = 5.5  # how fast a shot's say falls with its distance, where no shot can be held back
     alphas: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # to choose from
     betas: tuple[float, ...] = (0.5, 1.0, 2.0, 3.5, 5.5, 10.0, 15.0)  # to choose from
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-3))  # Adam; the seed holds back
+    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-2))  # Adam; the seed holds back
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):

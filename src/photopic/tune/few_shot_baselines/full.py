@@ -29,7 +29,7 @@ from photopic.tune.few_shot_baselines._common import (
 class FullConfig:
     """How to train; written into the edit."""
 
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-4))  # Adam
+    training: Training = field(default_factory=lambda: Training(steps=200, lr=3e-4))  # Adam
 
 
 def full_fine_tuning(

@@ -32,7 +32,7 @@ class LoraConfig:
 
     rank: int = 4  # of every product
     alpha: float = 8.0  # products are multiplied with alpha / rank
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-3))  # Adam
+    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-2))  # Adam
 
     def __post_init__(self) -> None:
         if self.rank < 1:

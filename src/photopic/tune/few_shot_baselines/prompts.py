@@ -33,7 +33,7 @@ class PromptConfig:
     words: str = "a photo of a"  # what the context starts from; as many vectors as it has tokens
     ending: str = "."  # what follows the name
     deviation: float = 0.0  # above 0: start from random vectors of this standard deviation instead
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=2e-3))  # Adam
+    training: Training = field(default_factory=lambda: Training(steps=200, lr=5e-2))  # Adam
 
 
 class Prompt:
