@@ -47,6 +47,7 @@ METHODS = (
     "tuners",
 )
 CLASSES = 20
+TASK_SEED = 1  # learning rates were chosen on the classes of seed 0
 CODE = (
     "photopic.measure.few_shot",
     "photopic.data.emoji_tasks",
@@ -79,7 +80,7 @@ Unit = tuple[str, str, int, int]  # model, task, shots, seed
 @cache
 def drawn(task: str, shots: int, test_per_class: int) -> tuple[LabelledImages, LabelledImages]:
     """Pictures to draw shots from and to test on."""
-    return emoji_task(task, classes=CLASSES, train_per_class=shots, test_per_class=test_per_class)
+    return emoji_task(task, classes=CLASSES, train_per_class=shots, test_per_class=test_per_class, seed=TASK_SEED)
 
 
 @cache
