@@ -4,7 +4,7 @@
     python benchmarks/few_shot_action.py --quick   # one seed, few classes and steps, prints only
 
 Trained on some objects, chosen on others, tested on others again; every motion is in all of them. Five classes an episode, one
-judged clip of each. The image tower is frozen, so clips are read once for all trainings. Ways that are compared share
+judged clip of each; half of the training episodes are among the motions of one object. The image tower is frozen, so clips are read once for all trainings. Ways that are compared share
 their start, training episodes and test episodes. Everything slow is kept under ``runs/few-shot-action``.
 """
 
@@ -59,7 +59,7 @@ class Settings:
     clips: tuple[int, int, int] = (5, 3, 8)  # a class of each
 
 
-FULL = Settings((0, 1, 2, 3, 4), 300, 600, (32, 8, 16))
+FULL = Settings((0, 1, 2, 3, 4), 600, 600, (48, 8, 16))
 QUICK = Settings((0,), 40, 100, (8, 4, 4), (4, 3, 6))
 CHUNK = 4  # objects read at a time, so that workers share the reading
 Found = Mapping[tuple[str, int], Mapping[str, Any]]
@@ -69,7 +69,13 @@ def config_of(settings: Settings, way: str, seed: int) -> FewShotActionConfig:
     """How one way is trained; hidden is four times the features' width, as in the paper's ViT."""
     every = settings.steps // 5
     base = FewShotActionConfig(
-        steps=settings.steps, hidden=512, queries=2, validate_every=every, validation_episodes=200, seed=seed
+        steps=settings.steps,
+        hidden=512,
+        queries=2,
+        validate_every=every,
+        validation_episodes=200,
+        within_group=0.5,
+        seed=seed,
     )
     return replace(base, **WAYS[way])
 
@@ -95,7 +101,9 @@ def read(model: DualEncoder, kept: Kept, settings: Settings, split: str, first: 
         "code": code_of("photopic.data.sprite_videos", "photopic.models.video_tower"),
     }
     found = load_file(kept.file(key, ".safetensors", make))
-    return VideoBank(found["features"], found["labels"].numpy(), tuple(each.name for each in chosen), found["text"])
+    groups = tuple(first + place // len(MOTIONS) for place in range(len(chosen)))  # one an object
+    names = tuple(each.name for each in chosen)
+    return VideoBank(found["features"], found["labels"].numpy(), names, found["text"], groups)
 
 
 def banks(model: DualEncoder, kept: Kept, settings: Settings) -> dict[str, VideoBank]:
@@ -107,7 +115,8 @@ def banks(model: DualEncoder, kept: Kept, settings: Settings) -> dict[str, Video
         labels = np.concatenate([part.labels + start for part, start in zip(parts, starts, strict=False)])
         names = tuple(name for part in parts for name in part.names)
         features, text = (torch.cat([getattr(part, field) for part in parts]) for field in ("features", "text"))
-        made[split] = VideoBank(features, labels, names, text)
+        groups = tuple(group for part in parts for group in part.groups or ())
+        made[split] = VideoBank(features, labels, names, text, groups)
     return made
 
 

@@ -119,6 +119,19 @@ def test_episodes_never_judge_by_what_they_learn_from() -> None:
     assert (fewer.support == drawn.support[:3]).all()
 
 
+def test_episodes_may_stay_within_a_group() -> None:
+    labels, groups = np.repeat(np.arange(9), 2), [0, 1, 0, 1, 0, 1, 0, 1, 2]
+
+    def shared(within: float) -> list[bool]:
+        drawn = draw_episodes(labels, "abcdefghi", episodes=40, way=3, groups=groups, within=within)
+        return [len({groups[each] for each in classes}) == 1 for classes in drawn.classes.tolist()]
+
+    assert all(shared(1.0)) and 10 < sum(shared(0.5)) < 35 and sum(shared(0.0)) < 15
+    for wrong in ({"groups": None}, {"groups": range(9)}):
+        with pytest.raises(DataError, match="expected a group of 3 or more classes, found none"):
+            draw_episodes(labels, "abcdefghi", episodes=1, way=3, within=0.5, **wrong)  # type: ignore[arg-type]
+
+
 def test_episodes_say_what_is_missing() -> None:
     labels = np.repeat(np.arange(5), 2)
     with pytest.raises(DataError, match=r"class 'a': expected 6 or more \(5 to learn from, 1 to judge by\), found 2"):

@@ -143,7 +143,7 @@ def test_names_alone_need_no_clip() -> None:
 
 
 def planted(classes: int, seed: int) -> VideoBank:
-    """One of two things in a clip is the class; its name says which."""
+    """One of two things in a clip is the class."""
     rng = np.random.default_rng(seed)
     things = torch.from_numpy(rng.standard_normal((classes, WIDTH))).float()
     labels = np.repeat(np.arange(classes), 8)
@@ -153,15 +153,14 @@ def planted(classes: int, seed: int) -> VideoBank:
     return VideoBank(features, labels, tuple(f"{seed} {number}" for number in range(classes)), 2 * things)
 
 
-def test_names_help_most_where_one_clip_says_little() -> None:
-    model, seen, held, new = tiny_dual_encoder(), planted(40, 1), planted(10, 2), planted(40, 3)
-    config = FewShotActionConfig(steps=80, hidden=32, queries=2, lr=3e-3, validate_every=80, validation_episodes=20)
-    found = {}
-    for modulation in (True, False):
-        *_, last = train(model, seen, held, config=replace(config, modulation=modulation))
-        assert last.result is not None
-        found[modulation] = last.result.evaluate(new, episodes=300).few_shot.mean()
-    assert found[True] > found[False] + 0.03
+def test_training_names_more_clips_right() -> None:
+    config = replace(QUICK, steps=60, video_text=0.0, validate_every=60, lr=3e-3)
+    right = [
+        event.accuracy
+        for event in train(tiny_dual_encoder(), planted(5, 1), planted(4, 2), config=config)
+        if event.step
+    ]
+    assert right[-2] > right[9] + 0.1  # the last event but one; running means
 
 
 def finished(

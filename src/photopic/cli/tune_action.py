@@ -102,6 +102,7 @@ def action(
         matcher=matcher,
         template=template,
         shuffled_text=shuffled_text,
+        within_group=0.5 if data == SPRITES else 0.0,  # half of the episodes are of one object, so that motion counts
         seed=seed,
     )
     with run_folder(run, output) as folder:

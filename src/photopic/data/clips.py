@@ -41,6 +41,7 @@ class Clips:
         labels: The class of each clip, an index of ``names``.
         names: What the classes are called.
         captions: One sentence a clip, where there is any.
+        groups: A number a class; classes of one group are hard to tell apart. None where nobody said so.
 
     Example:
         >>> Clips(np.zeros((2, 8, 4, 4, 3), np.uint8), np.array([0, 1]), ("dog running", "cat jumping")).frames
@@ -51,6 +52,7 @@ class Clips:
     labels: Int64[np.ndarray, " clips"]
     names: tuple[str, ...]
     captions: tuple[str, ...] | None = None
+    groups: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.videos) == len(self.labels) > 0:
@@ -78,7 +80,8 @@ class Clips:
         videos = self.videos[kept] if isinstance(self.videos, np.ndarray) else _Chosen(self.videos, kept)
         labels = np.array([number[int(self.labels[place])] for place in kept], np.int64)
         captions = None if self.captions is None else tuple(self.captions[place] for place in kept)
-        return Clips(videos, labels, tuple(self.names[old] for old in chosen), captions)
+        groups = None if self.groups is None else tuple(self.groups[old] for old in chosen)
+        return Clips(videos, labels, tuple(self.names[old] for old in chosen), captions, groups)
 
 
 def load_clips(path: str | Path, frames: int = 8) -> Clips:

@@ -34,6 +34,8 @@ def draw_episodes(
     shots: int = 1,
     queries: int = 1,
     seed: int | Sequence[int] = 0,
+    groups: Sequence[int] | None = None,
+    within: float = 0.0,
 ) -> Episodes:
     """Draw episodes; each has a generator of its own, so the first ten of a hundred are those of ten.
 
@@ -45,9 +47,11 @@ def draw_episodes(
         shots: Labelled samples a class.
         queries: Judged samples a class.
         seed: The same seed draws the same.
+        groups: The group of each class: classes of one group are hard to tell apart, such as motions of one object.
+        within: Share of episodes whose classes are all of one group; no other group than one of ``way`` classes is used.
 
     Raises:
-        DataError: If there are fewer classes than ``way``, or a class has too few samples.
+        DataError: If there are fewer classes than ``way``, a class has too few samples, or no group has ``way`` classes.
 
     Example:
         >>> draw_episodes(np.array([0, 0, 1, 1]), ("a", "b"), episodes=3, way=2).support.shape
@@ -66,11 +70,17 @@ def draw_episodes(
                 f"class {name!r}: expected {shots + queries} or more ({shots} to learn from, {queries} to judge by), "
                 f"found {len(found)}; add some or ask for fewer"
             )
+    pools = [np.flatnonzero(np.equal(groups, each)) for each in dict.fromkeys(groups)] if groups and within else []
+    pools = [pool for pool in pools if len(pool) >= way]
+    if within and not pools:
+        raise DataError(f"episodes within a group: expected a group of {way} or more classes, found none; leave it out")
     prefix = [seed] if isinstance(seed, int) else list(seed)
     classes, chosen = [], []
     for number in range(episodes):
         rng = np.random.default_rng([*prefix, number])
-        classes.append(rng.choice(len(names), way, replace=False))
+        inside = within > 0 and rng.random() < within
+        pool = pools[int(rng.integers(len(pools)))] if inside else np.arange(len(names))
+        classes.append(rng.choice(pool, way, replace=False))
         chosen.append([rng.choice(members[each], shots + queries, replace=False) for each in classes[-1]])
     samples = np.array(chosen)  # (episodes, way, shots + queries)
     return Episodes(np.array(classes), samples[..., :shots], samples[..., shots:])

@@ -139,7 +139,8 @@ def sprite_clips(
     ]
     videos = np.concatenate([_draw(plans[start : start + CHUNK], config) for start in range(0, len(plans), CHUNK)])
     captions = tuple(f"{scenes.with_article(plan.moving[-1].action.name)} on {plan.ground}" for plan in plans)
-    return Clips(videos, labels, tuple(action.name for action in classes), captions)
+    groups = tuple(objects(split).index(action.thing) for action in classes)
+    return Clips(videos, labels, tuple(action.name for action in classes), captions, groups)
 
 
 def reversed_clips(clips: Clips) -> Clips:
@@ -162,7 +163,7 @@ def reversed_clips(clips: Clips) -> Clips:
                 f"class {name!r}: its reverse {other!r} is not among the {len(clips.names)} classes; add it"
             )
         turned.append(number[other])
-    return Clips(np.asarray(clips.videos)[:, ::-1], np.array(turned)[clips.labels], clips.names)
+    return Clips(np.asarray(clips.videos)[:, ::-1], np.array(turned)[clips.labels], clips.names, groups=clips.groups)
 
 
 class Pose(NamedTuple):

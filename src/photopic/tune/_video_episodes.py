@@ -34,6 +34,7 @@ class VideoBank:
         labels: The class of each clip.
         names: Class names.
         text: The feature of each class name, of any length.
+        groups: A number a class; classes of one group are hard to tell apart.
 
     Example:
         >>> VideoBank.of(model, clips).features.shape  # doctest: +SKIP
@@ -44,6 +45,7 @@ class VideoBank:
     labels: Int64[np.ndarray, "n"]
     names: tuple[str, ...]
     text: Float[Tensor, "classes dim"]
+    groups: tuple[int, ...] | None = None
 
     @classmethod
     def of(cls, model: DualEncoder, clips: Clips, template: str = "a photo of {}") -> VideoBank:
@@ -63,7 +65,7 @@ class VideoBank:
         for part in frame_features_in_parts(model, clips.videos):
             parts.append(part)
             yield sum(map(len, parts))
-        return cls(torch.cat(parts), clips.labels, clips.names, text)
+        return cls(torch.cat(parts), clips.labels, clips.names, text, clips.groups)
 
     def shuffled(self, seed: int) -> VideoBank:
         """The same with every class's text that of another class: the control."""

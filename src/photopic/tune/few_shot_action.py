@@ -60,6 +60,7 @@ class FewShotActionConfig(Recognition):
     way: int = 5  # classes an episode
     queries: int = 5  # judged clips a class and episode
     episodes: int = 4  # episodes a step
+    within_group: float = 0.0  # share of episodes among the motions of one object, where clips say so; published: 0
     steps: int = 500  # of Adam; published: 3,000 to 30,000 episodes
     lr: float = 1e-3  # of the transformer and gamma; published: 2e-6 to 5e-5, with everything pretrained
     tower_lr: float = 1e-4  # of the image tower where it is tuned
@@ -256,6 +257,8 @@ class _Learner:
             way=config.way,
             queries=config.queries,
             seed=[config.seed, step],
+            groups=bank.groups,
+            within=config.within_group,
         )
         classes, support, asked = (torch.from_numpy(each) for each in drawn)
         each = torch.cat([support, asked], -1)  # (e, way, 1 + queries)
@@ -355,9 +358,17 @@ def _check(model: DualEncoder, training: Any, validation: Any, config: FewShotAc
     if config.tower == "tuned" and (isinstance(training, VideoBank) or isinstance(validation, VideoBank)):
         raise DataError("tower: tuning needs clips, found their features; give the clips, or keep the tower frozen")
     check_apart({"training": training.names, "validation": validation.names})
-    for clips, queries in ((training, config.queries), (validation, 1)):  # says what is wrong before anything slow
-        way = config.way if clips is training else min(config.way, max(2, len(clips.names)))
-        draw_episodes(clips.labels, clips.names, episodes=1, way=way, queries=queries)
+    way = config.way  # what is wrong with the clips is said before anything slow
+    draw_episodes(
+        training.labels,
+        training.names,
+        episodes=1,
+        way=way,
+        queries=config.queries,
+        groups=training.groups,
+        within=config.within_group,
+    )
+    draw_episodes(validation.labels, validation.names, episodes=1, way=min(way, max(2, len(validation.names))))
 
 
 def _copy(model: DualEncoder) -> DualEncoder:
