@@ -163,10 +163,9 @@ def rows(model: DualEncoder, kept: Kept, settings: Settings) -> list[Row]:
     found = {case: kept_case(model, kept, settings, case) for case in cases(settings)}
     most = settings.shots[-1:]
     made = []
-    for shots in (settings.shots, *((each,) for each in settings.shots)):
-        suffix = "" if shots == settings.shots and len(shots) > 1 else f".{shots[0]}"
-        if any(row.claim.endswith(suffix) and suffix for row in made):
-            continue  # of --quick, which has one number of shots
+    several = len(settings.shots) > 1
+    for shots in (settings.shots, *((each,) for each in settings.shots if several)):
+        suffix = f".{shots[0]}shot" if several and len(shots) == 1 else ""
         linear = best_linear(found, settings, shots)
         for claim, one, other in (("dual_vs_single", "dual", "single"), ("single_vs_linear_probe", "single", linear)):
             made.append(compared(found, settings, one, other, shots, f"unified_tuners.{claim}{suffix}"))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from photopic.core.edits import Delta, Direction, Edit, Insertion, LowRank, Shut, Values
+from photopic.core.edits import Branch, Delta, Direction, Edit, Insertion, LowRank, Shut, Tuner, Values
 from photopic.core.fingerprint import fingerprint
 
 SHAPES = {
@@ -42,7 +42,7 @@ class Net(nn.Module):
 BASE = fingerprint({"m": Net()}, "net", SHAPES)
 IDS = torch.tensor([[0, 3, 5, 1]])
 WEIGHT_KINDS = ("shut", "values-32", "values-16", "values-8", "values-2", "added", "low_rank", "delta", "shut+low_rank")
-HOOK_KINDS = ("insertion", "direction")
+HOOK_KINDS = ("insertion", "direction", "tuner")
 
 
 def content(model: nn.Module) -> str:
@@ -82,6 +82,12 @@ def parts(kind: str, seed: int, names: list[str] | None = None) -> tuple[Any, ..
         "shut+low_rank": lambda: (Shut(indices), low_rank),
         "insertion": lambda: (Insertion({"m.two": normal(2, 7)}, {"m.two": normal(5, 2)}, 0.5, "relu"),),
         "direction": lambda: (Direction({"m.one": normal(7)}),),
+        "tuner": lambda: (
+            Tuner(
+                {"m.two": Branch("adapter", "channel", reads="m.tied")},
+                {"m.two/down": normal(2, 7), "m.two/up": normal(5, 2), "m.two/scale": normal(5)},
+            ),
+        ),
     }
     return made[kind]()
 

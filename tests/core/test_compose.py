@@ -70,7 +70,7 @@ def layered(kind: str, seed: int, layer: str) -> Edit:
 
 
 @pytest.mark.parametrize("policy", ["error", "union", "first", "sum", "ties"])
-@pytest.mark.parametrize("kind", [*WEIGHT_KINDS, "insertion", "direction"])
+@pytest.mark.parametrize("kind", [*WEIGHT_KINDS, "insertion", "direction", "tuner"])
 def test_one_edit_composed_is_itself(kind: str, policy: Any) -> None:
     edit = made(kind, 4)
     assert to_bytes(compose(edit, overlap=policy)) == to_bytes(edit)
