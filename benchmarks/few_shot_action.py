@@ -4,8 +4,9 @@
     python benchmarks/few_shot_action.py --quick   # one seed, few classes and steps, prints only
 
 Trained on some objects, chosen on others, tested on others again; every motion is in all of them. Five classes an episode, one
-judged clip of each; half of the training episodes are among the motions of one object. The image tower is frozen, so clips are read once for all trainings. Ways that are compared share
-their start, training episodes and test episodes. Everything slow is kept under ``runs/few-shot-action``.
+judged clip of each; half of the training episodes are among the motions of one object. The image tower is frozen, so clips are read
+once for all trainings. Ways that are compared share their start, training episodes and test episodes. Everything slow is kept under
+``runs/few-shot-action``.
 """
 
 from __future__ import annotations
