@@ -72,7 +72,7 @@ class Settings:
     test_per_class: int = 15
 
 
-FULL = Settings((0, 1, 2, 3, 4), (1, 4, 16), steps=50, batch=16)
+FULL = Settings((0, 1, 2, 3, 4), (1, 4, 16), steps=40, batch=16)
 QUICK = Settings((0,), (1, 4), steps=3, batch=8, tasks=("held-out-style",), test_per_class=3)
 Unit = tuple[str, str, int, int]  # model, task, shots, seed
 

@@ -33,7 +33,7 @@ class LinearProbeConfig:
 
     solver: Literal["logistic", "adam"] = "logistic"  # adam: on the augmented batches that all methods see
     strengths: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn to choose from
-    default_strength: float = 100.0  # C where no shot can be held back
+    default_strength: float = 10.0  # C where no shot can be held back
     training: Training = field(default_factory=lambda: Training(steps=200, lr=0.05))  # Adam; the seed holds back
 
 
