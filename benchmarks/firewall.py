@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from kept import Kept, code_of
 from ledger import ROOT, Row, write_result
-from poisoned import DATA, TARGET, Pictures, trained
+from poisoned import DATA, TARGET, trained
 from scipy.stats import betabinom
 from transformers import ResNetConfig, ResNetForImageClassification
 from workers import in_parallel, line_of, mine
@@ -58,18 +58,11 @@ FULL = Settings(
         "digits": (
             "badnets", "blended", "warped", "low_confidence", "input_aware", "clean_label", "all_to_all", "untargeted",
         ),
-        "digits_vit": ("badnets", "blended"),
         "emoji": ("badnets", "blended", "warped", "low_confidence", "all_to_all", "untargeted"),
     }
 )  # fmt: skip
 QUICK = Settings({"digits": ("badnets", "all_to_all")}, seeds=(0,), epochs=4, splits=3, rounds=1)
 NO_CLASS = ("clean", "all_to_all", "untargeted")  # attacks without one target class
-
-
-def subject(dataset: str) -> tuple[Pictures, str, str]:
-    """The pictures, the name of their data set, and the kind of network: ``digits_vit`` is a ViT on the digits."""
-    data, _, kind = dataset.partition("_")
-    return DATA[data](), data, kind or "resnet"
 
 
 def scores_of(
@@ -85,15 +78,15 @@ def measure(kept: Kept, settings: Settings, dataset: str, name: str, seed: int) 
     key = {
         "firewall": [dataset, name, seed], "epochs": settings.epochs, "config": CONFIG,
         "code": code_of("photopic.guard.scaling_consistency", "photopic.guard.trigger_baselines", "photopic.guard.attacks",
-                        measure, trained, DATA[dataset.partition("_")[0]]),
+                        measure, trained, DATA[dataset]),
     }  # fmt: skip
     result: dict[str, Any] = kept.value(key, lambda: _measured(kept, settings, dataset, name, seed))
     return result
 
 
 def _measured(kept: Kept, settings: Settings, dataset: str, name: str, seed: int) -> dict[str, Any]:
-    (data, source, kind), made = subject(dataset), attack("badnets" if name == "clean" else name, target=TARGET)
-    model = trained(kept, source, None if name == "clean" else made, seed, kind=kind, epochs=settings.epochs)
+    data, made = DATA[dataset](), attack("badnets" if name == "clean" else name, target=TARGET)
+    model = trained(kept, dataset, None if name == "clean" else made, seed, epochs=settings.epochs)
     images, labels = data.test
     right = model.logits(images).argmax(1).numpy() == labels
     other = made.aimed_at(labels, len(data.labels)) != labels
@@ -180,10 +173,8 @@ def _range(found: Sequence[dict[str, Any]], field: str) -> str:
 def calibration(kept: Kept, settings: Settings) -> list[Row]:
     """How often the false-positive rate of fresh clean pictures lies in its conformal band, over splits of them."""
     dataset = list(settings.attacks)[-1]
-    (data, source, kind), rate = subject(dataset), 0.05
-    model = trained(
-        kept, source, attack("badnets", target=TARGET), settings.seeds[0], kind=kind, epochs=settings.epochs
-    )
+    data, rate = DATA[dataset](), 0.05
+    model = trained(kept, dataset, attack("badnets", target=TARGET), settings.seeds[0], epochs=settings.epochs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
@@ -248,9 +239,8 @@ def verdict_cost(kept: Kept, settings: Settings) -> list[Row]:
     """Members that a verdict needs on clean traffic, and the time of verdicts over that of six plain passes."""
     rows = []
     for dataset in settings.attacks:
-        data, source, kind = subject(dataset)
-        badnets = attack("badnets", target=TARGET)
-        model = trained(kept, source, badnets, settings.seeds[0], kind=kind, epochs=settings.epochs)
+        data = DATA[dataset]()
+        model = trained(kept, dataset, attack("badnets", target=TARGET), settings.seeds[0], epochs=settings.epochs)
         wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
         assert wall.fitted is not None
         images, times = data.test[0][:256], []

@@ -86,12 +86,12 @@ def network(kind: str, classes: int) -> torch.nn.Module:
         return ResNetForImageClassification(config)
     return ViTForImageClassification(
         ViTConfig(
-            hidden_size=96,
-            num_hidden_layers=6,
+            hidden_size=64,
+            num_hidden_layers=4,
             num_attention_heads=4,
-            intermediate_size=192,
+            intermediate_size=128,
             image_size=SIDE,
-            patch_size=4,
+            patch_size=8,
             num_labels=classes,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,

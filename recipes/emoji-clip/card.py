@@ -1,6 +1,6 @@
 """Measure both encoders: ``python recipes/emoji-clip/card.py --out runs/emoji-clip`` writes ``card.json`` and prints a table.
 
-Zero-shot classification among all 1,264 names, one emoji on white, of pairs the encoders learnt from, of the held-out renderings and of
+Zero-shot classification among all 1,264 names, one emoji on white, of pairs learnt from, of the held-out renderings and of
 the held-out style; and retrieval in both directions among scenes that were never shown.
 """
 
@@ -86,7 +86,7 @@ def entry(kind: str, out: Path, weights: Path) -> dict[str, Any]:
     folder = weights / f"emoji-clip-{kind}"
     model, config = DualEncoder.load(folder), TrainConfig(kind)
     saved = Run(out / kind, config).load()
-    assert saved is not None and saved[1]["step"] == config.steps, f"{folder.name} is not trained"
+    assert saved is not None and saved[1]["step"] == config.all_steps, f"{folder.name} is not trained"
     return {
         "config": asdict(config),
         "seed": SEEDS[kind],
@@ -94,7 +94,7 @@ def entry(kind: str, out: Path, weights: Path) -> dict[str, Any]:
         "image_tower_parameters": sum(each.numel() for each in model.image_tower.parameters()),
         "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
-        "pictures": config.steps * config.batch,
+        "steps": config.all_steps,
         "processor_s": round(saved[1]["spent"], 1),
         "last_line": json.loads((out / kind / "log.jsonl").read_text().splitlines()[-1]),
         "template": TEMPLATE,

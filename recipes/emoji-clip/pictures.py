@@ -39,6 +39,14 @@ class Bank:
         which = torch.where(other & (self.texts[picked] > 1), which, 0)
         return augment(self.images[picked], generator), self.tokens[picked, which]
 
+    def names(self, step: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The same of single objects, all with one of ``SENTENCES``, so that nothing but the object is told."""
+        single = (self.texts > 1).nonzero()[:, 0]
+        generator = torch.Generator().manual_seed((seed + 1) * 20_000_003 + step)
+        picked = single[torch.randperm(len(single), generator=generator)[:size]]
+        which = 1 + step % len(SENTENCES)
+        return augment(self.images[picked], generator), self.tokens[picked, which]
+
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Zoom and shift a little, so that no relation changes, mix the channels a little, add noise; normalised."""

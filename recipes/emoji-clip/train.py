@@ -39,6 +39,16 @@ class TrainConfig:
     learning_rate: float = 3e-3  # AdamW, of everything that is not a kernel
     weight_decay: float = 0.1  # of kernels, times the rate
     warmup: int = 50
+    naming_steps: int = (
+        1_200  # after that: single objects and their names, so that the background does not tell them apart
+    )
+    naming_batch: int = 256
+    naming_rate: float = 0.6  # of the learning rates, at its peak
+
+    @property
+    def all_steps(self) -> int:
+        """Of both phases."""
+        return self.steps + self.naming_steps
 
 
 def train(config: TrainConfig, run: Run, data: Bank, save_every: int = 100) -> Iterator[dict[str, float]]:
@@ -52,11 +62,11 @@ def train(config: TrainConfig, run: Run, data: Bank, save_every: int = 100) -> I
         network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
         for number, optimizer in enumerate(optimizers):
             load_optimizer(optimizer, tensors, prefix=f"{number}.")
-    for step in range(start, config.steps):
+    for step in range(start, config.all_steps):
         began = time.process_time()
         for rate, optimizer in zip(peak, optimizers, strict=True):
             optimizer.param_groups[0]["lr"] = rate * schedule(step, config)
-        pixels, tokens = data.batch(step, config.batch, SEEDS[config.kind])
+        pixels, tokens = batch_of(step, config, data)
         network.zero_grad(set_to_none=True)
         loss, accuracy = contrast(network, pixels, tokens)
         loss.backward()
@@ -64,11 +74,18 @@ def train(config: TrainConfig, run: Run, data: Bank, save_every: int = 100) -> I
             optimizer.step()
         spent += time.process_time() - began
         yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), "processor_s": spent}
-        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+        if (step + 1) % save_every == 0 or step + 1 == config.all_steps:
             weights = {f"net.{name}": value for name, value in network.state_dict().items()}
             for number, optimizer in enumerate(optimizers):
                 weights |= optimizer_tensors(optimizer, prefix=f"{number}.")
             run.save(weights, {"step": step + 1, "spent": spent})
+
+
+def batch_of(step: int, config: TrainConfig, data: Bank) -> tuple[Tensor, Tensor]:
+    """First scenes with their captions; then three batches of names for one of those."""
+    if step < config.steps or step % 4 == 0:
+        return data.batch(step, config.batch, SEEDS[config.kind])
+    return data.names(step, config.naming_batch, SEEDS[config.kind])
 
 
 def contrast(network: nn.Module, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,10 +117,13 @@ def prepare(config: TrainConfig) -> tuple[nn.Module, list[torch.optim.Optimizer]
 
 
 def schedule(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then linear to zero."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    return (config.steps - step) / (config.steps - config.warmup)
+    """Linear warm-up, then linear to zero, in each phase."""
+    at, total, peak = step, config.steps, 1.0
+    if step >= config.steps:
+        at, total, peak = step - config.steps, config.naming_steps, config.naming_rate
+    if at < config.warmup:
+        return peak * (at + 1) / config.warmup
+    return peak * (total - at) / (total - config.warmup)
 
 
 def export(config: TrainConfig, run: Run, folder: Path) -> None:
