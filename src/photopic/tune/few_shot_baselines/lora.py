@@ -102,11 +102,8 @@ def with_adapters(model: DualEncoder, config: LoraConfig) -> DualEncoder:
         peft.inject_adapter_in_model(adapters, network.vision_model, ADAPTER)
     for part in network.vision_model.modules():
         if isinstance(inner := getattr(part, "base_layer", None), nn.Conv2d):
-            part.stride, part.kernel_size, part.dilation = (
-                inner.stride,
-                inner.kernel_size,
-                inner.dilation,
-            )  # towers read them
+            for name in ("stride", "kernel_size", "dilation"):  # some towers read them, and peft's layer hides them
+                setattr(part, name, getattr(inner, name))
     network.eval()
     return copied
 
