@@ -45,6 +45,9 @@ MODEL = "emoji-clip-vit"
 STYLE, NOVEL = "held-out-style", "held-out-concepts"
 CODE = ("photopic.tune.mask_tuning", "photopic.data.emoji_tasks", "photopic.data.few_shot")
 CLASSES = 20
+BATCH = (
+    8  # few pictures a step and many steps: what little data says by chance then differs from step to step and cancels
+)
 REACH = 2.0  # all steps together, in distances from the start of M to its threshold: how much is switched off
 FURTHER = 4.0  # the same for base to new, where what is forgotten has to show
 
@@ -55,9 +58,9 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     shots: tuple[int, ...] = (4, 8, 16)
-    steps: int = 50
+    steps: int = 120
     pairs: tuple[int, ...] = tuple(range(10, 18))  # seeds of base to new
-    pair_steps: int = 50
+    pair_steps: int = 100
     test: int = 15  # pictures a class to measure on
     rounds: int = 9  # of the timing
 
@@ -77,13 +80,11 @@ def cases(settings: Settings) -> list[Case]:
 
 
 def config(settings: Settings, kind: str, seed: int) -> MaskTuningConfig:
-    """The settings of one training: the rate follows from how far the steps shall reach."""
+    """The settings of one training."""
     is_pair = kind.startswith("pair")
     steps, reach = (settings.pair_steps, FURTHER) if is_pair else (settings.steps, REACH)
-    given = MaskTuningConfig(steps=steps, dropout=0.0 if kind == "pair-plain" else 1.0, seed=seed)
-    return replace(
-        given, lr=2 * reach * (given.init - given.threshold) / steps
-    )  # a half cosine has half of lr on average
+    dropout = 0.0 if kind == "pair-plain" else 1.0
+    return MaskTuningConfig(steps=steps, reach=reach, batch=BATCH, dropout=dropout, seed=seed)
 
 
 @cache

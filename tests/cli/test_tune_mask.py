@@ -74,7 +74,7 @@ def test_a_mask_is_learnt_from_an_emoji_task(tmp_path: Path, encoder: Path) -> N
 def test_a_rate_that_could_switch_nothing_off_is_raised_with_a_note(
     tmp_path: Path, pictures: Path, encoder: Path
 ) -> None:
-    arguments = ("--model", encoder, "--shots", 1, "--steps", 2, "-o", tmp_path / "x.edit")
+    arguments = ("--model", encoder, "--shots", 1, "--steps", 2, "--lr", 8e-5, "-o", tmp_path / "x.edit")
     noted = " ".join(run("tune", "mask", pictures, *arguments).stderr.split())
     assert "no weight could be switched off; using lr" in noted
 
@@ -96,5 +96,6 @@ def test_bad_input_is_one_line(tmp_path: Path, pictures: Path, encoder: Path) ->
     assert "one {} where the name goes" in refusal("tune", "mask", pictures, *options, 1, "--template", "a photo")
     assert "for emoji tasks" in refusal("tune", "mask", pictures, *options, 1, "--classes", 2)
     assert "lr" in refusal("tune", "mask", pictures, *options, 1, "--lr", 0)
+    assert "reach: expected above 1" in refusal("tune", "mask", pictures, *options, 1, "--reach", 1)
     assert not (tmp_path / "x.edit").exists()
     assert not (tmp_path / "x.edit.run").exists()

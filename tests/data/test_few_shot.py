@@ -62,6 +62,8 @@ def test_a_division_keeps_classes_on_both_sides_and_nothing_twice() -> None:
     train, test = split(numbered(10, 2, 4), 0.3, seed=0)
     assert (train.counts, test.counts) == ((7, 1, 3), (3, 1, 1))
     assert sorted(numbers(train) + numbers(test)) == list(range(16))
+    assert [part.counts for part in split(numbered(10, 2, 4), 0.01, seed=0)] == [(9, 1, 3), (1, 1, 1)]
+    assert [part.counts for part in split(numbered(10, 2, 4), 0.99, seed=0)] == [(1, 1, 1), (9, 1, 3)]
     with pytest.raises(DataError, match="class b: expected two pictures"):
         split(numbered(3, 1), 0.5, seed=0)
     with pytest.raises(DataError, match="test_share"):

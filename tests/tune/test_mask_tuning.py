@@ -134,7 +134,7 @@ def test_a_rate_under_which_nothing_can_flip_is_raised_with_a_word(vit, task) ->
     with pytest.raises(DataError, match=r"8e-05 moves a mask entry at most .* use lr"):
         next(tune(vit, task, config=replace(config, budget="refuse")))
     raised = float(first.warning.rsplit(" ", 1)[1])
-    assert 5 <= step_budget(replace(config, lr=raised), len(task)) <= 20
+    assert 4.9 <= step_budget(replace(config, lr=raised), len(task)) <= 20
 
 
 def test_the_file_is_smaller_than_the_packed_bits_and_reads_the_same() -> None:
@@ -228,9 +228,16 @@ def test_what_nothing_can_be_learnt_from_is_refused(vit, task) -> None:
         next(tune(vit, nameless))
 
 
+def test_the_rate_follows_from_how_far_the_steps_shall_reach(vit, task) -> None:
+    last = list(tune(vit, task, config=replace(QUICK, lr=8e-5, reach=2.0)))[-1]
+    lr = last.edit.provenance["config"]["lr"]
+    assert step_budget(replace(QUICK, lr=lr), len(task)) == pytest.approx(2)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("reach", 1.0),
         ("dropout", 1.5),
         ("epochs", 0),
         ("threshold", 0.01),

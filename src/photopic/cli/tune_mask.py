@@ -49,19 +49,19 @@ def mask(
             "pictures more, 0 does not ask it and takes half the time.",
         ),
     ] = 1.0,
-    epochs: Annotated[int, typer.Option(min=1, help="How often every picture is seen.")] = 30,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of learning, in place of --epochs.", show_default="by --epochs")
-    ] = None,
-    lr: Annotated[
+    steps: Annotated[int, typer.Option(min=1, help="Steps of learning; more chooses better and takes longer.")] = 200,
+    reach: Annotated[
         float,
         typer.Option(
-            min=0.0,
-            help="Size of a step; raised, with a note, where so few steps of it could switch nothing off. More switches "
-            "more off.",
+            help="How much is switched off: the way all steps can go, in distances from on to off. Up to 1 nothing is, at 2 about "
+            "one to three weights in a hundred.",
         ),
-    ] = 8e-5,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 32,
+    ] = 2.0,
+    lr: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Size of a step, in place of --reach; published: 8e-5.", show_default="by --reach"),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; few, in many steps, choose better.")] = 8,
     augment: Annotated[bool, typer.Option(help="Crop pictures at random while learning.")] = True,
     flip: Annotated[bool, typer.Option(help="Also mirror them at random, where left and right do not matter.")] = False,
     template: Annotated[
@@ -94,8 +94,8 @@ def mask(
 
     config = MaskTuningConfig(
         which=which,
-        lr=lr,
-        epochs=epochs,
+        lr=MaskTuningConfig.lr if lr is None else lr,
+        reach=reach if lr is None else None,
         steps=steps,
         batch=batch,
         dropout=dropout,

@@ -58,6 +58,7 @@ class MaskTuningConfig:
 
     which: Variant = "attention"  # matrices: of attention, of the MLPs, or all; convolution kernels always
     lr: float = 8e-5  # of Adam at the first step, falling along a half cosine once an epoch
+    reach: float | None = None  # in place of lr: how far all steps together go, in distances from init to threshold
     epochs: int = 30  # times everything is seen
     steps: int | None = None  # of the optimizer, in place of epochs
     batch: int = 32  # pictures a step
@@ -79,6 +80,8 @@ class MaskTuningConfig:
             raise DataError(f"dropout: expected 0 to 1, found {self.dropout}")
         if self.epochs < 1:
             raise DataError(f"epochs: expected 1 or more, found {self.epochs}")
+        if self.reach is not None and not self.reach > 1:
+            raise DataError(f"reach: expected above 1, below which no weight can be switched off, found {self.reach}")
         if not self.threshold < self.init:
             raise DataError(
                 f"threshold: expected below init {self.init}, so that every weight stays at first, found {self.threshold}"
@@ -204,7 +207,7 @@ def tune(
 
 
 def step_budget(config: MaskTuningConfig, count: int) -> float:
-    """How far all steps together can take an entry, in distances from start to threshold: below 1 no bit flips.
+    """How far all steps at ``lr`` can take an entry, in distances from start to threshold: below 1 no bit flips.
 
     Adam moves an entry by about the rate in a step, so the distance is the sum of the rates.
 
@@ -225,6 +228,8 @@ def step_budget(config: MaskTuningConfig, count: int) -> float:
 def _rate(config: MaskTuningConfig, count: int) -> tuple[float, str]:
     """The learning rate, and a word about it where it was raised."""
     budget = step_budget(config, count)
+    if config.reach is not None:
+        return config.lr * config.reach / budget, ""
     if budget > 1 or config.budget == "keep":
         return config.lr, ""
     steps, raised = config.training(count).steps, config.lr * RESCALED / budget
