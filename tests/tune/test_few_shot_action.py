@@ -153,14 +153,11 @@ def planted(classes: int, seed: int) -> VideoBank:
     return VideoBank(features, labels, tuple(f"{seed} {number}" for number in range(classes)), 2 * things)
 
 
-def test_training_names_more_clips_right() -> None:
-    config = replace(QUICK, steps=60, video_text=0.0, validate_every=60, lr=3e-3)
-    right = [
-        event.accuracy
-        for event in train(tiny_dual_encoder(), planted(5, 1), planted(4, 2), config=config)
-        if event.step
-    ]
-    assert right[-2] > right[9] + 0.1  # the last event but one; running means
+def test_training_lowers_the_loss() -> None:
+    config = replace(QUICK, steps=60, queries=3, video_text=0.0, validate_every=60)
+    events = train(tiny_dual_encoder(), planted(5, 1), planted(4, 2), config=config)
+    losses = [event.loss for event in events if event.stage == "tuning"]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
 def finished(
