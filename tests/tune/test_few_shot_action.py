@@ -16,7 +16,7 @@ from photopic.data.clips import Clips
 from photopic.data.episodes import draw_episodes
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.models.video_tower import TemporalTransformer
-from photopic.tune import few_shot_action
+from photopic.tune._action_learner import rate
 from photopic.tune._video_episodes import distances, fused, prototypes, score, text_logits
 from photopic.tune.few_shot_action import ActionRecogniser, FewShotActionConfig, VideoBank, train
 from tests.tiny_encoders import tiny_dual_encoder
@@ -252,5 +252,5 @@ def test_what_is_wrong_is_said_before_anything_is_read(data: tuple[Clips, Clips]
 
 
 def test_the_rate_warms_up_and_falls_twice() -> None:
-    found = [few_shot_action.rate(step, 100) for step in range(100)]
+    found = [rate(step, 100) for step in range(100)]
     assert found[0] == 0.1 and found[9:60] == [1.0] * 51 and set(found[60:80]) == {0.1} and set(found[80:]) == {0.01}

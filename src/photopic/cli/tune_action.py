@@ -44,7 +44,7 @@ def action(
     ] = "emoji-clip-vit",
     frames: Annotated[int, typer.Option(min=1, help="Frames taken of each clip, at equal distances.")] = 8,
     way: Annotated[int, typer.Option(min=2, help="Classes to choose among in an episode.")] = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of learning; more takes longer.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of learning; more takes longer.")] = 500,
     lr: Annotated[float, typer.Option(min=0.0, help="Size of a step.")] = 1e-3,
     tower: Annotated[
         Literal["frozen", "tuned"],
