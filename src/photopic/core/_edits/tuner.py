@@ -26,6 +26,7 @@ class Tuner:
         scale: Of all branches.
 
     Example:
+        >>> import torch
         >>> branch = Branch("adapter", scaling="none")
         >>> Tuner({"m.mlp": branch}, {"m.mlp/down": torch.ones(1, 4), "m.mlp/up": torch.zeros(4, 1)}).modules()
         ('m.mlp',)
@@ -82,6 +83,7 @@ class Head:
         bias: One number a class.
 
     Example:
+        >>> import torch
         >>> Head(("mug", "bear"), torch.ones(2, 4), torch.zeros(2)).labels
         ('mug', 'bear')
     """
