@@ -48,7 +48,7 @@ CLASSES = 20
 BATCH = (
     8  # few pictures a step and many steps: what little data says by chance then differs from step to step and cancels
 )
-REACH = 2.0  # all steps together, in distances from the start of M to its threshold: how much is switched off
+REACH = 2.8  # all steps together, in distances from the start of M to its threshold: how much is switched off
 FURTHER = 4.0  # the same for base to new, where what is forgotten has to show
 
 
@@ -58,7 +58,7 @@ class Settings:
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     shots: tuple[int, ...] = (4, 8, 16)
-    steps: int = 120
+    steps: int = 150
     pairs: tuple[int, ...] = tuple(range(10, 18))  # seeds of base to new
     pair_steps: int = 100
     test: int = 15  # pictures a class to measure on
