@@ -59,9 +59,7 @@ def fewshot(
     augment: Annotated[bool, typer.Option(help="Crop pictures at random while learning.")] = True,
     rate: Annotated[
         float,
-        typer.Option(
-            help="Multiplies every method's learning rate; those fit the bundled encoders, larger models need less."
-        ),
+        typer.Option(help="Multiplies the learning rates, which fit the bundled encoders; larger models need less."),
     ] = 1.0,
     template: Annotated[
         list[str] | None,

@@ -17,6 +17,9 @@ from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.tune._few_shot import Step
 
 Learn = Callable[[DualEncoder, LabelledImages, int], Iterator[Step]]
+MASK_REACH = (
+    2.0  # how far the steps of a mask go, in distances from its start to its threshold; its rate follows from that
+)
 NAMES = (
     "zero-shot",
     "linear-probe",
@@ -49,7 +52,8 @@ def learner(
         steps: Of the optimizer, for the methods that have one.
         batch: Pictures a step; all of them where there are fewer.
         augment: Whether pictures are cropped at random.
-        rate: What every method's own learning rate is multiplied with; those fit the small bundled encoders.
+        rate: What every method's own learning rate is multiplied with, but for masks, whose rate follows from the steps; the
+            rates fit the small bundled encoders.
         templates: Sentences with ``{}`` where a class name goes.
 
     Raises:
@@ -97,8 +101,9 @@ def _events(
     if name in ("mask", "mask-plain"):
         from photopic.tune import mask_tuning
 
-        mask = mask_tuning.MaskTuningConfig(dropout=1.0 if name == "mask" else 0.0, **budget)
-        return mask_tuning.tune(model, data, config=replace(mask, lr=rate * mask.lr), templates=templates)
+        dropout = 1.0 if name == "mask" else 0.0
+        mask = mask_tuning.MaskTuningConfig(dropout=dropout, reach=MASK_REACH, **budget)
+        return mask_tuning.tune(model, data, config=mask, templates=templates)
     if name == "tuners":
         from photopic.tune import unified_tuners
 
