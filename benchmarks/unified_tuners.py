@@ -35,10 +35,10 @@ MODEL = "emoji-clip-vit"
 TASKS = ("held-out-style", "held-out-concepts")
 CLASSES = 20
 CODE = ("photopic.tune.unified_tuners", "photopic.data.emoji_tasks", "photopic.data.few_shot")
-LINEAR = ("linear", "linear-slow")  # the linear probe at two learning rates
+LINEAR = ("linear", "linear-fast")  # the linear probe at two learning rates
 WAYS: dict[str, dict[str, Any]] = {
     "linear": {"tuners": preset("linear")},
-    "linear-slow": {"tuners": preset("linear"), "lr": 3e-4},
+    "linear-fast": {"tuners": preset("linear"), "lr": 1e-2},
     "single": {"tuners": preset("single")},
     "dual": {"tuners": preset("dual")},
     "tri": {"tuners": preset("tri")},

@@ -53,7 +53,7 @@ def tuners(
         Literal["text", "zeros"], typer.Option(help="Start the classifier at the class names, or at nothing.")
     ] = "text",
     steps: Annotated[int, typer.Option(min=1, help="Steps of learning; more takes longer.")] = 200,
-    lr: Annotated[float, typer.Option(min=0.0, help="Size of a step.")] = 1e-3,
+    lr: Annotated[float, typer.Option(min=0.0, help="Size of a step.")] = 3e-3,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step; lower it when memory is short.")] = 32,
     augment: Annotated[bool, typer.Option(help="Crop pictures at random while learning.")] = True,
     template: Annotated[

@@ -68,7 +68,7 @@ class UnifiedTunersConfig:
     init: Init = "zero"  # zero: nothing is changed at first; xavier: random branches, as the successor's library
     head: Literal["text", "zeros"] = "text"  # where the classifier starts: at the class names, or at nothing
     steps: int = 200  # of AdamW
-    lr: float = 1e-3  # of branches and classifier, at its highest
+    lr: float = 3e-3  # of branches and classifier, at its highest
     warm_up: float = 0.1  # share of the steps in which the rate rises to that; afterwards it falls along a half cosine
     weight_decay: float = 0.01  # of AdamW
     batch: int = 32  # pictures a step
