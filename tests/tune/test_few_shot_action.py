@@ -172,21 +172,24 @@ def finished(
 def test_training_goes_on_exactly_where_it_stopped(tmp_path: Path, data: tuple[Clips, Clips], tower: str) -> None:
     model, config = tiny_dual_encoder(), replace(QUICK, tower=tower)
     before = model.digest()
-    whole = finished(model, data, config)
-    for event in train(model, *data, config=config, run=Run(tmp_path), save_every=1):
-        if event.step == 3:
+    whole = finished(model, data, config, Run(tmp_path / "whole"))
+    for event in train(model, *data, config=config, run=Run(tmp_path / "parts"), save_every=1):
+        if event.stage == "tuning" and event.step == 3:
             break
-    resumed = finished(model, data, config, Run(tmp_path))
+    resumed = finished(model, data, config, Run(tmp_path / "parts"))
+    a, b = (Run(tmp_path / each).load() for each in ("whole", "parts"))  # the last state, the best one, the optimizer
+    assert a is not None and b is not None and a[0].keys() == b[0].keys()
+    assert all(torch.equal(value, b[0][name]) for name, value in a[0].items())
     for name, value in whole.temporal.state_dict().items():
         assert torch.equal(value, resumed.temporal.state_dict()[name]), name
     assert whole.gamma == resumed.gamma != 1.0 and model.digest() == before
     if tower == "tuned":
         assert whole.edit is not None and resumed.edit is not None
-        a, b = whole.edit.parts[0].deltas, resumed.edit.parts[0].deltas  # type: ignore[union-attr]
-        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-        assert all("vision_model" in name or "visual_projection" in name for name in a)
+        deltas, others = (each.edit.parts[0].deltas for each in (whole, resumed))  # type: ignore[union-attr]
+        assert deltas.keys() == others.keys() and all(torch.equal(deltas[name], others[name]) for name in deltas)
+        assert all("vision_model" in name or "visual_projection" in name for name in deltas)
     with pytest.raises(RunMismatchError, match="holds another run"):
-        finished(model, data, replace(config, seed=9), Run(tmp_path))
+        finished(model, data, replace(config, seed=9), Run(tmp_path / "parts"))
 
 
 @pytest.mark.parametrize("tower", ["frozen", "tuned"])
