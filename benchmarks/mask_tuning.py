@@ -3,7 +3,7 @@
     python benchmarks/mask_tuning.py           # writes benchmarks/results/mask-tuning.json; two workers
     python benchmarks/mask_tuning.py --quick   # one seed, few steps; prints only
 
-Two tasks, each of 20 classes drawn anew by every seed: known things in the style that the model never saw, and things it never saw
+Two tasks, each of 50 classes drawn anew by every seed: known things in the style that the model never saw, and things it never saw
 (trained on in some styles, tested in others). Controls: random masks with as many zeros in each tensor, and masks learnt from
 shuffled labels. Base to new: learnt from half of the classes, with and without gradient dropout, at equal steps and seeds. Each
 training is kept under ``runs/mask-tuning``, so an interrupted benchmark goes on.
@@ -44,7 +44,7 @@ from photopic.tune.mask_tuning import MaskTuningConfig, tune_mask
 MODEL = "emoji-clip-vit"
 STYLE, NOVEL = "held-out-style", "held-out-concepts"
 CODE = ("photopic.tune.mask_tuning", "photopic.data.emoji_tasks", "photopic.data.few_shot")
-CLASSES = 20
+CLASSES = 50
 BATCH = (
     8  # few pictures a step and many steps: what little data says by chance then differs from step to step and cancels
 )
@@ -61,7 +61,7 @@ class Settings:
     steps: int = 150
     pairs: tuple[int, ...] = tuple(range(10, 18))  # seeds of base to new
     pair_steps: int = 100
-    test: int = 15  # pictures a class to measure on
+    test: int = 8  # pictures a class to measure on
     rounds: int = 9  # of the timing
 
 

@@ -3,7 +3,7 @@
     python benchmarks/unified_tuners.py           # tables and benchmarks/results/unified-tuners.json; two workers
     python benchmarks/unified_tuners.py --quick   # one seed, few steps, prints only
 
-Two tasks, each of 20 classes drawn anew by every seed: known things in the style that the model never saw, and things it never saw
+Two tasks, each of 50 classes drawn anew by every seed: known things in the style that the model never saw, and things it never saw
 (trained on in some styles, tested in others). Every method gets the same shots, steps, batches, crops and start of the classifier.
 The linear probe is the same loop without a branch, at the best of two learning rates by its test accuracy, which favours it. Each
 training is kept under ``runs/unified-tuners``, so an interrupted benchmark goes on.
@@ -33,7 +33,7 @@ from photopic.tune.unified_tuners import UnifiedTunersConfig, preset, tune_unifi
 
 MODEL = "emoji-clip-vit"
 TASKS = ("held-out-style", "held-out-concepts")
-CLASSES = 20
+CLASSES = 50
 CODE = ("photopic.tune.unified_tuners", "photopic.data.emoji_tasks", "photopic.data.few_shot")
 LINEAR = ("linear", "linear-fast")  # the linear probe at two learning rates
 WAYS: dict[str, dict[str, Any]] = {
@@ -56,7 +56,7 @@ class Settings:
     shots: tuple[int, ...]
     steps: int
     tasks: tuple[str, ...] = TASKS
-    test_per_class: int = 20
+    test_per_class: int = 10
 
 
 FULL = Settings((0, 1, 2, 3, 4), (8, 16), 60)
