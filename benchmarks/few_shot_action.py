@@ -44,6 +44,7 @@ CODE = ("photopic.tune.few_shot_action", "photopic.data.sprite_videos")
 WAYS: dict[str, dict[str, Any]] = {
     "modulated": {},
     "plain": {"modulation": False},
+    "as-published": {"motion": 0.0},  # distances of frames as they are, which hardly depend on their order
     "shuffled": {"shuffled_text": True},  # the control: every class has another's name, in training and in the test
 }
 SHOTS = (1, 5)
@@ -60,7 +61,7 @@ class Settings:
     clips: tuple[int, int, int] = (5, 3, 8)  # a class of each
 
 
-FULL = Settings((0, 1, 2, 3, 4), 600, 600, (48, 8, 16))
+FULL = Settings((0, 1, 2, 3, 4), 400, 600, (48, 8, 16))
 QUICK = Settings((0,), 40, 100, (8, 4, 4), (4, 3, 6))
 CHUNK = 4  # objects read at a time, so that workers share the reading
 Found = Mapping[tuple[str, int], Mapping[str, Any]]
@@ -263,7 +264,7 @@ def rows(found: Found, settings: Settings) -> list[Row]:
             note=note,
         )
     )
-    for matcher, claim, target in (("otam", "otam", "low > 0.5"), ("mean", "meanpool", "== 0.5")):
+    for matcher, claim, target in (("otam", "otam", "low > 0.65"), ("mean", "meanpool", "== 0.5")):
         pairs = found["modulated", settings.seeds[0]][f"reversal.{matcher}"]
         note = f"1 clip of each of two classes, one the other backwards; {len(pairs)} pairs, {count} trainings"
         bare = mean("untrained", f"reversal.{matcher}")
@@ -273,8 +274,9 @@ def rows(found: Found, settings: Settings) -> list[Row]:
                 *interval("modulated", f"reversal.{matcher}"),
                 target=target,
                 baseline=bare,
+                control=mean("as-published", f"reversal.{matcher}"),
                 n=count,
-                note=f"{note}; baseline: untrained",
+                note=f"{note}; baseline: untrained; control: trained with the published distance (motion 0)",
             )
         )
     for shots in SHOTS:

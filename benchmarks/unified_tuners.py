@@ -59,7 +59,7 @@ class Settings:
     test_per_class: int = 10
 
 
-FULL = Settings((0, 1, 2, 3, 4), (8, 16), 60)
+FULL = Settings((0, 1, 2, 3, 4), (16,), 60)
 QUICK = Settings((0,), (8,), 4, TASKS[:1], 4)
 Case = tuple[str, str, int, int]  # way, task, shots, seed
 

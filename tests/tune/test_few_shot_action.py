@@ -113,6 +113,18 @@ def test_reversal_pairs_are_apart_for_ordered_alignment_and_never_for_the_mean()
         assert hits["otam"] == 1.0
 
 
+def test_what_stays_the_same_in_a_clip_drowns_its_order_unless_it_is_taken_off() -> None:
+    right = {0.0: 0.0, 1.0: 0.0}
+    for seed in range(20):
+        bank = reversal_bank(seed)
+        still = 30 * rand(len(bank.features), 1, WIDTH, seed=900 + seed)  # another for every clip
+        clips = bank.features + still
+        for motion in right:
+            found = distances(clips[[2, 12]], clips[[0, 11]], motion=motion).argmin(-1)
+            right[motion] += (found == torch.tensor([0, 1])).float().mean().item() / 20
+    assert right[0.0] < 0.7 < 0.95 < right[1.0]
+
+
 def test_shuffled_names_are_all_wrong() -> None:
     bank = VideoBank(rand(9, 2, WIDTH), np.arange(9), tuple("abcdefghi"), rand(9, WIDTH))
     for seed in range(5):
@@ -154,7 +166,7 @@ def planted(classes: int, seed: int) -> VideoBank:
 
 
 def test_training_lowers_the_loss() -> None:
-    config = replace(QUICK, steps=60, queries=3, video_text=0.0, validate_every=60)
+    config = replace(QUICK, steps=60, queries=3, video_text=0.0, validate_every=60, motion=0.0)
     events = train(tiny_dual_encoder(), planted(5, 1), planted(4, 2), config=config)
     losses = [event.loss for event in events if event.stage == "tuning"]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])

@@ -110,7 +110,9 @@ class Learner:
         queries = frames[:, :, 1:].flatten(1, 2)  # (e, way * queries, t, dim)
         text = bank.text[classes] if config.modulation else None
         named = prototypes(self.temporal, frames[:, :, :1], text, config.merge)
-        logits = -distances(self.temporal(queries), named, config.matcher, config.softness)  # (e, q, way)
+        logits = -distances(
+            self.temporal(queries), named, config.matcher, config.softness, config.motion
+        )  # (e, q, way)
         truth = torch.arange(config.way).repeat_interleave(config.queries).expand(config.episodes, -1)
         loss = F.cross_entropy(logits.flatten(0, 1), truth.flatten())
         if config.video_text:

@@ -51,6 +51,7 @@ class Recognition:
     matcher: Matcher = "otam"  # or "mean": the mean frame, blind to order
     merge: Merge = "before"  # average the clips of a class before the transformer over time, or after
     softness: float = 0.5  # lambda of the soft minimum; 0 is the hard one
+    motion: float = 0.5  # share of a distance that is between frames without the mean of their clip; published: 0
     template: str = "a photo of {}"  # no article, as in the published code
     heads: int = 8  # of attention over time, fewer where the width is no multiple
     hidden: int = 2048  # width of the feed-forward network
@@ -132,7 +133,9 @@ class ActionRecogniser:
             shots = bank.features[torch.from_numpy(bank.labels == label)]
             text = bank.text[None, label] if self.how.modulation else None
             named.append(prototypes(self.temporal, shots[None], text, self.how.merge)[0])
-        few = distances(self.temporal(queries), torch.stack(named), self.how.matcher, self.how.softness)
+        few = distances(
+            self.temporal(queries), torch.stack(named), self.how.matcher, self.how.softness, self.how.motion
+        )
         zero = text_logits(queries, bank.text, self.gamma)
         frames = queries.shape[1]
         return Named((-few).softmax(-1), zero.softmax(-1), fused(zero, few, frames, beta))
@@ -210,6 +213,7 @@ class ActionRecogniser:
             matcher=how.matcher,
             merge=how.merge,
             softness=how.softness,
+            motion=how.motion,
         )
 
     def save(self, folder: str | Path) -> None:

@@ -137,11 +137,25 @@ def distances(
     classes: Float[Tensor, "*batch way t dim"],
     matcher: Matcher = "otam",
     softness: float = 0.5,
+    motion: float = 0.0,
 ) -> Float[Tensor, "*batch q way"]:
-    """The distance of every query to every class."""
+    """The distance of every query to every class.
+
+    Args:
+        queries: Frames of the judged clips.
+        classes: Frames of the prototypes.
+        matcher: ``otam``, or ``mean`` frames, which knows no order.
+        softness: lambda of ``otam``.
+        motion: Share of a distance that is between what is left of frames when the mean of their clip is taken off, 0 to 1.
+            What stays the same in a clip drowns what changes: at 0 OTAM hardly tells a clip from its reverse.
+    """
+    asked, named = queries[..., :, None, :, :], classes[..., None, :, :, :]
     if matcher == "mean":
-        return mean_distance(queries[..., :, None, :, :], classes[..., None, :, :, :])
-    pairs = frame_distances(queries[..., :, None, :, :], classes[..., None, :, :, :])  # (*batch, q, way, t, t)
+        return mean_distance(asked, named)
+    pairs = frame_distances(asked, named)  # (*batch, q, way, t, t)
+    if motion:
+        changes = frame_distances(asked - asked.mean(-2, keepdim=True), named - named.mean(-2, keepdim=True))
+        pairs = (1 - motion) * pairs + motion * changes
     return alignment_distance(pairs, softness)
 
 
@@ -184,6 +198,7 @@ def score(
     matcher: Matcher = "otam",
     merge: Merge = "before",
     softness: float = 0.5,
+    motion: float = 0.0,
 ) -> EpisodeScores:
     """Judge episodes; the transformer is put into evaluation mode for it and back."""
     was = temporal.training
@@ -195,7 +210,7 @@ def score(
         queries = bank.features[asked.flatten(1)]  # (e, way * each, t, dim)
         truth = torch.arange(classes.shape[1]).repeat_interleave(asked.shape[2])
         named = prototypes(temporal, bank.features[support], text if modulation else None, merge)
-        few = distances(temporal(queries), named, matcher, softness)
+        few = distances(temporal(queries), named, matcher, softness, motion)
         zero = text_logits(queries, text, gamma)
         both = fused(zero, few, queries.shape[-2], beta)
         parts.append([(each.argmax(-1) == truth).double().mean(-1) for each in (-few, zero, both)])

@@ -4,10 +4,12 @@ A dual encoder reads frames; a small transformer over time refines them, with th
 (temporal prototype modulation); clips are compared by ordered temporal alignment. A second loss draws videos to the names of all
 training classes.
 
-Paper: CLIP-guided Prototype Modulating for Few-shot Action Recognition (CLIP-FSAR, arXiv:2303.02982). Changed: the image tower is
-frozen by default, so that its features are read once; the rate is of a transformer that starts from nothing, the published one of a
-large model's fine-tuning; the state is chosen on validation classes, where the published code looks at test classes; a loss that is
-no number stops the training, where the published code skips it. Claims: ``few_shot_action.*`` of benchmarks/few_shot_action.py.
+Paper: CLIP-guided Prototype Modulating for Few-shot Action Recognition (CLIP-FSAR, arXiv:2303.02982). Changed: half of a distance
+is between frames without the mean of their clip (``motion``), for without that the order of frames hardly counts; the image tower
+is frozen by default, so that its features are read once; the rate is of a transformer that starts from nothing, the published one
+of a large model's fine-tuning; the state is chosen on validation classes, where the published code looks at test classes; a loss
+that is no number stops the training, where the published code skips it. Claims: ``few_shot_action.*`` of
+benchmarks/few_shot_action.py.
 """
 
 from __future__ import annotations
@@ -68,6 +70,8 @@ class FewShotActionConfig(Recognition):
         for name, least in (("way", 2), ("queries", 1), ("episodes", 1), ("steps", 1), ("validate_every", 1)):
             if getattr(self, name) < least:
                 raise DataError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        if not 0 <= self.motion <= 1:
+            raise DataError(f"motion: expected 0 to 1, found {self.motion}")
         if not (self.lr > 0 and self.tower_lr > 0 and self.video_text >= 0 and self.softness >= 0):
             raise DataError(
                 "lr and tower_lr: expected above 0, video_text and softness 0 or more, found "
