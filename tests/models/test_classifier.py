@@ -209,7 +209,7 @@ def test_an_unreachable_hub_id_is_one_line() -> None:
 
 
 def test_folders_that_hold_no_classifier(tmp_path: Path) -> None:
-    refused("is not the folder of an image classifier: it has no config.json", lambda: Classifier.load(tmp_path))
+    refused("is not the folder of a whole classifier: it has no config.json", lambda: Classifier.load(tmp_path))
     (tmp_path / "model_index.json").write_text("{}")
     refused("it is a text-to-image model", lambda: Classifier.load(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "clip_text_model"}')

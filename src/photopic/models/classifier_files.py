@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,17 +46,7 @@ def read(name: str) -> Loaded:
     Raises:
         ModelError: If there is no such model, or it is incomplete or no image classifier.
     """
-    folder = BUNDLED / name if name in bundled_classifiers() else Path(name).expanduser()
-    local = folder.is_dir()
-    if local:
-        _check_folder(folder)
-    elif folder.is_file():
-        raise ModelError(f"{name}: is a file, expected a folder as save_pretrained of transformers writes it")
-    elif not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        bundled = ", ".join(bundled_classifiers()) or "none in this installation"
-        raise ModelError(
-            f"{name}: no such classifier; give a bundled name ({bundled}), a folder, or a hub id owner/name"
-        )
+    folder, local = found(name, "classifier", bundled_classifiers(), (CONFIG, PREPROCESSOR), "copy the whole model")
     network = _network(name, str(folder) if local else name)
     config: Any = network.config
     preprocess = Preprocessing.of(_preprocessor(name, folder if local else None), f"{name}: {PREPROCESSOR}")
@@ -66,13 +56,32 @@ def read(name: str) -> Loaded:
     return Loaded(network, preprocess, labels, folder.name if local else name)
 
 
-def _check_folder(folder: Path) -> None:
-    for file in (CONFIG, PREPROCESSOR):
+def found(name: str, kind: str, bundled: Sequence[str], files: Sequence[str], fix: str) -> tuple[Path, bool]:
+    """Where a model of transformers is: its folder and True, or an id on the hub and False.
+
+    Args:
+        name: A bundled name, else a folder, else a hub id.
+        kind: What messages call such a model.
+        bundled: Names that come with photopic.
+        files: What its folder must hold.
+        fix: What to do where one is missing.
+
+    Raises:
+        ModelError: If there is no such model, or its folder lacks a file.
+    """
+    folder = BUNDLED / name if name in bundled else Path(name).expanduser()
+    if folder.is_file():
+        raise ModelError(f"{name}: is a file, expected a folder as save_pretrained of transformers writes it")
+    if not folder.is_dir():
+        if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+            names = ", ".join(bundled) or "none in this installation"
+            raise ModelError(f"{name}: no such {kind}; give a bundled name ({names}), a folder, or a hub id owner/name")
+        return folder, False
+    for file in files:
         if not (folder / file).is_file():
-            kind = " (it is a text-to-image model)" if (folder / INDEX).is_file() else ""
-            raise ModelError(
-                f"{folder}: is not the folder of an image classifier{kind}: it has no {file}; copy the whole model"
-            )
+            other = " (it is a text-to-image model)" if (folder / INDEX).is_file() else ""
+            raise ModelError(f"{folder}: is not the folder of a whole {kind}{other}: it has no {file}; {fix}")
+    return folder, True
 
 
 def _network(name: str, source: str) -> nn.Module:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
-from photopic.models.classifier_files import CONFIG, PREPROCESSOR, _check_size, _preprocessor
+from photopic.models.classifier_files import CONFIG, PREPROCESSOR, _check_size, _preprocessor, found
 from photopic.models.image_preprocessing import Images, Preprocessing
-from photopic.models.loading import BUNDLED, INDEX, _first_line, _no_progress_bars, _quiet
+from photopic.models.loading import BUNDLED, _first_line, _no_progress_bars, _quiet
 
 TOKENIZER = "tokenizer_config.json"
 
@@ -46,17 +44,8 @@ def read(name: str) -> Loaded:
     Raises:
         ModelError: If there is no such model, or it is incomplete or no dual encoder.
     """
-    folder = BUNDLED / name if name in bundled_dual_encoders() else Path(name).expanduser()
-    local = folder.is_dir()
-    if local:
-        _check_folder(folder)
-    elif folder.is_file():
-        raise ModelError(f"{name}: is a file, expected a folder as save_pretrained of transformers writes it")
-    elif not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        bundled = ", ".join(bundled_dual_encoders()) or "none in this installation"
-        raise ModelError(
-            f"{name}: no such dual encoder; give a bundled name ({bundled}), a folder, or a hub id owner/name"
-        )
+    fix = "save its model, its tokenizer and its image processor into one folder"
+    folder, local = found(name, "dual encoder", bundled_dual_encoders(), (CONFIG, PREPROCESSOR, TOKENIZER), fix)
     network, tokenizer = _network(name, str(folder) if local else name)
     preprocess = Preprocessing.of(_preprocessor(name, folder if local else None), f"{name}: {PREPROCESSOR}")
     vision: Any = getattr(network.config, "vision_config", None)
@@ -65,16 +54,6 @@ def read(name: str) -> Loaded:
     ):
         _check_size(name, vision, preprocess)
     return Loaded(network, tokenizer, preprocess, folder.name if local else name)
-
-
-def _check_folder(folder: Path) -> None:
-    for file in (CONFIG, PREPROCESSOR, TOKENIZER):
-        if not (folder / file).is_file():
-            kind = " (it is a text-to-image model)" if (folder / INDEX).is_file() else ""
-            raise ModelError(
-                f"{folder}: is not the folder of a dual encoder{kind}: it has no {file}; save its model, its tokenizer "
-                "and its image processor into one folder"
-            )
 
 
 def _network(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
