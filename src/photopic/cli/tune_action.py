@@ -63,6 +63,14 @@ def action(
         Literal["otam", "mean"],
         typer.Option(help="otam: compare clips frame by frame in order of time. mean: compare their mean frames."),
     ] = "otam",
+    motion: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of a distance that is between what changes in the clips; 0, as published, hardly knows the order of frames.",
+        ),
+    ] = 0.5,
     beta: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the names where names and clips are fused in the table.")
     ] = 0.9,
@@ -100,6 +108,7 @@ def action(
         modulation=modulation,
         video_text=video_text,
         matcher=matcher,
+        motion=motion,
         template=template,
         shuffled_text=shuffled_text,
         within_group=0.5 if data == SPRITES else 0.0,  # half of the episodes are of one object, so that motion counts
