@@ -68,7 +68,7 @@ def action(
         typer.Option(
             min=0.0,
             max=1.0,
-            help="Share of a distance that is between what changes in the clips; 0, as published, hardly knows the order of frames.",
+            help="Share of a distance that is between what changes in a clip; 0, as published, hardly knows the order of frames.",
         ),
     ] = 0.5,
     beta: Annotated[
