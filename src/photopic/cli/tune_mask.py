@@ -49,19 +49,19 @@ def mask(
             "pictures more, 0 does not ask it and takes half the time.",
         ),
     ] = 1.0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of learning; more chooses better and takes longer.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of learning; more chooses better and takes longer.")] = 300,
     reach: Annotated[
         float,
         typer.Option(
-            help="How much is switched off: the way all steps can go, in distances from on to off. Up to 1 nothing is, at 2 about "
-            "one to three weights in a hundred.",
+            help="How much is switched off: the way all steps can go, in distances from on to off. Up to 1 nothing is, at 4 about "
+            "one to four weights in a hundred.",
         ),
-    ] = 2.0,
+    ] = 4.0,
     lr: Annotated[
         float | None,
         typer.Option(min=0.0, help="Size of a step, in place of --reach; published: 8e-5.", show_default="by --reach"),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; few, in many steps, choose better.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures a step; few, in many steps, choose better.")] = 16,
     augment: Annotated[bool, typer.Option(help="Crop pictures at random while learning.")] = True,
     flip: Annotated[bool, typer.Option(help="Also mirror them at random, where left and right do not matter.")] = False,
     template: Annotated[
