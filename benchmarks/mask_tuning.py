@@ -65,7 +65,6 @@ class Settings:
 
 FULL = Settings()
 QUICK = Settings((0,), (4,), 4, (10,), 4, 2, 2)
-PAIRS = ("pair-dropout", "pair-plain", "pair-far-dropout", "pair-far-plain")  # as used, and switching off much more
 Case = tuple[str, str, int, int]  # kind, task, shots, seed
 
 
@@ -74,14 +73,15 @@ def cases(settings: Settings) -> list[Case]:
     most = settings.shots[-1]
     gains = [("mask", *each) for each in itertools.product((STYLE, NOVEL), settings.shots, settings.seeds)]
     controls = [("shuffled", STYLE, most, seed) for seed in settings.seeds]
-    pairs = [(kind, STYLE, most, seed) for seed in settings.pairs for kind in PAIRS]
+    pairs = [(kind, STYLE, most, seed) for seed in settings.pairs for kind in ("pair-dropout", "pair-plain")]
     return [*gains, *controls, *pairs]
 
 
 def config(settings: Settings, kind: str, seed: int) -> MaskTuningConfig:
     """The settings of one training."""
-    steps, reach = (settings.pair_steps, FURTHER) if kind.startswith("pair-far") else (settings.steps, REACH)
-    dropout = 0.0 if kind.endswith("plain") else 1.0
+    is_pair = kind.startswith("pair")
+    steps, reach = (settings.pair_steps, FURTHER) if is_pair else (settings.steps, REACH)
+    dropout = 0.0 if kind == "pair-plain" else 1.0
     return MaskTuningConfig(steps=steps, reach=reach, batch=BATCH, dropout=dropout, seed=seed)
 
 
@@ -193,20 +193,12 @@ def gain_rows(found: Mapping[Case, dict[str, Any]], settings: Settings) -> list[
 
 def pair_rows(found: Mapping[Case, dict[str, Any]], settings: Settings) -> list[Row]:
     """Gradient dropout against plain mask tuning, base to new."""
+    with_it, without = (
+        [found[kind, STYLE, settings.shots[-1], seed] for seed in settings.pairs]
+        for kind in ("pair-dropout", "pair-plain")
+    )
     rows = []
-    for (first, second), suffix, target in ((PAIRS[:2], "", "low > 0"), (PAIRS[2:], ".far", None)):
-        with_it, without = (
-            [found[kind, STYLE, settings.shots[-1], seed] for seed in settings.pairs] for kind in (first, second)
-        )
-        rows += _pair_rows(with_it, without, suffix, target)
-    return rows
-
-
-def _pair_rows(
-    with_it: list[dict[str, Any]], without: list[dict[str, Any]], suffix: str, target: str | None
-) -> list[Row]:
-    rows = []
-    for claim, key in (("harmonic_mean_gain", "mean"), ("new_class_gain", "new")):
+    for claim, key, target in (("harmonic_mean_gain", "mean", "low > 0"), ("new_class_gain", "new", "low > 0")):
         value = paired_bootstrap([one[key] for one in with_it], [one[key] for one in without])
         said = [
             f"{name} {statistics.mean(one['base'] for one in each):.3f} / {statistics.mean(one['new'] for one in each):.3f}"
@@ -219,9 +211,7 @@ def _pair_rows(
             f"{shares[1]:.2%}"
         )
         baseline = statistics.mean(one[key] for one in without)
-        rows.append(
-            Row(f"mask_tuning.{claim}{suffix}", *value, target=target, baseline=baseline, n=len(with_it), note=note)
-        )
+        rows.append(Row(f"mask_tuning.{claim}", *value, target=target, baseline=baseline, n=len(with_it), note=note))
     return rows
 
 
