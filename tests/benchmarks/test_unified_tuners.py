@@ -23,11 +23,11 @@ def test_everything_is_trained_on_the_same_draws() -> None:
 
 
 def test_the_linear_probe_is_the_better_of_two_rates() -> None:
-    assert best_linear(found(FULL), FULL, [8]) == "linear-fast"
+    assert best_linear(found(FULL), FULL, [2]) == "linear-fast"
 
 
 def test_a_difference_is_paired_and_counts_its_pairs() -> None:
-    row = compared(found(FULL), FULL, "dual", "single", (8, 16), "unified_tuners.dual_vs_single")
+    row = compared(found(FULL), FULL, "dual", "single", (2, 4), "unified_tuners.dual_vs_single")
     assert row.n == 20 and row.reached
     assert (row.value, row.low, row.high) == pytest.approx((0.05, 0.05, 0.05))  # the same in every pair
 
