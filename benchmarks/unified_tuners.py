@@ -3,8 +3,8 @@
     python benchmarks/unified_tuners.py           # tables and benchmarks/results/unified-tuners.json; two workers
     python benchmarks/unified_tuners.py --quick   # one seed, few steps, prints only
 
-The task: 200 known things in the style that the model never saw, two or four pictures of each. A first run, with sixteen pictures of 50
-things, was no test: the linear probe had 0.99 in that style, and 0.60 on things never seen, where branches added nothing.
+The task: 200 known things in the style that the model never saw, two or four pictures of each. A first run, with sixteen pictures
+of 50 things, was no test: the linear probe had 0.99 in that style, and 0.60 on things never seen, where branches added nothing.
 Every method gets the same shots, steps, batches, crops and start of the classifier.
 The linear probe is the same loop without a branch, at the best of two learning rates by its test accuracy, which favours it. Each
 training is kept under ``runs/unified-tuners``, so an interrupted benchmark goes on.

@@ -68,8 +68,7 @@ class UnifiedTunersConfig:
     init: Init = "zero"  # zero: nothing is changed at first; xavier: random branches, as the successor's library
     head: Literal["text", "zeros"] = "text"  # where the classifier starts: at the class names, or at nothing
     steps: int = 200  # of AdamW
-    lr: float = 3e-3  # of the classifier, at its highest
-    branch_lr: float = 3e-3  # of the branches
+    lr: float = 3e-3  # of branches and classifier, at its highest
     warm_up: float = 0.1  # share of the steps in which the rate rises to that; afterwards it falls along a half cosine
     weight_decay: float = 0.01  # of AdamW
     batch: int = 32  # pictures a step
@@ -84,8 +83,6 @@ class UnifiedTunersConfig:
             )
         if not 0 <= self.warm_up < 1:
             raise DataError(f"warm_up: expected 0 to below 1, found {self.warm_up}")
-        if not 0 < self.branch_lr < float("inf"):
-            raise DataError(f"branch_lr: expected above 0, found {self.branch_lr}")
         if not 0 <= self.weight_decay < float("inf"):
             raise DataError(f"weight_decay: expected 0 or more, found {self.weight_decay}")
         _ = self.training  # refuses what does not fit
@@ -98,9 +95,9 @@ class UnifiedTunersConfig:
         )
 
     def rate(self, step: int) -> float:
-        """The share of the learning rates of a step, from 0: linear warm-up, then a half cosine to 0."""
+        """The learning rate of a step, from 0: linear warm-up, then a half cosine to 0."""
         rising = round(self.warm_up * self.steps)
-        return (step + 1) / rising if step < rising else cosine(step - rising, self.steps - rising)
+        return self.lr * ((step + 1) / rising if step < rising else cosine(step - rising, self.steps - rising))
 
 
 def tune_unified(model: DualEncoder, data: LabelledImages, **options: Any) -> TunedClassifier:
@@ -150,9 +147,7 @@ def tune(
     weight = model.class_features(data.names, templates).to(model.device)  # refuses names without a token
     head = [(weight if config.head == "text" else 0 * weight).clone(), torch.zeros(len(weight), device=model.device)]
     trained = [*tuners.tensors.values(), *(each.requires_grad_() for each in head)]
-    rates = (config.branch_lr, config.lr)
-    groups = [{"params": trained[: -len(head)]}, {"params": trained[-len(head) :]}]
-    optimizer = torch.optim.AdamW([each for each in groups if each["params"]], weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay)
     yield Step("preparing", steps=config.steps)
     identity = _identity(model, data, config, templates)
     if run and (found := load_matching(run, identity)):
@@ -167,8 +162,7 @@ def tune(
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)  # of some towers' last block not all is read
         for tensor, gradient in zip(trained, gradients, strict=True):
             tensor.grad = gradient
-        for group, most in zip(optimizer.param_groups, rates[-len(optimizer.param_groups) :], strict=True):
-            group["lr"] = most * config.rate(step)
+        optimizer.param_groups[0]["lr"] = config.rate(step)
         optimizer.step()
         right = running(right, float((logits.argmax(1) == labels).float().mean()))
         if run and ((step + 1) % save_every == 0 or step + 1 == config.steps):
