@@ -82,5 +82,5 @@ def draw_episodes(
         pool = pools[int(rng.integers(len(pools)))] if inside else np.arange(len(names))
         classes.append(rng.choice(pool, way, replace=False))
         chosen.append([rng.choice(members[each], shots + queries, replace=False) for each in classes[-1]])
-    samples = np.array(chosen)  # (episodes, way, shots + queries)
+    samples: np.ndarray = np.array(chosen)  # (episodes, way, shots + queries)
     return Episodes(np.array(classes), samples[..., :shots], samples[..., shots:])

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from photopic.core import editfile
-from photopic.core.edits import Edit
+from photopic.core.edits import Delta, Edit
 from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import write_atomically
 from photopic.data.clips import Clips, Videos
@@ -99,7 +99,8 @@ class ActionRecogniser:
     @property
     def trainable(self) -> int:
         """Number of parameters that were trained."""
-        tower = sum(delta.numel() for part in self.edit.parts for delta in part.deltas.values()) if self.edit else 0  # type: ignore[union-attr]
+        parts = [part for part in self.edit.parts if isinstance(part, Delta)] if self.edit else []
+        tower = sum(delta.numel() for part in parts for delta in part.deltas.values())
         return 1 + sum(each.numel() for each in self.temporal.parameters()) + tower
 
     def bank(self, clips: Clips) -> VideoBank:
