@@ -126,10 +126,9 @@ def untrained(model: DualEncoder, width: int) -> ActionRecogniser:
     """Frames compared as the dual encoder gives them: a transformer that adds nothing."""
     temporal = TemporalTransformer(width, hidden=8)
     with torch.no_grad():
-        for layer in temporal.layers:
-            for part in (layer.out, layer.feed_forward[3]):  # type: ignore[union-attr]
-                part.weight.zero_()
-                part.bias.zero_()
+        for name, value in temporal.named_parameters():
+            if ".out." in name or ".feed_forward.3." in name:  # what each residual branch ends in
+                value.zero_()
     return ActionRecogniser(model, temporal.eval(), 1.0, Recognition(modulation=False, hidden=8))
 
 

@@ -165,11 +165,11 @@ def rows(model: DualEncoder, kept: Kept, settings: Settings) -> list[Row]:
     most = settings.shots[-1:]
     made = []
     several = len(settings.shots) > 1
-    for shots in (settings.shots, *((each,) for each in settings.shots if several)):
-        suffix = f".{shots[0]}shot" if several and len(shots) == 1 else ""
-        linear = best_linear(found, settings, shots)
+    for some in (settings.shots, *((each,) for each in settings.shots if several)):
+        suffix = f".{some[0]}shot" if several and len(some) == 1 else ""
+        linear = best_linear(found, settings, some)
         for claim, one, other in (("dual_vs_single", "dual", "single"), ("single_vs_linear_probe", "single", linear)):
-            made.append(compared(found, settings, one, other, shots, f"unified_tuners.{claim}{suffix}"))
+            made.append(compared(found, settings, one, other, some, f"unified_tuners.{claim}{suffix}"))
     made.append(compared(found, settings, "dual", "dual-none", most, "unified_tuners.channel_vs_none"))
     made.append(compared(found, settings, "tri", "dual", most, "unified_tuners.tri_vs_dual"))
     made += [gap(found, settings), gain(model, kept, found, settings), trained(model, found, settings)]
