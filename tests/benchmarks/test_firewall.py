@@ -42,4 +42,5 @@ def test_a_network_learns_and_is_kept(kind: str, tmp_path: Path) -> None:
     assert model.digest() == again.digest()
     right = (model.logits(images).argmax(1).numpy() == labels).mean()
     assert right > 0.2 or kind == "vit"  # chance is 0.1; a ViT needs more than an epoch
-    assert len([part for part in network(kind, 10).modules() if "Norm" in type(part).__name__]) >= 13
+    norms = [part for part in network(kind, 10).modules() if "Norm" in type(part).__name__]
+    assert len(norms) >= {"resnet": 13, "vit": 9}[kind]

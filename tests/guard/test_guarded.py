@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -174,6 +174,15 @@ def test_the_model_keeps_every_bit_when_a_call_raises(error: type[BaseException]
     assert len(guarded(pictures(2))) == 2
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler, also where the shell started the tests in the background and had SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_at_any_moment_leaves_the_model_as_it_was() -> None:
     """SIGINT at the n-th call of what writes to the model and puts it back, for many n."""
     model = resnet()

@@ -31,7 +31,7 @@ def train() -> None:
 
 
 @app.command(
-    epilog="Plain: photopic train diffusion emoji-scenes -o runs/plain    "
+    epilog="Example: photopic train diffusion emoji-scenes -o runs/plain    "
     "Fewer pixels in the noisy half: add --turning 300 --turning 600    "
     "Shared early timesteps: add --share 100 --intervals 5    "
     "Several GPUs: accelerate launch -m photopic.cli.main train diffusion ..."
