@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from photopic.cli import tune_mask
 from photopic.core.editfile import load
 from photopic.core.edits import Shut
 from photopic.models.dual_encoder import DualEncoder
@@ -77,6 +78,15 @@ def test_a_rate_that_could_switch_nothing_off_is_raised_with_a_note(
     arguments = ("--model", encoder, "--shots", 1, "--steps", 2, "--lr", 8e-5, "-o", tmp_path / "x.edit")
     noted = " ".join(run("tune", "mask", pictures, *arguments).stderr.split())
     assert "no weight could be switched off; using lr" in noted
+
+
+def test_much_switched_off_is_noted(
+    tmp_path: Path, pictures: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--model", encoder, "--shots", 2, "--steps", 3, "-o")
+    assert "is a lot to switch off" in run("tune", "mask", pictures, *arguments, tmp_path / "a.edit").stderr
+    monkeypatch.setattr(tune_mask, "MUCH", 1.0)
+    assert "is a lot" not in run("tune", "mask", pictures, *arguments, tmp_path / "b.edit").stderr
 
 
 def test_bad_input_is_one_line(tmp_path: Path, pictures: Path, encoder: Path) -> None:

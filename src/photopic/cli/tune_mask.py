@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from photopic.data.few_shot import LabelledImages
     from photopic.models.few_shot_model import Tuned
 
+MUCH = 0.06  # more was switched off only where few steps reached far, and then for the worse
+
 EPILOG = (
     "Example: photopic tune mask emoji:held-out-style --shots 4 -o style.edit    "
     "Your pictures: photopic tune mask pictures/ --model openai/clip-vit-base-patch32 --shots 16 -o mine.edit    "
@@ -116,6 +118,9 @@ def mask(
             raise DataError(f"{output.name}: {last.warning}")
         save(last.edit, output)
     show_scores([_score("names alone (zero-shot)", before, rest), _score("with the mask", last.tuned, rest)])
+    if last.share > MUCH:
+        note = f"note: {last.share:.0%} of the weights is a lot to switch off; more --steps or a smaller --reach choose better"
+        typer.secho(note, fg="yellow", err=True)
     size, bits = output.stat().st_size, last.tuned.trainable
     typer.echo(
         f"{output}: {last.share:.2%} of {bits:,} weights switched off, {size:,} bytes "
