@@ -19,6 +19,7 @@ from photopic.core.fingerprint import fingerprint
 from photopic.core.hooks import match, tap
 from photopic.models.classifier_files import Loaded, bundled_classifiers, read
 from photopic.models.image_preprocessing import Images
+from photopic.models.networks import check_finite, put_on
 
 __all__ = ["Classifier", "bundled_classifiers"]
 
@@ -64,7 +65,7 @@ class Classifier:
         self.labels = tuple(labels)
         self.name = name
         self._preprocess = preprocess
-        _check_finite(network, name)
+        check_finite(network, name)
         self.head_name = _head_name(network, len(self.labels), name) if head is None else head
         found = match(network, self.head_name)[self.head_name]
         if not isinstance(found, nn.Linear) or found.out_features != len(self.labels):
@@ -92,10 +93,7 @@ class Classifier:
         """
         loaded: Loaded = read(str(name))
         model = cls(loaded.network, preprocess=loaded.preprocess, labels=loaded.labels, name=loaded.name)
-        try:
-            model.network.to(device)
-        except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
-            raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
+        put_on(model.network, device)
         return model
 
     @property
@@ -191,12 +189,6 @@ class Classifier:
     def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
         for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
             yield self.preprocess(images[start : start + batch])
-
-
-def _check_finite(network: nn.Module, name: str) -> None:
-    for key, value in network.state_dict().items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
 
 
 def _head_name(network: nn.Module, classes: int, name: str) -> str:

@@ -21,6 +21,7 @@ from photopic.core.errors import DataError, ModelError
 from photopic.core.fingerprint import Fingerprint, fingerprint
 from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.image_preprocessing import Images
+from photopic.models.networks import check_finite, put_on
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
 
@@ -64,9 +65,7 @@ class DualEncoder:
                 f"{name}: expected a CLIP-like model, but {type(network).__name__} has no {lacking[0]}; "
                 "give a model that was saved with both its encoders"
             )
-        for key, value in network.state_dict().items():
-            if value.is_floating_point() and not bool(value.isfinite().all()):
-                raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
+        check_finite(network, name)
         self.network: Any = network.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.name = name
@@ -88,10 +87,7 @@ class DualEncoder:
         """
         network, tokenizer, preprocess, called = read(str(name))
         model = cls(network, tokenizer=tokenizer, preprocess=preprocess, name=called)
-        try:
-            model.network.to(device)
-        except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
-            raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
+        put_on(model.network, device)
         return model
 
     @property

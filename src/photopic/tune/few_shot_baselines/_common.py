@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -94,6 +94,23 @@ class TriedWeights(nn.Module):
         """Features of any length with ``tensors`` in place; gradients flow to them."""
         found: Tensor = torch.func.functional_call(self, self.tensors, (pixels,))
         return found
+
+
+def fit_weights(
+    model: DualEncoder, data: LabelledImages, training: Training, names: Sequence[str], rows: Float[Tensor, "k dim"]
+) -> Generator[Step, None, tuple[dict[str, Tensor], Step]]:
+    """Train copies of parameters of the image tower for given class rows: yields as ``fit``; returns them and the last event."""
+    tried = TriedWeights(model, names)
+    last = Step("preparing")
+    for last in fit(
+        model,
+        data,
+        training,
+        [*tried.tensors.values()],
+        lambda pixels: cosines(model, tried.features(pixels), rows),
+    ):
+        yield last
+    return {name: tensor.detach() for name, tensor in tried.tensors.items()}, last
 
 
 def image_parameters(model: DualEncoder) -> dict[str, Tensor]:

@@ -19,12 +19,10 @@ from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.few_shot_model import TextClassifier
 from photopic.tune._few_shot import Step, Training
 from photopic.tune.few_shot_baselines._common import (
-    TriedWeights,
     check_bare,
-    cosines,
     done,
     edit_of,
-    fit,
+    fit_weights,
     image_parameters,
 )
 
@@ -65,17 +63,8 @@ def bias_only(
     if not biases:
         raise ModelError(f"{model.name}: expected biases in its image tower to train, found none; use LoRA instead")
     rows = model.class_features(data.names, templates).to(model.device)
-    tried = TriedWeights(model, biases)
-    last = Step("preparing")
-    for last in fit(
-        model,
-        data,
-        config.training,
-        [*tried.tensors.values()],
-        lambda pixels: cosines(model, tried.features(pixels), rows),
-    ):
-        yield last
-    values = {name: tensor.detach().reshape(-1) for name, tensor in tried.tensors.items()}
+    found, last = yield from fit_weights(model, data, config.training, biases, rows)
+    values = {name: tensor.reshape(-1) for name, tensor in found.items()}
     indices = {name: torch.arange(value.numel()) for name, value in values.items()}
     edit = edit_of(Values(indices, values), biases, model, data, "bias_only", config)
     trained = sum(value.numel() for value in values.values())

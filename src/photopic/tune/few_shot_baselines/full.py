@@ -15,12 +15,10 @@ from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.few_shot_model import TextClassifier
 from photopic.tune._few_shot import Step, Training
 from photopic.tune.few_shot_baselines._common import (
-    TriedWeights,
     check_bare,
-    cosines,
     done,
     edit_of,
-    fit,
+    fit_weights,
     image_parameters,
 )
 
@@ -57,17 +55,8 @@ def full_fine_tuning(
     check_bare(model)
     base = image_parameters(model)
     rows = model.class_features(data.names, templates).to(model.device)
-    tried = TriedWeights(model, list(base))
-    last = Step("preparing")
-    for last in fit(
-        model,
-        data,
-        config.training,
-        [*tried.tensors.values()],
-        lambda pixels: cosines(model, tried.features(pixels), rows),
-    ):
-        yield last
-    deltas = {name: tensor.detach() - base[name] for name, tensor in tried.tensors.items()}
+    found, last = yield from fit_weights(model, data, config.training, list(base), rows)
+    deltas = {name: tensor - base[name] for name, tensor in found.items()}
     deltas = {name: delta for name, delta in deltas.items() if bool(delta.any())}
     edit = edit_of(Delta(deltas), list(deltas), model, data, "full", config)
     trained = sum(each.numel() for each in base.values())

@@ -1,0 +1,35 @@
+"""What every handle asks of the network it holds."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from photopic.core.errors import ModelError
+
+
+def check_finite(network: nn.Module, name: str) -> None:
+    """Refuse a network with a weight that is no number.
+
+    Args:
+        network: Any.
+        name: What messages call the model.
+
+    Raises:
+        ModelError: Names the tensor.
+    """
+    for key, value in network.state_dict().items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
+
+
+def put_on(network: nn.Module, device: str | torch.device) -> None:
+    """Move a network to a device.
+
+    Raises:
+        ModelError: If the device does not exist.
+    """
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
+        raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
