@@ -131,9 +131,9 @@ class Diffusion:
     ) -> tuple[list[Tensor], Tensor]:
         """lambda of every component that is left and sigma, each (n, 1, 1, 1) in the dtype of ``like``; timestep -1 is clean."""
         level = self.level(int(timesteps.max())) if level is None else level
-        at = timesteps.cpu() % (self.timesteps + 1)  # -1 is the last column
-        signal = [row[at].to(like).view(-1, 1, 1, 1) for row in self._signal[level:]]
-        return signal, self._noise[at].to(like).view(-1, 1, 1, 1)
+        at = timesteps.to(like.device) % (self.timesteps + 1)  # -1 is the last column
+        signal = [_at(row, at, like) for row in self._signal[level:]]
+        return signal, _at(self._noise, at, like)
 
     def input_time(self, timesteps: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """What the network is told."""
@@ -232,10 +232,8 @@ class Diffusion:
 
     def _plain(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """alpha and sigma of the schedule itself."""
-        at = timesteps.cpu()
-        return tuple(  # type: ignore[return-value]
-            each[at].to(like).view(-1, 1, 1, 1) for each in (self.schedule.alphas, self.schedule.sigmas)
-        )
+        at = timesteps.to(like.device)
+        return _at(self.schedule.alphas, at, like), _at(self.schedule.sigmas, at, like)
 
     # -- checks
 
@@ -266,6 +264,11 @@ class Diffusion:
                     f"attenuation: component {index} rises from {float(row[at]):g} to {float(row[at + 1]):g} at timestep "
                     f"{at + 1}; it may only fall, or noise would have to be taken away"
                 )
+
+
+def _at(table: Tensor, timesteps: Tensor, like: Tensor) -> Tensor:
+    """Entries of a table as (n, 1, 1, 1); the table goes to the device, so that no step waits for the timesteps to come back."""
+    return table.to(like)[timesteps].view(-1, 1, 1, 1)
 
 
 def _check_time_map(time_map: Sequence[int] | Tensor, timesteps: int) -> None:
