@@ -20,7 +20,7 @@ from photopic.generate.diffusion.training import train_events
 
 SEEDS = (0, 1, 2)
 SINGLE = ("plain-128", "varying-128")  # one seed: four times the work a step
-SNAPSHOT = 1_000  # steps
+SNAPSHOT = 500  # steps
 
 
 def names() -> list[str]:
@@ -38,7 +38,7 @@ def train(name: str, out: Path, progress: Progress) -> None:
         network.load_state_dict(DiffusionModel.load(out / f"{chosen.start}-{seed}" / "model").network.state_dict())
     config = replace(chosen.config, seed=int(seed))
     task = progress.add_task(name, total=config.steps)
-    for event in train_events(network, chosen.process, images, out / name, config, save_every=SNAPSHOT // 4):
+    for event in train_events(network, chosen.process, images, out / name, config, save_every=SNAPSHOT // 2):
         progress.update(task, completed=event.step)
         if event.model is not None and event.step % SNAPSHOT == 0:
             event.model.save(out / name / "snapshots" / str(event.step))

@@ -20,9 +20,9 @@ CHANNELS = (16, 32, 64)  # of the network, the same for every process and size
 TURNING = (300, 600)
 TRAINING, HELD_OUT = 5_000, 2_000  # scenes
 CONCEPTS = renderings.classes()[::64]  # twenty things
-BASELINE = TrainingConfig(steps=4_000, batch=8, learning_rate=1e-3, warmup=100, ema=0.998)
-LARGE = replace(BASELINE, steps=1_000)
-RETROFIT = replace(BASELINE, steps=400, timesteps=(0, 100))
+BASELINE = TrainingConfig(steps=3_000, batch=8, learning_rate=1e-3, warmup=100, ema=0.998)
+LARGE = replace(BASELINE, steps=800)
+RETROFIT = replace(BASELINE, steps=300, timesteps=(0, 100))
 
 
 @dataclass(frozen=True)
