@@ -11,7 +11,6 @@ once for all trainings. Ways that are compared share their start, training episo
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -21,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 from kept import Kept, code_of
-from ledger import ROOT, Row, write_result
+from ledger import ROOT, Row
 from safetensors.torch import load_file, save_file
-from workers import in_parallel, line_of, mine
+from workers import Benchmark, Handle, mine, run
 
 from photopic.data.clips import SPLITS
 from photopic.data.episodes import draw_episodes
@@ -326,38 +325,40 @@ def falling(found: Found, settings: Settings) -> Row:
     )
 
 
-def main() -> None:
-    """Be the main process or a worker."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, few classes and steps; prints only")
-    parser.add_argument("--model", default=MODEL, help="a bundled name or a folder; another only prints")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = QUICK if options.quick else FULL
-    code_of(*CODE, measured, reversals)  # read before the workers start
-    model = DualEncoder.load(options.model)
-    kept = Kept(ROOT / "runs" / "few-shot-action" / model.digest()[:12])
-    cases = [(way, seed) for seed in settings.seeds for way in (*WAYS, "untrained")]
-    if options.part:
-        for chunk in mine(chunks(settings), options.part):
-            read(model, kept, settings, *chunk)
-            print("read", *chunk, flush=True)
-        for case in mine(cases, options.part):
-            kept_case(model, kept, settings, *case)
-            print(*case, flush=True)
-        return
-    in_parallel(__file__, ["--model", options.model, *(["--quick"] if options.quick else [])], options.workers)
-    found = {case: kept_case(model, kept, settings, *case) for case in cases}
-    made = rows(found, settings)
-    for row in made:
-        print(line_of(row))
-    print(f"{kept.seconds:.0f} s of work")
-    if not options.quick and options.model == MODEL:
-        command = "python benchmarks/few_shot_action.py"
-        write_result("few-shot-action", made, command=command, seeds=settings.seeds, elapsed_s=kept.seconds)
+def code() -> None:
+    """Read the code that decides the numbers."""
+    code_of(*CODE, measured, reversals)
+
+
+def opened(name: str) -> Handle[DualEncoder]:
+    """The model and its results."""
+    model = DualEncoder.load(name)
+    return Handle(model, Kept(ROOT / "runs" / "few-shot-action" / model.digest()[:12]))
+
+
+def cases(settings: Settings) -> list[tuple[str, int]]:
+    """Everything that is trained or only read."""
+    return [(way, seed) for seed in settings.seeds for way in (*WAYS, "untrained")]
+
+
+def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
+    """Clips are read first, then every case, shared."""
+    for chunk in mine(chunks(settings), part):
+        read(bench.model, bench.kept, settings, *chunk)
+        print("read", *chunk, flush=True)
+    for case in mine(cases(settings), part):
+        kept_case(bench.model, bench.kept, settings, *case)
+        print(*case, flush=True)
+
+
+def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
+    """All claims."""
+    return rows({case: kept_case(bench.model, bench.kept, settings, *case) for case in cases(settings)}, settings)
 
 
 if __name__ == "__main__":
-    main()
+    run(
+        Benchmark(
+            "few-shot-action", __file__, __doc__ or "", FULL, QUICK, work, rows_of, FULL.seeds, code, opened, MODEL
+        )
+    )

@@ -11,7 +11,6 @@ training is kept under ``runs/mask-tuning``, so an interrupted benchmark goes on
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
@@ -23,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from kept import Kept, code_of
-from ledger import ROOT, Row, write_result
+from ledger import ROOT, Row
 from timing import side_by_side
 from torch import Tensor
 from torch.nn import functional as F
-from workers import in_parallel, line_of, mine
+from workers import Benchmark, Handle, mine, run
 
 from photopic.core import editfile
 from photopic.core.edits import Edit, Shut
@@ -301,36 +300,29 @@ def rows(model: DualEncoder, kept: Kept, settings: Settings) -> list[Row]:
     return [*gain_rows(found, settings), *pair_rows(found, settings), *cost_rows(model, settings), size]
 
 
-def main() -> None:
-    """Be the main process or a worker."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps; prints only")
-    parser.add_argument("--model", default=MODEL, help="a bundled name or a folder; another only prints")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = QUICK if options.quick else FULL
-    code_of(
-        *CODE, measured, random_mask
-    )  # read before the workers start: a file that is edited meanwhile changes no key
-    model = DualEncoder.load(options.model)
-    kept = Kept(ROOT / "runs" / "mask-tuning" / model.digest()[:12])
-    if options.part:
-        for case in mine(cases(settings), options.part):
-            kept_case(model, kept, settings, case)
-            print(*case, flush=True)
-        return
-    in_parallel(__file__, ["--model", options.model, *(["--quick"] if options.quick else [])], options.workers)
-    found = rows(model, kept, settings)
-    for row in found:
-        print(line_of(row))
-    print(f"{kept.seconds:.0f} s of work")
-    if not options.quick and options.model == MODEL:
-        command = "python benchmarks/mask_tuning.py"
-        seeds = (*settings.seeds, *settings.pairs)
-        write_result("mask-tuning", found, command=command, seeds=seeds, elapsed_s=kept.seconds)
+def code() -> None:
+    """Read the code that decides the numbers."""
+    code_of(*CODE, measured, random_mask)
+
+
+def opened(name: str) -> Handle[DualEncoder]:
+    """The model and its results."""
+    model = DualEncoder.load(name)
+    return Handle(model, Kept(ROOT / "runs" / "mask-tuning" / model.digest()[:12]))
+
+
+def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
+    """Every case, shared."""
+    for case in mine(cases(settings), part):
+        kept_case(bench.model, bench.kept, settings, case)
+        print(*case, flush=True)
+
+
+def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
+    """All claims."""
+    return rows(bench.model, bench.kept, settings)
 
 
 if __name__ == "__main__":
-    main()
+    seeds = (*FULL.seeds, *FULL.pairs)
+    run(Benchmark("mask-tuning", __file__, __doc__ or "", FULL, QUICK, work, rows_of, seeds, code, opened, MODEL))

@@ -12,7 +12,6 @@ training is kept under ``runs/unified-tuners``, so an interrupted benchmark goes
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,10 +19,9 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from kept import Kept, code_of
-from ledger import ROOT, Row, write_result
-from workers import in_parallel, line_of, mine
+from ledger import ROOT, Row
+from workers import Benchmark, Handle, mine, run
 
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import LabelledImages
@@ -236,33 +234,32 @@ def trained(model: DualEncoder, found: Found, settings: Settings) -> Row:
     )
 
 
-def main() -> None:
-    """Be the main process or a worker."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, few steps; prints only")
-    parser.add_argument("--model", default=MODEL, help="a bundled name or a folder; another only prints")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = QUICK if options.quick else FULL
-    code_of(*CODE, measured), code_of(*CODE, zero_shot)  # read before the workers start
-    model = DualEncoder.load(options.model)
-    kept = Kept(ROOT / "runs" / "unified-tuners" / model.digest()[:12])
-    if options.part:
-        for case in mine(cases(settings), options.part):
-            kept_case(model, kept, settings, case)
-            print(*case, flush=True)
-        return
-    in_parallel(__file__, ["--model", options.model, *(["--quick"] if options.quick else [])], options.workers)
-    found = rows(model, kept, settings)
-    for row in found:
-        print(line_of(row))
-    print(f"{kept.seconds:.0f} s of work")
-    if not options.quick and options.model == MODEL:
-        command = "python benchmarks/unified_tuners.py"
-        write_result("unified-tuners", found, command=command, seeds=settings.seeds, elapsed_s=kept.seconds)
+def code() -> None:
+    """Read the code that decides the numbers."""
+    code_of(*CODE, measured), code_of(*CODE, zero_shot)
+
+
+def opened(name: str) -> Handle[DualEncoder]:
+    """The model and its results."""
+    model = DualEncoder.load(name)
+    return Handle(model, Kept(ROOT / "runs" / "unified-tuners" / model.digest()[:12]))
+
+
+def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
+    """Every case, shared."""
+    for case in mine(cases(settings), part):
+        kept_case(bench.model, bench.kept, settings, case)
+        print(*case, flush=True)
+
+
+def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
+    """All claims."""
+    return rows(bench.model, bench.kept, settings)
 
 
 if __name__ == "__main__":
-    main()
+    run(
+        Benchmark(
+            "unified-tuners", __file__, __doc__ or "", FULL, QUICK, work, rows_of, FULL.seeds, code, opened, MODEL
+        )
+    )

@@ -12,12 +12,31 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+import torch
+from kept import Kept
 from ledger import Row, write_result
 from subjects import Bench
 
 S = TypeVar("S")
+H = TypeVar("H")
+
+
+class Keeping(Protocol):
+    """What a benchmark works with: anything that keeps results."""
+
+    @property
+    def kept(self) -> Kept:
+        """They."""
+
+
+@dataclass(frozen=True)
+class Handle(Generic[H]):
+    """A model with what is kept of its results."""
+
+    model: H
+    kept: Kept
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,8 @@ class Benchmark(Generic[S]):
         seeds: Every seed used, of the full settings.
         code: Reads the code that decides its measurements: once, before the workers start, so that a file that is edited
             meanwhile changes no key.
+        open: Makes what ``work`` and ``rows`` get, from the value of ``--model``.
+        model: That value where none is given; with another the benchmark only prints.
     """
 
     name: str
@@ -42,23 +63,26 @@ class Benchmark(Generic[S]):
     about: str
     full: S
     quick: S
-    work: Callable[[Bench, S, str], None]
-    rows: Callable[[Bench, S], list[Row]]
+    work: Callable[[Any, S, str], None]
+    rows: Callable[[Any, S], list[Row]]
     seeds: Sequence[int]
-    code: Callable[[], str]
+    code: Callable[[], object]
+    open: Callable[[str], Keeping] = Bench
+    model: str = "emoji-diffusion"
 
 
 def run(benchmark: Benchmark[Any], arguments: Sequence[str] | None = None) -> None:
-    """Be the main process or a worker, as the command line says; only the full benchmark of the bundled model writes."""
+    """Be the main process or a worker, as the command line says; only the full benchmark of its own model writes."""
     parser = argparse.ArgumentParser(description=benchmark.about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two subjects, few samples; prints only")
-    parser.add_argument("--model", default="emoji-diffusion", help="a bundled name or a folder; another only prints")
+    parser.add_argument("--quick", action="store_true", help="a small part of it; prints only")
+    parser.add_argument("--model", default=benchmark.model, help="a bundled name or a folder; another only prints")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     settings = benchmark.quick if options.quick else benchmark.full
     benchmark.code()
-    bench = Bench(options.model)
+    torch.set_num_threads(1)
+    bench = benchmark.open(options.model)
     if options.part:
         benchmark.work(bench, settings, options.part)
         return
@@ -70,7 +94,7 @@ def run(benchmark: Benchmark[Any], arguments: Sequence[str] | None = None) -> No
     for row in rows:
         print(line_of(row))
     print(f"{elapsed:.0f} s of work, {bench.kept.seconds:.0f} s of it kept")
-    if not options.quick and options.model == "emoji-diffusion":
+    if not options.quick and options.model == benchmark.model:
         command = f"python benchmarks/{os.path.basename(benchmark.script)}"
         path = write_result(benchmark.name, rows, command=command, seeds=benchmark.seeds, elapsed_s=elapsed)
         print(path.name)
