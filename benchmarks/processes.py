@@ -1,0 +1,140 @@
+"""The processes that ``recipes/emoji-processes`` trains: opened or trained, drawn from, and compared with held-out scenes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from kept import Kept, code_of
+from ledger import ROOT
+from rich.progress import Progress
+from torch import Tensor
+
+from photopic.core.fingerprint import fingerprint
+from photopic.core.runs import write_atomically
+from photopic.generate.diffusion.dimensionality import detail_deviations
+from photopic.generate.diffusion.model import DiffusionModel, from_pixels, process_bytes
+from photopic.metrics.frechet import frechet_distance
+from photopic.models.dual_encoder import DualEncoder
+
+RECIPE = ROOT / "recipes" / "emoji-processes"
+FOLDER = "runs/emoji-processes"
+ENCODER = "emoji-clip-vit"
+BATCH = 32
+DRAWING = ("photopic.generate.diffusion.solvers", "photopic.generate.diffusion.model")
+
+
+def recipe(module: str) -> Any:
+    """A module of the recipe."""
+    sys.path.insert(0, str(RECIPE))
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(str(RECIPE))
+
+
+class Processes:
+    """Trained runs and what is kept of their pictures.
+
+    Args:
+        folder: Where the recipe trains them; a run that is not there is trained, which takes up to twenty minutes.
+    """
+
+    def __init__(self, folder: str = FOLDER):
+        self.folder = ROOT / folder
+        self.kept = Kept(ROOT / "runs" / "processes")
+
+    def need(self, names: Sequence[str]) -> None:
+        """Train the runs that are missing, each after the one it starts from."""
+        variants = recipe("variants").VARIANTS
+        for name in names:
+            if not (self.folder / name / "model").is_dir():
+                kind, seed = name.rsplit("-", 1)
+                if variants[kind].start is not None:
+                    self.need([f"{variants[kind].start}-{seed}"])
+                with Progress() as progress:
+                    recipe("train").train(name, self.folder, progress)
+
+    @cache  # noqa: B019 (one object a process)
+    def model(self, name: str, snapshot: int | None = None) -> DiffusionModel:
+        """A run's model, or what it was after so many steps."""
+        place = self.folder / name / ("model" if snapshot is None else f"snapshots/{snapshot}")
+        return DiffusionModel.load(place)
+
+    def returning(self, name: str) -> DiffusionModel:
+        """The same model, with noise that has the deviation of the dropped details where they return: Subspace Diffusion."""
+        model = self.model(name)
+        clean = from_pixels(self.scenes(model.size)[:512])
+        process = replace(model.process, inserted=detail_deviations(clean, model.process.pyramid))
+        return DiffusionModel(model.network, process, model.size)
+
+    def scenes(self, size: int, *, held_out: bool = False) -> UInt8[Tensor, "n size size 3"]:
+        """Scenes it learnt from, or others."""
+        found: Tensor = recipe("variants").pictures(size, held_out)
+        return found
+
+    def drawn(
+        self, name: str, solver: str, steps: int, count: int, *, snapshot: int | None = None, subspace: bool = False
+    ) -> UInt8[np.ndarray, "count size size 3"]:
+        """Pictures of the seeds 0, 1, ..."""
+        model = self.returning(name) if subspace else self.model(name, snapshot)
+        key = {
+            "model": digest(model),
+            "drawn": [solver, steps, count, subspace],
+            "code": code_of(*DRAWING),
+        }
+
+        def make(path: Path) -> None:
+            parts = [
+                model.draw(range(start, min(start + BATCH, count)), solver=solver, steps=steps)
+                for start in range(0, count, BATCH)
+            ]
+            write_atomically(path, np.concatenate(parts).tobytes())
+            print(name, solver, steps, snapshot or "", "subspace" if subspace else "", flush=True)
+
+        path = self.kept.file(key, ".pixels", make)
+        return np.frombuffer(path.read_bytes(), np.uint8).reshape(count, model.size, model.size, 3)
+
+    @cached_property
+    def encoder(self) -> DualEncoder:
+        """Whose features pictures are compared in."""
+        return DualEncoder.load(ENCODER)
+
+    @cache  # noqa: B019
+    def reference(self, size: int) -> Float[np.ndarray, "n d"]:
+        """Features of the held-out scenes."""
+        return self.encoder.image_features(self.scenes(size, held_out=True).numpy()).numpy()
+
+    def distance(self, pictures: UInt8[np.ndarray, "n size size 3"]) -> float:
+        """Fréchet distance to all held-out scenes of that size."""
+        return frechet_distance(self.encoder.image_features(pictures).numpy(), self.reference(pictures.shape[1]))
+
+    def floor(self, size: int, count: int) -> float:
+        """What as many real scenes have, of those learnt from."""
+        return self.distance(self.scenes(size)[:count].numpy())
+
+
+def digest(model: DiffusionModel) -> str:
+    """Of a network's weights and of the process."""
+    process = hashlib.sha256(process_bytes(model.process, model.size)).hexdigest()
+    return fingerprint({"network": model.network}, "network").digest[:16] + process[:16]
+
+
+def chart() -> Any:
+    """pyplot, drawing to files."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9, "axes.spines.top": False,
+                            "axes.spines.right": False})  # fmt: skip
+    return pyplot
