@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def times(bench: Processes, settings: Settings, size: int) -> list[Row]:
     share = pixel_share(recipe("variants").VARIANTS["varying"].process)
     with tempfile.TemporaryDirectory() as folder:
         steps = [training(name + ("" if size == 64 else "-128"), Path(folder) / name) for name in ("plain", "varying")]
-        plain, varying = side_by_side([lambda s=each: next(s) for each in steps], settings.training_steps, warm_up=2)
+        plain, varying = side_by_side([partial(next, each) for each in steps], settings.training_steps, warm_up=2)
     note = (
         f"{size} pixels, batch {recipe('variants').BASELINE.batch}, {1e3 * np.mean(plain):.0f} against "
         f"{1e3 * np.mean(varying):.0f} ms a step; the network reads {share:.2f} of the pixels, {1 / share:.1f} times fewer"
@@ -118,7 +119,7 @@ def times(bench: Processes, settings: Settings, size: int) -> list[Row]:
         )
     ]
     models = [bench.model(f"{name}{'' if size == 64 else '-128'}-0") for name in ("plain", "varying")]
-    calls = [lambda m=each: m.draw(range(8), solver=SOLVER, steps=STEPS) for each in models]  # type: ignore[misc]
+    calls = [partial(each.draw, range(8), solver=SOLVER, steps=STEPS) for each in models]
     plain, varying = side_by_side(calls, settings.repeats, warm_up=0)
     ratios = [one / other for one, other in zip(plain, varying, strict=True)]
     value = Interval(float(np.median(ratios)), min(ratios), max(ratios))

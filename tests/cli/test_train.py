@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from photopic.cli.main import app
+from photopic.cli.pictures_argument import read_pictures
 from photopic.generate.diffusion.model import DiffusionModel
+from photopic.metrics.frechet import frechet_distance
+from photopic.models.dual_encoder import DualEncoder
 
 SMALL = ["--size", "16", "--channels", "8", "--channels", "16", "--batch", "4", "--samples", "2", "--measured", "0"]
 
@@ -55,6 +59,20 @@ def test_pictures_of_a_folder_and_a_budget_for_the_turning_points(tmp_path: Path
         str(tmp_path / "pictures"), "-o", str(tmp_path / "run"), *SMALL, "--budget", "0.2", "--steps", "1"
     )
     assert code == 0 and "turning points" in said and "3 pictures" in said
+
+
+def test_every_checkpoint_is_judged_on_the_way(tmp_path: Path) -> None:
+    options = [*SMALL[:-1], "3", "--steps", "4", "--save-every", "2"]
+    code, said = train("emoji-scenes:12", "-o", str(tmp_path), *options)
+    assert code == 0, said
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    judged = {line["step"]: line["distance"] for line in lines if "distance" in line}
+    assert sorted(judged) == [2, 4] and sorted(line["step"] for line in lines if "loss" in line) == [1, 2, 3, 4]
+    model = DiffusionModel.load(tmp_path / "model")
+    encoder = DualEncoder.load("emoji-clip-vit")
+    drawn, real = model.draw(range(3), solver="dpm++", steps=15), read_pictures("emoji-scenes:12", 16)[:3].numpy()
+    wanted = frechet_distance(encoder.image_features(drawn).numpy(), encoder.image_features(real).numpy())
+    assert judged[4] == pytest.approx(wanted, rel=1e-6) and f"distance {wanted:.4f} from 3 pictures" in said
 
 
 @pytest.mark.parametrize(

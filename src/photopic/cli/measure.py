@@ -1,4 +1,4 @@
-"""``photopic measure``: what a classifier is like inside, and how fast methods learn from few pictures.
+"""``photopic measure``: what a classifier or a denoiser is like inside, and how fast methods learn from few pictures.
 
 photopic measure rank emoji-resnet-64-0 pictures/ -o rank.html
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from photopic import __version__
-from photopic.cli import measure_fewshot
+from photopic.cli import measure_fewshot, measure_slopes
 from photopic.cli.making import check_output
 from photopic.core.errors import DataError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from photopic.models.classifier import Classifier
 
 app = typer.Typer(
-    help="Look inside a classifier, or compare methods that learn from few pictures.",
+    help="Look inside a classifier or a denoiser, or compare methods that learn from few pictures.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,10 +58,11 @@ class ToolName(StrEnum):
 
 @app.callback()
 def measure() -> None:
-    """Look inside a classifier, or compare methods that learn from few pictures."""
+    """Look inside a classifier or a denoiser, or compare methods that learn from few pictures."""
 
 
 app.command(epilog=measure_fewshot.EPILOG)(measure_fewshot.fewshot)
+app.command(epilog=measure_slopes.EPILOG)(measure_slopes.slopes)
 
 
 @app.command(

@@ -226,7 +226,11 @@ def _place(value: float, low: float, high: float, log: bool) -> float:
 def _ticks(low: float, high: float, log: bool) -> list[float]:
     if log:
         decades = [10.0**each for each in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
-        return decades[:: -(-len(decades) // 8)] if len(decades) > 1 else [low, high]
+        if len(decades) > 2:
+            return decades[:: -(-len(decades) // 8)]
+        powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        fine = [digit * 10.0**each for each in powers for digit in (1, 2, 5) if low <= digit * 10.0**each <= high]
+        return fine if len(fine) > 1 else [float(f"{each:.2g}") for each in (low, high)]
     raw = (high - low) / 5
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * each for each in (1, 2, 5, 10) if unit * each >= raw)

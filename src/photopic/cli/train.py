@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from photopic.cli.pictures_argument import HELP, read_pictures
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from photopic.generate.diffusion import Diffusion
     from photopic.generate.diffusion.model import DiffusionModel
 
 EPILOG = "Look at samples/ in the folder while it trains; the same command goes on after Ctrl-C."
-SCENES = "emoji-scenes"
 
 app = typer.Typer(no_args_is_help=True, help="Train a model of your own.")
 
@@ -39,9 +38,7 @@ def train() -> None:
 def diffusion(
     data: Annotated[
         str,
-        typer.Argument(
-            help=f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many."
-        ),
+        typer.Argument(help=HELP),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: log, checkpoint, samples, model.")],
     size: Annotated[int, typer.Option(min=8, help="Side of the pictures in pixels.")] = 64,
@@ -108,13 +105,14 @@ def diffusion(
     from accelerate import Accelerator
 
     from photopic.cli.progress import bars, console
+    from photopic.core.runs import Run
     from photopic.generate.diffusion.model import DiffusionModel
     from photopic.generate.diffusion.networks import unet
     from photopic.generate.diffusion.training import TrainingConfig, train_events
 
     accelerator = Accelerator(mixed_precision=precision)
     with console().status(f"reading {data}"):
-        images = _images(data, size)
+        images = read_pictures(data, size)
     process = _process(images, schedule, prediction, tuple(turning or ()), budget, lowest, share, intervals)
     network = unet(size, tuple(channels or (48, 96, 128)), levels=process.pyramid.levels, seed=seed)
     if start is not None:
@@ -128,7 +126,9 @@ def diffusion(
         timesteps=(0, only_below) if only_below else None,
         seed=seed,
     )
-    model = None
+    model, distance = None, None
+    judged = min(measured, len(images)) > 1 and accelerator.is_main_process
+    judge = _Judge(images[:measured]) if judged else None
     with bars() as shown:
         task = shown.add_task("training", total=steps, remark="")
         smooth = None
@@ -136,40 +136,22 @@ def diffusion(
             network, process, images, output, config, save_every=save_every, accelerator=accelerator
         ):
             smooth = event.loss if smooth is None else 0.98 * smooth + 0.02 * event.loss
-            remark = f"loss {smooth:.4f}" + (f", samples of step {event.step}" if event.model else "")
-            shown.update(task, completed=event.step, remark=remark)
             if event.model is not None and accelerator.is_main_process:
-                _sheet(event.model, output / "samples" / f"{event.step:06d}.png", samples)
+                shown.update(task, completed=event.step, remark=f"loss {smooth:.4f}, drawing samples")
                 model = event.model
+                _sheet(model, output / "samples" / f"{event.step:06d}.png", samples)
+                if judge is not None:
+                    distance = judge.distance(model)
+                    Run(output).log(step=event.step, distance=distance)
+            remark = f"loss {smooth:.4f}" + ("" if distance is None else f", last distance {distance:.4f}")
+            shown.update(task, completed=event.step, remark=remark)
     if model is None or not accelerator.is_main_process:
         return
     model.save(output / "model")
     line = f"{output / 'model'}: trained for {steps} steps on {len(images)} pictures; samples in {output / 'samples'}"
-    if measured:
-        with console().status("measuring"):
-            line += f"; Fréchet distance {_distance(model, images, measured):.4f} from {measured} pictures"
+    if distance is not None:
+        line += f"; Fréchet distance {distance:.4f} from {len(images[:measured])} pictures"
     typer.echo(line)
-
-
-def _images(data: str, size: int) -> Tensor:
-    """uint8 (n, size, size, 3)."""
-    import torch
-
-    name, _, count = data.partition(":")
-    if name == SCENES:
-        import numpy as np
-
-        from photopic.data import renderings, scenes
-
-        if count and not count.isdigit():
-            raise DataError(f"{data}: expected {SCENES} or {SCENES}:5000, found {count!r} for the number of scenes")
-        options = scenes.SceneOptions(concepts=renderings.classes(), objects=(0.7, 0.3, 0.0, 0.0), size=size)
-        drawn = [scenes.sample_scene(options, (66, index)).image for index in range(int(count or 10_000))]
-        return torch.from_numpy(np.stack(drawn))
-    from photopic.data.folder import load_folder
-
-    found = load_folder(data, size).images
-    return (found * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
 def _process(
@@ -222,17 +204,23 @@ def _sheet(model: DiffusionModel, path: Path, count: int) -> None:
     write_atomically(path, png_bytes(contact_sheet(list(drawn))))
 
 
-def _distance(model: DiffusionModel, images: Tensor, count: int) -> float:
-    import numpy as np
+class _Judge:
+    """Fréchet distance of drawn pictures to given ones, as many, in features of the bundled dual encoder."""
 
-    from photopic.metrics.frechet import frechet_distance
-    from photopic.models.dual_encoder import DualEncoder
+    def __init__(self, real: Tensor) -> None:
+        from photopic.models.dual_encoder import DualEncoder
 
-    encoder = DualEncoder.load("emoji-clip-vit")
-    drawn = [
-        model.draw(range(first, min(first + 32, count)), solver="dpm++", steps=15) for first in range(0, count, 32)
-    ]
-    pictures: np.ndarray = np.concatenate(drawn)
-    return frechet_distance(
-        encoder.image_features(pictures).numpy(), encoder.image_features(images[:count].numpy()).numpy()
-    )
+        self.encoder = DualEncoder.load("emoji-clip-vit")
+        self.count = len(real)
+        self.real = self.encoder.image_features(real.numpy()).numpy()
+
+    def distance(self, model: DiffusionModel) -> float:
+        import numpy as np
+
+        from photopic.metrics.frechet import frechet_distance
+
+        drawn = [
+            model.draw(range(first, min(first + 32, self.count)), solver="dpm++", steps=15)
+            for first in range(0, self.count, 32)
+        ]
+        return frechet_distance(self.encoder.image_features(np.concatenate(drawn)).numpy(), self.real)

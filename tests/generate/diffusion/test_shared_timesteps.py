@@ -127,7 +127,7 @@ def test_what_sharing_costs_the_best_denoiser_of_gaussian_data(intervals: int, w
 
 def test_the_report_is_the_curve_and_a_turning_point_is_not_crossed() -> None:
     clean = torch.zeros(2, 1, 8, 8)
-    report = slope_report(Diffusion(LINEAR), of_gaussian, clean, [0, 5])
+    report = slope_report(Diffusion(LINEAR), slopes(Diffusion(LINEAR), of_gaussian, clean, [0, 5]))
     assert [row["timestep"] for row in report.rows] == [0, 5] and report.values["largest"] == max(
         row["K"] for row in report.rows
     )

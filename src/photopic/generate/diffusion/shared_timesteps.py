@@ -10,7 +10,7 @@ tests in tests/generate/diffusion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -152,11 +152,23 @@ def slopes(
         yield Slope(timestep, float(found.double().mean()), found)
 
 
-def slope_report(
-    process: Diffusion, model: Denoiser, clean: Float[Tensor, "n c h w"], timesteps: Sequence[int], **options: Any
-) -> Report:
-    """The curve of K as a `Report`, one row a timestep; takes the arguments of ``slopes``."""
-    curve = list(slopes(process, model, clean, timesteps, **options))
-    rows = tuple({"timestep": each.timestep, "K": each.value} for each in curve)
-    about = provenance("generate.diffusion.slopes", pictures=len(clean), shared=process.time_map is not None, **options)
-    return Report("slope in time", {"largest": max(each.value for each in curve)}, rows, about)
+def slope_report(process: Diffusion, curve: Iterable[Slope], **about: Any) -> Report:
+    """The curve of K as a `Report`, one row a timestep.
+
+    Args:
+        process: Whose.
+        curve: What ``slopes`` yielded.
+        about: What else the provenance holds, such as ``model``.
+
+    Example:
+        >>> from photopic.generate.diffusion.schedules import Schedule
+        >>> curve = [Slope(0, 2.0, torch.tensor([2.0])), Slope(1, 0.5, torch.tensor([0.5]))]
+        >>> slope_report(Diffusion(Schedule.of_kind("linear")), curve).values
+        {'largest': 2.0, 'at': 0, 'flat': 0}
+    """
+    found = list(curve)
+    rows = tuple({"timestep": each.timestep, "K": each.value} for each in found)
+    top = max(found, key=lambda each: each.value)
+    values = {"largest": top.value, "at": top.timestep, "flat": sum(each.value == 0 for each in found)}
+    told = {"pictures": len(found[0].lengths), "shared": process.time_map is not None} | about
+    return Report("slope in time", values, rows, provenance("generate.diffusion.slopes", **told))
