@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from photopic.core.errors import DataError
-from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap, wilson
+from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap, student, wilson
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
@@ -84,3 +84,16 @@ def test_bad_input_is_one_line(call):
     with pytest.raises(DataError) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_a_t_interval_of_three_runs_covers_and_is_wider_than_their_range():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(5.0, 2.0, size=(2000, 3))
+    covered = np.mean([(found := student(row)).low <= 5 <= found.high for row in samples])
+    assert 0.93 < covered < 0.97
+    value, low, high = student([1.0, 2.0, 4.0])
+    assert value == pytest.approx(7 / 3) and low < 1 and high > 4
+    assert high - value == pytest.approx(4.302653 * np.std([1, 2, 4], ddof=1) / 3**0.5, rel=1e-6)  # t of 2 degrees
+    for bad in ([1.0], [1.0, float("nan")]):
+        with pytest.raises(DataError, match="two finite"):
+            student(bad)
