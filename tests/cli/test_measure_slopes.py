@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDPMPipeline
 
 from photopic.cli.measure_slopes import _timesteps
 from photopic.cli.page import Lines
@@ -58,6 +59,16 @@ def test_a_text_to_image_model_is_asked_in_its_latents_at_its_prompt() -> None:
     assert clean.shape[-1] < 64 and plain.process.timesteps == 1000
     values = [next(slopes(each.process, each.denoiser, clean, [300])).value for each in (plain, prompted)]
     assert values[0] > 0 and values[0] != values[1]
+
+
+def test_an_unconditional_pipeline_of_diffusers_is_probed(tmp_path: Path) -> None:
+    network = unet(16, (8, 16))
+    DDPMPipeline(network, Schedule.of_kind("linear").scheduler("DDPMScheduler")).save_pretrained(tmp_path / "theirs")
+    found = probed(tmp_path / "theirs")
+    clean = found.clean(torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8))
+    model = DiffusionModel(network.eval(), Diffusion(Schedule.of_kind("linear")), 16)
+    own = next(slopes(model.process, model, clean, [40])).value
+    assert next(slopes(found.process, found.denoiser, clean, [40])).value == pytest.approx(own, rel=1e-4)
 
 
 def test_no_pair_crosses_a_turning_point() -> None:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DDPMPipeline
 from PIL import Image
 from typer.testing import CliRunner
 
 from photopic.cli.main import app
 from photopic.cli.pictures_argument import read_pictures
+from photopic.core.errors import ModelError
+from photopic.generate.diffusion import Schedule
 from photopic.generate.diffusion.model import DiffusionModel
+from photopic.generate.diffusion.networks import unet
 from photopic.metrics.frechet import frechet_distance
 from photopic.models.dual_encoder import DualEncoder
 
@@ -45,9 +50,41 @@ def test_a_run_ends_with_a_model_and_goes_on_from_where_it_was(tmp_path: Path) -
     assert model.draw([0], steps=4).shape == (1, 16, 16, 3)
     code, said = train(*command, "--steps", "4")
     assert code == 2 and "steps=3" in said  # another run in this folder
-    retrofit = [*command[:2], str(tmp_path / "on"), *SMALL, "--turning", "500", "--steps", "2", "--only-below", "100"]
-    code, said = train(*retrofit, "--start", str(tmp_path / "model"))
+
+
+def test_going_on_keeps_network_and_process_and_adds_what_is_asked_for(tmp_path: Path) -> None:
+    made = [*SMALL, *"--schedule cosine --prediction velocity --turning 500 --steps 2".split()]
+    for seed in ("0", "1"):
+        assert train("emoji-scenes:12", "-o", str(tmp_path / seed), *made, "--seed", seed)[0] == 0
+    plain = DiffusionModel.load(tmp_path / "0" / "model")
+    quick = "--batch 2 --samples 2 --measured 0 --steps 1 --share 100 --only-below 100 --lr 0".split()
+    on = ["emoji-scenes:12", "-o", str(tmp_path / "on"), *quick, "--start"]
+    code, said = train(*on, str(tmp_path / "0" / "model"))
     assert code == 0, said
+    model = DiffusionModel.load(tmp_path / "on" / "model")
+    assert model.size == 16 and model.process.prediction == "velocity" and model.process.turning == (500,)
+    assert torch.equal(model.process.schedule.alphas, plain.process.schedule.alphas)
+    assert torch.equal(model.process.attenuation, plain.process.attenuation)
+    assert model.process.time_map is not None and plain.process.time_map is None
+    before, after = plain.network.state_dict(), model.network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())  # the rate was 0
+    code, said = train(*on, str(tmp_path / "1" / "model"))
+    assert code == 2 and "start=" in said  # the folder is of a run that started from other weights
+
+
+def test_an_unconditional_pipeline_of_diffusers_is_retrofitted(tmp_path: Path) -> None:
+    network, schedule = unet(16, (8, 16)), Schedule.of_kind("cosine")
+    DDPMPipeline(network, schedule.scheduler("DDPMScheduler", "velocity")).save_pretrained(tmp_path / "theirs")
+    found = DiffusionModel.load(tmp_path / "theirs")
+    assert found.size == 16 and found.process.prediction == "velocity" and not found.network.training
+    assert torch.allclose(found.process.schedule.alphas, schedule.alphas, atol=1e-6)
+    options = ["--batch", "2", "--samples", "2", "--measured", "0", "--steps", "1", "--share", "100"]
+    code, said = train("emoji-scenes:4", "-o", str(tmp_path / "on"), *options, "--start", str(tmp_path / "theirs"))
+    assert code == 0, said
+    assert DiffusionModel.load(tmp_path / "on" / "model").process.time_map[99] == 80
+    (tmp_path / "theirs/unet/diffusion_pytorch_model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        DiffusionModel.load(tmp_path / "theirs")
 
 
 def test_pictures_of_a_folder_and_a_budget_for_the_turning_points(tmp_path: Path) -> None:
@@ -84,7 +121,6 @@ def test_every_checkpoint_is_judged_on_the_way(tmp_path: Path) -> None:
         (["emoji-scenes:4", "--size", "18"], "a side that"),
         (["emoji-scenes:4", "--share", "5", "--intervals", "9"], "intervals"),
         (["no-such-folder"], "no-such-folder"),
-        (["emoji-scenes:4", "--start", "nowhere"], "no trained diffusion model"),
     ],
 )
 def test_bad_input_is_one_line(options: list[str], words: str, tmp_path: Path) -> None:
@@ -94,3 +130,16 @@ def test_bad_input_is_one_line(options: list[str], words: str, tmp_path: Path) -
     code, said = train(options[0], "-o", str(tmp_path), *settings, "--steps", "1")
     assert code == 2 and words in said, said
     assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--start", "nowhere"], "no trained diffusion model"),
+        (["--start", "nowhere", "--channels", "8"], "--channels or --start"),
+        (["--start", "nowhere", "--schedule", "cosine"], "--schedule or --start"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_one_line(options: list[str], words: str, tmp_path: Path) -> None:
+    code, said = train("emoji-scenes:4", "-o", str(tmp_path), *options, "--steps", "1")
+    assert code == 2 and words in said, said

@@ -6,7 +6,7 @@ photopic train diffusion pictures/ --size 64 --turning 300 --turning 600 -o runs
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,26 +36,28 @@ def train() -> None:
     "Several GPUs: accelerate launch -m photopic.cli.main train diffusion ..."
 )
 def diffusion(
-    data: Annotated[
-        str,
-        typer.Argument(help=HELP),
-    ],
+    data: Annotated[str, typer.Argument(help=HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: log, checkpoint, samples, model.")],
-    size: Annotated[int, typer.Option(min=8, help="Side of the pictures in pixels.")] = 64,
+    size: Annotated[
+        int | None, typer.Option(min=8, help="Side of the pictures in pixels.", show_default="64, or that of --start")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 20_000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step, of all processes together.")] = 64,
     accumulation: Annotated[int, typer.Option(min=1, help="Compute a batch in so many parts, for less memory.")] = 1,
     lr: Annotated[float, typer.Option(min=0.0, help="Learning rate at its peak.")] = 3e-4,
     schedule: Annotated[
-        Literal["linear", "scaled-linear", "quadratic", "cosine"], typer.Option(help="Of the noise.")
-    ] = "linear",
+        Literal["linear", "scaled-linear", "quadratic", "cosine"] | None,
+        typer.Option(help="Of the noise.", show_default="linear, or that of --start"),
+    ] = None,
     prediction: Annotated[
-        Literal["epsilon", "velocity", "sample"], typer.Option(help="What the network puts out.")
-    ] = "epsilon",
+        Literal["epsilon", "velocity", "sample"] | None,
+        typer.Option(help="What the network puts out.", show_default="epsilon, or that of --start"),
+    ] = None,
     turning: Annotated[
         list[int] | None,
         typer.Option(
-            help="Timestep after which pictures are half as large; once a halving. None: full size throughout."
+            help="Timestep after which pictures are half as large; once a halving.",
+            show_default="full size throughout, or as --start",
         ),
     ] = None,
     budget: Annotated[
@@ -79,7 +81,10 @@ def diffusion(
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="Go on from a trained model (its folder), such as one to be given --share, by its network."),
+        typer.Option(
+            help="Go on from a trained model, its network and its process: a folder of this command, or of an unconditional "
+            "diffusers pipeline. Give --share to retrofit it."
+        ),
     ] = None,
     only_below: Annotated[
         int | None, typer.Option(min=1, help="Train the timesteps below this one alone, for a short retrofit.")
@@ -93,7 +98,9 @@ def diffusion(
     measured: Annotated[
         int,
         typer.Option(
-            min=0, help="Pictures drawn at the end for the Fréchet distance in features of emoji-clip-vit; 0: none."
+            min=0,
+            help="Pictures drawn with every checkpoint for the Fréchet distance to as many given ones, in features of "
+            "emoji-clip-vit; 0: none.",
         ),
     ] = 256,
 ) -> None:
@@ -105,18 +112,31 @@ def diffusion(
     from accelerate import Accelerator
 
     from photopic.cli.progress import bars, console
+    from photopic.core.fingerprint import fingerprint
     from photopic.core.runs import Run
+    from photopic.generate.diffusion import Diffusion, Schedule
     from photopic.generate.diffusion.model import DiffusionModel
-    from photopic.generate.diffusion.networks import unet
+    from photopic.generate.diffusion.networks import check_size, unet
     from photopic.generate.diffusion.training import TrainingConfig, train_events
 
+    for name, value in (("--channels", channels), ("--schedule", schedule), ("--prediction", prediction)):
+        if start is not None and value:
+            raise DataError(f"expected {name} or --start, found both; {start} has its own")
     accelerator = Accelerator(mixed_precision=precision)
+    given = None if start is None else DiffusionModel.load(start)
+    size = size or (64 if given is None else given.size)
     with console().status(f"reading {data}"):
         images = read_pictures(data, size)
-    process = _process(images, schedule, prediction, tuple(turning or ()), budget, lowest, share, intervals)
-    network = unet(size, tuple(channels or (48, 96, 128)), levels=process.pyramid.levels, seed=seed)
-    if start is not None:
-        _take_weights(network, DiffusionModel.load(start), start)
+    base = (
+        Diffusion(Schedule.of_kind(schedule or "linear"), prediction or "epsilon") if given is None else given.process
+    )
+    process = _process(images, base, tuple(turning or ()), budget, lowest, share, intervals)
+    network: Any
+    if given is None:
+        network = unet(size, tuple(channels or (48, 96, 128)), levels=process.pyramid.levels, seed=seed)
+    else:
+        network = given.network.requires_grad_(True)
+        check_size(size, network.config.block_out_channels, process.pyramid.levels)
     config = TrainingConfig(
         steps=steps,
         batch=batch,
@@ -124,6 +144,7 @@ def diffusion(
         learning_rate=lr,
         precision=precision,
         timesteps=(0, only_below) if only_below else None,
+        start="" if given is None else fingerprint({"network": network}, str(start)).digest,
         seed=seed,
     )
     model, distance = None, None
@@ -156,15 +177,15 @@ def diffusion(
 
 def _process(
     images: Tensor,
-    schedule: str,
-    prediction: str,
+    base: Diffusion,
     turning: tuple[int, ...],
     budget: float | None,
     lowest: float,
     share: int,
     intervals: int,
 ) -> Diffusion:
-    from photopic.generate.diffusion import Pyramid, Schedule
+    """The base, with other turning points or shared times where they are asked for."""
+    from photopic.generate.diffusion import Pyramid
     from photopic.generate.diffusion.dimensionality import (
         DimensionalityConfig,
         detail_norms,
@@ -174,25 +195,16 @@ def _process(
     from photopic.generate.diffusion.model import from_pixels
     from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 
-    noise = Schedule.of_kind(schedule)
     if budget is not None:
         if turning:
             raise DataError("expected --turning or --budget, found both; leave one out")
-        turning = turning_points(noise, detail_norms(from_pixels(images[:512]), Pyramid(2)), budget, lowest=lowest)
+        norms = detail_norms(from_pixels(images[:512]), Pyramid(2))
+        turning = turning_points(base.schedule, norms, budget, lowest=lowest)
         typer.echo(f"turning points {', '.join(map(str, turning))}", err=True)
-    process = dimensionality_varying(noise, DimensionalityConfig(turning, lowest), prediction=prediction)
-    return shared(process, SharedTimestepsConfig(share, intervals)) if share else process
-
-
-def _take_weights(network: object, model: DiffusionModel, source: Path) -> None:
-    found, wanted = model.network.state_dict(), network.state_dict()  # type: ignore[attr-defined]
-    for name, value in wanted.items():
-        if name not in found or found[name].shape != value.shape:
-            shape = tuple(found[name].shape) if name in found else "nothing"
-            raise DataError(
-                f"{source}: its network has {shape} for {name}, expected {tuple(value.shape)}; give the same --channels and --size"
-            )
-    network.load_state_dict(found)  # type: ignore[attr-defined]
+    if turning:
+        config = DimensionalityConfig(turning, lowest)
+        base = dimensionality_varying(base.schedule, config, prediction=base.prediction, time_map=base.time_map)
+    return shared(base, SharedTimestepsConfig(share, intervals)) if share else base
 
 
 def _sheet(model: DiffusionModel, path: Path, count: int) -> None:

@@ -23,6 +23,8 @@ from photopic.generate.diffusion.schedules import Schedule
 from photopic.generate.diffusion.solvers import Drawn, draw_events
 
 PROCESS = "process.safetensors"
+INDEX = "model_index.json"  # of a diffusers pipeline
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "velocity", "sample": "sample"}  # diffusers' names and ours
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,24 +73,61 @@ class DiffusionModel:
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DiffusionModel:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, or an unconditional pipeline of diffusers.
+
+        Args:
+            folder: With ``process.safetensors``; or with ``model_index.json``, ``unet`` and ``scheduler``, as DDPMPipeline's.
+            device: Where to put the network.
 
         Raises:
-            ModelError: If the folder lacks a file or one is damaged.
+            ModelError: If the folder lacks a file, one is damaged, or the pipeline is of another kind.
         """
         folder = Path(folder)
+        if is_unconditional(folder):
+            return _of_pipeline(folder, device)
         for name in ("config.json", PROCESS):
             if not (folder / name).is_file():
                 raise ModelError(f"{folder}: is no trained diffusion model: it has no {name}")
         process, size = read_process(folder / PROCESS)
-        from diffusers import UNet2DModel
+        return cls(_network(folder).to(device), process, size)
 
-        try:
-            network = UNet2DModel.from_pretrained(folder, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ModelError(f"{folder}: the network cannot be loaded: {line}") from error
-        return cls(network.eval().requires_grad_(False).to(device), process, size)
+
+def is_unconditional(folder: Path) -> bool:
+    """Whether a folder holds a diffusers pipeline of a ``UNet2DModel``, which reads nothing but pictures and times."""
+    try:
+        return json.loads((folder / INDEX).read_text())["unet"][1] == "UNet2DModel"
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def _of_pipeline(folder: Path, device: str | torch.device) -> DiffusionModel:
+    from diffusers import DDPMScheduler
+
+    network: Any = _network(folder / "unet")
+    try:
+        scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'scheduler'}: cannot be read: {_first_line(error)}") from error
+    size = network.config.sample_size
+    if network.config.in_channels != 3 or not isinstance(size, int):
+        raise ModelError(
+            f"{folder}: expected a network of square RGB pictures, found {network.config.in_channels} channels and size {size}"
+        )
+    process = Diffusion(Schedule.of_scheduler(scheduler), PREDICTIONS[scheduler.config.prediction_type])
+    return DiffusionModel(network.to(device), process, size)
+
+
+def _network(folder: Path) -> nn.Module:
+    from diffusers import UNet2DModel
+
+    try:
+        return UNet2DModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{folder}: the network cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def to_pixels(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:

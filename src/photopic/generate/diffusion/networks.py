@@ -29,12 +29,9 @@ def unet(size: int, channels: Sequence[int] = (48, 96, 128), *, levels: int = 0,
     """
     from diffusers import UNet2DModel
 
-    halvings = levels + len(channels) - 1
-    if size % 2**halvings or any(each % 8 for each in channels):
-        raise ModelError(
-            f"network: {len(channels)} resolutions after {levels} halvings need a side that {2**halvings} divides and channels "
-            f"that 8 divides, found {size} and {', '.join(map(str, channels))}"
-        )
+    check_size(size, channels, levels)
+    if any(each % 8 for each in channels):
+        raise ModelError(f"channels: expected multiples of 8, found {', '.join(map(str, channels))}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return UNet2DModel(
@@ -46,4 +43,22 @@ def unet(size: int, channels: Sequence[int] = (48, 96, 128), *, levels: int = 0,
             norm_num_groups=8,
             add_attention=True,
             attention_head_dim=min(32, channels[-1]),
+        )
+
+
+def check_size(size: int, channels: Sequence[int], levels: int) -> None:
+    """Refuse pictures that a network cannot halve as often as it has to.
+
+    Args:
+        size: Side of the pictures.
+        channels: Of each resolution of the network.
+        levels: How often the process halves pictures before the network reads them.
+
+    Raises:
+        ModelError: If the side is not divisible.
+    """
+    halvings = levels + len(channels) - 1
+    if size % 2**halvings:
+        raise ModelError(
+            f"network: {len(channels)} resolutions after {levels} halvings need a side that {2**halvings} divides, found {size}"
         )

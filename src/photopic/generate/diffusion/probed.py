@@ -12,15 +12,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.generate.diffusion.model import PROCESS, DiffusionModel, from_pixels
+from photopic.generate.diffusion.model import PREDICTIONS, PROCESS, DiffusionModel, from_pixels, is_unconditional
 from photopic.generate.diffusion.process import Denoiser, Diffusion
 from photopic.generate.diffusion.schedules import Schedule
 from photopic.models.loading import load
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image import TextToImage
-
-PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "velocity", "sample": "sample"}  # diffusers' names and ours
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,8 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
     """Open a denoiser.
 
     Args:
-        model: A folder that ``photopic train diffusion`` wrote (the run or its ``model/``), a text-to-image handle, or what
+        model: A folder that ``photopic train diffusion`` wrote (the run or its ``model/``), an unconditional
+            pipeline of diffusers, a text-to-image handle, or what
             ``photopic.load`` takes.
         prompt: What a text-to-image model is told.
         device: Where to compute; of a handle, where it is.
@@ -82,7 +81,8 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
 
 def _trained(folder: Path) -> Path | None:
     """The folder of a trained model, where there is one."""
-    return next((each for each in (folder, folder / "model") if (each / PROCESS).is_file()), None)
+    places = (folder, folder / "model")
+    return next((each for each in places if (each / PROCESS).is_file() or is_unconditional(each)), None)
 
 
 def _name(folder: Path) -> str:

@@ -44,6 +44,7 @@ class TrainingConfig:
     accumulation: int = 1  # parts a batch is computed in, one after the other
     precision: str = "no"  # no, bf16 or fp16
     timesteps: tuple[int, int] | None = None  # train only from the first up to the second; None: all
+    start: str = ""  # digest of the weights it goes on from, if not from random ones: tells runs apart, changes nothing
     seed: int = 0
 
     def __post_init__(self) -> None:
