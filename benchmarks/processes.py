@@ -23,6 +23,7 @@ from photopic.core.runs import write_atomically
 from photopic.generate.diffusion.dimensionality import detail_deviations
 from photopic.generate.diffusion.model import DiffusionModel, from_pixels, process_bytes
 from photopic.metrics.frechet import frechet_distance
+from photopic.metrics.intervals import student
 from photopic.models.dual_encoder import DualEncoder
 
 RECIPE = ROOT / "recipes" / "emoji-processes"
@@ -52,11 +53,15 @@ class Processes:
         self.folder = ROOT / folder
         self.kept = Kept(ROOT / "runs" / "processes")
 
+    def has(self, name: str) -> bool:
+        """Whether a run is trained."""
+        return DiffusionModel.is_saved(self.folder / name / "model")
+
     def need(self, names: Sequence[str]) -> None:
         """Train the runs that are missing, each after the one it starts from."""
         variants = recipe("variants").VARIANTS
         for name in names:
-            if not (self.folder / name / "model").is_dir():
+            if not self.has(name):
                 kind, seed = name.rsplit("-", 1)
                 if variants[kind].start is not None:
                     self.need([f"{variants[kind].start}-{seed}"])
@@ -126,6 +131,11 @@ def digest(model: DiffusionModel) -> str:
     """Of a network's weights and of the process."""
     process = hashlib.sha256(process_bytes(model.process, model.size)).hexdigest()
     return fingerprint({"network": model.network}, "network").digest[:16] + process[:16]
+
+
+def over_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Mean and t interval over runs of different seeds; of one run no interval."""
+    return student(values) if len(values) > 1 else (values[0], None, None)
 
 
 def chart() -> Any:

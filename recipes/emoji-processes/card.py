@@ -104,7 +104,11 @@ def main() -> None:
             | {"config": {**asdict(each.config), "seed": None}}
             for kind, each in VARIANTS.items()
         },
-        "runs": {name: logged(options.out / name) for name in names() if (options.out / name / "model").is_dir()},
+        "runs": {
+            name: logged(options.out / name)
+            for name in names()
+            if DiffusionModel.is_saved(options.out / name / "model")
+        },
         "distance_on_the_way": curves,
         "machine": machine(),
         "versions": versions(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +59,8 @@ def test_going_on_keeps_network_and_process_and_adds_what_is_asked_for(tmp_path:
     for seed in ("0", "1"):
         assert train("emoji-scenes:12", "-o", str(tmp_path / seed), *made, "--seed", seed)[0] == 0
     plain = DiffusionModel.load(tmp_path / "0" / "model")
-    quick = "--batch 2 --samples 2 --measured 0 --steps 1 --share 100 --only-below 100 --lr 0".split()
-    on = ["emoji-scenes:12", "-o", str(tmp_path / "on"), *quick, "--start"]
+    quick = "--batch 2 --samples 2 --measured 0 --steps 1 --only-below 100 --lr 0".split()
+    on = ["emoji-scenes:12", "-o", str(tmp_path / "on"), *quick, "--share", "100", "--start"]
     code, said = train(*on, str(tmp_path / "0" / "model"))
     assert code == 0, said
     model = DiffusionModel.load(tmp_path / "on" / "model")
@@ -68,6 +70,11 @@ def test_going_on_keeps_network_and_process_and_adds_what_is_asked_for(tmp_path:
     assert model.process.time_map is not None and plain.process.time_map is None
     before, after = plain.network.state_dict(), model.network.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())  # the rate was 0
+    turned = [*quick, "--turning", "400", "--decomposition", "dct", "--start", str(tmp_path / "on")]
+    code, said = train("emoji-scenes:12", "-o", str(tmp_path / "turned"), *turned)
+    assert code == 0, said
+    both = DiffusionModel.load(tmp_path / "turned").process
+    assert both.turning == (400,) and both.pyramid.kind == "dct" and torch.equal(both.time_map, model.process.time_map)
     code, said = train(*on, str(tmp_path / "1" / "model"))
     assert code == 2 and "start=" in said  # the folder is of a run that started from other weights
 
@@ -118,6 +125,9 @@ def test_every_checkpoint_is_judged_on_the_way(tmp_path: Path) -> None:
         (["emoji-scenes:many"], "many"),
         (["emoji-scenes:4", "--turning", "600", "--turning", "300"], "rising"),
         (["emoji-scenes:4", "--turning", "300", "--budget", "0.1"], "leave one out"),
+        (["emoji-scenes:4", "--lowest", "0.1"], "add --turning"),
+        (["emoji-scenes:4", "--decomposition", "dct"], "add --turning"),
+        (["emoji-scenes:4", "--intervals", "3"], "add --share"),
         (["emoji-scenes:4", "--size", "18"], "a side that"),
         (["emoji-scenes:4", "--share", "5", "--intervals", "9"], "intervals"),
         (["no-such-folder"], "no-such-folder"),
@@ -143,3 +153,8 @@ def test_bad_input_is_one_line(options: list[str], words: str, tmp_path: Path) -
 def test_a_start_that_does_not_fit_is_one_line(options: list[str], words: str, tmp_path: Path) -> None:
     code, said = train("emoji-scenes:4", "-o", str(tmp_path), *options, "--steps", "1")
     assert code == 2 and words in said, said
+
+
+def test_the_command_line_is_a_module_too_as_accelerate_starts_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "photopic", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("photopic")

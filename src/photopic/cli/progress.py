@@ -20,8 +20,12 @@ def console() -> Console:
 
 
 @contextmanager
-def bars() -> Iterator[Bars]:
-    """A block with progress bars: description, bar, count, time left and a remark; warnings inside become notes."""
+def bars(*, hidden: bool = False) -> Iterator[Bars]:
+    """A block with progress bars: description, bar, count, time left and a remark; warnings inside become notes.
+
+    Args:
+        hidden: Show none, as all but one of several processes should.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
@@ -33,7 +37,7 @@ def bars() -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}", style="dim"),
     )
-    with Bars(*columns, console=console(), transient=True) as shown, warnings.catch_warnings():
+    with Bars(*columns, console=console(), transient=True, disable=hidden) as shown, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _note(shown, str(message))
         yield shown
 

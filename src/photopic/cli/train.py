@@ -5,6 +5,8 @@ photopic train diffusion pictures/ --size 64 --turning 300 --turning 600 -o runs
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from photopic.generate.diffusion import Diffusion
+    from photopic.generate.diffusion.dimensionality import DimensionalityConfig
     from photopic.generate.diffusion.model import DiffusionModel
 
 EPILOG = "Look at samples/ in the folder while it trains; the same command goes on after Ctrl-C."
@@ -33,7 +36,7 @@ def train() -> None:
     epilog="Example: photopic train diffusion emoji-scenes -o runs/plain    "
     "Fewer pixels in the noisy half: add --turning 300 --turning 600    "
     "Shared early timesteps: add --share 100 --intervals 5    "
-    "Several GPUs: accelerate launch -m photopic.cli.main train diffusion ..."
+    "Several GPUs: accelerate launch -m photopic train diffusion ..."
 )
 def diffusion(
     data: Annotated[str, typer.Argument(help=HELP)],
@@ -69,12 +72,21 @@ def diffusion(
         ),
     ] = None,
     lowest: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="What is left of a detail when it is dropped; 1: nothing fades.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, help="What is left of a detail when it is dropped; 1: nothing fades.", show_default="0.01"
+        ),
+    ] = None,
+    decomposition: Annotated[
+        Literal["pool", "wavelet", "dct"] | None,
+        typer.Option(help="How pictures are halved at turning points.", show_default="pool"),
+    ] = None,
     share: Annotated[
         int, typer.Option(min=0, help="Timesteps below this one tell the network the time of their interval; 0: none.")
     ] = 0,
-    intervals: Annotated[int, typer.Option(min=1, help="How many intervals --share has.")] = 5,
+    intervals: Annotated[
+        int | None, typer.Option(min=1, help="How many intervals --share has.", show_default="5")
+    ] = None,
     channels: Annotated[
         list[int] | None,
         typer.Option(help="Channels of each resolution of the network; once a resolution.", show_default="48 96 128"),
@@ -115,13 +127,20 @@ def diffusion(
     from photopic.core.fingerprint import fingerprint
     from photopic.core.runs import Run
     from photopic.generate.diffusion import Diffusion, Schedule
+    from photopic.generate.diffusion.dimensionality import DimensionalityConfig
     from photopic.generate.diffusion.model import DiffusionModel
     from photopic.generate.diffusion.networks import check_size, unet
+    from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared
     from photopic.generate.diffusion.training import TrainingConfig, train_events
 
     for name, value in (("--channels", channels), ("--schedule", schedule), ("--prediction", prediction)):
         if start is not None and value:
             raise DataError(f"expected {name} or --start, found both; {start} has its own")
+    for name, given_value in (("--lowest", lowest), ("--decomposition", decomposition)):
+        if given_value is not None and not turning and budget is None:
+            raise DataError(f"{name}: says how dimensions go; add --turning or --budget")
+    if intervals is not None and not share:
+        raise DataError("--intervals: says how early timesteps share; add --share")
     accelerator = Accelerator(mixed_precision=precision)
     given = None if start is None else DiffusionModel.load(start)
     size = size or (64 if given is None else given.size)
@@ -130,14 +149,21 @@ def diffusion(
     base = (
         Diffusion(Schedule.of_kind(schedule or "linear"), prediction or "epsilon") if given is None else given.process
     )
-    process = _process(images, base, tuple(turning or ()), budget, lowest, share, intervals)
+    process = base
+    if turning or budget is not None:
+        config = DimensionalityConfig(
+            tuple(turning or ()), 0.01 if lowest is None else lowest, kind=decomposition or "pool"
+        )
+        process = _varying(images, base, config, budget, said=accelerator.is_main_process)
+    if share:
+        process = shared(process, SharedTimestepsConfig(share, intervals or 5))
     network: Any
     if given is None:
         network = unet(size, tuple(channels or (48, 96, 128)), levels=process.pyramid.levels, seed=seed)
     else:
         network = given.network.requires_grad_(True)
         check_size(size, network.config.block_out_channels, process.pyramid.levels)
-    config = TrainingConfig(
+    training = TrainingConfig(
         steps=steps,
         batch=batch,
         accumulation=accumulation,
@@ -150,20 +176,21 @@ def diffusion(
     model, distance = None, None
     judged = min(measured, len(images)) > 1 and accelerator.is_main_process
     judge = _Judge(images[:measured]) if judged else None
-    with bars() as shown:
+    measured_before = _distances(output)
+    with bars(hidden=not accelerator.is_main_process) as shown:
         task = shown.add_task("training", total=steps, remark="")
         smooth = None
         for event in train_events(
-            network, process, images, output, config, save_every=save_every, accelerator=accelerator
+            network, process, images, output, training, save_every=save_every, accelerator=accelerator
         ):
             smooth = event.loss if smooth is None else 0.98 * smooth + 0.02 * event.loss
             if event.model is not None and accelerator.is_main_process:
                 shown.update(task, completed=event.step, remark=f"loss {smooth:.4f}, drawing samples")
                 model = event.model
                 _sheet(model, output / "samples" / f"{event.step:06d}.png", samples)
-                if judge is not None:
+                if judge is not None and (distance := measured_before.get(event.step)) is None:
                     distance = judge.distance(model)
-                    Run(output).log(step=event.step, distance=distance)
+                    Run(output).log(step=event.step, distance=distance, elapsed_s=round(event.elapsed_s, 3))
             remark = f"loss {smooth:.4f}" + ("" if distance is None else f", last distance {distance:.4f}")
             shown.update(task, completed=event.step, remark=remark)
     if model is None or not accelerator.is_main_process:
@@ -175,36 +202,22 @@ def diffusion(
     typer.echo(line)
 
 
-def _process(
-    images: Tensor,
-    base: Diffusion,
-    turning: tuple[int, ...],
-    budget: float | None,
-    lowest: float,
-    share: int,
-    intervals: int,
+def _varying(
+    images: Tensor, base: Diffusion, config: DimensionalityConfig, budget: float | None, *, said: bool
 ) -> Diffusion:
-    """The base, with other turning points or shared times where they are asked for."""
+    """The base with these turning points, or with two that keep a budget."""
     from photopic.generate.diffusion import Pyramid
-    from photopic.generate.diffusion.dimensionality import (
-        DimensionalityConfig,
-        detail_norms,
-        dimensionality_varying,
-        turning_points,
-    )
+    from photopic.generate.diffusion.dimensionality import detail_norms, dimensionality_varying, turning_points
     from photopic.generate.diffusion.model import from_pixels
-    from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 
     if budget is not None:
-        if turning:
+        if config.turning:
             raise DataError("expected --turning or --budget, found both; leave one out")
-        norms = detail_norms(from_pixels(images[:512]), Pyramid(2))
-        turning = turning_points(base.schedule, norms, budget, lowest=lowest)
-        typer.echo(f"turning points {', '.join(map(str, turning))}", err=True)
-    if turning:
-        config = DimensionalityConfig(turning, lowest)
-        base = dimensionality_varying(base.schedule, config, prediction=base.prediction, time_map=base.time_map)
-    return shared(base, SharedTimestepsConfig(share, intervals)) if share else base
+        norms = detail_norms(from_pixels(images[:512]), Pyramid(2, config.kind))
+        config = replace(config, turning=turning_points(base.schedule, norms, budget, lowest=config.lowest))
+        if said:
+            typer.echo(f"turning points {', '.join(map(str, config.turning))}", err=True)
+    return dimensionality_varying(base.schedule, config, prediction=base.prediction, time_map=base.time_map)
 
 
 def _sheet(model: DiffusionModel, path: Path, count: int) -> None:
@@ -214,6 +227,13 @@ def _sheet(model: DiffusionModel, path: Path, count: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = model.draw(range(count), solver="dpm++", steps=15)
     write_atomically(path, png_bytes(contact_sheet(list(drawn))))
+
+
+def _distances(folder: Path) -> dict[int, float]:
+    """What an earlier process of a run has measured, by step."""
+    path = folder / "log.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return {line["step"]: line["distance"] for line in lines if "distance" in line}
 
 
 class _Judge:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -49,7 +49,10 @@ class Run:
     def _bind(self, config: dict[str, Any]) -> None:
         path = self.folder / "config.json"
         if path.exists():
-            found = json.loads(path.read_text())
+            try:
+                found = dict(json.loads(path.read_text()))
+            except (ValueError, TypeError) as error:
+                raise PhotopicError(f"{path}: is damaged: {error}; use another folder or delete this one") from error
             for key in sorted(config.keys() | found.keys()):
                 if config.get(key) != found.get(key):
                     raise RunMismatchError(
@@ -77,13 +80,20 @@ class Run:
             temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last checkpoint as (tensors, state), or None before the first."""
+        """The last checkpoint as (tensors, state), or None before the first.
+
+        Raises:
+            PhotopicError: If it is damaged.
+        """
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            return tensors, json.loads(file.metadata()["photopic"])
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                return tensors, json.loads(file.metadata()["photopic"])
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise PhotopicError(f"{path}: is damaged: {error}; copy it again, or delete it to begin anew") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

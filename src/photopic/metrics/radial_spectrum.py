@@ -34,15 +34,3 @@ def radial_spectrum(images: Num[np.ndarray, "n h w c"]) -> Float[np.ndarray, " f
     radius = np.rint(np.hypot(along[:, None], along[None])).astype(int)
     mean = power.mean(axis=(0, 3))
     return np.array([mean[radius == each].mean() for each in range(side // 2 + 1)])
-
-
-def high_frequency_share(images: Num[np.ndarray, "n h w c"]) -> float:
-    """Share of the power, without the mean, that lies above a quarter of the sampling frequency (side / 4 cycles).
-
-    Args:
-        images: As ``radial_spectrum`` takes them.
-    """
-    power = radial_spectrum(images)[1:]
-    rings = 2 * np.pi * np.arange(1, len(power) + 1)  # coefficients a ring, about
-    weighed = power * rings
-    return float(weighed[len(power) // 2 :].sum() / weighed.sum())

@@ -71,12 +71,18 @@ class DiffusionModel:
         self.network.save_pretrained(folder)  # type: ignore[operator]
         write_atomically(folder / PROCESS, process_bytes(self.process, self.size))
 
+    @staticmethod
+    def is_saved(folder: str | Path) -> bool:
+        """Whether ``save`` wrote there, to the end."""
+        return (Path(folder) / PROCESS).is_file()
+
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DiffusionModel:
         """Read what ``save`` wrote, or an unconditional pipeline of diffusers.
 
         Args:
-            folder: With ``process.safetensors``; or with ``model_index.json``, ``unet`` and ``scheduler``, as DDPMPipeline's.
+            folder: With ``process.safetensors``, or the run folder around it; or with ``model_index.json``, ``unet`` and
+                ``scheduler``, as DDPMPipeline's.
             device: Where to put the network.
 
         Raises:
@@ -85,6 +91,8 @@ class DiffusionModel:
         folder = Path(folder)
         if is_unconditional(folder):
             return _of_pipeline(folder, device)
+        if cls.is_saved(folder / "model"):
+            folder = folder / "model"
         for name in ("config.json", PROCESS):
             if not (folder / name).is_file():
                 raise ModelError(f"{folder}: is no trained diffusion model: it has no {name}")
@@ -101,20 +109,28 @@ def is_unconditional(folder: Path) -> bool:
 
 
 def _of_pipeline(folder: Path, device: str | torch.device) -> DiffusionModel:
-    from diffusers import DDPMScheduler
+    import diffusers
 
+    index = json.loads((folder / INDEX).read_text())
     network: Any = _network(folder / "unet")
-    try:
-        scheduler = DDPMScheduler.from_pretrained(folder / "scheduler")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'scheduler'}: cannot be read: {_first_line(error)}") from error
-    size = network.config.sample_size
-    if network.config.in_channels != 3 or not isinstance(size, int):
+    config = network.config
+    if "vqvae" in index or config.class_embed_type is not None or config.num_class_embeds is not None:
+        raise ModelError(f"{folder}: expected a network of pictures alone, found one of latents or classes")
+    if config.in_channels != 3 or not isinstance(config.sample_size, int):
         raise ModelError(
-            f"{folder}: expected a network of square RGB pictures, found {network.config.in_channels} channels and size {size}"
+            f"{folder}: expected a network of square RGB pictures, found {config.in_channels} channels and size "
+            f"{config.sample_size}"
         )
-    process = Diffusion(Schedule.of_scheduler(scheduler), PREDICTIONS[scheduler.config.prediction_type])
-    return DiffusionModel(network.to(device), process, size)
+    kind = index.get("scheduler", [None, None])[1]
+    try:
+        scheduler = getattr(diffusers, str(kind)).from_pretrained(folder / "scheduler")
+    except (AttributeError, OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'scheduler'}: a {kind} cannot be read: {_first_line(error)}") from error
+    said = scheduler.config.get("prediction_type", "epsilon")
+    if said not in PREDICTIONS:
+        raise ModelError(f"{folder / 'scheduler'}: expected a prediction of {', '.join(PREDICTIONS)}, found {said!r}")
+    process = Diffusion(Schedule.of_scheduler(scheduler), PREDICTIONS[said])
+    return DiffusionModel(network.to(device), process, config.sample_size)
 
 
 def _network(folder: Path) -> nn.Module:

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.generate.diffusion.model import PREDICTIONS, PROCESS, DiffusionModel, from_pixels, is_unconditional
+from photopic.generate.diffusion.model import PREDICTIONS, DiffusionModel, from_pixels, is_unconditional
 from photopic.generate.diffusion.process import Denoiser, Diffusion
 from photopic.generate.diffusion.schedules import Schedule
 from photopic.models.loading import load
@@ -57,14 +57,12 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
         >>> probed("emoji-diffusion").size
         64
     """
-    folder = _trained(Path(model)) if isinstance(model, str | Path) else None
-    if folder is not None:
+    if isinstance(model, str | Path) and _trained(Path(model)):
         if prompt:
             raise ModelError(f"prompt: expected none, {model} reads no text, found {prompt!r}; leave it out")
-        trained = DiffusionModel.load(folder, device)
-        return Probed(
-            _name(folder), trained.process, trained, trained.size, lambda images: from_pixels(images).to(device)
-        )
+        trained = DiffusionModel.load(model, device)
+        name = _name(Path(model))
+        return Probed(name, trained.process, trained, trained.size, lambda images: from_pixels(images).to(device))
     handle = load(model, device) if isinstance(model, str | Path) else model
     process = Diffusion(Schedule.of_scheduler(handle.pipeline.scheduler), PREDICTIONS[handle.prediction_type])
     said = handle.encode_prompts(prompt)
@@ -79,10 +77,8 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
     return Probed(handle.name, process, denoiser, handle.image_size, clean)
 
 
-def _trained(folder: Path) -> Path | None:
-    """The folder of a trained model, where there is one."""
-    places = (folder, folder / "model")
-    return next((each for each in places if (each / PROCESS).is_file() or is_unconditional(each)), None)
+def _trained(folder: Path) -> bool:
+    return DiffusionModel.is_saved(folder) or DiffusionModel.is_saved(folder / "model") or is_unconditional(folder)
 
 
 def _name(folder: Path) -> str:

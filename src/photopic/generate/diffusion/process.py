@@ -79,6 +79,21 @@ class Diffusion:
                 f"inserted: expected a deviation for each of {self.pyramid.levels} levels, found {len(self.inserted)}"
             )
 
+    def __str__(self) -> str:
+        """In words, such as ``epsilon, 1000 timesteps, turning points 300, 600 (pool, fading), shared times``."""
+        said = [self.prediction, f"{self.timesteps} timesteps"]
+        if self.turning:
+            fading = self.attenuation is not None and bool((self.attenuation < 1).any())
+            how = [
+                self.pyramid.kind,
+                "fading" if fading else "not fading",
+                *(["noise as strong as details"] if self.inserted else []),
+            ]
+            said.append(f"turning points {', '.join(map(str, self.turning))} ({', '.join(how)})")
+        if self.time_map is not None:
+            said.append("shared times")
+        return ", ".join(said)
+
     @property
     def timesteps(self) -> int:
         """How many there are."""

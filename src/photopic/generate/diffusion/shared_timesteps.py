@@ -80,8 +80,9 @@ def continuous_time(t: Float[Tensor, " n"], end: float = 0.1, intervals: int = 5
     """
     if end <= 0 or intervals < 1:
         raise ModelError(f"expected an end above 0 and 1 or more intervals, found {end} and {intervals}")
-    width = end / intervals
-    return torch.where(t < end, (t / width).floor() * width, t)
+    starts = (torch.arange(intervals, dtype=torch.float64) * end / intervals).to(t)
+    own = starts[(torch.searchsorted(starts, t.contiguous(), right=True) - 1).clamp(min=0)]
+    return torch.where(t < end, own, t)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +127,10 @@ def slopes(
     Raises:
         ModelError: If t or t' is no timestep, or both are not of one size.
     """
+    if not len(timesteps):
+        raise ModelError(
+            f"slopes: expected a timestep or more, found none; are there any two {apart} apart at one size?"
+        )
     if apart == 0 or min(timesteps) + min(apart, 0) < 0 or max(timesteps) + max(apart, 0) >= process.timesteps:
         raise ModelError(
             f"slopes: expected t and t + {apart} from 0 to {process.timesteps - 1} and different, found t from "

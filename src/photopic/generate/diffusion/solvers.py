@@ -84,8 +84,8 @@ def draw_events(
         solver: ``ddpm``: ancestral; ``ddim`` (arXiv 2010.02502); ``dpm++``: DPM-Solver++(2M) (arXiv 2211.01095).
         steps: Calls of the network.
         eta: Share of DDIM's noise, 0 to 1.
-        clip: Largest absolute value of a clean picture, to which what the network implies is clipped; None: not at all. Of a halved
-            picture it is twice that, as its values are.
+        clip: Largest absolute value of a clean picture, to which what the network implies is clipped; None: not at all. Of a
+            picture halved by pooling it is twice that, as its values are; those of other decompositions have no such bound.
         device: Where the network is.
         dtype: Of the state.
 
@@ -113,7 +113,7 @@ def draw_events(
         with torch.no_grad():
             prediction = model(state, process.input_time(at))
             clean = process.to_sample(prediction, state, at, level)
-            if clip is not None:
+            if clip is not None and (not level or process.pyramid.kind == "pool"):
                 clean = clean.clamp(-clip * 2**level, clip * 2**level)
         given = state
         if solver == "ddpm":

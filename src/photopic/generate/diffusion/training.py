@@ -1,8 +1,9 @@
 """Training a diffusion model on any process: accelerate's devices, precisions and processes, and a run that goes on exactly.
 
 Everything random in a step follows from the seed and the number of the step, and the batch is that of all processes together: each
-takes its share. So a run that was killed ends with the weights of one that was not, and several processes compute what one does, up
-to the order of sums. A batch is split by the size of the state, once a level, and each part goes through the one network.
+takes its share. So a run that was killed ends with the weights of one that was not (bit for bit on the CPU; a GPU's kernels may add
+in another order), and several processes compute what one does, up to the order of sums. A batch is split by the size of the
+state, once a level, and each part goes through the one network.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,10 +22,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from photopic.core.errors import ModelError, PhotopicError
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
 from photopic.generate.diffusion.model import DiffusionModel, from_pixels, process_bytes
 from photopic.generate.diffusion.process import Diffusion
 
@@ -99,13 +100,13 @@ def train_events(
     """Train, or go on from the last checkpoint of the folder.
 
     Args:
-        network: Called as ``network(x, t)``; its weights are where a new run starts.
+        network: Called as ``network(x, t)``; its weights are where a new run starts, and all of them are trained.
         process: Any.
         images: Square pictures.
         folder: Of the run: configuration, ``log.jsonl``, checkpoint.
         config: How to train.
         save_every: Steps between checkpoints.
-        accelerator: accelerate's; None makes one.
+        accelerator: accelerate's, of the configuration's precision; None makes one.
 
     Yields:
         One event a step.
@@ -113,53 +114,50 @@ def train_events(
     Raises:
         RunMismatchError: If the folder holds a run of another configuration, process, network or other pictures.
         ModelError: If the pictures cannot be halved as often as the process asks, or a number is out of range.
-        TrainingError: If the loss is not finite: it says when and where, and the last checkpoint stays.
+        TrainingError: If the loss or its gradient is not finite: it says when and where, and the last checkpoint stays.
     """
     from accelerate import Accelerator
 
     size = images.shape[1]
     process.pyramid.check(*images.shape[1:3])
     accelerator = accelerator or Accelerator(mixed_precision=config.precision)
-    shares = accelerator.num_processes * config.accumulation
-    if config.batch % shares:
-        raise ModelError(
-            f"batch: expected a multiple of {shares} ({accelerator.num_processes} processes x {config.accumulation} parts), "
-            f"found {config.batch}"
-        )
+    _check_accelerator(accelerator, config)
     low, high = config.timesteps or (0, process.timesteps)
     if not 0 <= low < high <= process.timesteps:
         raise ModelError(f"timesteps: expected a range within 0 to {process.timesteps}, found {low} to {high}")
-    run = Run(folder, _identity(network, process, images, config)) if accelerator.is_main_process else None
-    accelerator.wait_for_everyone()
-    network = network.to(accelerator.device).train()
-    average = deepcopy(network).requires_grad_(False)
+    with accelerator.main_process_first():  # it writes the configuration, the others compare theirs
+        run = Run(folder, _identity(network, process, images, config))
+    network = network.to(accelerator.device).train().requires_grad_(True)
+    average = deepcopy(network).eval().requires_grad_(False)
     plain = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
     optimizer = accelerator.prepare_optimizer(plain)
-    start = _resume(Path(folder), network, average, plain, accelerator)
-    if run is not None:
+    start, loss = _resume(run, network, average, plain, accelerator)
+    if accelerator.is_main_process:
         _forget_after(run, start)
     began = time.monotonic()
     for step in range(start, config.steps):
         for group in plain.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
-        loss = _gradients(network, process, images, config, step, (low, high), accelerator)
-        if not math.isfinite(loss):
+        with _own_randomness(config.seed, step, accelerator):
+            loss, wrong = _gradients(network, process, images, config, step, (low, high), accelerator)
+        length = float(accelerator.clip_grad_norm_(network.parameters(), config.clip_norm))
+        if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(length)):
             raise TrainingError(
-                f"{folder}: the loss is {loss} at step {step + 1} ({_where(process, config, step, (low, high))}); the "
-                f"checkpoint of step {_saved_step(Path(folder))} is kept; lower the learning rate or use another precision"
+                f"{folder}: at step {step + 1} the loss is {loss} and its gradient has length {length} "
+                f"({_where(process, wrong)}); {_kept(run)}; lower the learning rate or use another precision"
             )
-        accelerator.clip_grad_norm_(network.parameters(), config.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         _follow(average, network, min(config.ema, (1 + step) / (10 + step)))
         last = step + 1 == config.steps
         saved = last or (step + 1) % save_every == 0
-        if saved and run is not None:
-            run.save(_tensors(network, average, plain), {"step": step + 1, "scaler": _scaler(accelerator)})
+        if saved and accelerator.is_main_process:
+            state = {"step": step + 1, "loss": loss, "scaler": _scaler(accelerator)}
+            run.save(_tensors(network, average, plain), state)
         elapsed = time.monotonic() - began
-        if run is not None:
+        if accelerator.is_main_process:
             run.log(step=step + 1, loss=loss, learning_rate=plain.param_groups[0]["lr"])
         yield TrainingStep(
             step + 1,
@@ -172,46 +170,87 @@ def train_events(
         )
     if start >= config.steps:
         yield TrainingStep(
-            config.steps, config.steps, 0.0, 0.0, 0.0, "done", model=DiffusionModel(average, process, size)
+            config.steps, config.steps, loss, 0.0, 0.0, "done", model=DiffusionModel(average, process, size)
         )
 
 
-def _gradients(network, process, images, config, step, span, accelerator) -> float:  # type: ignore[no-untyped-def]
-    """Leave the gradient of the whole batch's mean loss in the parameters; that loss."""
+def _check_accelerator(accelerator: Any, config: TrainingConfig) -> None:
+    shares = accelerator.num_processes * config.accumulation
+    if config.batch % shares:
+        raise ModelError(
+            f"batch: expected a multiple of {shares} ({accelerator.num_processes} processes x {config.accumulation} parts), "
+            f"found {config.batch}"
+        )
+    if accelerator.mixed_precision != config.precision:
+        raise ModelError(
+            f"precision: expected {config.precision}, found an accelerator of {accelerator.mixed_precision}"
+        )
+    if config.precision == "fp16" and accelerator.scaler is None:
+        raise ModelError("precision: fp16 needs a GPU, whose losses are scaled; use bf16 or no on this device")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ModelError(
+            "accumulation: expected that of the configuration alone, found an accelerator (or "
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS) with {accelerator.gradient_accumulation_steps} steps"
+        )
+
+
+@contextmanager
+def _own_randomness(seed: int, step: int, accelerator: Any) -> Iterator[None]:
+    """What a network draws for itself, such as dropout, follows from seed, step and process; the caller's state stays."""
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(((seed + 1) * 1_000_000_007 + step) * 1_009 + accelerator.process_index)
+        yield
+
+
+def _gradients(
+    network: nn.Module,
+    process: Diffusion,
+    images: Tensor,
+    config: TrainingConfig,
+    step: int,
+    span: tuple[int, int],
+    accelerator: Any,
+) -> tuple[float, list[int]]:
+    """Leave the gradient of the whole batch's mean loss in the parameters; that loss, and timesteps of this process's losses
+    that are not finite."""
     chosen, timesteps, seeds = _drawn(len(images), config, step, span)
     own = config.batch // accelerator.num_processes
-    parts = [
-        slice(start, start + own // config.accumulation)
-        for start in range(
-            own * accelerator.process_index, own * (accelerator.process_index + 1), own // config.accumulation
-        )
-    ]
+    length = own // config.accumulation
+    first = own * accelerator.process_index
     total = torch.zeros((), device=accelerator.device)
-    for part in parts:
+    wrong: list[int] = []
+    for begin in range(first, first + own, length):
+        part = slice(begin, begin + length)
         clean = from_pixels(images[chosen[part]]).to(accelerator.device)
-        with accelerator.autocast():
-            loss = _loss(network, process, clean, timesteps[part], seeds[part]) / len(parts)
+        losses = _losses(network, process, clean, timesteps[part], seeds[part], accelerator)
+        loss = losses.mean() / config.accumulation
         accelerator.backward(loss)
         total += loss.detach().float()
+        wrong += timesteps[part][~losses.detach().isfinite().cpu()].tolist()
     if accelerator.num_processes > 1:
-        held = [each for each in network.parameters() if each.grad is not None]
-        flat = accelerator.reduce(torch.cat([each.grad.flatten() for each in held]), "mean")
+        held = [each for each in network.parameters() if each.requires_grad]
+        for each in held:
+            if each.grad is None:
+                each.grad = torch.zeros_like(each)
+        flat = accelerator.reduce(torch.cat([each.grad.flatten() for each in held if each.grad is not None]), "mean")
         for each, new in zip(held, flat.split([each.numel() for each in held]), strict=True):
-            each.grad.copy_(new.view_as(each))
+            each.grad = new.view_as(each).clone()
         total = accelerator.reduce(total, "mean")
-    return float(total)
+    return float(total), wrong
 
 
-def _loss(
+def _losses(
     network: nn.Module,
     process: Diffusion,
     clean: Float[Tensor, "n c h w"],
     timesteps: Int[Tensor, " n"],
     seeds: Sequence[int],
-) -> Float[Tensor, ""]:
-    """Mean over pictures of the mean squared error a pixel, each picture at the size of its timestep."""
+    accelerator: Any,
+) -> Float[Tensor, " n"]:
+    """Mean squared error a pixel of every picture, each at the size of its timestep; the network alone at mixed precision."""
     levels = process.levels(timesteps)
-    total = clean.new_zeros(())
+    found, order = [], []
     for level in levels.unique().tolist():
         rows = (levels == level).nonzero()[:, 0]
         small = process.pyramid.down(clean[rows.to(clean.device)], level)
@@ -219,10 +258,13 @@ def _loss(
             [torch.randn(small.shape[1:], generator=torch.Generator().manual_seed(seeds[row])) for row in rows.tolist()]
         ).to(small)
         at = timesteps[rows].to(clean.device)
-        found = network(process.noised(small, noise, at, level), process.input_time(at))
-        prediction = found if isinstance(found, Tensor) else found.sample
-        total = total + F.mse_loss(prediction.float(), process.target(small, noise, at)) * len(rows)
-    return total / len(clean)
+        noisy = process.noised(small, noise, at, level)
+        with accelerator.autocast():
+            said = network(noisy, process.input_time(at))
+        prediction = said if isinstance(said, Tensor) else said.sample
+        found.append((prediction.float() - process.target(small, noise, at)).square().flatten(1).mean(1))
+        order.append(rows)
+    return torch.cat(found)[torch.cat(order).argsort().to(clean.device)]
 
 
 def _drawn(count: int, config: TrainingConfig, step: int, span: tuple[int, int]) -> tuple[Tensor, Tensor, list[int]]:
@@ -258,27 +300,28 @@ def _tensors(network: nn.Module, average: nn.Module, optimizer: torch.optim.Opti
 
 
 def _resume(
-    folder: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Any
-) -> int:
-    found = Run(folder).load()
+    run: Run, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Any
+) -> tuple[int, float]:
+    """Steps that are done and the last one's loss."""
+    found = run.load()
     if found is None:
-        return 0
+        return 0, math.nan
     tensors, state = found
     for prefix, module in (("net.", network), ("ema.", average)):
         module.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith(prefix)})
     load_optimizer(optimizer, tensors)
     if accelerator.scaler is not None and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    return int(state["step"])
+    return int(state["step"]), float(state["loss"])
 
 
 def _scaler(accelerator: Any) -> dict[str, Any] | None:
     return None if accelerator.scaler is None else accelerator.scaler.state_dict()
 
 
-def _saved_step(folder: Path) -> int:
-    found = Run(folder).load()
-    return 0 if found is None else int(found[1]["step"])
+def _kept(run: Run) -> str:
+    found = run.load()
+    return "there is no checkpoint yet" if found is None else f"the checkpoint of step {found[1]['step']} is kept"
 
 
 def _forget_after(run: Run, step: int) -> None:
@@ -287,7 +330,7 @@ def _forget_after(run: Run, step: int) -> None:
     if path.is_file():
         lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
         kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
-        path.write_text("".join(kept))
+        write_atomically(path, "".join(kept).encode())
 
 
 def _identity(network: nn.Module, process: Diffusion, images: Tensor, config: TrainingConfig) -> dict[str, Any]:
@@ -295,13 +338,16 @@ def _identity(network: nn.Module, process: Diffusion, images: Tensor, config: Tr
     return {
         **asdict(config),
         "network": hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:16],
-        "process": hashlib.sha256(process_bytes(process, images.shape[1])).hexdigest()[:16],
+        "process": f"{process} ({hashlib.sha256(process_bytes(process, images.shape[1])).hexdigest()[:16]})",
         "pictures": hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()[:16],
     }
 
 
-def _where(process: Diffusion, config: TrainingConfig, step: int, span: tuple[int, int]) -> str:
-    timesteps = _drawn(1, config, step, span)[1]
-    levels = sorted(set(process.levels(timesteps).tolist()))
-    sizes = f", sizes halved {' or '.join(map(str, levels))} times" if process.turning else ""
-    return f"timesteps {int(timesteps.min())} to {int(timesteps.max())}{sizes}"
+def _where(process: Diffusion, wrong: Sequence[int]) -> str:
+    """The timesteps of losses that are not finite, and how often their pictures are halved."""
+    if not wrong:
+        return "every picture's loss of this process was finite"
+    named = ", ".join(map(str, sorted(set(wrong))[:8]))
+    levels = sorted({process.level(each) for each in wrong})
+    sizes = f", pictures halved {' or '.join(map(str, levels))} times" if process.turning else ""
+    return f"{len(wrong)} pictures, at timesteps {named}{sizes}"
