@@ -34,7 +34,7 @@ from photopic.generate.diffusion.training import train_events
 from photopic.metrics.intervals import Interval, paired_bootstrap, ratio_bootstrap
 from photopic.metrics.radial_spectrum import radial_spectrum
 
-SOLVER, STEPS = "ddim", 50
+SOLVER, STEPS = "ddim", 25
 GROUP = 32  # pictures whose spectrum is one sample of the gap
 IMAGES = ROOT / "docs" / "images"
 WAYS = {  # name: run, and whether noise as strong as the details takes their place

@@ -4,7 +4,7 @@
     python benchmarks/shared_timesteps.py --quick   # the first seed, few pictures; prints only
 
 Baseline: the same network, pictures, seeds, steps and optimiser without a map of the time (`recipes/emoji-processes`).
-Distance: Fréchet, in features of emoji-clip-vit, of 512 pictures (256 with fifty steps) to 2,000 held-out scenes. The retrofit goes
+Distance: Fréchet, in features of emoji-clip-vit, of 512 pictures (256 with twenty-five steps) to 2,000 held-out scenes. The retrofit goes
 on from the baseline with the map, on timesteps below 100 alone; its control goes on just as long without the map.
 """
 
@@ -26,7 +26,7 @@ from photopic.generate.diffusion import sampling_times
 from photopic.generate.diffusion.model import from_pixels
 from photopic.generate.diffusion.shared_timesteps import slopes
 
-SOLVERS = {"ddim10": ("ddim", 10), "dpm10": ("dpm++", 10), "ddim50": ("ddim", 50)}
+SOLVERS = {"ddim10": ("ddim", 10), "dpm10": ("dpm++", 10), "ddim25": ("ddim", 25)}
 KINDS = ("plain", "shared", "retrofit", "continued")
 LABELS = {
     "plain": "plain",
@@ -54,18 +54,18 @@ QUICK = Settings((0,), 64, 4, 16)
 
 
 def cases(settings: Settings) -> list[tuple[str, str]]:
-    """Everything that is drawn; the retrofit with fifty steps alone, of which five lie where it was trained."""
+    """Everything that is drawn; the retrofit with twenty-five steps alone, of which two lie where it was trained."""
     return [
         (f"{kind}-{seed}", solver)
         for seed in settings.seeds
         for solver in SOLVERS
-        for kind in (KINDS if solver == "ddim50" else KINDS[:2])
+        for kind in (KINDS if solver == "ddim25" else KINDS[:2])
     ]
 
 
 def count_of(solver: str, settings: Settings) -> int:
-    """Pictures: half as many with fifty steps."""
-    return settings.pictures // 2 if solver == "ddim50" else settings.pictures
+    """Pictures: half as many with twenty-five steps."""
+    return settings.pictures // 2 if solver == "ddim25" else settings.pictures
 
 
 def work(bench: Processes, settings: Settings, part: str) -> None:
