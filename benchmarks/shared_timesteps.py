@@ -4,8 +4,8 @@
     python benchmarks/shared_timesteps.py --quick   # the first seed, few pictures; prints only
 
 Baseline: the same network, pictures, seeds, steps and optimiser without a map of the time (`recipes/emoji-processes`).
-Distance: Fréchet, in features of emoji-clip-vit, of 512 pictures (256 with twenty-five steps) to 2,000 held-out scenes. The retrofit goes
-on from the baseline with the map, on timesteps below 100 alone; its control goes on just as long without the map.
+Distance: Fréchet, in features of emoji-clip-vit, of 512 pictures (256 with twenty-five steps) to 2,000 held-out scenes. The
+retrofit goes on from the baseline with the map, on timesteps below 100 alone; its control goes on just as long without the map.
 """
 
 from __future__ import annotations
