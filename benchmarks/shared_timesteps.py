@@ -100,7 +100,7 @@ def distances(bench: Processes, settings: Settings, solver: str) -> list[Row]:
     """What sharing gains in one way of drawing, from the start and as a retrofit."""
     by_kind = {
         kind: [
-            bench.distance(bench.drawn(f"{kind}-{seed}", *SOLVERS[solver], settings.pictures))
+            bench.distance(bench.drawn(f"{kind}-{seed}", *SOLVERS[solver], count_of(solver, settings)))
             for seed in settings.seeds
         ]
         for kind in KINDS
