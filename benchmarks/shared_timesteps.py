@@ -157,7 +157,17 @@ def spikes(bench: Processes, settings: Settings) -> list[Row]:
     jumps = [max(each[t] for t in range(END)) for each in sharing]
     totals = [np.mean([sum(each[t] for t in range(END)) for each in several]) for several in (plain, sharing)]
     first, middle = (np.mean([each[t] for each in plain]) for t in (0, 500))
+    early = [np.mean([each[t] for t in range(END)]) for each in plain]
+    late = [np.mean([value for t, value in each.items() if 400 <= t < 600]) for each in plain]
     return [
+        Row(
+            "shared_timesteps.baseline_early_slope",
+            *over_seeds([float(one / two) for one, two in zip(early, late, strict=True)]),
+            target="low > 1",
+            n=len(early),
+            note=f"mean K(t, t + 1) below {END} over that from 400 to 599, plain runs, {np.mean(early):.2f} and "
+            f"{np.mean(late):.3f}; added after the spike at 0 alone was seen to differ much between seeds",
+        ),
         Row(
             "shared_timesteps.baseline_spike",
             *over_seeds(ratios),

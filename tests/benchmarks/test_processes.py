@@ -90,8 +90,10 @@ def test_flat_steps_are_counted_in_the_worst_seed(monkeypatch) -> None:
     curves = {"plain-0": plain, "plain-1": plain, "shared-0": good, "shared-1": good | {3: 1e-9}}
     monkeypatch.setattr(shared_timesteps, "curve", lambda bench, name, pictures: curves[name])
     settings = shared_timesteps.Settings((0, 1))
-    spike, flat = shared_timesteps.spikes(None, settings)
+    early, spike, flat = shared_timesteps.spikes(None, settings)
+    late = np.mean([10.0 / (1 + t) for t in shared_timesteps.CURVE if 400 <= t < 600])
+    assert early.value == pytest.approx(np.mean([10.0 / (1 + t) for t in range(100)]) / late) and early.reached
     assert spike.value == pytest.approx(501) and spike.reached
     assert flat.value == 94 and not flat.reached and flat.control == 0
     monkeypatch.setitem(curves, "shared-1", good)
-    assert shared_timesteps.spikes(None, settings)[1].reached
+    assert shared_timesteps.spikes(None, settings)[2].reached
