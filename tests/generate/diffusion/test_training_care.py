@@ -19,7 +19,7 @@ from photopic.generate.diffusion import Diffusion, Pyramid, Schedule
 from photopic.generate.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
 from photopic.generate.diffusion.model import DiffusionModel
 from photopic.generate.diffusion.shared_timesteps import continuous_time, slopes
-from photopic.generate.diffusion.solvers import draw_events
+from photopic.generate.diffusion.solvers import _clipped, draw_events
 from photopic.generate.diffusion.training import TrainingError, train_events
 from tests.generate.diffusion.test_training import CONFIG, FADING, IMAGES, LINEAR, PLAIN, network, same, trained
 
@@ -213,6 +213,26 @@ def test_halved_pictures_are_clipped_only_where_their_values_are_bounded(kind: s
     halved, whole = events[0].clean, events[-1].clean
     assert halved.shape[-1] == 4 and float(halved.max()) == (2.0 if clipped else 9.0)
     assert whole.shape[-1] == 8 and float(whole.max()) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["pool", "wavelet", "dct"])
+def test_errors_in_faint_details_do_not_reach_the_coarse_part(kind: str) -> None:
+    """A denoiser whose noise is a little wrong where a detail has faded to 1 %: the coarse part of its picture is still right."""
+    process = dimensionality_varying(Schedule.of_kind("linear"), DimensionalityConfig((300,), kind=kind))
+    at, rows = torch.tensor([299]), torch.Generator().manual_seed(0)
+    picture = 0.3 * process.pyramid.up(process.pyramid.down(torch.ones(1, 3, 16, 16)))
+    noise, wrong = (torch.randn(picture.shape, generator=rows) for _ in range(2))
+    noisy = process.noised(picture, noise, at)
+    said = noise + 0.1 * process.pyramid.detail(wrong)
+    clean = process.to_sample(said, noisy, at)
+    assert float(clean.abs().max()) > 5  # a tenth of an error over a hundredth of the detail
+    clipped = _clipped(process, clean, 0, 1.0)
+    assert torch.allclose(process.pyramid.down(clipped), process.pyramid.down(picture), atol=1e-3)
+    assert float(clipped.abs().max()) < 2.5
+    plain = Diffusion(process.schedule)
+    assert torch.equal(_clipped(plain, clean, 0, 1.0), clean.clamp(-1, 1))
+    steady = dimensionality_varying(process.schedule, DimensionalityConfig((300,), lowest=1.0))
+    assert torch.equal(_clipped(steady, clean, 0, 1.0), clean.clamp(-1, 1))
 
 
 def test_the_continuous_map_keeps_the_starts_of_its_intervals() -> None:

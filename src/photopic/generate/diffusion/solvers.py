@@ -113,8 +113,8 @@ def draw_events(
         with torch.no_grad():
             prediction = model(state, process.input_time(at))
             clean = process.to_sample(prediction, state, at, level)
-            if clip is not None and (not level or process.pyramid.kind == "pool"):
-                clean = clean.clamp(-clip * 2**level, clip * 2**level)
+            if clip is not None:
+                clean = _clipped(process, clean, level, clip)
         given = state
         if solver == "ddpm":
             state, spread = process.posterior(given, clean, now, then, level)
@@ -147,6 +147,17 @@ def draw(
     for event in draw_events(process, model, shape, generators, **options):  # type: ignore[arg-type]
         state = event.state
     return state
+
+
+def _clipped(process: Diffusion, clean: Tensor, level: int, clip: float) -> Tensor:
+    """Within what pixels can be. Where details fade the coarse part comes first and then as much detail as fits: faint details are
+    the network's error over a small factor, and clipping the sum would let them push the coarse part to grey."""
+    pyramid = process.pyramid
+    bound = clip * 2**level if not level or pyramid.kind == "pool" else float("inf")
+    if level == pyramid.levels or process.attenuation is None or bool((process.attenuation == 1).all()):
+        return clean.clamp(-bound, bound)
+    coarse = pyramid.up(_clipped(process, pyramid.down(clean), level + 1, clip))
+    return coarse + pyramid.detail((coarse + pyramid.detail(clean)).clamp(-bound, bound))
 
 
 def _ddim(
