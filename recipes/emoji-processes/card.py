@@ -18,7 +18,7 @@ from train import SNAPSHOT, names
 from variants import CHANNELS, CONCEPTS, TRAINING, TURNING, VARIANTS, pictures
 
 from photopic.core.provenance import machine, versions
-from photopic.core.runs import write_atomically
+from photopic.core.runs import read_log, write_atomically
 from photopic.generate.diffusion.dimensionality import pixel_share
 from photopic.generate.diffusion.model import DiffusionModel
 from photopic.metrics.frechet import frechet_distance
@@ -32,7 +32,7 @@ DRAWN, STEPS = 128, 10  # pictures of a point of the curve, and DPM-Solver++ ste
 
 def logged(folder: Path) -> dict[str, Any]:
     """Steps, seconds of the process that ended the run, and the mean of its last losses."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    lines = read_log(folder)
     last = lines[-200:]
     return {
         "steps": lines[-1]["step"],
@@ -43,7 +43,7 @@ def logged(folder: Path) -> dict[str, Any]:
 
 def smoothed(folder: Path, width: int = 100) -> tuple[list[int], list[float]]:
     """Loss by step, means of ``width`` steps."""
-    losses = [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in read_log(folder)]
     parts = [losses[start : start + width] for start in range(0, len(losses), width)]
     return [min(len(losses), (i + 1) * width) for i in range(len(parts))], [float(np.mean(part)) for part in parts]
 

@@ -117,6 +117,10 @@ def test_every_checkpoint_is_judged_on_the_way(tmp_path: Path) -> None:
     drawn, real = model.draw(range(3), solver="dpm++", steps=15), read_pictures("emoji-scenes:12", 16)[:3].numpy()
     wanted = frechet_distance(encoder.image_features(drawn).numpy(), encoder.image_features(real).numpy())
     assert judged[4] == pytest.approx(wanted, rel=1e-6) and f"distance {wanted:.4f} from 3 pictures" in said
+    before = (tmp_path / "log.jsonl").read_text()
+    (tmp_path / "log.jsonl").write_text(before + '{"elapsed_s": 1.5, "st')  # a kill in the middle of a line
+    code, again = train("emoji-scenes:12", "-o", str(tmp_path), *options)
+    assert code == 0 and f"distance {wanted:.4f}" in again and (tmp_path / "log.jsonl").read_text() == before
 
 
 @pytest.mark.parametrize(

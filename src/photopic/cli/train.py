@@ -5,7 +5,6 @@ photopic train diffusion pictures/ --size 64 --turning 300 --turning 600 -o runs
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -125,7 +124,7 @@ def diffusion(
 
     from photopic.cli.progress import bars, console
     from photopic.core.fingerprint import fingerprint
-    from photopic.core.runs import Run
+    from photopic.core.runs import Run, read_log
     from photopic.generate.diffusion import Diffusion, Schedule
     from photopic.generate.diffusion.dimensionality import DimensionalityConfig
     from photopic.generate.diffusion.model import DiffusionModel
@@ -176,7 +175,7 @@ def diffusion(
     model, distance = None, None
     judged = min(measured, len(images)) > 1 and accelerator.is_main_process
     judge = _Judge(images[:measured]) if judged else None
-    measured_before = _distances(output)
+    measured_before = {line["step"]: line["distance"] for line in read_log(output) if "distance" in line}
     with bars(hidden=not accelerator.is_main_process) as shown:
         task = shown.add_task("training", total=steps, remark="")
         smooth = None
@@ -227,13 +226,6 @@ def _sheet(model: DiffusionModel, path: Path, count: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = model.draw(range(count), solver="dpm++", steps=15)
     write_atomically(path, png_bytes(contact_sheet(list(drawn))))
-
-
-def _distances(folder: Path) -> dict[int, float]:
-    """What an earlier process of a run has measured, by step."""
-    path = folder / "log.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return {line["step"]: line["distance"] for line in lines if "distance" in line}
 
 
 class _Judge:

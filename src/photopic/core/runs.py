@@ -22,6 +22,7 @@ from torch import Tensor
 from photopic.core.errors import PhotopicError
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
 
 
 class RunMismatchError(PhotopicError):
@@ -65,7 +66,7 @@ class Run:
     def log(self, **values: Any) -> None:
         """Append one line to ``log.jsonl``; the elapsed seconds of this process are added."""
         line = json.dumps({"elapsed_s": round(time.monotonic() - self.started, 3), **values})
-        with (self.folder / "log.jsonl").open("a") as file:
+        with (self.folder / LOG).open("a") as file:
             file.write(line + "\n")
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -94,6 +95,13 @@ class Run:
                 return tensors, json.loads(file.metadata()["photopic"])
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise PhotopicError(f"{path}: is damaged: {error}; copy it again, or delete it to begin anew") from error
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines that ``Run.log`` wrote, without a last one that a kill cut short; none where there is no log."""
+    path = Path(folder) / LOG
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

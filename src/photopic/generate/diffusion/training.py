@@ -24,7 +24,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError, PhotopicError
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+from photopic.core.runs import LOG, Run, load_optimizer, optimizer_tensors, read_log, write_atomically
 from photopic.generate.diffusion.model import DiffusionModel, from_pixels, process_bytes
 from photopic.generate.diffusion.process import Diffusion
 
@@ -326,11 +326,9 @@ def _kept(run: Run) -> str:
 
 def _forget_after(run: Run, step: int) -> None:
     """Drop the log lines of steps that are done again."""
-    path = run.folder / "log.jsonl"
-    if path.is_file():
-        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
-        write_atomically(path, "".join(kept).encode())
+    if (run.folder / LOG).is_file():
+        kept = [json.dumps(line) + "\n" for line in read_log(run.folder) if line.get("step", 0) <= step]
+        write_atomically(run.folder / LOG, "".join(kept).encode())
 
 
 def _identity(network: nn.Module, process: Diffusion, images: Tensor, config: TrainingConfig) -> dict[str, Any]:
