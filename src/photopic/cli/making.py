@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from photopic.cli.main import INTERRUPTED
 from photopic.core.errors import PhotopicError
+
+if TYPE_CHECKING:
+    from photopic.core.results import Report
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -25,6 +30,17 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         raise PhotopicError(
             f"{output}: expected an existing folder to write into, found none; create {output.parent} first"
         )
+
+
+def write_report(output: Path, page: str, report: Report, *, as_json: bool) -> None:
+    """Write the page of a report; print where it is, or with ``as_json`` all numbers and nothing else."""
+    from photopic.core.runs import write_atomically
+
+    write_atomically(output, page.encode())
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1, sort_keys=True))
+    else:
+        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
 
 
 @contextmanager

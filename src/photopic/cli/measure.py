@@ -5,8 +5,7 @@ photopic measure rank emoji-resnet-64-0 pictures/ -o rank.html
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +14,7 @@ import typer
 
 from photopic import __version__
 from photopic.cli import measure_fewshot, measure_slopes
-from photopic.cli.making import check_output
+from photopic.cli.making import check_output, write_report
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -148,7 +147,8 @@ def rank(
         seed=seed,
     )
     events = trace_network_rank(handle, found, labels=found.labels(handle.labels), config=config)
-    _write(output, _followed(events), rank_page, _facts(handle, images, found), as_json)
+    report = _followed(events)
+    write_report(output, rank_page(report, _facts(handle, images, found)), report, as_json=as_json)
 
 
 @app.command(
@@ -200,7 +200,8 @@ def deficit(
     config = DeficitConfig(keep=keep, rate=rate, steps=steps, penalty=penalty, held_out=held_out, seed=seed)
     chosen = _class_numbers(handle, classes) if classes else None
     events = trace_independence_deficit(handle, found, labels, classes=chosen, config=config)
-    _write(output, _followed(events), deficit_page, _facts(handle, images, found), as_json)
+    report = _followed(events)
+    write_report(output, deficit_page(report, _facts(handle, images, found)), report, as_json=as_json)
 
 
 @app.command(
@@ -248,7 +249,8 @@ def dependencies(
     config = DependencyConfig(error=error, lambdas=lambdas, centring=centring, gauge=gauge, seed=seed)
     events = trace_dependencies(handle, found, labels=found.labels(handle.labels), other=second, config=config)
     facts = _facts(handle, images, found) + ([("other model", second.name)] if second else [])
-    _write(output, _followed(events), dependencies_page, facts, as_json)
+    report = _followed(events)
+    write_report(output, dependencies_page(report, facts), report, as_json=as_json)
 
 
 def _output(output: Path | None, model: str, command: str, overwrite: bool) -> Path:
@@ -291,16 +293,6 @@ def _followed(events: Iterator[Any]) -> Report:
             shown.update(tasks[last.stage], completed=last.done, total=last.total or None)
     report: Report = last.report
     return report
-
-
-def _write(output: Path, report: Report, page: Callable[..., str], facts: list[tuple[str, str]], as_json: bool) -> None:
-    from photopic.core.runs import write_atomically
-
-    write_atomically(output, page(report, facts).encode())
-    if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=1, sort_keys=True))
-    else:
-        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
 
 
 def _facts(handle: Classifier, images: Path, found: ClassFolder) -> list[tuple[str, str]]:

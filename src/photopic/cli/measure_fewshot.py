@@ -5,7 +5,6 @@ photopic measure fewshot pictures/ --model emoji-clip-vit --methods zero-shot,lo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.making import check_output, run_folder
+from photopic.cli.making import check_output, run_folder, write_report
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,7 +93,6 @@ def fewshot(
     check_output(output, overwrite=overwrite)
     from photopic.cli.measure_fewshot_page import fewshot_page
     from photopic.cli.progress import console
-    from photopic.core.runs import write_atomically
     from photopic.measure.few_shot import LearningCurveConfig, trace_learning_curve
     from photopic.models.dual_encoder import TEMPLATES, DualEncoder
     from photopic.tune.few_shot_methods import able, learner
@@ -123,11 +121,7 @@ def fewshot(
             ("learning", f"{steps:,} steps of {batch} pictures, {'cropped at random' if augment else 'as they are'}"),
             ("photopic", __version__),
         ]
-        write_atomically(output, fewshot_page(report, facts).encode())
-    if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=1, sort_keys=True))
-    else:
-        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
+        write_report(output, fewshot_page(report, facts), report, as_json=as_json)
 
 
 def _followed(events: Iterator[Any]) -> Report:

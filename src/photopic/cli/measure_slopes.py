@@ -5,14 +5,13 @@ photopic measure slopes runs/plain emoji-scenes:16 -o slopes.html
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from photopic import __version__
-from photopic.cli.making import check_output
+from photopic.cli.making import check_output, write_report
 from photopic.cli.pictures_argument import HELP, read_pictures
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ def slopes(
     output = output or Path(f"{Path(model).absolute().name}-slopes.html")
     check_output(output, overwrite=overwrite)
     from photopic.cli.progress import bars, console
-    from photopic.core.runs import write_atomically
     from photopic.generate.diffusion.probed import probed
     from photopic.generate.diffusion.shared_timesteps import slope_report
     from photopic.generate.diffusion.shared_timesteps import slopes as measured
@@ -74,11 +72,7 @@ def slopes(
             shown.update(task, advance=1, remark=f"K({each.timestep}, {each.timestep + apart}) = {each.value:.4g}")
     report = slope_report(found.process, curve, model=found.name, apart=apart, seed=seed, prompt=prompt)
     facts = [("model", found.name), ("pictures", f"{len(clean)} of {data}"), ("photopic", __version__)]
-    write_atomically(output, slopes_page(report, facts).encode())
-    if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=1, sort_keys=True))
-    else:
-        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
+    write_report(output, slopes_page(report, facts), report, as_json=as_json)
 
 
 def _timesteps(process: Any, every: int, points: int, apart: int) -> list[int]:
