@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.core.runs import write_atomically
+from photopic.generate.diffusion._checks import DIFFUSERS_NAMES
 from photopic.generate.diffusion.process import Diffusion
 from photopic.generate.diffusion.pyramid import Pyramid
 from photopic.generate.diffusion.schedules import Schedule
@@ -24,7 +25,7 @@ from photopic.generate.diffusion.solvers import Drawn, draw_events
 
 PROCESS = "process.safetensors"
 INDEX = "model_index.json"  # of a diffusers pipeline
-PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "velocity", "sample": "sample"}  # diffusers' names and ours
+PREDICTIONS = {theirs: ours for ours, theirs in DIFFUSERS_NAMES.items()}  # by diffusers' names
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,9 +44,8 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
     """Open a denoiser.
 
     Args:
-        model: A folder that ``photopic train diffusion`` wrote (the run or its ``model/``), an unconditional
-            pipeline of diffusers, a text-to-image handle, or what
-            ``photopic.load`` takes.
+        model: A folder that ``photopic train diffusion`` wrote (the run or its ``model/``), an unconditional pipeline of
+            diffusers, a text-to-image handle, or what ``photopic.load`` takes.
         prompt: What a text-to-image model is told.
         device: Where to compute; of a handle, where it is.
 

@@ -15,7 +15,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.generate.diffusion._checks import PREDICTIONS
+from photopic.generate.diffusion._checks import DIFFUSERS_NAMES, PREDICTIONS
 
 KINDS = ("linear", "scaled-linear", "quadratic", "cosine")
 
@@ -113,10 +113,12 @@ class Schedule:
             raise ModelError(f"prediction: expected one of {', '.join(PREDICTIONS)}, found {prediction!r}")
         kept = self.alphas.square()
         betas = 1 - kept / torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-        named = {"epsilon": "epsilon", "velocity": "v_prediction", "sample": "sample"}[prediction]
         options = {} if kind.startswith("DPM") else {"clip_sample": False}
         return getattr(diffusers, kind)(
-            num_train_timesteps=len(kept), trained_betas=betas.numpy(), prediction_type=named, **options
+            num_train_timesteps=len(kept),
+            trained_betas=betas.numpy(),
+            prediction_type=DIFFUSERS_NAMES[prediction],
+            **options,
         )
 
     @cached_property
