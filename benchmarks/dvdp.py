@@ -208,7 +208,7 @@ def gap_of(pictures: np.ndarray, real: Float[np.ndarray, " frequencies"]) -> flo
 
 def gaps(bench: Processes, settings: Settings, pictures: Any, way: str) -> list[list[float]]:
     """By seed, for each group of pictures."""
-    real = radial_spectrum(bench.scenes(64, held_out=True).numpy())
+    real = bench.spectrum(64)
     name, subspace = WAYS[way]
     found = []
     for seed in seeds_of(way, settings):
@@ -219,7 +219,7 @@ def gaps(bench: Processes, settings: Settings, pictures: Any, way: str) -> list[
 
 def details(bench: Processes, settings: Settings, pictures: Any) -> list[Row]:
     """How far fine detail is from that of real scenes; with rows for what fading gives."""
-    real = radial_spectrum(bench.scenes(64, held_out=True).numpy())
+    real = bench.spectrum(64)
     scenes = bench.scenes(64).numpy()[: settings.pictures]
     floor = float(np.mean([gap_of(scenes[start : start + GROUP], real) for start in range(0, len(scenes), GROUP)]))
     by_way = {way: gaps(bench, settings, pictures, way) for way in WAYS}
@@ -249,7 +249,7 @@ def details(bench: Processes, settings: Settings, pictures: Any) -> list[Row]:
 def draw_spectra(bench: Processes, settings: Settings, pictures: Any) -> None:
     """docs/images/dvdp-spectrum.svg: power over that of real scenes."""
     pyplot = chart()
-    real = radial_spectrum(bench.scenes(64, held_out=True).numpy())
+    real = bench.spectrum(64)
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6))
     for way, (name, subspace) in WAYS.items():
         several = [
@@ -273,14 +273,14 @@ def draw_grids(bench: Processes, settings: Settings, pictures: Any) -> None:
     """docs/images/dvdp-samples.png: a row of the same seeds for each way; at 128 pixels another sheet."""
     shown = [bench.scenes(64, held_out=True).numpy()[:12]]
     shown += [pictures[f"{name}-0", settings.pictures, subspace][:12] for name, subspace in WAYS.values()]
-    _write("dvdp-samples.png", shown, scale=1)
+    _write("dvdp-samples.png", shown)
     shown = [bench.scenes(128, held_out=True).numpy()[:8]]
     shown += [pictures[f"{name}-128-0", settings.large, False][:8] for name in ("plain", "varying")]
-    _write("dvdp-samples-128.png", shown, scale=1)
+    _write("dvdp-samples-128.png", shown)
 
 
-def _write(name: str, shown: Sequence[np.ndarray], scale: int) -> None:
-    sheet = contact_sheet([picture for row in shown for picture in row], columns=len(shown[0]), scale=scale)
+def _write(name: str, shown: Sequence[np.ndarray]) -> None:
+    sheet = contact_sheet([picture for row in shown for picture in row], columns=len(shown[0]))
     (IMAGES / name).write_bytes(png_bytes(sheet))
 
 

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from kept import Kept, code_of
-from ledger import ROOT, Row
+from ledger import Row
 from safetensors.torch import load_file, save_file
-from workers import Benchmark, Handle, mine, run
+from workers import Benchmark, Handle, dual_encoder, mine, run
 
 from photopic.data.clips import SPLITS
 from photopic.data.episodes import draw_episodes
@@ -330,12 +330,6 @@ def code() -> None:
     code_of(*CODE, measured, reversals)
 
 
-def opened(name: str) -> Handle[DualEncoder]:
-    """The model and its results."""
-    model = DualEncoder.load(name)
-    return Handle(model, Kept(ROOT / "runs" / "few-shot-action" / model.digest()[:12]))
-
-
 def cases(settings: Settings) -> list[tuple[str, int]]:
     """Everything that is trained or only read."""
     return [(way, seed) for seed in settings.seeds for way in (*WAYS, "untrained")]
@@ -357,8 +351,19 @@ def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
 
 
 if __name__ == "__main__":
+    opened = partial(dual_encoder, "few-shot-action")
     run(
         Benchmark(
-            "few-shot-action", __file__, __doc__ or "", FULL, QUICK, work, rows_of, FULL.seeds, code, opened, MODEL
+            "few-shot-action",
+            __file__,
+            __doc__ or "",
+            FULL,
+            QUICK,
+            work,
+            rows_of,
+            FULL.seeds,
+            code,
+            opened,
+            MODEL,
         )
     )

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from kept import Kept, code_of
-from ledger import ROOT, Row
+from ledger import Row
 from timing import side_by_side
 from torch import Tensor
 from torch.nn import functional as F
-from workers import Benchmark, Handle, mine, run
+from workers import Benchmark, Handle, dual_encoder, mine, run
 
 from photopic.core import editfile
 from photopic.core.edits import Edit, Shut
@@ -305,12 +305,6 @@ def code() -> None:
     code_of(*CODE, measured, random_mask)
 
 
-def opened(name: str) -> Handle[DualEncoder]:
-    """The model and its results."""
-    model = DualEncoder.load(name)
-    return Handle(model, Kept(ROOT / "runs" / "mask-tuning" / model.digest()[:12]))
-
-
 def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
     """Every case, shared."""
     for case in mine(cases(settings), part):
@@ -324,5 +318,20 @@ def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
 
 
 if __name__ == "__main__":
+    opened = partial(dual_encoder, "mask-tuning")
     seeds = (*FULL.seeds, *FULL.pairs)
-    run(Benchmark("mask-tuning", __file__, __doc__ or "", FULL, QUICK, work, rows_of, seeds, code, opened, MODEL))
+    run(
+        Benchmark(
+            "mask-tuning",
+            __file__,
+            __doc__ or "",
+            FULL,
+            QUICK,
+            work,
+            rows_of,
+            seeds,
+            code,
+            opened,
+            MODEL,
+        )
+    )

@@ -24,6 +24,7 @@ from photopic.generate.diffusion.dimensionality import detail_deviations
 from photopic.generate.diffusion.model import DiffusionModel, from_pixels, process_bytes
 from photopic.metrics.frechet import frechet_distance
 from photopic.metrics.intervals import student
+from photopic.metrics.radial_spectrum import radial_spectrum
 from photopic.models.dual_encoder import DualEncoder
 
 RECIPE = ROOT / "recipes" / "emoji-processes"
@@ -69,10 +70,9 @@ class Processes:
                     recipe("train").train(name, self.folder, progress)
 
     @cache  # noqa: B019 (one object a process)
-    def model(self, name: str, snapshot: int | None = None) -> DiffusionModel:
-        """A run's model, or what it was after so many steps."""
-        place = self.folder / name / ("model" if snapshot is None else f"snapshots/{snapshot}")
-        return DiffusionModel.load(place)
+    def model(self, name: str) -> DiffusionModel:
+        """A run's model."""
+        return DiffusionModel.load(self.folder / name / "model")
 
     def returning(self, name: str) -> DiffusionModel:
         """The same model, with noise that has the deviation of the dropped details where they return: Subspace Diffusion."""
@@ -87,10 +87,10 @@ class Processes:
         return found
 
     def drawn(
-        self, name: str, solver: str, steps: int, count: int, *, snapshot: int | None = None, subspace: bool = False
+        self, name: str, solver: str, steps: int, count: int, *, subspace: bool = False
     ) -> UInt8[np.ndarray, "count size size 3"]:
         """Pictures of the seeds 0, 1, ..."""
-        model = self.returning(name) if subspace else self.model(name, snapshot)
+        model = self.returning(name) if subspace else self.model(name)
         key = {
             "model": digest(model),
             "drawn": [solver, steps, count, subspace],
@@ -103,7 +103,7 @@ class Processes:
                 for start in range(0, count, BATCH)
             ]
             write_atomically(path, np.concatenate(parts).tobytes())
-            print(name, solver, steps, snapshot or "", "subspace" if subspace else "", flush=True)
+            print(name, solver, steps, "subspace" if subspace else "", flush=True)
 
         path = self.kept.file(key, ".pixels", make)
         return np.frombuffer(path.read_bytes(), np.uint8).reshape(count, model.size, model.size, 3)
@@ -117,6 +117,11 @@ class Processes:
     def reference(self, size: int) -> Float[np.ndarray, "n d"]:
         """Features of the held-out scenes."""
         return self.encoder.image_features(self.scenes(size, held_out=True).numpy()).numpy()
+
+    @cache  # noqa: B019
+    def spectrum(self, size: int) -> Float[np.ndarray, " frequencies"]:
+        """Radial power of the held-out scenes."""
+        return radial_spectrum(self.scenes(size, held_out=True).numpy())
 
     def distance(self, pictures: UInt8[np.ndarray, "n size size 3"]) -> float:
         """Fréchet distance to all held-out scenes of that size."""

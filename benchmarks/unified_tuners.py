@@ -15,13 +15,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from kept import Kept, code_of
-from ledger import ROOT, Row
-from workers import Benchmark, Handle, mine, run
+from ledger import Row
+from workers import Benchmark, Handle, dual_encoder, mine, run
 
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import LabelledImages
@@ -239,12 +239,6 @@ def code() -> None:
     code_of(*CODE, measured), code_of(*CODE, zero_shot)
 
 
-def opened(name: str) -> Handle[DualEncoder]:
-    """The model and its results."""
-    model = DualEncoder.load(name)
-    return Handle(model, Kept(ROOT / "runs" / "unified-tuners" / model.digest()[:12]))
-
-
 def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
     """Every case, shared."""
     for case in mine(cases(settings), part):
@@ -258,8 +252,19 @@ def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
 
 
 if __name__ == "__main__":
+    opened = partial(dual_encoder, "unified-tuners")
     run(
         Benchmark(
-            "unified-tuners", __file__, __doc__ or "", FULL, QUICK, work, rows_of, FULL.seeds, code, opened, MODEL
+            "unified-tuners",
+            __file__,
+            __doc__ or "",
+            FULL,
+            QUICK,
+            work,
+            rows_of,
+            FULL.seeds,
+            code,
+            opened,
+            MODEL,
         )
     )

@@ -16,8 +16,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from kept import Kept
-from ledger import Row, write_result
+from ledger import ROOT, Row, write_result
 from subjects import Bench
+
+from photopic.models.dual_encoder import DualEncoder
 
 S = TypeVar("S")
 H = TypeVar("H")
@@ -37,6 +39,12 @@ class Handle(Generic[H]):
 
     model: H
     kept: Kept
+
+
+def dual_encoder(folder: str, name: str) -> Handle[DualEncoder]:
+    """A dual encoder and what ``runs/<folder>`` keeps of it."""
+    model = DualEncoder.load(name)
+    return Handle(model, Kept(ROOT / "runs" / folder / model.digest()[:12]))
 
 
 @dataclass(frozen=True)
