@@ -45,13 +45,13 @@ format: $(VENV)/.stamp-tests ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.stamp-tests ## measure: every benchmarks/<name>.py, or one with BENCH=<name>
-	@for script in $$(grep -l '__main__' benchmarks/$(BENCH).py | grep -v 'ledger.py'); do \
-		echo "$$script"; $(BIN)/python "$$script" $(ARGS); done
-	$(BIN)/python benchmarks/ledger.py --docs
+bench: $(VENV)/.stamp-tests ## measure: every benchmarks/<verb>/<name>.py, or one with BENCH=<name>
+	@for script in $$(find benchmarks -name '$(BENCH).py' ! -path '*/harness/*' ! -name page.py | sort | xargs grep -l '__main__'); do \
+		echo "$$script"; $(BIN)/python -m "$$(echo "$${script%.py}" | tr / .)" $(ARGS); done
+	$(BIN)/python -m benchmarks.harness.ledger --docs
 
 claims: $(VENV)/.stamp-run ## every claim with what was measured, reached or not
-	@$(BIN)/python benchmarks/ledger.py
+	@$(BIN)/python -m benchmarks.harness.ledger
 
 venv: $(VENV)/.stamp-tests ## the virtual environment with everything for development
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.image_preprocessing import Preprocessing
+from photopic.models.preprocessing import Preprocessing
 from tests.tiny import MAX_TOKENS, tiny_tokenizer
 
 SIDE = 32  # pixels

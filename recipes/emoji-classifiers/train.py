@@ -20,7 +20,7 @@ from networks import PREPROCESSOR, SHAPES, build
 from pictures import Painter
 from torch import Tensor, nn
 
-from photopic.core.muon import Muon
+from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
 
 BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"

@@ -20,7 +20,7 @@ from pictures import Bank, bank
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from photopic.core.muon import Muon
+from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
 
 BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"

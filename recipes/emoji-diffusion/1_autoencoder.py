@@ -17,7 +17,7 @@ from common import ALL_TRAINING_SCENES, KNOWN_SCENES, MODEL, RUNS, batches, pixe
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from photopic.core.muon import muon_and_adamw
+from photopic.core.numerics.muon import muon_and_adamw
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 FIRST_AND_LAST = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "decoder.conv_out", "quant_conv")

@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from photopic.core.muon import muon_and_adamw
+from photopic.core.numerics.muon import muon_and_adamw
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 

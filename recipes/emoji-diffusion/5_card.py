@@ -1,4 +1,4 @@
-"""Stage 5: the card of the exported model: how each stage was run, and what benchmarks/bundled_model.py measured.
+"""Stage 5: the card of the exported model: how each stage was run, and what benchmarks/models/bundled_model.py measured.
 
 python recipes/emoji-diffusion/5_card.py            # after --export and the benchmark; writes card.json beside this file
 """

@@ -2,7 +2,7 @@
 
 One thread, float32. Kill it at any moment and start it again: it goes on from the last checkpoint and ends with the
 same weights. The end writes ``src/photopic/metrics/bundled/emoji-oracle.safetensors`` in half precision and
-``card.json``; then ``python benchmarks/oracle.py`` measures it on fresh scenes and adds the numbers to the card.
+``card.json``; then ``python -m benchmarks.metrics.oracle`` measures it on fresh scenes and adds the numbers to the card.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pictures import KNOWN_SHARE, Batch, Painter, oracle_config
 from safetensors.torch import save
 
-from photopic.core.muon import Muon
+from photopic.core.numerics.muon import Muon
 from photopic.core.provenance import machine, versions
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
 from photopic.metrics.oracle_network import OracleNetwork, describe
@@ -185,7 +185,7 @@ def export(run: Run, path: Path) -> None:
 
 
 def write_card(config: TrainConfig, run: Run, weights: Path) -> None:
-    """What was trained, on what, and how the log ended; ``benchmarks/oracle.py`` adds what it reaches."""
+    """What was trained, on what, and how the log ended; ``benchmarks/metrics/oracle.py`` adds what it reaches."""
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     network = oracle_config()
     card = {

@@ -1,7 +1,7 @@
 """How the trainings went: ``python recipes/emoji-processes/card.py --out runs/emoji-processes`` writes ``card.json`` and a picture.
 
 Of every run its steps, seconds and last losses; of the first seed's runs the distance on the way, drawn from the snapshots.
-What the finished runs are compared by is in `benchmarks/dvdp.py` and `benchmarks/shared_timesteps.py`.
+What the finished runs are compared by is in `benchmarks/train/dvdp.py` and `benchmarks/train/shared_timesteps.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from variants import CHANNELS, CONCEPTS, TRAINING, TURNING, VARIANTS, pictures
 
 from photopic.core.provenance import machine, versions
 from photopic.core.runs import read_log, write_atomically
-from photopic.generate.diffusion.dimensionality import pixel_share
-from photopic.generate.diffusion.model import DiffusionModel
 from photopic.metrics.frechet import frechet_distance
+from photopic.models.diffusion.dimensionality import pixel_share
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.dual_encoder import DualEncoder
 
 CARD = Path(__file__).with_name("card.json")

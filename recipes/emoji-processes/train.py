@@ -14,9 +14,9 @@ import torch
 from rich.progress import Progress
 from variants import CHANNELS, VARIANTS, pictures
 
-from photopic.generate.diffusion.model import DiffusionModel
-from photopic.generate.diffusion.networks import unet
-from photopic.generate.diffusion.training import train_events
+from photopic.models.diffusion.model import DiffusionModel
+from photopic.models.diffusion.networks import unet
+from photopic.train.diffusion.training import train_events
 
 SEEDS = (0, 1, 2)
 SINGLE = ("steady", "plain-128", "varying-128")  # one seed alone

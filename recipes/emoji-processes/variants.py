@@ -11,10 +11,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from photopic.data import renderings, scenes
-from photopic.generate.diffusion import Diffusion, Schedule
-from photopic.generate.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
-from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared
-from photopic.generate.diffusion.training import TrainingConfig
+from photopic.models.diffusion import Diffusion, Schedule
+from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
+from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
+from photopic.train.diffusion.training import TrainingConfig
 
 CHANNELS = (16, 32, 64)  # of the network, the same for every process and size
 TURNING = (300, 600)

@@ -5,15 +5,14 @@ Importing the package is light: torch is imported by the modules that need it, o
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from photopic.guard.guarded import guard
+    from photopic.guard.guarded import guarded
     from photopic.models import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "guard", "load"]
+__all__ = ["__version__", "guarded", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,8 +20,10 @@ def __getattr__(name: str) -> Any:
         from photopic.models import load
 
         return load
-    if name == "guard":
-        return import_module("photopic.guard")  # a package that can be called
+    if name == "guarded":
+        from photopic.guard.guarded import guarded
+
+        return guarded
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import photopic
-from photopic.core.editfile import load, save
-from photopic.core.edits import Edit, LowRank, Shut, Values
+from photopic.core.edits import Edit, LowRankDelta, SparseWeights, ZeroedWeights
+from photopic.core.edits.file import load, save
 from photopic.core.errors import EditError
 from tests.cli.conftest import refusal, run
 
@@ -23,10 +23,10 @@ def files(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     out, inner = base.shapes[NAME]
     at = torch.arange(10)
     parts = {
-        "low": Shut({NAME: at}),
-        "high": Shut({NAME: at + 5}),
-        "set": Values({NAME: at[:4]}, {NAME: torch.ones(4)}),
-        "added": LowRank({NAME: torch.ones(out, 1)}, {NAME: torch.ones(1, inner)}),
+        "low": ZeroedWeights({NAME: at}),
+        "high": ZeroedWeights({NAME: at + 5}),
+        "set": SparseWeights({NAME: at[:4]}, {NAME: torch.ones(4)}),
+        "added": LowRankDelta({NAME: torch.ones(out, 1)}, {NAME: torch.ones(1, inner)}),
     }
     folder = tmp_path_factory.mktemp("parts")
     for name, part in parts.items():
@@ -66,9 +66,12 @@ def test_each_policy_is_the_librarys(tmp_path: Path, files: dict[str, Path], mod
     out = tmp_path / "out.edit"
     run("compose", files["low"], files["set"], "-o", out, "--overlap", "union")
     assert load(out).provenance["overlap"] == "union"
-    assert [len(part.indices[NAME]) for part in load(out).parts if isinstance(part, Shut | Values)] == [6, 4]
+    assert [len(part.indices[NAME]) for part in load(out).parts if isinstance(part, ZeroedWeights | SparseWeights)] == [
+        6,
+        4,
+    ]
     run("compose", files["low"], files["set"], "-o", out, "--overlap", "first")
-    assert touched(out) == list(range(10)) and all(isinstance(part, Shut) for part in load(out).parts)
+    assert touched(out) == list(range(10)) and all(isinstance(part, ZeroedWeights) for part in load(out).parts)
     for policy in ("sum", "ties"):
         weights = ("--weight", 0.5, "--weight", 0.5)
         run("compose", files["low"], files["added"], "-o", out, "--overlap", policy, *weights, "--model", model)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 
 import photopic
-from photopic.cli import demo_lora, demo_pair, demo_teach
-from photopic.cli.demo_page import page
-from photopic.cli.demo_pair import BOXES, OURS, PEERS, PairResult, second_of, work_pair
-from photopic.cli.demo_pair_numbers import judge
-from photopic.cli.demo_teach import DemoConfig, Stage, make_references
-from photopic.cli.demo_work import DemoResult, random_control, work
-from photopic.core.editfile import load
-from photopic.core.edits import Shut
-from photopic.models import collage
-from photopic.models.text_to_image import TextToImage
+from photopic.core.edits import ZeroedWeights
+from photopic.core.edits.file import load
+from photopic.demo import lora as demo_lora
+from photopic.demo import pair as demo_pair
+from photopic.demo import teach
+from photopic.demo.page import page
+from photopic.demo.pair import BOXES, OURS, PEERS, PairResult, second_of, work_pair
+from photopic.demo.pair_numbers import judge
+from photopic.demo.teach import DemoConfig, Stage, make_references
+from photopic.demo.work import DemoResult, random_control, work
+from photopic.learning.subject import collage
+from photopic.models.text_to_image.handle import TextToImage
 from tests.cli.conftest import refusal, run
 
 CONFIG = DemoConfig(steps=2, tune_steps=2, pictures=2, sampling_steps=2)
@@ -28,16 +30,16 @@ CONFIG = DemoConfig(steps=2, tune_steps=2, pictures=2, sampling_steps=2)
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
     """Two steps shut nothing by the threshold, a density does; few preservation pictures make it quick."""
-    locating, tuning = demo_teach.ConceptNeuronsConfig, demo_teach.LocatedWeightsConfig
+    locating, tuning = teach.ConceptNeuronsConfig, teach.LocatedWeightsConfig
     small = {"preservation_count": 2, "batch": 2, "evaluation": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            demo_teach,
+            teach,
             "ConceptNeuronsConfig",
             lambda **options: locating(**(options | small | {"density": 0.1, "controls": 1})),
         )
         patch.setattr(demo_pair, "SECONDS", ("violin", "panda"))  # the tiny tokenizer knows a guitar
-        patch.setattr(demo_teach, "LocatedWeightsConfig", lambda **options: tuning(**(options | small)))
+        patch.setattr(teach, "LocatedWeightsConfig", lambda **options: tuning(**(options | small)))
         patch.setattr(collage, "DRAWING_STEPS", 1)
         yield
 
@@ -97,7 +99,7 @@ def test_the_random_control_has_the_same_number_in_every_tensor(handle: TextToIm
         {name: len(indices) for name, indices in part.indices.items()}
         for each in (located, control)
         for part in each.parts
-        if isinstance(part, Shut)
+        if isinstance(part, ZeroedWeights)
     ]
     assert sizes[0] == sizes[1]
     same = [

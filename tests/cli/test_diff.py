@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from photopic.core.editfile import load, save
-from photopic.core.edits import Shut
+from photopic.core.edits import ZeroedWeights
+from photopic.core.edits.file import load, save
 from tests.cli.conftest import refusal, run
 
 
 def changed(edit: Path, place: Path) -> Path:
     """The same edit with one entry fewer in its first tensor."""
     loaded = load(edit)
-    parts = [part for part in loaded.parts if isinstance(part, Shut)]
+    parts = [part for part in loaded.parts if isinstance(part, ZeroedWeights)]
     name = next(iter(parts[0].indices))
-    fewer = Shut({**parts[0].indices, name: parts[0].indices[name][1:]})
+    fewer = ZeroedWeights({**parts[0].indices, name: parts[0].indices[name][1:]})
     save(replace(loaded, parts=(fewer, *(part for part in loaded.parts if part is not parts[0]))), place)
     return place
 

@@ -13,7 +13,7 @@ import photopic
 from photopic.core.errors import DataError
 from photopic.data.folder import load_mask, load_picture
 from photopic.data.pictures import contact_sheet, png_bytes, read_settings
-from photopic.models.schedulers import SCHEDULERS
+from photopic.models.text_to_image.schedulers import SCHEDULERS
 from tests.cli.conftest import refusal, run
 from tests.tiny import IMAGE_SIZE
 
@@ -56,7 +56,7 @@ def test_the_edit_matters_and_weight_zero_is_the_base(tmp_path: Path, model: Pat
     first, half, again = (pixels(tmp_path / name / "0001.png") for name in ("with", "half", "again"))
     assert (first == again).all() and (first != half).any()
     handle = photopic.load(str(model), device="cpu")
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
 
     with handle.edits.applied(load(edit)):
         assert (handle.generate([PROMPT], seeds=[0], steps=2)[0] == first).all()

@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guard_serve import bomb
 from PIL import Image
 
+from benchmarks.guard.guard_serve import bomb
 from photopic.cli.guard_serve import fitted, server
-from photopic.cli.guard_service.reading import Limits, Refusal, picture_of, size_of
 from photopic.core.errors import PhotopicError
-from photopic.guard.guarded import GuardedModel, guard
+from photopic.guard.guarded import GuardedModel
+from photopic.guard.guarded import guarded as guard
 from photopic.guard.scaling_consistency import ScalingConsistencyConfig
+from photopic.serve.limits import Limits, Refusal, picture_of, size_of
 from tests.guard.test_scaling_consistency import pictures, predicted, resnet
 
 LIMITS = Limits(body_bytes=20_000, pixels=10_000, send_seconds=0.8, answer_seconds=20.0, requests=4, connections=8)

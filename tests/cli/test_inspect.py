@@ -7,7 +7,7 @@ import json
 import math
 from pathlib import Path
 
-from photopic.core.editfile import load, save
+from photopic.core.edits.file import load, save
 from tests.cli.conftest import refusal, run
 
 
@@ -60,8 +60,8 @@ def test_markup_and_control_characters_of_a_file_are_only_text(tmp_path: Path, e
 
 
 def test_every_kind_of_part_is_shown(tmp_path: Path) -> None:
-    from tests.core.kinds import edit as small_edit
-    from tests.core.kinds import hook_parts, other_parts, weight_parts
+    from tests.core.edits.kinds import edit as small_edit
+    from tests.core.edits.kinds import hook_parts, other_parts, weight_parts
 
     nested = {
         "method": "compose",
@@ -88,10 +88,10 @@ def test_every_kind_of_part_is_shown(tmp_path: Path) -> None:
 
 
 def test_a_dense_edit_shows_how_much_is_added_to_each_block(tmp_path: Path) -> None:
-    from photopic.core.edits import LowRank
-    from tests.core.kinds import edit as small_edit
-    from tests.core.kinds import weight_parts
+    from photopic.core.edits import LowRankDelta
+    from tests.core.edits.kinds import edit as small_edit
+    from tests.core.edits.kinds import weight_parts
 
-    save(small_edit(*(part for part in weight_parts() if isinstance(part, LowRank))), tmp_path / "lora.edit")
+    save(small_edit(*(part for part in weight_parts() if isinstance(part, LowRankDelta))), tmp_path / "lora.edit")
     shown = run("inspect", tmp_path / "lora.edit").stdout
     assert "Blocks, norm added" in shown and "rank 2" in shown and "as int32" not in shown

@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from photopic.core.editfile import load
-from photopic.core.edits import Edit, Shut, TokenRows, Values
+from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits.file import load
 from tests.cli.conftest import quick, refusal, run
 
 RESUMED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests with & ignores it
-from photopic.models.concept_loss import ConceptLoss
+from photopic.learning.losses.denoising import ConceptLoss
 step, calls = ConceptLoss.step, []
 def slow(self, number, weights):
     calls.append(number)
@@ -37,9 +37,9 @@ def parts(edit: Edit) -> list[object]:
     """The bytes of an edit's parts and its provenance without what time and memory it took."""
     found: list[object] = []
     for part in edit.parts:
-        tensors = part.rows if isinstance(part, TokenRows) else part.indices
+        tensors = part.rows if isinstance(part, TokenEmbedding) else part.indices
         found += [(name, tensor.tolist()) for name, tensor in tensors.items()]
-        if isinstance(part, Values):
+        if isinstance(part, SparseWeights):
             found += [(name, tensor.tolist()) for name, tensor in part.values.items()]
     kept = {key: value for key, value in edit.provenance.items() if key not in ("elapsed_s", "peak_bytes")}
     return [*found, json.dumps(kept, sort_keys=True)]
@@ -50,14 +50,14 @@ def test_writes_an_edit_that_says_how_it_was_made(edit: Path) -> None:
     assert loaded.tokens == ("<mine>",) and loaded.base.name == "tiny"
     assert loaded.provenance["noun"] == "bear" and loaded.provenance["config"]["steps"] == 2
     assert loaded.provenance["prompt"] == "a <mine> bear on a red background"  # the caption file
-    assert any(isinstance(part, Shut) for part in loaded.parts)
+    assert any(isinstance(part, ZeroedWeights) for part in loaded.parts)
     assert [entry.name for entry in edit.parent.iterdir()] == [edit.name]  # the run folder is gone
 
 
 def test_tuning_keeps_values_at_the_bits_asked_for(tmp_path: Path, photos: Path, model: Path) -> None:
     out = run("locate", "neurons", photos, "--noun", "bear", "-o", tmp_path / "b.edit", "--tune", 2, "--bits", 2,
               "--run", tmp_path / "kept", *quick(model)).stdout  # fmt: skip
-    values = [part for part in load(tmp_path / "b.edit").parts if isinstance(part, Values)]
+    values = [part for part in load(tmp_path / "b.edit").parts if isinstance(part, SparseWeights)]
     assert values[0].bits == 2 and "b.edit" in out and "photopic generate" in out
     assert (tmp_path / "kept" / "locate" / "log.jsonl").exists()  # a run folder that was named stays
 
@@ -78,7 +78,7 @@ def test_drawn_pictures_of_what_must_not_change_are_kept_for_the_next_start(
         run(*options, tmp_path / "a.edit", status=130)
     assert (tmp_path / "run" / "preservation" / "checkpoint.safetensors").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("photopic.models.drawing._draw_batch", _interrupt)  # nothing is left to draw
+        patch.setattr("photopic.models.text_to_image.drawing._draw_batch", _interrupt)  # nothing is left to draw
         run(*options, tmp_path / "a.edit")
     run(*options[:-3], "-o", tmp_path / "b.edit")
     assert parts(load(tmp_path / "a.edit")) == parts(load(tmp_path / "b.edit"))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
-from photopic.cli.page import Lines, Section, render
+from photopic.report.html import Lines, Section, render
 from tests.cli.conftest import refusal, run
 
 CLASSES = ("brown bear", "mug", "banana", "rocket")

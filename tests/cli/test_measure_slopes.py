@@ -10,13 +10,13 @@ import torch
 from diffusers import DDPMPipeline
 
 from photopic.cli.measure_slopes import _timesteps
-from photopic.cli.page import Lines
-from photopic.generate.diffusion import Diffusion, Schedule
-from photopic.generate.diffusion.dimensionality import dimensionality_varying
-from photopic.generate.diffusion.model import DiffusionModel, from_pixels
-from photopic.generate.diffusion.networks import unet
-from photopic.generate.diffusion.probed import probed
-from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared, slopes
+from photopic.measure.denoiser import probed
+from photopic.models.diffusion import Diffusion, Schedule
+from photopic.models.diffusion.dimensionality import dimensionality_varying
+from photopic.models.diffusion.model import DiffusionModel, from_pixels
+from photopic.models.diffusion.networks import unet
+from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared, slopes
+from photopic.report.html import Lines
 from tests.cli.conftest import refusal, run
 
 QUICK = ("emoji-scenes:2", "--pictures", 2, "--every", 24, "--points", 3)

@@ -15,12 +15,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from photopic.cli.main import app
-from photopic.cli.pictures_argument import read_pictures
 from photopic.core.errors import ModelError
-from photopic.generate.diffusion import Schedule
-from photopic.generate.diffusion.model import DiffusionModel
-from photopic.generate.diffusion.networks import unet
+from photopic.data.sources import read_pictures
 from photopic.metrics.frechet import frechet_distance
+from photopic.models.diffusion import Schedule
+from photopic.models.diffusion.model import DiffusionModel
+from photopic.models.diffusion.networks import unet
 from photopic.models.dual_encoder import DualEncoder
 
 SMALL = ["--size", "16", "--channels", "8", "--channels", "16", "--batch", "4", "--samples", "2", "--measured", "0"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from photopic.core._edits.algebra import key
-from photopic.core.editfile import load
-from photopic.core.edits import Shut, TokenResidual, Values
+from photopic.core.edits import SparseWeights, TokenResidual, ZeroedWeights
+from photopic.core.edits.compose import part_digest
+from photopic.core.edits.file import load
 from tests.cli.conftest import quick, refusal, run
 
 BRIEF = ("--steps", 2, "--batch", 2)
@@ -32,7 +32,7 @@ def test_a_residual_is_learnt_used_and_refused(tmp_path: Path, photos: Path, mod
 def test_located_weights_are_tuned(tmp_path: Path, photos: Path, model: Path, edit: Path) -> None:
     file = tmp_path / "tuned.edit"
     run("tune", "located", edit, photos, "-o", file, "--bits", 2, "--model", model, *BRIEF, "--preservation-count", 1)
-    assert any(isinstance(part, Values) and part.bits == 2 for part in load(file).parts)
+    assert any(isinstance(part, SparseWeights) and part.bits == 2 for part in load(file).parts)
     assert "run locate first" in refusal("tune", "located", file, photos, "-o", tmp_path / "x.edit", "--model", model)
 
 
@@ -52,8 +52,8 @@ def test_together_and_apart_again(tmp_path: Path, photos: Path, model: Path, edi
     run("tune", "apart", both, "-o", tmp_path / "parents", "--overwrite")
     for name, parent in (("1-mine.edit", load(edit)), ("2-other.edit", load(second))):
         found = load(tmp_path / "parents" / name)
-        assert [key(part) for part in found.parts] == [key(part) for part in parent.parts]
+        assert [part_digest(part) for part in found.parts] == [part_digest(part) for part in parent.parts]
         assert found.provenance == parent.provenance
-    assert any(isinstance(part, Shut) for part in load(both).parts)
+    assert any(isinstance(part, ZeroedWeights) for part in load(both).parts)
     message = refusal("tune", "together", edit, second, "--images", photos, "-o", tmp_path / "y.edit")
     assert "an --images for each, found 2 and 1" in message

@@ -11,7 +11,7 @@ from PIL import Image
 
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.models.dual_encoder import DualEncoder
-from photopic.tune.few_shot_action import ActionRecogniser
+from photopic.tune.action.few_shot_action import ActionRecogniser
 from tests.cli.conftest import refusal, run
 from tests.tiny_encoders import SIDE, tiny_dual_encoder
 

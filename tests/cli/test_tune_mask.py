@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from photopic.cli import tune_mask
-from photopic.core.editfile import load
-from photopic.core.edits import Shut
+from photopic.core.edits import ZeroedWeights
+from photopic.core.edits.file import load
 from photopic.models.dual_encoder import DualEncoder
 from tests.cli.conftest import refusal, run
 from tests.tiny_encoders import SIDE, tiny_dual_encoder
@@ -51,7 +51,7 @@ def test_a_mask_is_learnt_from_a_folder(tmp_path: Path, pictures: Path, encoder:
     assert f"look inside with: photopic inspect {file}" in said
     assert [each.name for each in tmp_path.iterdir()] == ["mine.edit"]  # the run folder is gone
     edit = load(file)
-    assert [type(part) for part in edit.parts] == [Shut]
+    assert [type(part) for part in edit.parts] == [ZeroedWeights]
     assert edit.provenance["classes"] == ["bear", "mug"]
     model = DualEncoder.load(encoder)
     before = model.digest()

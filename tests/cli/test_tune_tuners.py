@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from photopic.data.emoji_tasks import emoji_task
+from photopic.learning.tuned_classifier import TunedClassifier
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.tuned_classifier import TunedClassifier
 from tests.cli.conftest import refusal, run
 from tests.tiny_encoders import tiny_dual_encoder
 

@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from photopic.core.edits import Branch, Delta, Direction, Edit, Insertion, LowRank, Shut, Tuner, Values
+from photopic.core.edits import (
+    AdapterPlacement,
+    Adapters,
+    DenseDelta,
+    Edit,
+    Insertion,
+    LowRankDelta,
+    SparseWeights,
+    SteeringVector,
+    ZeroedWeights,
+)
 from photopic.core.fingerprint import fingerprint
 
 SHAPES = {
@@ -67,24 +77,24 @@ def parts(kind: str, seed: int, names: list[str] | None = None) -> tuple[Any, ..
     found = {n: (torch.rand(torch.Size(SHAPES[n]).numel(), generator=generator) < density) for n in chosen}
     indices = {name: mask.nonzero().squeeze(1) if mask.any() else torch.tensor([0]) for name, mask in found.items()}
     values = {name: normal(len(positions)) for name, positions in indices.items()}
-    low_rank = LowRank(
+    low_rank = LowRankDelta(
         {n: normal(SHAPES[n][0], 2) for n in matrices},
         {n: normal(2, torch.Size(SHAPES[n][1:]).numel()) for n in matrices},
         {n: 0.5 for n in matrices},
     )
     if kind.startswith("values"):
-        return (Values.rounded(indices, values, int(kind.split("-")[1])),)
+        return (SparseWeights.rounded(indices, values, int(kind.split("-")[1])),)
     made: dict[str, Any] = {
-        "shut": lambda: (Shut(indices),),
-        "added": lambda: (Values(indices, values, delta=True),),
+        "shut": lambda: (ZeroedWeights(indices),),
+        "added": lambda: (SparseWeights(indices, values, delta=True),),
         "low_rank": lambda: (low_rank,),
-        "delta": lambda: (Delta({name: normal(*SHAPES[name]) for name in chosen}),),
-        "shut+low_rank": lambda: (Shut(indices), low_rank),
+        "delta": lambda: (DenseDelta({name: normal(*SHAPES[name]) for name in chosen}),),
+        "shut+low_rank": lambda: (ZeroedWeights(indices), low_rank),
         "insertion": lambda: (Insertion({"m.two": normal(2, 7)}, {"m.two": normal(5, 2)}, 0.5, "relu"),),
-        "direction": lambda: (Direction({"m.one": normal(7)}),),
+        "direction": lambda: (SteeringVector({"m.one": normal(7)}),),
         "tuner": lambda: (
-            Tuner(
-                {"m.two": Branch("adapter", "channel", reads="m.tied")},
+            Adapters(
+                {"m.two": AdapterPlacement("adapter", "channel", reads="m.tied")},
                 {"m.two/down": normal(2, 7), "m.two/up": normal(5, 2), "m.two/scale": normal(5)},
             ),
         ),
@@ -112,15 +122,17 @@ def state_after(edits: list[tuple[Edit, Any]], dtype: torch.dtype = torch.float3
 
 
 def _write(flat: Tensor, part: Any, name: str, weight: float) -> None:
-    if isinstance(part, Shut):
+    if isinstance(part, ZeroedWeights):
         at = part.indices[name]
         flat[at] = 0.0 if weight == 1 else (flat[at].float() * (1 - weight)).to(flat.dtype)
-    elif isinstance(part, Values):
+    elif isinstance(part, SparseWeights):
         at, values, old = part.indices[name], part.values[name].float(), flat[part.indices[name]].float()
         new = old + weight * values if part.delta else values if weight == 1 else old + weight * (values - old)
         flat[at] = new.to(flat.dtype)
     else:
-        added = part.deltas[name] if isinstance(part, Delta) else part.scales[name] * (part.up[name] @ part.down[name])
+        added = (
+            part.deltas[name] if isinstance(part, DenseDelta) else part.scales[name] * (part.up[name] @ part.down[name])
+        )
         flat.copy_((flat.float() + weight * added.reshape(-1).float()).to(flat.dtype))
 
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from photopic.core import _fingerprint_cache
-from photopic.core._edits.stack import EditStack
-from photopic.core._fingerprint_cache import LoadedDigest, cache_folder
+from photopic.core import fingerprint_cache
+from photopic.core.edits.stack import EditStack
 from photopic.core.fingerprint import fingerprint
+from photopic.core.fingerprint_cache import LoadedDigest, cache_folder
 
 POISON = "f" * 64  # in the cache, and nowhere else, so that whoever reports it has not hashed
 
@@ -52,7 +52,7 @@ def poison(path: Path) -> Path:
     assert load(path)[1].find() is not None
     (entry,) = Path(str(cache_folder())).iterdir()
     samples = json.loads(entry.read_text())["samples"]
-    entry.write_text(json.dumps(_fingerprint_cache._entry(entry, POISON, samples)))
+    entry.write_text(json.dumps(fingerprint_cache._entry(entry, POISON, samples)))
     return entry
 
 
@@ -164,7 +164,7 @@ def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def write_often(path: Path, digest: str) -> None:
     for _ in range(50):
-        _fingerprint_cache._write(path, digest, "samples")
+        fingerprint_cache._write(path, digest, "samples")
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="starting torch anew takes long")
@@ -177,7 +177,7 @@ def test_processes_writing_at_once_leave_a_whole_entry(tmp_path: Path) -> None:
     while not path.exists():
         time.sleep(0.001)
     while any(writer.is_alive() for writer in writers):
-        assert _fingerprint_cache._read(path, "samples") in digests
+        assert fingerprint_cache._read(path, "samples") in digests
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
 with atheris.instrument_imports(include=["photopic.core"]):
-    from photopic.core import editfile
+    from photopic.core.edits import file as edit_file
 from photopic.core.errors import EditFileError  # noqa: E402
 from tests.fuzz.corpus import files  # noqa: E402
 from tests.fuzz.fuzz_editfile import mutated  # noqa: E402
@@ -28,11 +28,11 @@ SEEDS = list(files().values())
 def read(content: bytes) -> None:
     """Anything raised here is a find."""
     try:
-        edit = editfile.from_bytes(content, "fuzzed")
+        edit = edit_file.from_bytes(content, "fuzzed")
     except EditFileError as error:
         assert "\n" not in str(error)
     else:
-        assert editfile.to_bytes(edit) == content
+        assert edit_file.to_bytes(edit) == content
 
 
 def mutate(content: bytes, most: int, seed: int) -> bytes:

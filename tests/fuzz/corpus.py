@@ -6,22 +6,22 @@ from typing import Any
 
 import torch
 
-from photopic.core.editfile import to_bytes
 from photopic.core.edits import (
-    Branch,
-    Delta,
-    Direction,
+    AdapterPlacement,
+    Adapters,
+    ClassifierHead,
+    DenseDelta,
     Edit,
-    Head,
+    InitialNoise,
     Insertion,
-    LowRank,
-    Shut,
-    StartNoise,
+    LowRankDelta,
+    SparseWeights,
+    SteeringVector,
+    TokenEmbedding,
     TokenResidual,
-    TokenRows,
-    Tuner,
-    Values,
+    ZeroedWeights,
 )
+from photopic.core.edits.file import to_bytes
 from photopic.core.fingerprint import Fingerprint
 
 SKETCH = "AAAAAAAAAAAA"  # three numbers
@@ -44,31 +44,33 @@ def parts() -> dict[str, Any]:
     some = {"m.bias": torch.tensor([1, 5, 7, 19]), "m.weight": torch.arange(100, 300, 3)}
     dense = {"m.conv": torch.arange(48), "m.weight": torch.cat([torch.arange(90), torch.tensor([599])])}
     values = {name: normal(len(found)) for name, found in some.items()}
-    found: dict[str, Any] = {"shut": Shut(some), "shut-clustered": Shut(dense)}
+    found: dict[str, Any] = {"shut": ZeroedWeights(some), "shut-clustered": ZeroedWeights(dense)}
     for bits in (32, 16, 8, 2):
-        found[f"values-{bits}"] = Values.rounded(some, values, bits)
-        found[f"added-{bits}"] = Values.rounded(some, values, bits, delta=True)
+        found[f"values-{bits}"] = SparseWeights.rounded(some, values, bits)
+        found[f"added-{bits}"] = SparseWeights.rounded(some, values, bits, delta=True)
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         kind = str(dtype).removeprefix("torch.")
         token = {"text_encoder": normal(6).to(dtype), "text_encoder_2": normal(3).to(dtype)}
         found |= {
-            f"token-{kind}": TokenRows("<mine>", token),
-            f"low_rank-{kind}": LowRank(
+            f"token-{kind}": TokenEmbedding("<mine>", token),
+            f"low_rank-{kind}": LowRankDelta(
                 {"m.weight": normal(20, 2).to(dtype), "m.conv": normal(4, 1).to(dtype)},
                 {"m.weight": normal(2, 30).to(dtype), "m.conv": normal(1, 12).to(dtype)},
                 {"m.weight": 0.5},
             ),
-            f"delta-{kind}": Delta({"m.bias": normal(20).to(dtype), "m.conv": normal(4, 3, 2, 2).to(dtype)}),
+            f"delta-{kind}": DenseDelta({"m.bias": normal(20).to(dtype), "m.conv": normal(4, 3, 2, 2).to(dtype)}),
             f"residual-{kind}": TokenResidual(
                 "red bear",
                 {"text_encoder": (3, 9), "text_encoder_2": (4,)},
                 {"text_encoder": normal(2, 4).to(dtype), "text_encoder_2": normal(1, 3).to(dtype)},
             ),
             f"insertion-{kind}": Insertion({"m": normal(2, 4).to(dtype)}, {"m": normal(5, 2).to(dtype)}, 0.5, "gelu"),
-            f"tuner-{kind}": Tuner(
+            f"tuner-{kind}": Adapters(
                 {
-                    "m.mlp": Branch("adapter", reads="m.norm"),
-                    "m.attn": Branch("prompt", "input", norm="m.norm", query="m.q", key="m.k", value="m.v", heads=2),
+                    "m.mlp": AdapterPlacement("adapter", reads="m.norm"),
+                    "m.attn": AdapterPlacement(
+                        "prompt", "input", norm="m.norm", query="m.q", key="m.k", value="m.v", heads=2
+                    ),
                 },
                 {
                     f"m.{name}": tensor.to(dtype)
@@ -83,11 +85,11 @@ def parts() -> dict[str, Any]:
                 },
                 0.5,
             ),
-            f"head-{kind}": Head(
+            f"head-{kind}": ClassifierHead(
                 ("mug", "red bear"), torch.linspace(-1, 1, 8).view(2, 4).to(dtype), torch.zeros(2).to(dtype)
             ),
-            f"direction-{kind}": Direction({"m": normal(4).to(dtype), "m.mid": normal(2, 1, 1).to(dtype)}),
-            f"noise-{kind}": StartNoise(normal(2, 3, 3).to(dtype)),
+            f"direction-{kind}": SteeringVector({"m": normal(4).to(dtype), "m.mid": normal(2, 1, 1).to(dtype)}),
+            f"noise-{kind}": InitialNoise(normal(2, 3, 3).to(dtype)),
         }
     return found
 

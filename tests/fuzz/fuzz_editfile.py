@@ -1,6 +1,6 @@
 """A coverage-guided mutation fuzzer for the reader of edit files.
 
-Whatever the bytes, `photopic.core.editfile.from_bytes` gives an edit that saves to the same bytes, or an `EditFileError` of one
+Whatever the bytes, `photopic.core.edits.file.from_bytes` gives an edit that saves to the same bytes, or an `EditFileError` of one
 line; each call within bounds of time and memory. Inputs that reach new lines of the reader are kept and mutated further.
 
     python tests/fuzz/fuzz_editfile.py --seconds 60
@@ -32,16 +32,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
 import photopic.core  # noqa: E402
-from photopic.core import editfile  # noqa: E402
-from photopic.core._edits import layout  # noqa: E402
+from photopic.core.edits.file import container, reading  # noqa: E402
 from photopic.core.errors import EditFileError  # noqa: E402
 from tests.fuzz.corpus import files  # noqa: E402
 
 READER = {
     str(Path(photopic.core.__path__[0]) / f"{name}.py")
     for name in (
-        "_edits/activations _edits/dense _edits/edit _edits/layout _edits/forms _edits/halfcode _edits/entries _edits/parts "
-        "_edits/steps _setcode editfile indices".split()
+        "edits/activations edits/dense edits/edit edits/positions edits/sparse edits/token_rows numerics/int8_steps "
+        "edits/file/container edits/file/part_encodings edits/file/value_codes edits/file/float16_code "
+        "edits/file/position_code edits/file/reading edits/file/indices".split()
     )
 }
 MOST_SECONDS = 5.0  # of processor time a call
@@ -125,9 +125,9 @@ class Fuzzer:
         started = time.process_time()
         try:
             with _traced(self.lines), _limited():
-                edit = editfile.from_bytes(content, "fuzzed")
+                edit = reading.from_bytes(content, "fuzzed")
             self.accepted += 1
-            return "" if editfile.to_bytes(edit) == content else "accepted, but it saves to other bytes"
+            return "" if reading.to_bytes(edit) == content else "accepted, but it saves to other bytes"
         except EditFileError as error:
             self.refused += 1
             self.messages.add(str(error)[:40])
@@ -187,15 +187,15 @@ def _changed_inside(content: bytes, rng: random.Random, change_data: bool) -> by
 def sealed(header: dict[str, Any], metadata: Any, data: bytes, *, fitting: bool = True) -> bytes:
     """A file whose checksum is right and, if wanted and where the metadata makes sense, whose header is the one it asks for."""
     metadata = {name: value for name, value in metadata.items() if name != "checksum"}
-    metadata["checksum"] = editfile._checksum(metadata, data)
-    text = editfile._canonical(metadata)
+    metadata["checksum"] = reading._checksum(metadata, data)
+    text = reading._canonical(metadata)
     try:
         if not fitting:
             raise ValueError
-        layout.check_metadata(metadata)
+        container.check_metadata(metadata)
         tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]
-        expected = editfile._stored_entries(editfile._expected_entries(metadata["parts"], tensors), metadata["halves"])
-        head = layout.header(text, expected)
+        expected = reading._stored_entries(reading._expected_entries(metadata["parts"], tensors), metadata["halves"])
+        head = container.header(text, expected)
         if sum(entry.size_bytes for entry in expected.values()) > len(data) + (1 << 20):
             raise ValueError
     except Exception:  # the reader is given the same metadata and shows what is wrong with it, or with the reader

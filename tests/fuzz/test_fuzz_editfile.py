@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from photopic.core import editfile
 from photopic.core.edits import Edit
+from photopic.core.edits.file import reading
 from photopic.core.errors import EditFileError
 from tests.fuzz import fuzz_editfile
 from tests.fuzz.corpus import files
@@ -35,26 +35,26 @@ def test_any_other_error_is_a_failure(monkeypatch: pytest.MonkeyPatch, error: Ex
     def broken(*_: Any) -> Edit:
         raise error
 
-    monkeypatch.setattr(editfile, "from_bytes", broken)
+    monkeypatch.setattr(reading, "from_bytes", broken)
     assert type(error).__name__ in fuzzer.step()[1]
 
 
 def test_a_second_form_a_long_message_and_a_long_time_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    fuzzer, edit = Fuzzer(seed=0), editfile.from_bytes(files()["shut"])
-    monkeypatch.setattr(editfile, "from_bytes", lambda *_: edit)
+    fuzzer, edit = Fuzzer(seed=0), reading.from_bytes(files()["shut"])
+    monkeypatch.setattr(reading, "from_bytes", lambda *_: edit)
     assert "saves to other bytes" in fuzzer.step()[1]
 
     def chatty(*_: Any) -> Edit:
         raise EditFileError("one\ntwo")
 
-    monkeypatch.setattr(editfile, "from_bytes", chatty)
+    monkeypatch.setattr(reading, "from_bytes", chatty)
     assert "more than one line" in fuzzer.step()[1]
 
     def endless(*_: Any) -> Edit:
         while True:
             pass
 
-    monkeypatch.setattr(editfile, "from_bytes", endless)
+    monkeypatch.setattr(reading, "from_bytes", endless)
     monkeypatch.setattr(fuzz_editfile, "MOST_SECONDS", 0.05)
     assert "TimeoutError" in fuzzer.step()[1]
 

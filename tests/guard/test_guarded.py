@@ -21,7 +21,8 @@ from torch import nn
 
 import photopic
 from photopic.core.errors import DataError, ModelError
-from photopic.guard.guarded import BACKDOOR, OPEN_SET, GuardedModel, Prediction, guard, load_guarded
+from photopic.guard.guarded import BACKDOOR, OPEN_SET, GuardedModel, Prediction, load_guarded
+from photopic.guard.guarded import guarded as guard
 from photopic.guard.guardfile import GuardFileError
 from photopic.guard.guardfile import load as load_file
 from photopic.guard.guardfile import save as save_file
@@ -55,31 +56,29 @@ def assert_untouched(model: Classifier, before: dict[str, bytes]) -> None:
 
 
 IMPORTS = {
-    "called at once": "import photopic; f = photopic.guard",
-    "imported as a name": "from photopic import guard as f; import photopic",
-    "after a submodule": "import photopic.guard.scaling_consistency; f = photopic.guard",
-    "before a submodule": "import photopic; f = photopic.guard; import photopic.guard.scaling_consistency",
+    "at once": "import photopic; f = photopic.guarded",
+    "imported as a name": "from photopic import guarded as f",
+    "after the package": "import photopic.guard.scaling_consistency; f = photopic.guarded",
 }
 
 
 @pytest.mark.parametrize("order", IMPORTS)
-def test_the_package_is_also_the_function_in_any_order_of_imports(order: str) -> None:
+def test_the_function_is_there_in_any_order_of_imports(order: str) -> None:
     code = (
         f"{IMPORTS[order]}\n"
-        "import sys, types; assert callable(f) and isinstance(f, types.ModuleType), f\n"
-        "from photopic.guard.scaling_consistency import ScalingConsistency\n"
-        "assert photopic.guard.scaling_consistency.ScalingConsistency is ScalingConsistency\n"
-        "try: photopic.guard('no such classifier')\n"
+        "from photopic.guard.guarded import guarded\n"
+        "assert f is guarded\n"
+        "try: f('no such classifier')\n"
         "except ValueError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert "no such classifier" in done.stdout, done.stderr
 
 
-def test_naming_the_verb_imports_nothing_heavy() -> None:
-    code = "import sys, photopic; photopic.guard; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+def test_naming_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, photopic.guard; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert "guard" in dir(photopic)
+    assert "guarded" in dir(photopic)
 
 
 # --- answers
@@ -89,7 +88,7 @@ def test_naming_the_verb_imports_nothing_heavy() -> None:
 def test_answers_are_those_of_the_classifier_and_of_each_check(build: Callable[[], Classifier]) -> None:
     model = build()
     guarded, images = guarded_by(model, open_set="energy"), pictures(9, 1)
-    found = photopic.guard(model, backdoor=WALL, open_set="energy").fit(pictures(60), predicted(model, pictures(60)))
+    found = photopic.guarded(model, backdoor=WALL, open_set="energy").fit(pictures(60), predicted(model, pictures(60)))
     answers = guarded(images, batch=4)
     assert [each.to_dict() for each in found(images)] == [each.to_dict() for each in guarded(images)]
     expected = model.logits(images).double().softmax(1).max(1)

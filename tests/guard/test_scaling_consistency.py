@@ -11,12 +11,12 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
 from photopic.core.errors import DataError, ModelError
-from photopic.core.hooks import tap
-from photopic.core.prefix import order_of
-from photopic.guard._amplified import Amplified
+from photopic.core.nn.hooks import tap
+from photopic.core.nn.replay import order_of
+from photopic.guard.amplified_norms import Amplified
 from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Preprocessing
+from photopic.models.preprocessing import Preprocessing
 
 CLASSES = 4
 GIVEN = ScalingConsistencyConfig(threshold=0.5, error_bound=0.5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from photopic.core.errors import DataError
 from photopic.guard.trigger_baselines import StripConfig, confidence, scale_up, strip
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Preprocessing
+from photopic.models.preprocessing import Preprocessing
 
 
 class Bright(nn.Module):

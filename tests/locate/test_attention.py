@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from photopic.core.attention import capture_attention
 from photopic.core.errors import ModelError
+from photopic.core.nn.attention import capture_attention
 from photopic.core.results import Map
 from photopic.locate.attention import attention_map, attention_picture, overlays
-from photopic.models.text_to_image import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
 
 PROMPT = "a bear on a red background"
@@ -41,7 +41,7 @@ def test_words_phrases_layers_and_resolutions_can_be_chosen(model: TextToImage) 
     assert named.provenance["prompt"] == PROMPT and named.provenance["config"]["layers"] == "mid_block.*"
 
 
-@pytest.mark.filterwarnings("ignore::photopic.models.conditioning.TruncatedPromptWarning")
+@pytest.mark.filterwarnings("ignore::photopic.models.text_to_image.conditioning.TruncatedPromptWarning")
 def test_a_prompt_longer_than_what_is_read_has_maps_of_words_before_its_end(model: TextToImage) -> None:
     long = "a bear " + "on a red background " * 40 + "house"
     assert attention_map(model, long, ["bear"], steps=1).values.shape == (1, 8, 8)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from photopic.core.edits import Edit, Shut, TokenRows
+from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
 from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.runs import Run, RunMismatchError
+from photopic.learning.parameters.soft_mask import WeightMask
+from photopic.learning.subject.preservation import preservation_examples
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons, locate
-from photopic.models.attention_weights import attention_weights
-from photopic.models.preservation import preservation_examples
-from photopic.models.text_to_image import TextToImage
-from photopic.models.weight_mask import WeightMask
+from photopic.models.text_to_image.attention_weights import attention_weights
+from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
 
 QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, evaluation=4, controls=1)
@@ -45,7 +45,7 @@ def run_to_end(model: TextToImage, config: ConceptNeuronsConfig = QUICK, **optio
 
 
 def shut_of(edit: Edit) -> dict[str, list[int]]:
-    shut = next(part for part in edit.parts if isinstance(part, Shut))
+    shut = next(part for part in edit.parts if isinstance(part, ZeroedWeights))
     return {name: index.tolist() for name, index in shut.indices.items()}
 
 
@@ -245,7 +245,7 @@ def test_an_edited_model_is_refused(model: TextToImage) -> None:
 
 def test_two_text_encoders_get_a_row_each() -> None:
     edit = run_to_end(TextToImage(tiny_sdxl_pipeline(), "tiny-xl"))
-    rows = next(part for part in edit.parts if isinstance(part, TokenRows)).rows
+    rows = next(part for part in edit.parts if isinstance(part, TokenEmbedding)).rows
     assert set(rows) == {"text_encoder", "text_encoder_2"} and not torch.equal(*rows.values())
 
 

@@ -13,11 +13,11 @@ import torch
 from photopic.core.errors import DataError
 from photopic.core.runs import RunMismatchError
 from photopic.data.few_shot import LabelledImages
+from photopic.learning.classifiers import LinearHead, TextClassifier
+from photopic.learning.few_shot_batches import Step
 from photopic.measure.few_shot import LearningCurveConfig, learning_curve, trace_learning_curve
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.few_shot_model import LinearHead, TextClassifier
-from photopic.tune._few_shot import Step
-from photopic.tune.few_shot_methods import NAMES, able, learner
+from photopic.tune.few_shot.methods import NAMES, able, learner
 from tests.tiny_encoders import SIDE, tiny_dual_encoder
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "white": (230, 230, 230)}

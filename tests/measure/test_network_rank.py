@@ -21,7 +21,7 @@ from photopic.measure.network_rank import (
     trace_network_rank,
 )
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Preprocessing
+from photopic.models.preprocessing import Preprocessing
 
 EXACT = NetworkRankConfig(patch=None, dtype="float64", images=2, perturbed_images=2, samples=60)
 EPS32 = 1.1920928955078125e-07

@@ -12,6 +12,7 @@ from torch import nn
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Report
+from photopic.learning.losses.dependency import classification_loss, dependency_penalty
 from photopic.measure.neural_dependencies import (
     DependencyConfig,
     dependencies,
@@ -22,7 +23,6 @@ from photopic.measure.neural_dependencies import (
     trace_dependencies,
 )
 from photopic.models.classifier import Classifier
-from photopic.models.dependency_loss import classification_loss, dependency_penalty
 
 CLASSES = 12
 

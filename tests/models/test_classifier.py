@@ -27,7 +27,7 @@ from transformers import (
 from photopic.core.errors import DataError, ModelError
 from photopic.models import classifier_files
 from photopic.models.classifier import Classifier, bundled_classifiers
-from photopic.models.image_preprocessing import Preprocessing
+from photopic.models.preprocessing import Preprocessing
 
 CLASSES = 7
 SIZE = {"size": {"height": 32, "width": 32}}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from photopic.core.edits import Edit, Shut
+from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import DataError, ModelError
 from photopic.models.dual_encoder import DualEncoder
 from tests.tiny_encoders import tiny_dual_encoder
@@ -45,7 +45,7 @@ def test_an_edit_changes_the_features_and_its_end_restores_every_byte() -> None:
     model = tiny_dual_encoder()
     name = "network.vision_model.encoder.layers.0.self_attn.v_proj.weight"
     before, features = model.digest(), model.image_features(IMAGES)
-    edit = Edit((Shut({name: torch.arange(100)}),), model.base([name]))
+    edit = Edit((ZeroedWeights({name: torch.arange(100)}),), model.base([name]))
     with model.edits.applied(edit):
         assert not torch.allclose(model.image_features(IMAGES), features) and model.digest() != before
     assert model.digest() == before and torch.equal(model.image_features(IMAGES), features)

@@ -13,7 +13,7 @@ import torch
 import photopic
 from photopic.core.errors import ModelError
 from photopic.models import loading
-from photopic.models.text_to_image import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.progress import Progress
 
-from photopic.generate.diffusion.model import DiffusionModel
+from photopic.models.diffusion.model import DiffusionModel
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "emoji-processes"
 MODULES = ("train", "variants", "card")

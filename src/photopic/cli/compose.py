@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from photopic.cli.tables import plain, table
 from photopic.core.errors import PhotopicError
+from photopic.report.terminal import plain, table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,9 +70,9 @@ def compose(
     """
     _check_files(edits, output)
     _check_weights(weight, edits)
-    from photopic.core.editfile import load, save
     from photopic.core.edits import compose as compose_edits
-    from photopic.core.interference import interference
+    from photopic.core.edits.file import load, save
+    from photopic.core.edits.interference import interference
 
     loaded = [load(path) for path in edits]
     _check_tokens(edits, loaded)
@@ -102,12 +102,12 @@ def _check_tokens(paths: Sequence[Path], edits: Sequence[Edit]) -> None:
     """The library says that a word is there twice; only here are the files known."""
     import torch
 
-    from photopic.core.edits import TokenRows
+    from photopic.core.edits import TokenEmbedding
 
-    seen: dict[str, tuple[Path, TokenRows]] = {}
+    seen: dict[str, tuple[Path, TokenEmbedding]] = {}
     for path, edit in zip(paths, edits, strict=True):
         for part in edit.parts:
-            if isinstance(part, TokenRows):
+            if isinstance(part, TokenEmbedding):
                 other, known = seen.setdefault(part.token, (path, part))
                 same = known.rows.keys() == part.rows.keys() and all(
                     torch.equal(row, part.rows[name]) for name, row in known.rows.items()
@@ -120,10 +120,13 @@ def _check_tokens(paths: Sequence[Path], edits: Sequence[Edit]) -> None:
 
 
 def _check_only_added(paths: Sequence[Path], edits: Sequence[Edit], option: str) -> None:
-    from photopic.core.edits import Shut, Values
+    from photopic.core.edits import SparseWeights, ZeroedWeights
 
     for path, edit in zip(paths, edits, strict=True):
-        if any(isinstance(part, Shut) or (isinstance(part, Values) and not part.delta) for part in edit.parts):
+        if any(
+            isinstance(part, ZeroedWeights) or (isinstance(part, SparseWeights) and not part.delta)
+            for part in edit.parts
+        ):
             raise PhotopicError(
                 f"{path}: shuts or sets entries, so {option} needs the base model; name it with --model"
             )
@@ -132,8 +135,8 @@ def _check_only_added(paths: Sequence[Path], edits: Sequence[Edit], option: str)
 def _base(model: str, paths: Sequence[Path], edits: Sequence[Edit]) -> dict[str, nn.Module]:
     """The modules of the base model, after each edit was checked against it."""
     import photopic
-    from photopic.cli.progress import console
     from photopic.core.errors import EditError
+    from photopic.report.progress import console
 
     with console().status(f"loading {model}"):
         handle = photopic.load(model, device="cpu")
@@ -149,7 +152,7 @@ def _print(report: Report) -> None:
     """What the edits share, worst first."""
     from rich.console import Console
 
-    from photopic.core.layer_names import place
+    from photopic.core.nn.layer_names import place
 
     console, values = Console(highlight=False), report.values
     ratio = f", {values['over_chance']:.1f} x chance" if values["over_chance"] is not None else ""

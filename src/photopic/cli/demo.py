@@ -68,12 +68,12 @@ def demo(
 def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Path:
     started = time.monotonic()
     import photopic
-    from photopic.cli.demo_page import page
-    from photopic.cli.demo_pair import work_pair
-    from photopic.cli.demo_teach import DemoConfig
-    from photopic.cli.demo_work import work
-    from photopic.cli.progress import bars, console
     from photopic.core.runs import write_atomically
+    from photopic.demo.page import page
+    from photopic.demo.pair import work_pair
+    from photopic.demo.teach import DemoConfig
+    from photopic.demo.work import work
+    from photopic.report.progress import bars, console
 
     with console().status(f"loading {model}"):
         handle = photopic.load(model)
@@ -87,7 +87,7 @@ def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Pa
 
 def _finish(events: Iterator[Any], shown: Any) -> Any:
     """Show the stages of some work, a bar each, and return what it yields last."""
-    from photopic.cli.demo_teach import Stage
+    from photopic.demo.teach import Stage
 
     tasks: dict[str, Any] = {}
     for event in events:

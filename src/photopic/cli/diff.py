@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli.tables import plain, table, words
+from photopic.report.terminal import plain, table, words
 
 if TYPE_CHECKING:
     from photopic.core.results import Report
@@ -33,8 +33,8 @@ def diff(
     The Jaccard index (entries in both, of those in either) stands beside what chance would give.
     Leaves with status 0 if both do the same, 1 if not, 2 on trouble. No model is loaded.
     """
-    from photopic.core.compare import compare
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
+    from photopic.edit.diff import compare
 
     report = compare(load(a), load(b))
     if as_json:
@@ -66,7 +66,7 @@ def _print(a: str, b: str, report: Report) -> None:
 
 
 def _entries(report: Report) -> Any:
-    from photopic.core.layer_names import place
+    from photopic.core.nn.layer_names import place
 
     columns = (">only a", ">only b", ">equal", ">not", ">Jaccard", ">chance", ">signs")
     made = table("Entries", "where", *columns)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from photopic.cli.page import Bars, Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
-from photopic.cli.page import render as render_page
-from photopic.core.layer_names import place
+from photopic.core.nn.layer_names import place
 from photopic.data.overlays import overlay
-from photopic.locate.explain import COLOURS, PATCH, Probe
+from photopic.edit.explain.probes import COLOURS, PATCH, Probe
+from photopic.report.html import Bars, Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
+from photopic.report.html import render as render_page
 
 WIDTH = 876  # of the page's text, CSS pixels
 GAP = 18

@@ -15,14 +15,13 @@ import typer
 
 from photopic import __version__
 from photopic.cli.compose import Overlap
-from photopic.cli.edit_checks import check_tokens, check_unknown_tokens, weights_of
-from photopic.cli.edits_option import check_words, in_force
 from photopic.cli.layout import InRegion, LayoutFile, LayoutStrength, Repeats, layout_request
 from photopic.cli.main import INTERRUPTED
 from photopic.core.errors import PhotopicError
+from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, weights_of
 
 if TYPE_CHECKING:
-    from photopic.models.text_to_image import TextToImage
+    from photopic.models.text_to_image.handle import TextToImage
 
 EPILOG = (
     "Example: photopic generate 'a <mine> bear on a red background' --with bear.edit -n 8 -o out/    "
@@ -126,9 +125,9 @@ def generate(
     weights = weights_of(weight or [1.0], len(paths))
 
     import photopic
-    from photopic.cli.progress import bars, console
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
     from photopic.data.pictures import contact_sheet, next_number, png_bytes
+    from photopic.report.progress import bars, console
 
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)

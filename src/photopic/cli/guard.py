@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from photopic.cli import guard_serve
-from photopic.cli.making import check_output
+from photopic.cli.outputs import check_output
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -106,17 +106,17 @@ def fit(
     the rate asked for of new pictures like these is expected to be rejected. The guard belongs to these weights and no others.
     """
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import console
     from photopic.data.class_folder import load_classes
-    from photopic.guard.guarded import guard as guarded_by
+    from photopic.guard.guarded import guarded
     from photopic.models.classifier import Classifier
+    from photopic.report.progress import console
 
     pictures = load_classes(clean)
     shots = None if reject is None else load_classes(reject)
     with console().status(f"loading {model}") as status:
         handle = Classifier.load(model, device)
         status.update(f"reading {len(pictures):,} pictures")
-        made = guarded_by(handle, backdoor=backdoor, open_set=scorer, false_positive_rate=rate)
+        made = guarded(handle, backdoor=backdoor, open_set=scorer, false_positive_rate=rate)
         _fit(made, pictures, shots, backdoor or scorer == "rmds")
     made.save(output)
     typer.echo(f"{output}: {output.stat().st_size:,} bytes; {_promise(made, len(pictures))}")
@@ -149,9 +149,9 @@ def check(
     A score is higher the less usual a picture is; p is the share of clean pictures at least as unusual. Leaves with status 0 if
     every picture is accepted, 1 if one is rejected, 2 on trouble.
     """
-    from photopic.cli.progress import console
     from photopic.guard.guarded import load_guarded
     from photopic.models.classifier import Classifier
+    from photopic.report.progress import console
 
     found = _pictures(pictures)
     with console().status("loading") as status:
@@ -227,7 +227,7 @@ def _as_json(guard: Path, made: GuardedModel, names: Sequence[str], judged: Sequ
 def _print(made: GuardedModel, names: Sequence[str], judged: Sequence[Prediction]) -> None:
     from rich.console import Console
 
-    from photopic.cli.tables import plain, table
+    from photopic.report.terminal import plain, table
 
     shown = Console(highlight=False)
     columns = [column for check in made.checks for column in (f">{check.replace('_', ' ')}", ">threshold")]

@@ -15,8 +15,8 @@ import typer
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
-    from photopic.cli.guard_service.reading import Limits
     from photopic.guard.guarded import GuardedModel
+    from photopic.serve.limits import Limits
 
 EPILOG = (
     "Example: photopic guard serve emoji.guard --port 8000    "
@@ -60,7 +60,7 @@ def serve(
     how it does. Ctrl-C or SIGTERM finishes what is running. There is no password: put it behind what has one.
     """
     try:
-        from photopic.cli.guard_service.reading import Limits
+        from photopic.serve.limits import Limits
     except ImportError as error:
         raise PhotopicError(
             f"guard serve: needs {error.name}, which is not installed; pip install 'photopic[serve]'"
@@ -86,8 +86,7 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
     Raises:
         PhotopicError: If there is no such file or model, or the pictures do not fit it.
     """
-    from photopic.guard.guarded import guard as around
-    from photopic.guard.guarded import load_guarded
+    from photopic.guard.guarded import guarded, load_guarded
     from photopic.guard.guardfile import load
     from photopic.models.classifier import Classifier
 
@@ -110,7 +109,7 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
             f"{clean}: expected one sub-folder a class, found pictures without; sort them into sub-folders"
         )
     typer.echo(f"fitting on {len(images)} pictures of {clean}", err=True)
-    return around(handle).fit(images, labels)
+    return guarded(handle).fit(images, labels)
 
 
 def server(guarded: GuardedModel, limits: Limits, *, host: str, port: int) -> Any:
@@ -124,9 +123,9 @@ def server(guarded: GuardedModel, limits: Limits, *, host: str, port: int) -> An
     """
     import uvicorn
 
-    from photopic.cli.guard_service.app import service
-    from photopic.cli.guard_service.counts import Counts
-    from photopic.cli.guard_service.protocol import HEADER_BYTES, protocol
+    from photopic.serve.app import service
+    from photopic.serve.counts import Counts
+    from photopic.serve.protocol import HEADER_BYTES, protocol
 
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it logs bytes of what it cannot read
     counts = Counts()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli.tables import bar, histogram, plain, table, words
+from photopic.report.terminal import bar, histogram, plain, table, words
 
 if TYPE_CHECKING:
-    from photopic.core.describe import BlockSum, Description, PartSummary
+    from photopic.edit.inspect import BlockSum, Description, PartSummary
 
 EPILOG = "Example: photopic inspect bear.edit    For a program: photopic inspect bear.edit --json"
 SHOWN = (  # of the provenance, in this order; the rest is in --json
@@ -38,8 +38,8 @@ def inspect(
     Layers, blocks, the distribution of its values, its bytes, and what a composition was made of.
     No model is loaded.
     """
-    from photopic.core.describe import describe
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
+    from photopic.edit.inspect import describe
 
     description = describe(load(edit))
     if as_json:
@@ -100,7 +100,7 @@ def _layers(edit: Description) -> Any:
         *([">norm"] if adds else []),
         ">bytes",
     )
-    from photopic.core.layer_names import place
+    from photopic.core.nn.layer_names import place
 
     for row in rows:
         block, layer, projection = place(row.name)

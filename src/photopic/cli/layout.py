@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from photopic.core.edits import Edit
     from photopic.core.sampling import Control
     from photopic.data.layout import Layout
-    from photopic.models.text_to_image import TextToImage
+    from photopic.models.text_to_image.handle import TextToImage
 
 LayoutFile = Annotated[
     Path | None,
@@ -63,7 +63,7 @@ class LayoutRequest:
         Raises:
             DataError: If a subject is not in the prompt.
         """
-        from photopic.generate.layout_guidance import LayoutGuidance, LayoutGuidanceConfig, subject_positions
+        from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig, subject_positions
 
         strength = LayoutGuidanceConfig.strength if self.strength is None else self.strength
         config = LayoutGuidanceConfig(strength=strength, repeats=self.repeats)
@@ -71,7 +71,7 @@ class LayoutRequest:
 
     def apply(self, stack: ExitStack, model: TextToImage, edit: Edit, weight: float) -> None:
         """Put an edit in force in its region only, until the stack is left."""
-        from photopic.generate.regional_edits import by_region, regional_edits
+        from photopic.generate.guidance.regional_edits import by_region, regional_edits
 
         stack.enter_context(regional_edits(model, self.layout, by_region(self.layout, [edit]), weight=weight))
 

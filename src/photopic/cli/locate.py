@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from photopic.cli import locate_attention, locate_explain
-from photopic.cli.making import check_output, run_folder
+from photopic.cli.outputs import check_output, run_folder
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
@@ -122,7 +122,7 @@ def neurons(
     }
     with run_folder(run, output) as folder:
         edit = _search(images, noun, token, model, device, folder, options, tune, int(bits))
-        from photopic.core.editfile import save
+        from photopic.core.edits.file import save
 
         save(edit, output)
     _tell(edit, output, noun, token)
@@ -140,15 +140,15 @@ def _search(
     bits: int,
 ) -> Edit:
     import photopic
-    from photopic.cli.progress import bars, console, follow
     from photopic.core.edits import check_new_token
     from photopic.core.runs import Run
     from photopic.data.folder import load_folder
+    from photopic.learning.subject.examples import subject
+    from photopic.learning.subject.new_token import check_noun, new_rows
+    from photopic.learning.subject.preservation import preservation_events
     from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
-    from photopic.models.new_token import check_noun, new_rows
-    from photopic.models.preservation import preservation_events
-    from photopic.models.subject import subject
-    from photopic.tune.located_weights import LocatedWeightsConfig, tune
+    from photopic.report.progress import bars, console, follow
+    from photopic.tune.subject.located_weights import LocatedWeightsConfig, tune
 
     with console().status(f"loading {model_name}"):
         handle = photopic.load(model_name, device=device)

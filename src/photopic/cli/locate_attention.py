@@ -60,13 +60,13 @@ def attention(
     its own scale), a sheet of all, and the numbers as one safetensors file.
     """
     import photopic
-    from photopic.cli.progress import bars, console
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
     from photopic.core.mapfile import save
     from photopic.core.runs import write_atomically
     from photopic.data.overlays import enlarged, labelled
     from photopic.data.pictures import contact_sheet, next_number, png_bytes
     from photopic.locate.attention import attention_picture, overlays
+    from photopic.report.progress import bars, console
 
     loaded = [load(path) for path in edits or []]
     with console().status(f"loading {model}"):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.making import check_output
+from photopic.cli.outputs import check_output
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
-    from photopic.locate.explain import Probe
+    from photopic.edit.explain.probes import Probe
 
 EPILOG = (
     "Example: photopic locate explain bear.edit --images photos/ -o report.html    "
@@ -72,12 +72,12 @@ def explain(
     check_output(output, overwrite=overwrite)
     import photopic
     from photopic.cli.explain_page import page
-    from photopic.cli.progress import bars, console
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
     from photopic.core.runs import write_atomically
     from photopic.data.folder import load_folder
-    from photopic.locate import explain as probes
-    from photopic.locate.explain import Sampling, Subject
+    from photopic.edit.explain import probes
+    from photopic.edit.explain.probes import ProbeSettings, SubjectWords
+    from photopic.report.progress import bars, console
 
     paths = [edit, *(beside or [])]
     loaded = [load(path) for path in paths]
@@ -86,13 +86,13 @@ def explain(
     pictured: dict[str, Any] = {}
     if images is not None:
         found = load_folder(images, handle.image_size)
-        noun = Subject.of(loaded[0]).noun
+        noun = SubjectWords.of(loaded[0]).noun
         captions = [caption or f"a {noun}" for caption in found.captions] if any(found.captions) else None
         pictured = {"images": found.images, "captions": captions}
     results: dict[str, Probe] = {}
     with bars() as shown:
         task = shown.add_task("explaining", total=None, remark="")
-        how = Sampling(seed=seed, pictures=count, steps=steps, guidance=guidance)
+        how = ProbeSettings(seed=seed, pictures=count, steps=steps, guidance=guidance)
         names = [path.stem for path in paths]
         for event in probes.explain(
             handle, loaded[0], loaded[1:], names=names, prompt=prompt, sampling=how, **pictured

@@ -14,7 +14,7 @@ import typer
 
 from photopic import __version__
 from photopic.cli import measure_fewshot, measure_slopes
-from photopic.cli.making import check_output, write_report
+from photopic.cli.outputs import check_output, write_report
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -260,9 +260,9 @@ def _output(output: Path | None, model: str, command: str, overwrite: bool) -> P
 
 
 def _loaded(model: str, images: Path, device: str) -> tuple[Classifier, ClassFolder]:
-    from photopic.cli.progress import console
     from photopic.data.class_folder import load_classes
     from photopic.models.classifier import Classifier
+    from photopic.report.progress import console
 
     found = load_classes(images)
     with console().status(f"loading {model}"):
@@ -280,7 +280,7 @@ def _class_numbers(handle: Classifier, names: list[str]) -> list[int]:
 
 def _followed(events: Iterator[Any]) -> Report:
     """Show the events of a measurement, one bar a stage, and return its report."""
-    from photopic.cli.progress import bars
+    from photopic.report.progress import bars
 
     last: Any = None
     with bars() as shown:

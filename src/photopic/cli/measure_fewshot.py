@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.making import check_output, run_folder, write_report
+from photopic.cli.outputs import check_output, run_folder, write_report
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -92,10 +92,10 @@ def fewshot(
     output = output or Path(f"{Path(model).name}-fewshot.html")
     check_output(output, overwrite=overwrite)
     from photopic.cli.measure_fewshot_page import fewshot_page
-    from photopic.cli.progress import console
     from photopic.measure.few_shot import LearningCurveConfig, trace_learning_curve
     from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-    from photopic.tune.few_shot_methods import able, learner
+    from photopic.report.progress import console
+    from photopic.tune.few_shot.methods import able, learner
 
     templates = tuple(template) if template else TEMPLATES
     setup = {"steps": steps, "batch": batch, "augment": augment, "rate": rate, "templates": list(templates)}
@@ -126,7 +126,7 @@ def fewshot(
 
 def _followed(events: Iterator[Any]) -> Report:
     """Show the cells on one bar and the method at work on another, with its running accuracy; the report at the end."""
-    from photopic.cli.progress import bars
+    from photopic.report.progress import bars
 
     last: Any = None
     with bars() as shown:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from photopic.cli.page import Lines, Note, Section, Table, Text, render
 from photopic.core.results import Report
+from photopic.report.html import Lines, Note, Section, Table, Text, render
 
 Facts = Sequence[tuple[str, str]]
 APART = 0.025  # how far the strokes of two methods stand apart, in steps of the horizontal axis

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from photopic.cli.page import Bars, Lines, Note, Section, Table, Text
-from photopic.cli.page import render as render_page
 from photopic.core.results import Report
+from photopic.report.html import Bars, Lines, Note, Section, Table, Text
+from photopic.report.html import render as render_page
 
 Facts = Sequence[tuple[str, str]]
 LISTED = 40  # classes in a table

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.making import check_output, write_report
-from photopic.cli.pictures_argument import HELP, read_pictures
+from photopic.cli.outputs import check_output, write_report
+from photopic.data.sources import HELP, read_pictures
 
 if TYPE_CHECKING:
     from photopic.core.results import Report
@@ -55,10 +55,10 @@ def slopes(
     """
     output = output or Path(f"{Path(model).absolute().name}-slopes.html")
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import bars, console
-    from photopic.generate.diffusion.probed import probed
-    from photopic.generate.diffusion.shared_timesteps import slope_report
-    from photopic.generate.diffusion.shared_timesteps import slopes as measured
+    from photopic.measure.denoiser import probed
+    from photopic.models.diffusion.shared_timesteps import slope_report
+    from photopic.models.diffusion.shared_timesteps import slopes as measured
+    from photopic.report.progress import bars, console
 
     with console().status(f"loading {model}"):
         found = probed(model, prompt=prompt, device=device)
@@ -91,7 +91,7 @@ def slopes_page(report: Report, facts: list[tuple[str, str]]) -> str:
         report: What ``slope_report`` made.
         facts: (name, value) pairs for the foot of the page.
     """
-    from photopic.cli.page import Lines, Section, Table, Text, render
+    from photopic.report.html import Lines, Section, Table, Text, render
 
     curve = [(row["timestep"], row["K"]) for row in report.rows]
     near = [each for index, each in enumerate(curve) if each[0] == curve[0][0] + index]  # one after the other

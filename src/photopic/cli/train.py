@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from photopic.cli.pictures_argument import HELP, read_pictures
 from photopic.core.errors import DataError
+from photopic.data.sources import HELP, read_pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from photopic.generate.diffusion import Diffusion
-    from photopic.generate.diffusion.dimensionality import DimensionalityConfig
-    from photopic.generate.diffusion.model import DiffusionModel
+    from photopic.models.diffusion import Diffusion
+    from photopic.models.diffusion.dimensionality import DimensionalityConfig
+    from photopic.models.diffusion.model import DiffusionModel
 
 EPILOG = "Look at samples/ in the folder while it trains; the same command goes on after Ctrl-C."
 
@@ -122,15 +122,15 @@ def diffusion(
     """
     from accelerate import Accelerator
 
-    from photopic.cli.progress import bars, console
     from photopic.core.fingerprint import fingerprint
     from photopic.core.runs import Run, read_log
-    from photopic.generate.diffusion import Diffusion, Schedule
-    from photopic.generate.diffusion.dimensionality import DimensionalityConfig
-    from photopic.generate.diffusion.model import DiffusionModel
-    from photopic.generate.diffusion.networks import check_size, unet
-    from photopic.generate.diffusion.shared_timesteps import SharedTimestepsConfig, shared
-    from photopic.generate.diffusion.training import TrainingConfig, train_events
+    from photopic.models.diffusion import Diffusion, Schedule
+    from photopic.models.diffusion.dimensionality import DimensionalityConfig
+    from photopic.models.diffusion.model import DiffusionModel
+    from photopic.models.diffusion.networks import check_size, unet
+    from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
+    from photopic.report.progress import bars, console
+    from photopic.train.diffusion.training import TrainingConfig, train_events
 
     for name, value in (("--channels", channels), ("--schedule", schedule), ("--prediction", prediction)):
         if start is not None and value:
@@ -205,9 +205,9 @@ def _varying(
     images: Tensor, base: Diffusion, config: DimensionalityConfig, budget: float | None, *, said: bool
 ) -> Diffusion:
     """The base with these turning points, or with two that keep a budget."""
-    from photopic.generate.diffusion import Pyramid
-    from photopic.generate.diffusion.dimensionality import detail_norms, dimensionality_varying, turning_points
-    from photopic.generate.diffusion.model import from_pixels
+    from photopic.models.diffusion import Pyramid
+    from photopic.models.diffusion.dimensionality import detail_norms, dimensionality_varying, turning_points
+    from photopic.models.diffusion.model import from_pixels
 
     if budget is not None:
         if config.turning:

@@ -14,12 +14,12 @@ import typer
 
 from photopic.cli import tune_action, tune_mask, tune_tuners
 from photopic.cli.compose import Overlap
-from photopic.cli.making import check_output, run_folder
+from photopic.cli.outputs import check_output, run_folder
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
-    from photopic.models.text_to_image import TextToImage
+    from photopic.models.text_to_image.handle import TextToImage
 
 app = typer.Typer(
     help="Learn an edit from a few pictures, or go on learning one.",
@@ -96,14 +96,14 @@ def residual(
     Interrupted with Ctrl-C, the same command goes on where it stopped.
     """
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import bars, follow
+    from photopic.report.progress import bars, follow
 
     with run_folder(run, output) as folder:
         handle = _loaded(model, device)
         pictures, captions = _pictures(images, noun, handle)
         from photopic.core.runs import Run
-        from photopic.tune.token_residual import TokenResidualConfig
-        from photopic.tune.token_residual import tune as learn
+        from photopic.tune.subject.token_residual import TokenResidualConfig
+        from photopic.tune.subject.token_residual import tune as learn
 
         config = TokenResidualConfig(preservation=preservation, steps=steps, lr=lr, batch=batch, seed=seed)
         with bars() as shown:
@@ -140,16 +140,16 @@ def located(
 ) -> None:
     """Train the weights that an edit shuts, and nothing else: closer to your thing, for a larger file."""
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import bars, follow
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
+    from photopic.report.progress import bars, follow
 
     shut = load(edit)
     with run_folder(run, output) as folder:
         handle = _loaded(model, device)
         pictures, captions = _pictures(images, str(shut.provenance.get("noun", "")), handle)
         from photopic.core.runs import Run
-        from photopic.tune.located_weights import LocatedWeightsConfig
-        from photopic.tune.located_weights import tune as learn
+        from photopic.tune.subject.located_weights import LocatedWeightsConfig
+        from photopic.tune.subject.located_weights import tune as learn
 
         config = LocatedWeightsConfig(
             bits=_bits(bits),
@@ -205,8 +205,8 @@ def together(
         raise PhotopicError(
             f"tune together: expected two or more edits and an --images for each, found {len(edits)} and {len(images)}"
         )
-    from photopic.cli.progress import bars, follow
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
+    from photopic.report.progress import bars, follow
 
     loaded = [load(path) for path in edits]
     with run_folder(run, output) as folder:
@@ -216,8 +216,8 @@ def together(
             for path, edit in zip(images, loaded, strict=True)
         ]
         from photopic.core.runs import Run
-        from photopic.tune.together import TogetherConfig
-        from photopic.tune.together import tune as learn
+        from photopic.tune.subject.joint_tuning import TogetherConfig
+        from photopic.tune.subject.joint_tuning import tune as learn
 
         config = TogetherConfig(
             overlap=overlap.value,
@@ -250,8 +250,8 @@ def apart(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace edits that are there.")] = False,
 ) -> None:
     """Take an edit that was tuned together apart again: each parent's weights, with the values they have now."""
-    from photopic.core.editfile import load
     from photopic.core.edits import take_apart
+    from photopic.core.edits.file import load
     from photopic.core.errors import EditError
 
     try:
@@ -268,7 +268,7 @@ def apart(
 
 def _loaded(name: str, device: str | None) -> TextToImage:
     import photopic
-    from photopic.cli.progress import console
+    from photopic.report.progress import console
 
     with console().status(f"loading {name}"):
         return photopic.load(name, device=device)
@@ -285,7 +285,7 @@ def _pictures(path: Path, noun: str, handle: TextToImage) -> tuple[Any, Sequence
 
 
 def _save(edit: Edit, output: Path) -> None:
-    from photopic.core.editfile import save
+    from photopic.core.edits.file import save
 
     save(edit, output)
     typer.echo(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")

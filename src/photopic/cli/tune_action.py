@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from photopic.cli.making import check_output, run_folder
+from photopic.cli.outputs import check_output, run_folder
 
 if TYPE_CHECKING:
     from photopic.data.clips import Clips
     from photopic.metrics.intervals import Interval
     from photopic.models.dual_encoder import DualEncoder
-    from photopic.tune.few_shot_action import ActionRecogniser, EpisodeScores
+    from photopic.tune.action.few_shot_action import ActionRecogniser, EpisodeScores
 
 EPILOG = (
     "Example: photopic tune action sprites -o actions/    "
@@ -94,11 +94,11 @@ def action(
     test classes. Interrupted with Ctrl-C, the same command goes on where it stopped.
     """
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import bars, console, follow
     from photopic.core.runs import Run
     from photopic.data.episodes import draw_episodes
     from photopic.models.dual_encoder import DualEncoder
-    from photopic.tune.few_shot_action import FewShotActionConfig, train
+    from photopic.report.progress import bars, console, follow
+    from photopic.tune.action.few_shot_action import FewShotActionConfig, train
 
     config = FewShotActionConfig(
         way=way,
@@ -157,7 +157,7 @@ def _rows(
     seed: int,
 ) -> list[tuple[str, Interval]]:
     """Accuracy on test classes with each number of labelled clips there are enough clips for."""
-    from photopic.tune.few_shot_action import VideoBank
+    from photopic.tune.action.few_shot_action import VideoBank
 
     def judged(bank: VideoBank, shots: int) -> EpisodeScores:
         bank = bank.shuffled(seed) if shuffled else bank
@@ -183,7 +183,7 @@ def _rows(
 def _show(rows: list[tuple[str, Interval]], test: Clips, episodes: int) -> None:
     from rich.console import Console
 
-    from photopic.cli.tables import table
+    from photopic.report.terminal import table
 
     title = f"accuracy on {len(test.names)} classes that were not trained on, {episodes} episodes"
     shown = table(title, "named by", ">right", ">95 % interval")

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from photopic.cli.few_shot_task import DATA_HELP, Score, read_task, show_scores
-from photopic.cli.making import check_output, run_folder
+from photopic.cli.outputs import check_output, run_folder
 from photopic.core.errors import DataError
+from photopic.data.sources import DATA_HELP, read_task
+from photopic.report.terminal import Score, show_scores
 
 if TYPE_CHECKING:
     from photopic.data.few_shot import LabelledImages
-    from photopic.models.few_shot_model import Tuned
+    from photopic.learning.classifiers import Tuned
 
 MUCH = 0.06  # more was switched off only where few steps reached far, and then for the worse
 
@@ -87,12 +88,12 @@ def mask(
     with Ctrl-C, the same command goes on where it stopped.
     """
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import bars, console, follow
-    from photopic.core.editfile import save
+    from photopic.core.edits.file import save
     from photopic.core.runs import Run
+    from photopic.learning.classifiers import TextClassifier
     from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-    from photopic.models.few_shot_model import TextClassifier
-    from photopic.tune.mask_tuning import MaskTuningConfig, tune
+    from photopic.report.progress import bars, console, follow
+    from photopic.tune.few_shot.mask_tuning import MaskTuningConfig, tune
 
     config = MaskTuningConfig(
         which=which,

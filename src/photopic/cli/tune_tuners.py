@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from photopic.cli.few_shot_task import DATA_HELP, Score, read_task, show_scores
-from photopic.cli.making import check_output, run_folder
+from photopic.cli.outputs import check_output, run_folder
+from photopic.data.sources import DATA_HELP, read_task
+from photopic.report.terminal import Score, show_scores
 
 if TYPE_CHECKING:
     from photopic.data.few_shot import LabelledImages
-    from photopic.models.few_shot_model import Tuned
+    from photopic.learning.classifiers import Tuned
 
 EPILOG = (
     "Example: photopic tune tuners emoji:held-out-style --shots 8 -o style.edit    "
@@ -79,12 +80,12 @@ def tuners(
     stopped.
     """
     check_output(output, overwrite=overwrite)
-    from photopic.cli.progress import bars, console, follow
     from photopic.core.runs import Run
+    from photopic.learning.classifiers import TextClassifier
     from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-    from photopic.models.few_shot_model import TextClassifier
-    from photopic.tune.unified_tuners import UnifiedTunersConfig, tune
-    from photopic.tune.unified_tuners import preset as branches
+    from photopic.report.progress import bars, console, follow
+    from photopic.tune.few_shot.unified_tuners import UnifiedTunersConfig, tune
+    from photopic.tune.few_shot.unified_tuners import preset as branches
 
     config = UnifiedTunersConfig(
         tuners=branches(preset, length=length, scaling=scaling),

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from photopic.cli.tables import plain, table
+from photopic.report.terminal import plain, table
 
 if TYPE_CHECKING:
-    from photopic.core.verify import Check
+    from photopic.edit.verify import Check
 
 EPILOG = "Example: photopic verify bear.edit emoji-diffusion    For a program: photopic verify bear.edit ./model --json"
 FAILED = 1
@@ -41,10 +41,10 @@ def verify(
     Leaves with status 0 if every check holds, 1 if one fails, 2 on trouble, such as an edit made for another model.
     """
     import photopic
-    from photopic.cli.progress import console
-    from photopic.core.editfile import load
+    from photopic.core.edits.file import load
     from photopic.core.errors import EditError
-    from photopic.core.verify import verify_events
+    from photopic.edit.verify import verify_events
+    from photopic.report.progress import console
 
     loaded = load(edit)
     with console().status(f"loading {model}") as status:

@@ -1,6 +1,6 @@
 """A classifier that refuses: checks for backdoor triggers and for unknown or doubtful inputs around it, in one call.
 
->>> guarded = photopic.guard("emoji-resnet-64-0").fit(clean_images, clean_labels)  # doctest: +SKIP
+>>> guarded = photopic.guarded("emoji-resnet-64-0").fit(clean_images, clean_labels)  # doctest: +SKIP
 >>> [(each.label, each.verdict.accepted) for each in guarded(images)]  # doctest: +SKIP
 
 The backdoor check writes into the model's weights for the time of a call and takes that back; so calls on one network wait for
@@ -24,16 +24,16 @@ from jaxtyping import Float64, Int
 from torch import nn
 
 from photopic.core.errors import DataError, ModelError
-from photopic.core.hooks import tap
+from photopic.core.nn.hooks import tap
 from photopic.core.results import Verdict, provenance
-from photopic.guard._amplified import Amplified, ordered
+from photopic.guard.amplified_norms import Amplified, ordered
 from photopic.guard.guardfile import GuardFileError, SavedCheck, SavedGuard, load, save
 from photopic.guard.open_set.guard import CAVEATS as OPEN_SET_CAVEATS
 from photopic.guard.open_set.guard import OpenSetConfig, OpenSetGuard
 from photopic.guard.scaling_consistency import CAVEATS as BACKDOOR_CAVEATS
 from photopic.guard.scaling_consistency import Fitted, ScalingConsistency, ScalingConsistencyConfig
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Images
+from photopic.models.preprocessing import Images
 
 BACKDOOR, OPEN_SET = "scaling_consistency", "open_set"  # the kinds of checks in a file
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()  # one a network, whoever guards it
@@ -206,14 +206,14 @@ class GuardedModel:
         save(SavedGuard(self.model.name, digest, checks, provenance("guard.guarded")), path)
 
 
-def guard(
+def guarded(
     model: Classifier | str | Path,
     *,
     backdoor: bool | ScalingConsistencyConfig = True,
     open_set: bool | str | OpenSetConfig = True,
     false_positive_rate: float = 0.05,
 ) -> GuardedModel:
-    """Put checks around a classifier; ``fit`` it before it is asked. Also callable as ``photopic.guard``.
+    """Put checks around a classifier; ``fit`` it before it is asked. Also ``photopic.guarded``.
 
     Args:
         model: A classifier, or what ``Classifier.load`` takes.
@@ -227,8 +227,8 @@ def guard(
         DataError: If both checks are off, or there is no such scorer.
 
     Example:
-        >>> guarded = guard(model, open_set="energy").fit(clean_images, clean_labels)  # doctest: +SKIP
-        >>> guarded([image])[0].verdict.accepted  # doctest: +SKIP
+        >>> checked = guarded(model, open_set="energy").fit(clean_images, clean_labels)  # doctest: +SKIP
+        >>> checked([image])[0].verdict.accepted  # doctest: +SKIP
         True
     """
     if not 0 < false_positive_rate < 1:

@@ -6,7 +6,7 @@ Changed: layers count in the order of execution; members beyond the last layer a
 crosses its bound all layers are scaled, with a warning; LayerNorm models climb a ladder of omegas until it does; the threshold is
 calibrated on clean data unless one is given; whatever lies before the first scaled layer is computed once; a verdict is given as
 soon as the remaining members cannot change it. ``compat="published-code"`` has the released code's indices and its ``>=``.
-Claims ``firewall.*`` of benchmarks/firewall.py; exact checks are in tests/guard.
+Claims ``firewall.*`` of benchmarks/guard/firewall.py; exact checks are in tests/guard.
 
 Blind, by construction: to triggers whose prediction has little confidence, to attacks without one target class (all-to-all), and to
 attacks that were trained against it. Clean images of the target class are its natural false positives.
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
-from photopic.guard._amplified import Amplified, checked_labels, first_failing, norms, ordered, taken
+from photopic.guard.amplified_norms import Amplified, checked_labels, first_failing, norms, ordered, taken
 from photopic.metrics.conformal import conformal_threshold
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Images
+from photopic.models.preprocessing import Images
 
 CAVEATS = (
     "blind to triggers whose prediction has little confidence and to attacks without one target class; "

@@ -3,7 +3,8 @@
 Papers: *STRIP: A Defence Against Trojan Attacks on Deep Neural Networks* (arXiv:1902.06531): a trigger's prediction outlives
 blending with clean pictures, so the entropy of blends is low. *SCALE-UP: An Efficient Black-box Input-level Backdoor Detection via
 Analyzing Scaled Prediction Consistency* (arXiv:2302.03251): it outlives multiplied pixels. Scores are oriented alike: higher is
-more suspicious. Written from the papers; SCALE-UP in its data-free form. Claims ``firewall.auroc.*`` of benchmarks/firewall.py.
+more suspicious. Written from the papers; SCALE-UP in its data-free form. Claims ``firewall.auroc.*`` of
+benchmarks/guard/firewall.py.
 """
 
 from __future__ import annotations

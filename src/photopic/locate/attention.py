@@ -18,10 +18,10 @@ from jaxtyping import UInt8
 from photopic.core.errors import ModelError
 from photopic.core.results import Map, provenance
 from photopic.data.overlays import overlay, stretched
-from photopic.locate._common import draw_and_read, words_of
+from photopic.models.text_to_image.word_attention import draw_and_read, words_of
 
 if TYPE_CHECKING:
-    from photopic.models.text_to_image import TextToImage
+    from photopic.models.text_to_image.handle import TextToImage
 
 
 def attention_map(model: TextToImage, prompt: str, words: Sequence[str] | None = None, **options: object) -> Map:

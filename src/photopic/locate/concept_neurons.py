@@ -11,7 +11,7 @@ the class prompt alone the mask becomes a prompt-independent bias, and with scen
 (one search). ``binary`` shuts the share while searching and not only at the end (straight through, arXiv:1308.3432):
 pictures come closer, but more of it is the same with the class noun alone; see docs/methods/concept_neurons.md. Claims:
 ``neurons.loss_drop``, ``neurons.identifier_gap_ratio`` and ``neurons.index_only_similarity_gain`` of
-benchmarks/concept_neurons.py; exact identities in tests/models/test_concept_loss.py.
+benchmarks/locate/concept_neurons.py; exact identities in tests/learning/losses/test_denoising.py.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core.edits import Edit, Shut, check_new_token
+from photopic.core.edits import Edit, ZeroedWeights, check_new_token
 from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import Run
-from photopic.models.attention_weights import Layers, attention_weights, random_positions, with_zeros
-from photopic.models.concept_loss import ConceptLoss, Evaluation
-from photopic.models.new_token import TokenStart, check_noun, new_rows
-from photopic.models.preservation import Preservation, preservation_examples
-from photopic.models.progress import Progress, environment, load_matching, peak_bytes
-from photopic.models.subject import Captioned, check_unedited, subject
-from photopic.models.weight_mask import MaskOptimizer, WeightMask
+from photopic.learning.losses.denoising import ConceptLoss, Evaluation
+from photopic.learning.parameters.soft_mask import MaskOptimizer, WeightMask
+from photopic.learning.progress import Progress, environment, load_matching, peak_bytes
+from photopic.learning.subject.examples import Captioned, check_unedited, subject
+from photopic.learning.subject.new_token import TokenStart, check_noun, new_rows
+from photopic.learning.subject.preservation import Preservation, preservation_examples
+from photopic.models.text_to_image.attention_weights import Layers, attention_weights, random_positions, with_zeros
 
 if TYPE_CHECKING:
-    from photopic.models.text_to_image import TextToImage
+    from photopic.models.text_to_image.handle import TextToImage
 
 DENSITY = 0.05  # shut by default; the 14 % below a threshold of 0.5 moved unrelated prompts three times as much
 LINE_SEARCH = (0.001, 0.003, 0.01, 0.03, 0.1)  # densities tried where the paper gives no threshold
@@ -192,7 +192,7 @@ def locate(
         "elapsed_s": round(time.monotonic() - clock, 1),
         "peak_bytes": peak_bytes(model.device),
     }
-    edit = Edit(parts=(Shut(indices=shut), rows), base=base, provenance=provenance)
+    edit = Edit(parts=(ZeroedWeights(indices=shut), rows), base=base, provenance=provenance)
     elapsed, share = time.monotonic() - clock, provenance["share_shut"]
     yield Progress("done", config.steps, config.steps, share=share, elapsed_s=elapsed, warning=warning, edit=edit)
 

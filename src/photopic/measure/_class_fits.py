@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from photopic.core.errors import DataError
-from photopic.core.lasso_path import lambda_grid, lasso_path
+from photopic.core.numerics.lasso_path import lambda_grid, lasso_path
 
 
 @dataclass(frozen=True)

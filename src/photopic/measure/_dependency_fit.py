@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array
 
-from photopic.core.covariance import Centring, Covariance, JointCovariance, checked
 from photopic.core.errors import DataError
-from photopic.core.lasso_path import LassoPath
+from photopic.core.numerics.covariance import Centring, Covariance, JointCovariance, checked
+from photopic.core.numerics.lasso_path import LassoPath
 
 Read = Callable[
     [np.ndarray], tuple[Any, Any]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from photopic.core.covariance import Centring
 from photopic.core.errors import DataError
-from photopic.core.lasso_path import LassoPath, lambda_grid, trace_lasso_path
+from photopic.core.numerics.covariance import Centring
+from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, trace_lasso_path
 from photopic.core.results import Report, provenance
 from photopic.measure._common import Measuring
 from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from photopic.core.errors import DataError, ModelError
-from photopic.core.jacobians import Mode, cheaper_mode, evaluating, jacobian_columns, widths_of
-from photopic.core.layer_outputs import OUTPUT, chunk_size, gather, layer_outputs
-from photopic.core.spectra import Spectrum, numerical_rank
+from photopic.core.nn.jacobians import Mode, cheaper_mode, evaluating, jacobian_columns, widths_of
+from photopic.core.nn.layer_outputs import OUTPUT, chunk_size, gather, layer_outputs
+from photopic.core.numerics.spectra import Spectrum, numerical_rank
 
 Tool = Literal["jacobian", "perturbation", "classification"]
 TOOLS: tuple[Tool, ...] = ("jacobian", "perturbation", "classification")

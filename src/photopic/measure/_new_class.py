@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from photopic.core.covariance import JointCovariance, checked
 from photopic.core.errors import DataError
-from photopic.core.lasso_path import lambda_grid, lasso_path
+from photopic.core.numerics.covariance import JointCovariance, checked
+from photopic.core.numerics.lasso_path import lambda_grid, lasso_path
 
 FOLDS = 4
 

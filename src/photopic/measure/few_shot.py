@@ -4,7 +4,7 @@ Every method gets the same shots of a seed and is measured on the same test pict
 is kept, so that an interrupted measurement goes on and more shots or methods can be added later.
 
 Protocols: all classes; or base-to-new as in CoCoOp (arXiv:2203.05557): learn the first half of the classes, be measured on both.
-Claim: ``few_shot.accuracy`` of benchmarks/few_shot.py.
+Claim: ``few_shot.accuracy`` of benchmarks/tune/few_shot.py.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from photopic.core.errors import DataError
 from photopic.core.results import Report, provenance
 from photopic.core.runs import Run, write_atomically
 from photopic.data.few_shot import LabelledImages, base_and_new
+from photopic.learning.classifiers import Transferable, Tuned, tuned_of
 from photopic.measure._common import Measuring, finished
 from photopic.metrics.few_shot import Outcome, learning_curve_table
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.few_shot_model import Transferable, Tuned, tuned_of
 
 Method = Callable[[DualEncoder, LabelledImages, int], Iterable[Any]]
 """A method: from the model, the shots and a seed to events, of which the last carries a ``Tuned`` as ``tuned``."""

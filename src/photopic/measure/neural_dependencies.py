@@ -7,7 +7,8 @@ Paper: Neural Dependencies Emerging from Learning Massive Categories (arXiv:2211
 section 4 of the specification reconstructs it. Chosen here: logits standardised unless asked otherwise, lambda chosen on images of
 its own, errors relative to the variance of the logit, so that predicting the mean has error 1. With more classes than the head has
 inputs exact dependencies are algebra: only sparse ones, on held-out images, say anything. Claims: ``dependencies.*`` and
-``covlasso.*`` of benchmarks/dependencies.py and benchmarks/covlasso.py; identities in tests/core/test_lasso_path.py.
+``covlasso.*`` of benchmarks/measure/dependencies.py and benchmarks/measure/covlasso.py; identities in
+tests/core/numerics/test_lasso_path.py.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.core.fingerprint import fingerprint
-from photopic.core.hooks import match, tap
+from photopic.core.nn.hooks import match, tap
 from photopic.models.classifier_files import Loaded, bundled_classifiers, read
-from photopic.models.image_preprocessing import Images
 from photopic.models.networks import check_finite, put_on
+from photopic.models.preprocessing import Images
 
 __all__ = ["Classifier", "bundled_classifiers"]
 
@@ -34,7 +34,7 @@ class Classifier:
 
     Args:
         network: Maps pixel values (n, 3, height, width) to logits (n, classes), or to an output with ``.logits``.
-        preprocess: Maps pictures to pixel values; ``models.image_preprocessing.Preprocessing`` or any function.
+        preprocess: Maps pictures to pixel values; ``models.preprocessing.Preprocessing`` or any function.
         labels: Name of each class, in the order of the logits.
         name: What messages and files call the model.
         head: Dotted name of the last linear layer; None finds it.
@@ -44,7 +44,7 @@ class Classifier:
         ModelError: If a weight is not finite, there is no such head, or its outputs are not as many as the labels.
 
     Example:
-        >>> from photopic.models.image_preprocessing import Preprocessing
+        >>> from photopic.models.preprocessing import Preprocessing
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> model = Classifier(network, preprocess=Preprocessing(resize=(4, 4)), labels=["cat", "dog"])
         >>> model.blocks, model.head.in_features

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
-from photopic.models.image_preprocessing import Images, Preprocessing
 from photopic.models.loading import BUNDLED, INDEX, _first_line, _no_progress_bars, _quiet
+from photopic.models.preprocessing import Images, Preprocessing
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 

@@ -20,8 +20,8 @@ from photopic.core.edits import EditStack
 from photopic.core.errors import DataError, ModelError
 from photopic.core.fingerprint import Fingerprint, fingerprint
 from photopic.models.dual_encoder_files import bundled_dual_encoders, read
-from photopic.models.image_preprocessing import Images
 from photopic.models.networks import check_finite, put_on
+from photopic.models.preprocessing import Images
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
 
@@ -38,7 +38,7 @@ class DualEncoder:
     Args:
         network: The model.
         tokenizer: Of its texts.
-        preprocess: Maps pictures to pixel values; ``models.image_preprocessing.Preprocessing`` or any function.
+        preprocess: Maps pictures to pixel values; ``models.preprocessing.Preprocessing`` or any function.
         name: What messages and files call the model.
 
     Raises:

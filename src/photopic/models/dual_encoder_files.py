@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.models.classifier_files import CONFIG, PREPROCESSOR, _check_size, _preprocessor, found
-from photopic.models.image_preprocessing import Images, Preprocessing
 from photopic.models.loading import BUNDLED, _first_line, _no_progress_bars, _quiet
+from photopic.models.preprocessing import Images, Preprocessing
 
 TOKENIZER = "tokenizer_config.json"
 

@@ -16,7 +16,7 @@ from photopic.core.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-    from photopic.models.text_to_image import TextToImage
+    from photopic.models.text_to_image.handle import TextToImage
 
 BUNDLED = Path(__file__).parent / "bundled"
 INDEX = "model_index.json"
@@ -46,8 +46,8 @@ def load(name: str | Path, device: str | torch.device | None = None, dtype: torc
         import torch
         from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
 
-        from photopic.core._fingerprint_cache import LoadedDigest
-        from photopic.models.text_to_image import TextToImage
+        from photopic.core.fingerprint_cache import LoadedDigest
+        from photopic.models.text_to_image.handle import TextToImage
 
     started = time.time()
     try:

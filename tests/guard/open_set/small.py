@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Preprocessing
+from photopic.models.preprocessing import Preprocessing
 
 COLOURS = np.array([[230, 30, 30], [30, 220, 30], [30, 30, 230]])
 LABELS = ("red thing", "green thing", "blue thing")

@@ -22,7 +22,7 @@ from photopic.guard.open_set._common import REFERENCE, OpenSetDetector
 from photopic.guard.open_set.state import detector_of, state_of
 from photopic.metrics.conformal import false_positive_band
 from photopic.models.classifier import Classifier
-from photopic.models.image_preprocessing import Images
+from photopic.models.preprocessing import Images
 
 CAVEATS = (
     "the rate of false positives is that of pictures like the clean ones it was calibrated on",

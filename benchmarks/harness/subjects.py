@@ -1,0 +1,215 @@
+"""What the benchmarks of customisation share: held-out subjects, prompts, kept edits and samples.
+
+Everything slow is kept under ``runs/customisation/<model digest>``, as `kept` says, so that an interrupted benchmark goes on
+and the two benchmarks share their located edits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+import photopic
+from benchmarks.harness.cache import Kept, code_of, content_of
+from benchmarks.harness.ledger import ROOT
+from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
+from photopic.core.runs import write_atomically
+from photopic.data import scenes, splits
+from photopic.data.emoji_world import HELD_OUT_STYLE
+from photopic.learning.progress import data_digest
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.metrics.oracle import Oracle
+from photopic.models.text_to_image.handle import TextToImage
+from photopic.tune.subject.located_weights import LocatedWeightsConfig, tune
+
+TOKEN = "<mine>"
+REFERENCES = ("red", "blue", "yellow", "white", "green")  # backgrounds of the five pictures a user would give
+JUDGED_ON = ("orange", "teal", "purple", "pink", "gray", "brown")  # of the pictures similarity is measured to
+COLOURS = tuple(scenes.COLOURS)
+LOCATING, TUNING = "photopic.locate.concept_neurons", "photopic.tune.subject.located_weights"
+DRAWING = "photopic.models.text_to_image.handle"
+# Chosen before any result, to spread over animals, plants, food, transport and things.
+EIGHT = ("panda", "zebra", "parrot", "tropical fish", "strawberry", "doughnut", "fire engine", "violin")
+THREE = ("panda", "strawberry", "violin")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Pictures of a held-out subject in the held-out style, and their captions."""
+
+    images: Tensor  # (n, 3, 64, 64) in -1 to 1
+    captions: tuple[str, ...]
+
+
+def reference(name: str, backgrounds: Sequence[str] = REFERENCES, seed: int = 0) -> Reference:
+    """One picture a background, slightly moved and resized; captions name the noun and the background."""
+    rng = np.random.default_rng((seed, len(backgrounds), *name.encode()))
+    images, captions = [], []
+    for colour in backgrounds:
+        side = rng.uniform(0.68, 0.86)
+        centre = (0.5 + rng.uniform(-0.05, 0.05), 0.5 + rng.uniform(-0.05, 0.05))
+        background = scenes.Background(colour)
+        scene = scenes.compose([scenes.Placement(name, HELD_OUT_STYLE, centre, side)], background)
+        images.append(scene.image)
+        captions.append(f"a {TOKEN} {splits.SUBJECTS[name]} on {scenes.with_article(background.phrase)}")
+    return Reference(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, tuple(captions))
+
+
+def token_prompts(name: str, count: int) -> list[str]:
+    """``a <mine> bear on a red background`` over the colours in turn."""
+    return [
+        f"a {TOKEN} {splits.SUBJECTS[name]} on {scenes.with_article(COLOURS[i % 12] + ' background')}"
+        for i in range(count)
+    ]
+
+
+def class_prompts(name: str, count: int) -> list[str]:
+    """The same without the token."""
+    noun = splits.SUBJECTS[name]
+    return [
+        f"{scenes.with_article(noun)} on {scenes.with_article(COLOURS[i % 12] + ' background')}" for i in range(count)
+    ]
+
+
+def unrelated_prompts(name: str, count: int) -> list[str]:
+    """Other known concepts, never the subject's noun."""
+    others = sorted(known for known in splits.KNOWN if splits.SUBJECTS[name] not in known.split())
+    rng = np.random.default_rng((3, *name.encode()))
+    names = rng.choice(others, count, replace=False)
+    return [
+        f"{scenes.with_article(str(n))} on {scenes.with_article(COLOURS[i % 12] + ' background')}"
+        for i, n in enumerate(names)
+    ]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the oracle says of pictures."""
+
+    embedding: np.ndarray  # (n, 128), of length 1
+    alignment: np.ndarray  # text alignment, (n,)
+
+
+class Bench:
+    """A model, the oracle and what is kept.
+
+    Args:
+        model: A handle, a bundled name or a diffusers folder.
+        steps: Denoising steps of every sample.
+        guidance: Classifier-free guidance scale.
+        folder: Where results are kept, in a folder for each model.
+    """
+
+    def __init__(
+        self,
+        model: str | TextToImage = "emoji-diffusion",
+        *,
+        steps: int = 16,
+        guidance: float = 4.0,
+        folder: Path = ROOT / "runs" / "customisation",
+    ):
+        torch.set_num_threads(1)
+        for module in (LOCATING, TUNING, DRAWING):
+            code_of(module)  # read now: a file that is edited while the benchmark runs changes no key
+        self.model: TextToImage = photopic.load(model) if isinstance(model, str) else model
+        self.steps, self.guidance = steps, guidance
+        self.base = self.model.edits.fingerprint()
+        self.kept = Kept(folder / self.base.digest[:12])
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        """The judge; loaded when first asked."""
+        return Oracle.load()
+
+    def located(self, name: str, config: ConceptNeuronsConfig) -> Edit:
+        """The concept neurons of a subject."""
+
+        def make() -> Edit:
+            given = reference(name)
+            noun = splits.SUBJECTS[name]
+            *_, last = locate(self.model, given.images, noun=noun, token=TOKEN, captions=given.captions, config=config)
+            assert last.edit is not None
+            print(f"{name}: {last.warning or 'located'}", flush=True)
+            return last.edit
+
+        return self.kept.edit(self._locating(name, config), make)
+
+    def tuned(self, name: str, located: ConceptNeuronsConfig, config: LocatedWeightsConfig) -> Edit:
+        """Tuned values of a subject's located weights, or of a baseline's."""
+
+        def make() -> Edit:
+            given = reference(name)
+            edit = self.located(name, located)
+            *_, last = tune(self.model, given.images, edit, captions=given.captions, config=config)
+            assert last.edit is not None
+            return last.edit
+
+        code = code_of(TUNING)
+        key = {"tuned": config, "located": self._locating(name, located), "code": code}
+        return self.kept.edit(key, make)
+
+    def judged(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> Judged:
+        """Draw pictures under an edit, unless they are kept, and let the oracle read them.
+
+        Args:
+            edit: In force while drawing, or None.
+            prompts: One a picture.
+            seeds: One a picture.
+        """
+        scores = self.oracle.score(self.pictures(edit, prompts, seeds))
+        return Judged(scores.embedding.numpy(), self.oracle.text_alignment(scores, list(prompts)))
+
+    def pictures(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+        """The pictures alone, (n, 64, 64, 3); arguments as ``judged``."""
+        key = {
+            "drawn": {"prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance},
+            "edit": content_of(edit.parts if edit else ()),
+            "code": code_of(DRAWING),
+        }
+
+        def make(path: Path) -> None:
+            with self.model.edits.applied(*([] if edit is None else [edit])):
+                images = self.model.generate(prompts, seeds=seeds, steps=self.steps, guidance=self.guidance, batch=24)
+            write_atomically(path, save({"images": torch.from_numpy(images).contiguous()}))
+
+        return load_file(self.kept.file(key, ".safetensors", make))["images"].numpy()
+
+    def similarity(self, name: str, sample: Judged) -> np.ndarray:
+        """Oracle subject similarity of each picture: mean cosine to real pictures of the subject that were not given."""
+        return (sample.embedding @ self.truth(name).T).mean(1)
+
+    def truth(self, name: str) -> np.ndarray:
+        """Oracle embeddings of real pictures of the subject on backgrounds that were not given, (6, 128)."""
+        return self.oracle.score(reference(name, JUDGED_ON, seed=1).images).embedding.numpy()
+
+    def token_only(self, name: str, config: ConceptNeuronsConfig) -> Edit:
+        """The base model that knows the token's row and nothing else: what shutting is compared with."""
+        located = self.located(name, config)
+        rows = tuple(part for part in located.parts if isinstance(part, TokenEmbedding))
+        return Edit(rows, located.base, {"method": "token only"})
+
+    def _locating(self, name: str, config: ConceptNeuronsConfig) -> dict[str, Any]:
+        """All that decides the concept neurons of a subject."""
+        given = reference(name)
+        code = code_of(LOCATING)
+        data = data_digest(given.images, given.captions)
+        return {"located": name, "noun": splits.SUBJECTS[name], "data": data, "config": config, "code": code}
+
+
+def shut(edit: Edit) -> dict[str, Tensor]:
+    """The shut positions of an edit by name."""
+    return dict(next(part for part in edit.parts if isinstance(part, ZeroedWeights)).indices)
+
+
+def with_shut(edit: Edit, positions: Mapping[str, Tensor], base: Any) -> Edit:
+    """The same token with another shut set."""
+    rows = tuple(part for part in edit.parts if isinstance(part, TokenEmbedding))
+    return Edit((ZeroedWeights(positions), *rows), base, {"method": "control"})

@@ -1,0 +1,86 @@
+"""The ways of this library: concept neurons at several densities, their tuned values, and a token residual."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.tune.race.peers import write_facts
+from benchmarks.tune.race.subject_case import SEED, Given
+from photopic.core.edits import Edit
+from photopic.core.edits import file as edit_file
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.models.text_to_image.handle import TextToImage
+from photopic.tune.subject.located_weights import LocatedWeightsConfig
+from photopic.tune.subject.located_weights import tune as tune_values
+
+EDIT = "subject.edit"
+
+
+def search(
+    model: TextToImage, given: Given, folder: Path, *,
+    steps: int, batch: int, preservation: int, density: float,
+) -> Iterator[int]:  # fmt: skip
+    """The search of one density and number of steps, as ``locate --binary`` does it at its default rate; yields after every step.
+
+    Binary, because the files here shut few weights: what a soft mask moves is lost where only the lowest masks are kept.
+
+    Another density or another number of steps is another search, so each edit is charged with its own.
+    """
+    began = time.process_time()
+    config = ConceptNeuronsConfig(
+        steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, binary=True, seed=SEED
+    )
+    for event in locate(
+        model, given.images, noun=given.noun, token=given.token, captions=given.captions, config=config
+    ):
+        if event.edit is None:
+            yield event.step
+            continue
+        _keep(event.edit, folder / str(steps), began)
+
+
+def values(
+    model: TextToImage, given: Given, folder: Path, located: Path, *,
+    rate: float, counts: Sequence[int], batch: int, preservation: int, bits: Literal[32, 16, 2], beside: int = 0,
+) -> Iterator[int]:  # fmt: skip
+    """Values of the located weights, tuned from the shut state; the seconds of the search are added by who asks."""
+    edit = edit_file.load(located / EDIT)
+    for steps in counts:
+        began = time.process_time()
+        config = LocatedWeightsConfig(
+            bits=bits, steps=steps, lr=rate, batch=batch, preservation_count=preservation, beside=beside, evaluation=0,
+            seed=SEED,
+        )  # fmt: skip
+        for event in tune_values(model, given.images, edit, captions=given.captions, config=config):
+            if event.edit is None:
+                yield event.step
+                continue
+            _keep(event.edit, folder / str(steps), began)
+
+
+def residual(model: TextToImage, given: Given, folder: Path, *, steps: int | None = None) -> Iterator[int]:
+    """A token residual at its own defaults, in ``default/``; the token stands for the noun, so captions lose the noun."""
+    from photopic.tune.subject.token_residual import TokenResidualConfig
+    from photopic.tune.subject.token_residual import tune as tune_residual
+
+    began = time.process_time()
+    config = TokenResidualConfig(evaluation=0)
+    config = config if steps is None else replace(config, steps=steps)
+    captions = [caption.replace(f"{given.token} ", "") for caption in given.captions]
+    for event in tune_residual(
+        model, given.images, noun=given.noun, token=given.token, captions=captions, config=config
+    ):
+        if event.edit is None:
+            yield event.step
+            continue
+        _keep(event.edit, folder / "default", began)
+
+
+def _keep(edit: Edit, folder: Path, began: float) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    edit_file.save(edit, folder / EDIT)
+    write_facts(folder, time.process_time() - began)

@@ -1,1 +1,0 @@
-"""What `photopic.core.attention` is made of; import that."""

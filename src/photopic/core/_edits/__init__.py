@@ -1,1 +1,0 @@
-"""What `photopic.core.edits` and `photopic.core.editfile` are made of; import those."""

@@ -1,1 +1,0 @@
-"""What `photopic.core.sampling` is made of; import that."""

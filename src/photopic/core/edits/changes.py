@@ -1,0 +1,215 @@
+"""What edits do to the same entries of one tensor, as changes to the base, and how such changes become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core.edits.dense import DenseDelta, LowRankDelta
+from photopic.core.edits.edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
+from photopic.core.edits.positions import Positions, apply, complement, read_entries, union
+from photopic.core.edits.sparse import SparseWeights, ZeroedWeights
+from photopic.core.errors import EditError
+from photopic.core.numerics.int8_steps import to_steps
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What one edit does to one tensor: new entries minus the base's, in float32.
+
+    Attributes:
+        name: Of the tensor.
+        positions: Touched entries; None is all of them.
+        delta: One a touched entry.
+        shape: Of the tensor.
+    """
+
+    name: str
+    positions: Positions
+    delta: Float[Tensor, " count"]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, edit: Edit, name: str, tensors: Mapping[str, Tensor] | None) -> Change:
+        """All parts of an edit together."""
+        parts = [part for part in edit.weight_parts if name in part.names()]
+        shape = tuple(edit.base.shapes[name])
+        if len(parts) == 1:
+            return cls.of_part(parts[0], name, shape, tensors)
+        positions = union([part.change(name).indices for part in parts])
+        base = _zeros_or_base(parts, name, tensors, shape)
+        changed = base.clone()
+        for part in parts:
+            apply(changed, part.change(name))
+        delta = read_entries(changed, positions) - read_entries(base, positions)
+        return cls(name, positions, delta, shape)
+
+    @classmethod
+    def of_part(
+        cls, part: WeightPart, name: str, shape: tuple[int, ...], tensors: Mapping[str, Tensor] | None
+    ) -> Change:
+        """One part alone.
+
+        Raises:
+            EditError: If it sets entries and the base's are not known.
+        """
+        write = part.change(name)
+        values = write.values() if callable(write.values) else write.values
+        if write.adds:
+            assert values is not None
+            return cls(name, write.indices, values.float(), shape)
+        entries = base_at(tensors, name, write.indices)
+        return cls(name, write.indices, -entries if values is None else values.float() - entries, shape)
+
+
+def without(parts: Sequence[Part], taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
+    """Parts less the entries that are taken; a dense change becomes values added at the entries that are left."""
+    left: list[Part] = []
+    for part in parts:
+        if not isinstance(part, WEIGHT_PARTS) or not set(part.names()) & taken.keys():
+            left.append(part)
+        elif isinstance(part, ZeroedWeights | SparseWeights):
+            keep = {name: _free(part.indices[name], taken, name) for name in part.names()}
+            indices = {name: part.indices[name][free] for name, free in keep.items()}
+            if isinstance(part, ZeroedWeights):
+                left.append(ZeroedWeights(indices))
+            else:
+                values = {name: part.values[name][free] for name, free in keep.items()}
+                left.append(SparseWeights(indices, values, _bits_of_some(part, values), part.delta))
+        else:
+            left += _dense_without(part, taken, shapes)
+    return left
+
+
+def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
+    """Entries that several edits touch and whose changes do not add up by themselves.
+
+    Under ``sum`` added changes do, and so does one that is set with others added after it, so only entries set twice are left;
+    under ``ties`` every entry touched twice has to vote.
+    """
+    found: dict[str, Positions] = {}
+    names = {name for edit in edits for name in edit.touched()}
+    for name in sorted(names):
+        sets = []
+        for edit in edits:
+            parts = [part for part in edit.weight_parts if name in part.names()]
+            if policy == "sum":
+                parts = [part for part in parts if not is_added(part)]
+            if parts:
+                sets.append(union([part.change(name).indices for part in parts]))
+        twice = repeated(sets)
+        if twice is None or len(twice):
+            found[name] = twice
+    return found
+
+
+def merged(
+    changes: Sequence[Change], contested: Mapping[str, Positions], policy: str, tensors: Mapping[str, Tensor] | None
+) -> list[Part]:
+    """One change for the contested entries: the sum, or the mean of those with the elected sign."""
+    sparse_indices: dict[str, Tensor] = {}
+    sparse_values: dict[str, Tensor] = {}
+    dense: dict[str, Tensor] = {}
+    for name, positions in contested.items():
+        voters = [change for change in changes if change.name == name]
+        stacked = torch.stack(
+            [at_positions(change, positions) for change in voters]
+        )  # (edits, entries), 0 where untouched
+        total = stacked.sum(0)
+        if policy == "ties":
+            agrees = (stacked.sign() == total.sign()) & (stacked != 0)
+            total = (stacked * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+        if positions is None:
+            dense[name] = total
+        else:
+            sparse_indices[name], sparse_values[name] = positions, total
+    if policy == "sum" and tensors is not None:  # set entries stay set entries
+        values = {name: base_at(tensors, name, at) + sparse_values[name] for name, at in sparse_indices.items()}
+        return [SparseWeights(sparse_indices, values), *_deltas(dense, changes)]
+    return [SparseWeights(sparse_indices, sparse_values, delta=True), *_deltas(dense, changes)]
+
+
+def _deltas(dense: Mapping[str, Tensor], changes: Sequence[Change]) -> list[Part]:
+    shapes = {change.name: change.shape for change in changes}
+    return [DenseDelta({name: total.view(shapes[name]) for name, total in dense.items()})] if dense else []
+
+
+def repeated(sets: Sequence[Positions]) -> Positions:
+    """Positions in at least two of the sets."""
+    if sum(each is None for each in sets) >= 2:
+        return None
+    sparse = [each for each in sets if each is not None]
+    if len(sparse) < len(sets) and sparse:
+        return union(sparse)  # one set is everything, so whatever is in another is in two
+    if len(sparse) < 2:
+        return torch.zeros(0, dtype=torch.int64)
+    distinct, counts = torch.cat(sparse).unique(sorted=True, return_counts=True)
+    return distinct[counts > 1]
+
+
+def at_positions(change: Change, positions: Positions) -> Float[Tensor, " count"]:
+    """A change at other positions, 0 where it touches nothing."""
+    if change.positions is None:
+        return change.delta if positions is None else change.delta[positions]
+    if positions is None:
+        return torch.zeros(prod(change.shape)).index_copy_(0, change.positions, change.delta)
+    at = torch.searchsorted(change.positions, positions).clamp(max=len(change.positions) - 1)
+    return torch.where(change.positions[at] == positions, change.delta[at], torch.zeros(()))
+
+
+def _free(positions: Tensor, taken: Mapping[str, Positions], name: str) -> Tensor:
+    """Which positions are not taken, as a mask."""
+    if name not in taken:
+        return torch.ones(len(positions), dtype=torch.bool)
+    gone = taken[name]
+    return torch.zeros(len(positions), dtype=torch.bool) if gone is None else ~torch.isin(positions, gone)
+
+
+def _dense_without(
+    part: LowRankDelta | DenseDelta, taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]
+) -> list[Part]:
+    untouched = [name for name in part.names() if name not in taken]
+    left: list[Part] = []
+    if isinstance(part, LowRankDelta) and untouched:
+        up, down = ({name: each[name] for name in untouched} for each in (part.up, part.down))
+        left.append(LowRankDelta(up, down, {name: part.scales[name] for name in untouched}))
+    elif isinstance(part, DenseDelta) and untouched:
+        left.append(DenseDelta({name: part.deltas[name] for name in untouched}))
+    indices, values = {}, {}
+    for name in part.names():
+        gone = taken.get(name, torch.zeros(0, dtype=torch.int64))
+        if name in taken and gone is not None:
+            indices[name] = complement(gone, prod(shapes[name]))
+            flat = part.change(name).values
+            values[name] = (flat() if callable(flat) else flat)[indices[name]].float()  # type: ignore[index]
+    return [*left, SparseWeights(indices, values, delta=True)] if indices else left
+
+
+def _zeros_or_base(
+    parts: Sequence[WeightPart], name: str, tensors: Mapping[str, Tensor] | None, shape: tuple[int, ...]
+) -> Tensor:
+    if all(is_added(part) for part in parts):
+        return torch.zeros(shape)
+    return base_at(tensors, name, None).view(shape)
+
+
+def base_at(tensors: Mapping[str, Tensor] | None, name: str, positions: Positions) -> Float[Tensor, " count"]:
+    """Entries of the base in float32.
+
+    Raises:
+        EditError: If the caller gave no base.
+    """
+    if tensors is None:
+        raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
+    return read_entries(tensors[name], positions).float().cpu()
+
+
+def _bits_of_some(part: SparseWeights, values: Mapping[str, Tensor]) -> int:
+    """The bits that hold some of a part's values: at 8 bits the step follows from the largest, which may be gone."""
+    is_held = part.bits != 8 or all(torch.equal(to_steps(each), each) for each in values.values())
+    return part.bits if is_held else 32

@@ -1,0 +1,1 @@
+"""Networks from outside: hooks, attention, gradients, Jacobians and the outputs of layers."""

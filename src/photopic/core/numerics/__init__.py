@@ -1,0 +1,1 @@
+"""Numerics that know no network: the lasso, covariances, spectra, quantisation, an optimiser."""

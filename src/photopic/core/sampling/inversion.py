@@ -1,0 +1,91 @@
+"""DDIM inversion: the start noise that leads to given latents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core.errors import ModelError
+from photopic.core.sampling.control import Sampled, Sampling, Step
+from photopic.core.sampling.levels import noise_levels
+from photopic.core.sampling.predict import predict
+
+
+def invert_events(
+    sampling: Sampling, latents: Float[Tensor, "batch c h w"], *, refinements: int = 0
+) -> Iterator[Sampled]:
+    """Walk the schedule of deterministic DDIM backwards, from clean latents to the noise that leads to them.
+
+    A step of DDIM is undone with the prediction at the level it started from, which needs the very latents looked for. The
+    prediction at the latents at hand stands in for it (Song et al., arXiv 2010.02502); each refinement computes it
+    again at the latents just found, a fixed-point iteration that shrinks the error where it converges.
+
+    Args:
+        sampling: The run that will draw from the noise: DDIM with ``eta`` 0. Hooks of its controls that make a prediction act
+            here too. Guidance makes the error larger, so invert without it where you can.
+        latents: Clean latents.
+        refinements: UNet calls a step beyond the first.
+
+    Yields:
+        One event a step, ``step.next_sigma`` being the level it came from; the latents of the last event are the noise.
+
+    Raises:
+        ModelError: If the scheduler is another, or not deterministic.
+    """
+    scheduler = copy.deepcopy(sampling.scheduler)
+    if not isinstance(scheduler, DDIMScheduler) or sampling.eta != 0:
+        raise ModelError(
+            f"inversion: expected DDIMScheduler with eta 0, found {type(scheduler).__name__} with eta {sampling.eta}; "
+            "only deterministic DDIM is walked backwards"
+        )
+    scheduler.set_timesteps(sampling.steps, device=latents.device)
+    levels = noise_levels(scheduler)
+    total = len(scheduler.timesteps)
+    for index in reversed(range(total)):
+        step = Step(index, total, scheduler.timesteps[index], levels[index], levels[index + 1], guided=sampling.guided)
+        with torch.set_grad_enabled(sampling.differentiable):
+            found = latents
+            for _ in range(1 + refinements):
+                found = undone(scheduler, latents, found, predict(sampling, scheduler, found, step), step)
+            latents = found
+        yield Sampled(step, latents)
+
+
+def invert(
+    sampling: Sampling, latents: Float[Tensor, "batch c h w"], *, refinements: int = 0
+) -> Float[Tensor, "batch c h w"]:
+    """The start noise that leads to given latents; takes the arguments of ``invert_events``.
+
+    Example:
+        >>> noise = invert(sampling, latents, refinements=5)  # doctest: +SKIP
+        >>> sample(sampling, noise)  # doctest: +SKIP
+    """
+    for event in invert_events(sampling, latents, refinements=refinements):
+        latents = event.latents
+    return latents
+
+
+def undone(scheduler: Any, after: Tensor, before: Tensor, prediction: Tensor, step: Step) -> Tensor:
+    """The latents before a step, by the latents after it and a prediction that was made at ``before``."""
+    timestep = int(step.timestep)
+    previous = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    kept = scheduler.alphas_cumprod[timestep].double().item()
+    reached = (scheduler.alphas_cumprod[previous] if previous >= 0 else scheduler.final_alpha_cumprod).double().item()
+    # DDIM: after = sqrt(reached) * clean + sqrt(1 - reached) * noise, with before = sqrt(kept) * clean + sqrt(1 - kept) * noise
+    noise = _noise(scheduler.config.prediction_type, prediction, before, kept)
+    clean = (after - (1 - reached) ** 0.5 * noise) / reached**0.5
+    return kept**0.5 * clean + (1 - kept) ** 0.5 * noise
+
+
+def _noise(prediction_type: str, prediction: Tensor, latents: Tensor, kept: float) -> Tensor:
+    if prediction_type == "epsilon":
+        return prediction
+    if prediction_type == "sample":
+        return (latents - kept**0.5 * prediction) / (1 - kept) ** 0.5
+    return kept**0.5 * prediction + (1 - kept) ** 0.5 * latents  # v = sqrt(ab) noise - sqrt(1 - ab) clean

@@ -1,0 +1,1 @@
+"""What ``photopic demo`` does and the page it writes."""

@@ -1,0 +1,1 @@
+"""Edits looked at, checked, compared, explained, applied and exchanged."""

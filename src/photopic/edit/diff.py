@@ -1,0 +1,164 @@
+"""How two edits differ, entry by entry: the numbers behind ``photopic diff``. No model is needed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Size, Tensor
+
+from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights, TokenResidual, ZeroedWeights
+from photopic.core.fingerprint import difference
+from photopic.core.results import Report
+from photopic.edit._summaries import detail, stored
+
+_SUMMED = ("only_a", "only_b", "equal", "different", "sign_conflicts")
+
+
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """What an edit makes of entries of one parameter: entry x keeps + adds.
+
+    Attributes:
+        positions: Which, strictly increasing.
+        keeps: Whether the entry stays and is added to; where it does not, it becomes what is added.
+        adds: What is added.
+        size: Entries of the parameter.
+    """
+
+    positions: Int64[Tensor, " count"]
+    keeps: Bool[Tensor, " count"]
+    adds: Float[Tensor, " count"]
+    size: int
+
+    @classmethod
+    def of(cls, edit: Edit, name: str) -> Effect:
+        """All parts of an edit together on one parameter; nothing where it does not touch it."""
+        size = Size(edit.base.shapes[name]).numel() if name in edit.base.shapes else 0
+        parts = [
+            p
+            for p in edit.parts
+            if isinstance(p, ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta) and name in p.names()
+        ]
+        writes = [part.change(name) for part in parts]
+        at = [torch.arange(size) if write.indices is None else write.indices for write in writes]
+        positions = torch.cat([*at, torch.zeros(0, dtype=torch.int64)]).unique(sorted=True)
+        keeps, adds = torch.ones(len(positions), dtype=torch.bool), torch.zeros(len(positions))
+        for write, where in zip(writes, at, strict=True):  # what is set comes before what is added
+            values = write.values() if callable(write.values) else write.values
+            slots = torch.searchsorted(positions, where)
+            if write.adds:
+                assert values is not None
+                adds[slots] += values.float()
+            else:
+                keeps[slots] = False
+                adds[slots] = 0.0 if values is None else values.float()
+        return cls(positions, keeps, adds, size)
+
+
+def compare(a: Edit, b: Edit) -> Report:
+    """Compare two edits: their bases, their words and every entry they touch.
+
+    Args:
+        a: An edit.
+        b: Another.
+
+    Returns:
+        A row a tensor (and a word, module, direction or start noise): entries only in ``a``, only in ``b``, and in both with an
+        ``equal`` or ``different`` outcome; the Jaccard index of the positions beside what sets of these sizes drawn by chance
+        would have; and ``sign_conflicts``: entries that both set, or both add to, with opposite signs. The values hold the sums,
+        ``same_base``, and ``identical``: whether both make the same of the same base. How they were found is not compared.
+
+    Example:
+        >>> compare(edit, edit).values["identical"]  # doctest: +SKIP
+        True
+    """
+    reason = difference(a.base, b.base)
+    weights = [_weights_row(a, b, name) for name in sorted(a.touched().keys() | b.touched().keys())]
+    rows = (*weights, *_added_rows(a, b))
+    sums = {key: sum(row[key] for row in rows) for key in _SUMMED}
+    common = sum(row["equal"] + row["different"] for row in weights)
+    union = common + sum(row["only_a"] + row["only_b"] for row in weights)
+    values: dict[str, Any] = {
+        "identical": not reason and sums["only_a"] == sums["only_b"] == sums["different"] == 0,
+        "same_base": not reason,
+        "bases": [f"{edit.base.name} ({edit.base.digest[:12]})" for edit in (a, b)],
+        "base_difference": reason,
+        "tokens": [list(a.tokens), list(b.tokens)],
+        **sums,
+        "jaccard": common / union if union else None,
+        "jaccard_by_chance": _chance(math.fsum(row["expected"] for row in weights), common + union),
+        "same_provenance": a.provenance == b.provenance,
+    }
+    plain = tuple({key: value for key, value in row.items() if key != "expected"} for row in rows)
+    return Report("diff", values, plain, {"method": "core.compare"})
+
+
+def _weights_row(a: Edit, b: Edit, name: str) -> dict[str, Any]:
+    one, two = Effect.of(a, name), Effect.of(b, name)
+    if one.size != two.size and len(one.positions) and len(two.positions):  # another tensor of the same name
+        in_both = torch.zeros(0, dtype=torch.int64)
+    else:
+        in_both = one.positions[torch.isin(one.positions, two.positions, assume_unique=True)]
+    first, second = torch.searchsorted(one.positions, in_both), torch.searchsorted(two.positions, in_both)
+    alike = one.keeps[first] == two.keeps[second]
+    equal = int((alike & (one.adds[first] == two.adds[second])).sum())
+    opposed = alike & (one.adds[first].sign() * two.adds[second].sign() == -1)
+    expected = len(one.positions) * len(two.positions) / max(one.size, two.size)
+    total, touched_by_both = len(one.positions) + len(two.positions), len(one.positions) and len(two.positions)
+    return {
+        "name": name,
+        "kind": "weights",
+        "only_a": len(one.positions) - len(in_both),
+        "only_b": len(two.positions) - len(in_both),
+        "equal": equal,
+        "different": len(in_both) - equal,
+        "jaccard": len(in_both) / (total - len(in_both)) if touched_by_both else None,
+        "jaccard_by_chance": _chance(expected, total) if touched_by_both else None,
+        "sign_conflicts": int(opposed.sum()),
+        "expected": expected,
+    }
+
+
+def _chance(expected: float, total: int) -> float | None:
+    """The Jaccard index of two sets with ``total`` entries together, of which as many are in both as chance would have."""
+    return expected / (total - expected) if total else None
+
+
+def _added_rows(a: Edit, b: Edit) -> Iterator[dict[str, Any]]:
+    """Words, modules, directions and noise: in one edit, or in both with equal or different numbers."""
+    one, two = _added(a), _added(b)
+    for key in sorted(one.keys() | two.keys()):
+        kind, name, _ = key
+        counts = dict.fromkeys(_SUMMED, 0)
+        if key not in two or key not in one:
+            numbers, _ = one[key] if key in one else two[key]
+            counts["only_a" if key in one else "only_b"] = len(numbers)
+        else:
+            (first, facts), (second, other_facts) = one[key], two[key]
+            comparable = facts == other_facts and len(first) == len(second)
+            counts["equal"] = int((first == second).sum()) if comparable else 0
+            counts["different"] = max(len(first), len(second)) - counts["equal"]
+        yield {"name": name, "kind": kind, **counts, "jaccard": None, "jaccard_by_chance": None, "expected": 0.0}
+
+
+def _added(edit: Edit) -> dict[tuple[str, str, int], tuple[Tensor, str]]:
+    """Numbers and other facts of what an edit adds beside weights, by kind, place and which of several there."""
+    found: dict[tuple[str, str, int], tuple[Tensor, str]] = {}
+    for part in edit.parts:
+        if not isinstance(part, ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta):
+            for name, tensors in stored(part).items():
+                number = sum(key[:2] == (part.kind, name) for key in found)
+                shapes = [list(each.shape) for each in tensors]
+                facts = json.dumps([shapes, detail(part), _ids(part)])
+                found[part.kind, name, number] = (torch.cat([each.reshape(-1).float() for each in tensors]), facts)
+    return found
+
+
+def _ids(part: Part) -> list[Any]:
+    return sorted(part.ids.items()) if isinstance(part, TokenResidual) else []

@@ -1,0 +1,1 @@
+"""Probes of what an edit does to its model."""

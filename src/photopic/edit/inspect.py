@@ -1,0 +1,251 @@
+"""What an edit touches, what it holds and what it costs: the numbers behind ``photopic inspect``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Size
+
+from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights, ZeroedWeights
+from photopic.core.edits.file import indices, to_bytes
+from photopic.core.edits.file.part_encodings import FORMS
+from photopic.core.nn.layer_names import place, running_order
+from photopic.edit._summaries import ValueSummary, detail, norm, stored, summary
+
+_INT32_BYTES = 4
+_WEIGHTS = ("shut", "values", "low_rank", "delta")  # the kinds that change parameters; the others add something
+_SCALE_BYTES = {32: 0, 16: 0, 8: 4, 2: 16}  # a tensor: one float32 step, four float32 levels
+
+
+@dataclass(frozen=True)
+class TensorCost:
+    """What one part does to one tensor, module or text encoder.
+
+    Attributes:
+        name: ``<component>.<parameter>`` or ``<component>.<module>``; of words ``<component>: <words>``.
+        kind: Of the part: ``shut``, ``values``, ``low_rank``, ``delta``, ``token``, ``residual``, ``insertion``, ``direction``,
+            ``noise``, ``tuner`` or ``head``.
+        part: The number of the part, from 0.
+        shape: Of the tensor, or of what is added.
+        count: Entries touched, or added.
+        density: Share of the tensor's entries that is touched; 1 for what is added.
+        index_bytes: What the coded positions take in the file.
+        value_bytes: What the values, factors or rows take in the file.
+        naive_bytes: What the positions would take as int32.
+        entropy_bytes: What the positions cost at least if each were drawn alone with this density.
+        norm: Euclidean norm of what is added to the tensor at weight 1; None where that depends on the base.
+    """
+
+    name: str
+    kind: str
+    part: int
+    shape: tuple[int, ...]
+    count: int
+    density: float
+    index_bytes: int
+    value_bytes: int
+    naive_bytes: int
+    entropy_bytes: float
+    norm: float | None
+
+    @property
+    def changes_weights(self) -> bool:
+        """Whether it changes parameters, rather than adding words, modules, directions or noise."""
+        return self.kind in _WEIGHTS
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """One part of an edit.
+
+    Attributes:
+        kind: See `TensorCost`.
+        detail: What is particular to it, such as its precision or rank.
+        tensors: How many tensors, modules or text encoders it touches.
+        count: Entries it touches or adds.
+        bytes: What it takes in the file, positions and values.
+        values: The numbers it holds; None where it holds only positions.
+    """
+
+    kind: str
+    detail: str
+    tensors: int
+    count: int
+    bytes: int
+    values: ValueSummary | None
+
+
+@dataclass(frozen=True)
+class BlockSum:
+    """What an edit changes in one block of the network.
+
+    Attributes:
+        name: See `photopic.core.nn.layer_names.place`.
+        count: Entries touched.
+        size: Entries of the touched tensors.
+        bytes: What that takes in the file.
+        norm: Euclidean norm of everything added, each part by itself; None where one depends on the base.
+    """
+
+    name: str
+    count: int
+    size: int
+    bytes: int
+    norm: float | None
+
+
+@dataclass(frozen=True)
+class Description:
+    """An edit in numbers; `to_dict` gives JSON values.
+
+    Attributes:
+        tensors: One row a part and tensor, in the order of the parts.
+        parts: One row a part.
+        blocks: One row a block, in the order the network runs them.
+        tokens: The tokens it adds.
+        base_name: The model it was made for.
+        base_digest: That model's content, hex SHA-256.
+        provenance: How it was made.
+        file_bytes: The size of its file.
+        count: Entries of parameters touched in all.
+        size: Entries of all touched tensors.
+        index_bytes: Of all coded positions.
+        naive_bytes: Of all positions as int32.
+        entropy_bytes: Of all positions at least, each tensor at its own density.
+    """
+
+    tensors: tuple[TensorCost, ...]
+    parts: tuple[PartSummary, ...]
+    blocks: tuple[BlockSum, ...]
+    tokens: tuple[str, ...]
+    base_name: str
+    base_digest: str
+    provenance: dict[str, Any]
+    file_bytes: int
+    count: int
+    size: int
+    index_bytes: int
+    naive_bytes: int
+    entropy_bytes: float
+
+    @property
+    def density(self) -> float:
+        """Share of the touched tensors' entries that is shut or changed."""
+        return self.count / self.size if self.size else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {**asdict(self), "density": self.density}
+
+
+def describe(edit: Edit) -> Description:
+    """Count what an edit touches, what it holds and what it costs.
+
+    Args:
+        edit: Any edit.
+
+    Returns:
+        One row a touched tensor, part and block, and the sums.
+
+    Example:
+        >>> describe(load("bear.edit")).density  # doctest: +SKIP
+        0.18
+    """
+    rows = tuple(row for number, part in enumerate(edit.parts) for row in _rows(number, part, edit))
+    sizes = {name: Size(shape).numel() for name, shape in edit.shapes.items()}
+    counts = {name: sizes[name] if where is None else len(where) for name, where in edit.touched().items()}
+    return Description(
+        tensors=rows,
+        parts=tuple(_summary(part, [row for row in rows if row.part == n]) for n, part in enumerate(edit.parts)),
+        blocks=_blocks([row for row in rows if row.changes_weights], counts),
+        tokens=edit.tokens,
+        base_name=edit.base.name,
+        base_digest=edit.base.digest,
+        provenance=dict(edit.provenance),
+        file_bytes=len(to_bytes(edit)),
+        count=sum(counts.values()),
+        size=sum(sizes.values()),
+        index_bytes=sum(row.index_bytes for row in rows),
+        naive_bytes=sum(row.naive_bytes for row in rows),
+        entropy_bytes=sum(row.entropy_bytes for row in rows),
+    )
+
+
+def _rows(number: int, part: Part, edit: Edit) -> list[TensorCost]:
+    held = stored(part)
+    if isinstance(part, ZeroedWeights | SparseWeights):
+        shapes_of = [(name, tuple(edit.base.shapes[name])) for name in part.indices]
+        described, _ = FORMS[part.kind].encode(part, shapes_of)  # as in the file: rows of number, count, bytes
+        coded = [length for _, _, length in described["tensors"]]
+        return [_sparse(number, part, *named, each) for named, each in zip(shapes_of, coded, strict=True)]
+    if isinstance(part, LowRankDelta | DenseDelta):
+        shapes: Mapping[str, Sequence[int]] = edit.base.shapes
+    else:
+        shapes = {name: tensors[-1].shape for name, tensors in held.items()}
+    return [
+        TensorCost(
+            name=name,
+            kind=part.kind,
+            part=number,
+            shape=tuple(shapes[name]),
+            count=Size(shapes[name]).numel() if part.kind in _WEIGHTS else sum(each.numel() for each in tensors),
+            density=1.0,
+            index_bytes=0,
+            value_bytes=sum(each.numel() * each.element_size() for each in tensors),
+            naive_bytes=0,
+            entropy_bytes=0.0,
+            norm=norm(part, name),
+        )
+        for name, tensors in held.items()
+    ]
+
+
+def _sparse(
+    number: int, part: ZeroedWeights | SparseWeights, name: str, shape: tuple[int, ...], index_bytes: int
+) -> TensorCost:
+    positions, size = part.indices[name], Size(shape).numel()
+    bits = part.bits if isinstance(part, SparseWeights) else 0
+    return TensorCost(
+        name=name,
+        kind=part.kind,
+        part=number,
+        shape=tuple(shape),
+        count=len(positions),
+        density=len(positions) / size,
+        index_bytes=index_bytes,
+        value_bytes=-(-len(positions) * bits // 8) + _SCALE_BYTES.get(bits, 0),
+        naive_bytes=_INT32_BYTES * len(positions),
+        entropy_bytes=indices.entropy_bytes(len(positions), size),
+        norm=norm(part, name),
+    )
+
+
+def _summary(part: Part, rows: Sequence[TensorCost]) -> PartSummary:
+    return PartSummary(
+        kind=part.kind,
+        detail=detail(part),
+        tensors=len(rows),
+        count=sum(row.count for row in rows),
+        bytes=sum(row.index_bytes + row.value_bytes for row in rows),
+        values=summary([each for tensors in stored(part).values() for each in tensors]),
+    )
+
+
+def _blocks(rows: Sequence[TensorCost], counts: Mapping[str, int]) -> tuple[BlockSum, ...]:
+    names = sorted({place(row.name)[0] for row in rows}, key=running_order)
+    return tuple(_block(name, [row for row in rows if place(row.name)[0] == name], counts) for name in names)
+
+
+def _block(name: str, rows: Sequence[TensorCost], counts: Mapping[str, int]) -> BlockSum:
+    norms = [row.norm for row in rows if row.norm is not None]
+    sizes = {row.name: math.prod(row.shape) for row in rows}  # a tensor that two parts touch counts once
+    return BlockSum(
+        name=name,
+        count=sum(counts[each] for each in sizes),
+        size=sum(sizes.values()),
+        bytes=sum(row.index_bytes + row.value_bytes for row in rows),
+        norm=math.hypot(*norms) if len(norms) == len(rows) else None,
+    )

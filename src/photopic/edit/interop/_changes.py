@@ -1,0 +1,117 @@
+"""What an edit changes in the weights of its base, as dense differences, and the checks that come before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from photopic.core.edits import DenseDelta, Edit, LowRankDelta, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.errors import EditError
+from photopic.core.fingerprint import difference, named_tensors
+from photopic.core.runs import write_atomically
+from photopic.models.text_to_image.handle import TextToImage
+
+WeightPart = ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta
+
+
+def base_tensors(edit: Edit, model: TextToImage) -> dict[str, Tensor]:
+    """The tensors of the model an edit was made for.
+
+    Args:
+        edit: What will be exported.
+        model: Its base, with nothing applied.
+
+    Raises:
+        EditError: If edits are applied to the model, or it is another one than the edit was made for.
+    """
+    check_bare(model)
+    tensors = named_tensors(model.components)
+    found = model.edits.fingerprint(*(name for name in edit.base.sketches if name in tensors))
+    reason = difference(edit.base, found)
+    if reason:
+        raise EditError(
+            f"made for base {edit.base.name} ({edit.base.digest[:12]}), "
+            f"but this model is {model.name} ({found.digest[:12]}): {reason}; export it with its own base"
+        )
+    return tensors
+
+
+def check_bare(model: TextToImage) -> None:
+    """Refuse a model with edits applied: differences are taken to its base.
+
+    Raises:
+        EditError: Names the edits.
+    """
+    applied = tuple(model.edits.names())
+    if applied:
+        raise EditError(f"{model.name}: expected no edits applied, found {', '.join(applied)}; take them away first")
+
+
+def parts_by_weight(edit: Edit) -> dict[str, list[WeightPart]]:
+    """The parts that change weights, by the names of those."""
+    found: dict[str, list[WeightPart]] = {}
+    for part in edit.weight_parts:
+        for name in part.names():
+            found.setdefault(name, []).append(part)
+    return dict(sorted(found.items()))
+
+
+def change(name: str, parts: Iterable[WeightPart], base: Tensor) -> Tensor:
+    """New weight minus base weight in float32, on the CPU, in the shape of the weight."""
+    before = base.detach().cpu().float().reshape(-1)
+    changed = torch.zeros_like(before)
+    for part in parts:
+        write = part.change(name)
+        where = slice(None) if write.indices is None else write.indices
+        values = write.values() if callable(write.values) else write.values
+        if write.adds and values is not None:
+            changed[where] += values.float().cpu()
+        else:
+            changed[where] = (0.0 if values is None else values.float().cpu()) - before[where]
+    return changed.view(base.shape)
+
+
+def left_out_parts(edit: Edit) -> list[str]:
+    """The parts that are no change of weights, in words."""
+    others = [part for part in edit.parts if not isinstance(part, WeightPart)]
+    return [f"token {part.token}" if isinstance(part, TokenEmbedding) else part.kind for part in others]
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        EditError: If the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, save({name: each.contiguous() for name, each in sorted(tensors.items())}, metadata))
+    except OSError as error:
+        raise EditError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a safetensors file, one at a time.
+
+    Raises:
+        EditError: If it cannot be read, or is another kind of file; files that need pickle are never opened.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                yield name, file.get_tensor(name)
+    except OSError as error:
+        raise EditError(f"{path}: cannot be read ({error.strerror or 'no such file'})") from error
+    except SafetensorError as error:
+        raise EditError(f"{path.name}: expected a safetensors file, found something else ({error})") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file that `read_tensors` can read."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}

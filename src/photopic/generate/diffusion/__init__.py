@@ -1,8 +1,0 @@
-"""Diffusion processes: one process that every schedule, predictor, time map and solver shares, and what saves work in it."""
-
-from photopic.generate.diffusion.process import Denoiser, Diffusion
-from photopic.generate.diffusion.pyramid import Pyramid
-from photopic.generate.diffusion.schedules import Schedule
-from photopic.generate.diffusion.solvers import Drawn, draw, draw_events, sampling_times
-
-__all__ = ["Denoiser", "Diffusion", "Drawn", "Pyramid", "Schedule", "draw", "draw_events", "sampling_times"]

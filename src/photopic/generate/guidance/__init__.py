@@ -1,0 +1,1 @@
+"""Controls that steer a picture while it is drawn, without touching weights."""

@@ -1,0 +1,168 @@
+"""Keep each edit inside its region of the picture: beyond it the model draws with the weights it had before.
+
+What an edit makes of the cross-attention layers is computed beside what the model makes of them, and each cell of a layer's output
+comes from the edit whose region it lies in, from the model elsewhere (region-wise mixing as in Mix-of-Show, arXiv:2305.18292,
+there for the hidden states of several prompts; here for located weights). New words of the edits stand in the one prompt they
+share. Exact: a region that covers the picture is the edit applied plainly, and outside its region a layer's output is the model's
+bit for bit; both are tests. Each edit costs one more cross-attention a layer, and in the other layers regions see each other, so
+that some of a subject's looks may still pass its border.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from photopic.core.edits import Edit, TokenEmbedding, TokenResidual
+from photopic.core.errors import EditError
+from photopic.core.fingerprint import named_tensors
+from photopic.core.nn.attention import Grid, cross_attention, uncompiled
+from photopic.data.layout import Layout
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image.handle import TextToImage
+
+PROJECTION = re.compile(r"unet\.(?P<layer>.+)\.(?P<weight>(to_[qkv]|to_out\.0)\.(weight|bias))")
+Changes = dict[str, dict[str, Tensor]]  # layer -> name in the layer, such as to_k.weight -> its edited value
+
+
+@contextmanager
+def regional_edits(
+    model: TextToImage, layout: Layout, edits: Mapping[str, Edit], *, weight: float = 1.0, force: bool = False
+) -> Iterator[None]:
+    """Apply each edit in its region only, on top of the edits in force, inside the ``with`` block.
+
+    Args:
+        model: Whatever draws with it inside the block draws so: ``generate``, the pipeline itself, or a training loss.
+        layout: The regions.
+        edits: The words of a region to its edit; ``by_region`` finds them by the edits' own words. Regions may go without.
+        weight: As for ``EditStack.load``, of all of them.
+        force: As for ``EditStack.load``.
+
+    Yields:
+        Nothing; afterwards the model is as it was.
+
+    Raises:
+        EditError: If an edit changes more than cross-attention and words, a region does not exist, or it cannot be applied.
+
+    Example:
+        >>> with regional_edits(model, layout, by_region(layout, [cat, mug])):  # doctest: +SKIP
+        ...     model.generate("a <cat> cat and a <mug> cup", seeds=[0], controls=[guidance])
+    """
+    numbers = {region.words: index for index, region in enumerate(layout.regions)}
+    for words, edit in edits.items():
+        if words not in numbers:
+            raise EditError(f"edit of {words!r}: the layout has no such region, only {', '.join(map(repr, numbers))}")
+        _check_parts(words, edit, model)
+    with ExitStack() as stack:
+        # put together before any token is added, each on the model as it was
+        changed = {numbers[words]: _changes(model, edit, weight, force) for words, edit in edits.items()}
+        for edit in edits.values():
+            spoken = tuple(part for part in edit.parts if isinstance(part, TokenEmbedding | TokenResidual))
+            if spoken:
+                wording = Edit(spoken, edit.base, edit.provenance)
+                stack.enter_context(model.edits.applied(wording, weight=weight, force=force))
+        grid = Grid()
+        stack.enter_context(uncompiled(model.unet))
+        stack.enter_context(grid.watching(model.unet))
+        for name, layer in cross_attention(model.unet).items():
+            twins = {index: _twin(layer, each[name]) for index, each in changed.items() if name in each}
+            if twins:
+                hook = _mixing(name, grid, layout, twins)
+                stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+def by_region(layout: Layout, edits: Sequence[Edit]) -> dict[str, Edit]:
+    """The edits by the words of their regions: each belongs where its own new word is.
+
+    Raises:
+        DataError: If an edit's word is in no region or in two, or two edits' words are in one.
+        EditError: If an edit has no word of its own, or several.
+
+    Example:
+        >>> by_region(layout, [cat, mug]).keys()  # doctest: +SKIP
+        dict_keys(['<cat> cat', '<mug> cup'])
+    """
+    for edit in edits:
+        if len(edit.subjects) != 1:
+            found = " ".join(edit.subjects) or "none"
+            raise EditError(
+                f"regions: expected edits with one new word each, found {found}; apply it to the whole picture"
+            )
+    places = layout.place_of([edit.subjects[0] for edit in edits])
+    return {layout.regions[place].words: edit for place, edit in zip(places, edits, strict=True)}
+
+
+def _changes(model: TextToImage, edit: Edit, weight: float, force: bool) -> Changes:
+    """The edited projections, put together once: what they would be were the edit in force."""
+    found: Changes = {}
+    if not edit.weight_parts:
+        return found
+    with model.edits.applied(Edit(edit.weight_parts, edit.base, edit.provenance), weight=weight, force=force):
+        tensors = named_tensors(model.components)
+        for name in edit.touched():
+            match = PROJECTION.fullmatch(name)
+            assert match is not None
+            found.setdefault(match["layer"], {})[match["weight"]] = tensors[name].detach().clone()
+    return found
+
+
+def _twin(layer: Attention, changed: Mapping[str, Tensor]) -> Attention:
+    """The layer with other projections, which shares all else; its own hooks do not run in it."""
+    twin = copy.copy(layer)
+    twin._modules = dict(layer._modules)
+    for name in ("to_q", "to_k", "to_v"):
+        twin._modules[name] = _projection(getattr(layer, name), name, changed)
+    twin._modules["to_out"] = nn.ModuleList([_projection(layer.to_out[0], "to_out.0", changed), *layer.to_out[1:]])
+    return twin
+
+
+def _projection(linear: nn.Module, name: str, changed: Mapping[str, Tensor]) -> nn.Module:
+    values = {part: changed[key] for part in ("weight", "bias") if (key := f"{name}.{part}") in changed}
+    if not values:
+        return linear
+    edited = copy.copy(linear)
+    edited._parameters = dict(linear._parameters)
+    edited._parameters |= {part: nn.Parameter(value, requires_grad=False) for part, value in values.items()}
+    return edited
+
+
+def _mixing(name: str, grid: Grid, layout: Layout, twins: Mapping[int, Attention]) -> Callable[..., Tensor]:
+    def mix(layer: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        inside = torch.from_numpy(layout.cells(*grid.of(name, output.shape[1]))).flatten(1).to(output.device)
+        given = {key: value for key, value in kwargs.items() if key != "watchers"}  # they watch the layer itself
+        for index, twin in twins.items():
+            twin.processor = layer.processor  # with the rewrites of this run
+            output = torch.where(inside[index, :, None], twin.forward(*args, **given), output)  # (batch, cells, dim)
+        return output
+
+    return mix
+
+
+def _check_parts(words: str, edit: Edit, model: TextToImage) -> None:
+    layers = cross_attention(model.unet)
+    kept = (*edit.weight_parts, *(part for part in edit.parts if isinstance(part, TokenEmbedding | TokenResidual)))
+    others = [part.kind for part in edit.parts if part not in kept]
+    others += [
+        name
+        for name in edit.touched()
+        if not (match := PROJECTION.fullmatch(name)) or type(_linear(layers, match)) is not nn.Linear
+    ]
+    if others:
+        raise EditError(
+            f"edit of {words!r}: changes {others[0]}, and only cross-attention projections can be kept to a region; "
+            "apply it to the whole picture, or keep its part with photopic.core.edits.restrict"
+        )
+
+
+def _linear(layers: Mapping[str, nn.Module], found: re.Match[str]) -> nn.Module | None:
+    layer = layers.get(found["layer"])
+    return None if layer is None else layer.get_submodule(found["weight"].rpartition(".")[0])

@@ -1,0 +1,254 @@
+"""The concept-implanting loss: how well a model denoises a few pictures of a subject, plus what it must not forget.
+
+``L_con = L_rec + lambda * L_pre`` with ``L = E ||eps_hat(x_t, t, c) - z||^2``, in epsilon form whatever the model
+predicts, the timestep uniform. Latents and text conditioning are computed once; a step runs only the UNet. Changed
+weights are handed in by name and used functionally: the model's own parameters are never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from photopic.core.errors import DataError
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image.handle import Conditioning, TextToImage
+
+EVALUATION_SEED = 20230309  # of the fixed noise of every evaluation set; not an option, so that numbers compare
+PIXELS_AT_ONCE = 2**20  # encoded or drawn together: the autoencoder's memory grows with them; four pictures of 512x512
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures with captions as the UNet sees them.
+
+    Attributes:
+        latents: Scaled latents, (n, channels, height, width).
+        conditioning: Encoded captions, n rows.
+        captions: The captions.
+    """
+
+    latents: Float[Tensor, "n c h w"]
+    conditioning: Conditioning
+    captions: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One batch of denoising problems: which example, at which timestep, under which noise."""
+
+    index: Int[Tensor, " batch"]
+    timesteps: Int[Tensor, " batch"]
+    noise: Float[Tensor, "batch c h w"]
+
+
+class Losses(NamedTuple):
+    """The parts of one step's loss; ``total`` is differentiable."""
+
+    total: Float[Tensor, ""]
+    concept: Float[Tensor, ""]
+    prior: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Losses on the fixed evaluation set.
+
+    Attributes:
+        concept: L_rec with the new token in the prompt.
+        class_prompt: L_rec of the same pictures with the prompt that lacks the token.
+        prior: L_pre.
+    """
+
+    concept: float
+    class_prompt: float
+    prior: float
+
+    @property
+    def identifier_gap(self) -> float:
+        """How much better the new token explains the subject than the class noun alone; above zero is good."""
+        return self.class_prompt - self.concept
+
+
+def encode_examples(model: TextToImage, images: Float[Tensor, "n 3 height width"], captions: Sequence[str]) -> Examples:
+    """Encode pictures and captions once, without gradients.
+
+    Args:
+        model: The model that will denoise them.
+        images: In -1 to 1, as large as the model's own.
+        captions: One a picture.
+
+    Raises:
+        DataError: If there are no pictures, or another number of captions than of pictures.
+
+    Example:
+        >>> len(encode_examples(photopic.load("emoji-diffusion"), images, ["a bear"]))  # doctest: +SKIP
+        1
+    """
+    if not len(images) or len(images) != len(captions):
+        raise DataError(f"{len(images)} images with {len(captions)} captions: expected at least one, one caption each")
+    together = max(1, min(32, PIXELS_AT_ONCE // images[0, 0].numel()))
+    with torch.no_grad():
+        chunks = [model.encode_images(part.to(model.device)) for part in images.split(together)]
+        conditioning = model.encode_prompts(list(captions))
+    return Examples(torch.cat(chunks).detach().float(), conditioning, tuple(captions))
+
+
+def uniform_draws(examples: Examples, batch: int, timesteps: int, key: Sequence[object]) -> Draws:
+    """A random batch; sample i depends on ``key`` and i only, not on the batch size or on what was drawn before.
+
+    Args:
+        examples: What to draw from.
+        batch: How many problems.
+        timesteps: Number of timesteps of the scheduler; drawn uniformly.
+        key: What the draw is a pure function of, such as (seed, "concept", step).
+    """
+    index, times, noise = [], [], []
+    for slot in range(batch):
+        generator = _generator(*key, slot)
+        index.append(torch.randint(len(examples), (), generator=generator))
+        times.append(torch.randint(timesteps, (), generator=generator))
+        noise.append(torch.randn(examples.latents.shape[1:], generator=generator))
+    return _to(Draws(torch.stack(index), torch.stack(times), torch.stack(noise)), examples.latents.device)
+
+
+def stratified_draws(examples: Examples, count: int, timesteps: int, key: Sequence[object] = ()) -> Draws:
+    """The fixed evaluation set: one problem per equal slice of the timesteps, examples in turn, fixed noise."""
+    place = torch.arange(count)
+    shape = examples.latents.shape[1:]
+    noise = [torch.randn(shape, generator=_generator(EVALUATION_SEED, *key, i)) for i in range(count)]
+    times = ((place + 0.5) / count * timesteps).long()
+    return _to(Draws(place % len(examples), times, torch.stack(noise)), examples.latents.device)
+
+
+class ConceptLoss:
+    """L_rec + prior_weight * L_pre of one model as a function of some of its weights.
+
+    Args:
+        model: The frozen model.
+        concept: The subject's pictures, captions with the new token.
+        class_prompt: The same pictures, captions without the token; only evaluated.
+        prior: What must be preserved, or None.
+        prior_weight: lambda; 0 or more.
+        batch: Problems a step of each of the two parts.
+        seed: Of the draws.
+
+    Example:
+        >>> loss = ConceptLoss(model, concept, class_prompt, prior)     # doctest: +SKIP
+        >>> loss.step(0, {name: mask * weight}).total.backward()        # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: TextToImage,
+        concept: Examples,
+        class_prompt: Examples,
+        prior: Examples | None,
+        *,
+        prior_weight: float = 1.0,
+        batch: int = 8,
+        seed: int = 0,
+    ):
+        self.model, self.concept, self.class_prompt, self.prior = model, concept, class_prompt, prior
+        self.prior_weight, self.batch, self.seed = prior_weight, batch, seed
+        self.timesteps = model.timesteps
+        self._denoiser = _Denoiser(model)
+        self._both = concept if prior is None else _joined(concept, prior)
+
+    def errors(
+        self, examples: Examples, draws: Draws, weights: Mapping[str, Tensor] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """Mean squared error of the predicted noise of each problem, in float32.
+
+        Args:
+            examples: What ``draws`` points into.
+            draws: The problems.
+            weights: Replacements of the model's parameters, by ``unet.<parameter name>``; the model is left as it is.
+        """
+        latents, conditioning = examples.latents[draws.index], examples.conditioning[draws.index]
+        noisy = self.model.add_noise(latents, draws.noise, draws.timesteps).to(self.model.dtype)
+        arguments = (noisy, draws.timesteps, conditioning)
+        prediction = torch.func.functional_call(self._denoiser, dict(weights or {}), arguments)
+        noise = self.model.to_noise(prediction.float(), noisy.float(), draws.timesteps)
+        return (noise - draws.noise).square().flatten(1).mean(1)
+
+    def draws(self, step: int) -> Draws:
+        """The problems of a step: ``batch`` of the subject, then ``batch`` of the preservation set."""
+        concept = uniform_draws(self.concept, self.batch, self.timesteps, (self.seed, "concept", step))
+        if self.prior is None:
+            return concept
+        prior = uniform_draws(self.prior, self.batch, self.timesteps, (self.seed, "prior", step))
+        return Draws(
+            torch.cat([concept.index, prior.index + len(self.concept)]),
+            torch.cat([concept.timesteps, prior.timesteps]),
+            torch.cat([concept.noise, prior.noise]),
+        )
+
+    def step(self, step: int, weights: Mapping[str, Tensor]) -> Losses:
+        """The loss of step number ``step``; differentiable in ``weights``."""
+        errors = self.errors(self._both, self.draws(step), weights)
+        concept = errors[: self.batch].mean()
+        prior = errors[self.batch :].mean() if self.prior is not None else torch.zeros_like(concept)
+        return Losses(concept + self.prior_weight * prior, concept, prior)
+
+    def evaluate(self, weights: Mapping[str, Tensor] | None = None, count: int = 48) -> Evaluation:
+        """Losses on the fixed stratified set.
+
+        Args:
+            weights: Replacements by name; None evaluates the model as it is.
+            count: Problems of each part.
+        """
+        prior = self._mean(self.prior, weights, count) if self.prior is not None else 0.0
+        return Evaluation(self.evaluate_concept(weights, count), self._mean(self.class_prompt, weights, count), prior)
+
+    def evaluate_concept(self, weights: Mapping[str, Tensor] | None = None, count: int = 48) -> float:
+        """L_rec alone on the fixed stratified set; arguments as ``evaluate``."""
+        return self._mean(self.concept, weights, count)
+
+    @torch.no_grad()
+    def _mean(self, examples: Examples, weights: Mapping[str, Tensor] | None, count: int, chunk: int = 32) -> float:
+        draws = stratified_draws(examples, count, self.timesteps)
+        parts = [_slice(draws, start, start + chunk) for start in range(0, count, chunk)]
+        return torch.cat([self.errors(examples, part, weights) for part in parts]).mean().item()
+
+
+class _Denoiser(nn.Module):
+    """Lets ``functional_call`` reach the UNet by the names that edits use."""
+
+    def __init__(self, model: TextToImage):
+        super().__init__()
+        self.unet = model.components["unet"]
+        self._model = [model]  # in a list: a handle is no submodule
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        return self._model[0].predict(noisy, timesteps, conditioning)
+
+
+def _generator(*key: object) -> torch.Generator:
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _joined(first: Examples, second: Examples) -> Examples:
+    one, two = first.conditioning, second.conditioning
+    present = [field.name for field in fields(one) if getattr(one, field.name) is not None]
+    conditioning = replace(one, **{name: torch.cat([getattr(one, name), getattr(two, name)]) for name in present})
+    return Examples(torch.cat([first.latents, second.latents]), conditioning, first.captions + second.captions)
+
+
+def _slice(draws: Draws, start: int, stop: int) -> Draws:
+    return Draws(draws.index[start:stop], draws.timesteps[start:stop], draws.noise[start:stop])
+
+
+def _to(draws: Draws, device: torch.device) -> Draws:
+    return Draws(draws.index.to(device), draws.timesteps.to(device), draws.noise.to(device))

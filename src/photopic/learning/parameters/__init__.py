@@ -1,0 +1,1 @@
+"""Trainable parameters beside the weights of a model, which are never written."""

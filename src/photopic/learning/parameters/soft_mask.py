@@ -1,0 +1,167 @@
+"""A trainable multiplicative mask on named weights: the effective weight is M * theta, and theta is never written.
+
+Masks are soft while they are trained, or, if the share of the weights to shut is given, binary for the most part: the weights
+of the lowest masks are then really shut and the gradient passes straight through to M (arXiv:1308.3432).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from photopic.core.nn.gradients import StreamingMean
+from photopic.core.runs import load_optimizer, optimizer_tensors
+
+if TYPE_CHECKING:
+    from photopic.learning.losses.denoising import ConceptLoss, Losses
+
+MaskOptimizer = Literal["adam", "sgd", "paper"]
+DEFAULT_LR = {"adam": 0.02, "sgd": 0.03, "paper": 2e-5}
+SOFT_SHARE = 0.3  # of the steps come before masks are binary: which are lowest is not known at first
+
+
+def masked(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """M * theta by name, multiplied in float32, at the weights' precision; a mask of ones changes no bit.
+
+    Example:
+        >>> masked({"w": torch.tensor([2.0])}, {"w": torch.tensor([0.5])})["w"]
+        tensor([1.])
+    """
+    return {name: (masks[name] * weight.float()).to(weight.dtype) for name, weight in weights.items()}
+
+
+class WeightMask:
+    """Masks of ones, one a weight, their optimizer, and the running mean of theta' * dL/dtheta'.
+
+    Args:
+        weights: theta by name.
+        optimizer: ``sgd`` and ``adam`` descend on M and clip it to [0, 1]; ``paper`` is the published loop
+            theta' <- theta' - lr * theta' * theta' * g.
+        lr: Step size; of ``sgd`` in units of the root mean square of all gradients so far, so that it suits any loss. None takes
+            the optimizer's in ``DEFAULT_LR``.
+        density: Share of the weights to shut while searching. None trains soft masks at a constant step size to the end; otherwise
+            the step size falls along half a cosine and all but the first ``SOFT_SHARE`` of the steps shut the lowest masks.
+        steps: How many there will be; needed with a density.
+
+    Attributes:
+        masks: M by name, float32.
+        saliency: Mean over the steps of theta' * dL/dtheta' = M * dL/dM; its scale is the same after any number.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        *,
+        optimizer: MaskOptimizer = "adam",
+        lr: float | None = None,
+        density: float | None = None,
+        steps: int = 1,
+    ):
+        self.weights, self.rule, self.density, self.steps = weights, optimizer, density, steps
+        self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
+        self.lr = DEFAULT_LR[optimizer] if lr is None else lr
+        self.saliency, self._square = StreamingMean(), StreamingMean()
+        self._adam = torch.optim.Adam(self.masks.values(), lr=self.lr) if optimizer == "adam" else None
+
+    def step(self, loss: ConceptLoss, step: int) -> Losses:
+        """One step on the mask with the loss of step number ``step``; dL/dM = theta * dL/d(M * theta)."""
+        tried = self._tried(step)
+        losses = loss.step(step, masked(self.weights, tried))
+        gradients = dict(zip(tried, torch.autograd.grad(losses.total, list(tried.values())), strict=True))
+        with torch.no_grad():
+            self.saliency.update({name: tried[name] * gradient for name, gradient in gradients.items()})
+            self._descend(gradients, step)
+        return losses
+
+    def _is_binary(self, step: int) -> bool:
+        return self.density is not None and self.rule != "paper" and step >= max(1, SOFT_SHARE * self.steps)
+
+    def _tried(self, step: int) -> dict[str, Tensor]:
+        """The masks of a step: M itself, or 0 for the lowest and 1 for all others."""
+        if self.density is None or not self._is_binary(step):
+            return self.masks
+        shut, binary = self.lowest(self.density), {}
+        for name, mask in self.masks.items():
+            flat = torch.ones(mask.numel(), device=mask.device)
+            flat[shut.get(name, torch.zeros(0, dtype=torch.int64)).to(mask.device)] = 0
+            binary[name] = flat.view_as(mask).requires_grad_()
+        return binary
+
+    def _descend(self, gradients: Mapping[str, Tensor], step: int) -> None:
+        is_falling = self.density is not None and self.rule != "paper"
+        lr = self.lr if not is_falling else self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        if self.rule == "sgd":
+            squares = torch.stack([gradient.double().square().sum() for gradient in gradients.values()]).sum()
+            self._square.update({"": squares / sum(gradient.numel() for gradient in gradients.values())})
+            lr /= max(float(self._square.values[""]) ** 0.5, torch.finfo(torch.float32).tiny)
+        for name, mask in self.masks.items():
+            if self.rule == "paper":
+                mask -= lr * mask * mask * gradients[name]  # theta' - rho theta' theta' g, divided by theta
+            elif self.rule == "sgd":
+                mask -= lr * gradients[name]
+            mask.grad = gradients[name]
+        if self._adam:
+            self._adam.param_groups[0]["lr"] = lr
+            self._adam.step()
+        if self.rule != "paper":
+            for mask in self.masks.values():
+                mask.clamp_(0, 1)
+
+    def share_below(self, threshold: float) -> float:
+        """Share of all mask entries below a threshold."""
+        below = sum(int((mask.detach() < threshold).sum()) for mask in self.masks.values())
+        return below / sum(mask.numel() for mask in self.masks.values())
+
+    def share_shut(self, step: int, threshold: float) -> float:
+        """Share of the weights that a step shut: the density, or while masks are soft those below a threshold."""
+        return self.density if self.density is not None and self._is_binary(step) else self.share_below(threshold)
+
+    def below(self, threshold: float) -> dict[str, Tensor]:
+        """Sorted flat positions whose mask is below a threshold, by name; names without any are left out."""
+        return self._split((self._flat(self.masks) < threshold).nonzero().flatten())
+
+    def lowest(self, density: float) -> dict[str, Tensor]:
+        """The share ``density`` of all positions with the lowest mask; ties fall to the higher saliency."""
+        order = self._flat(self.saliency.values).argsort(descending=True, stable=True)
+        order = order[self._flat(self.masks)[order].argsort(stable=True)]
+        return self._split(order[: round(density * len(order))])
+
+    def most_salient(self, density: float) -> dict[str, Tensor]:
+        """The share ``density`` of all positions with the highest saliency: the published criterion."""
+        order = self._flat(self.saliency.values).argsort(descending=True, stable=True)
+        return self._split(order[: round(density * len(order))])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs; ``restore`` is the inverse."""
+        optimizer = optimizer_tensors(self._adam) if self._adam else {}
+        running = self.saliency.tensors() | self._square.tensors("square.")
+        return {f"mask.{name}": mask for name, mask in self.masks.items()} | running | optimizer
+
+    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Go back to the state ``tensors`` gave after ``step`` steps."""
+        with torch.no_grad():
+            for name, mask in self.masks.items():
+                mask.copy_(tensors[f"mask.{name}"])
+        device = next(iter(self.masks.values())).device
+        self.saliency.restore(tensors, step, device)
+        self._square.restore(tensors, step, device, "square.")
+        if self._adam:
+            load_optimizer(self._adam, tensors)
+
+    def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """All weights' entries laid end to end, in the order of ``weights`` whatever the order of ``tensors``."""
+        return torch.cat([tensors[name].detach().flatten().cpu() for name in self.weights])
+
+    def _split(self, positions: Tensor) -> dict[str, Tensor]:
+        """Positions in all weights laid end to end -> sorted positions by name."""
+        positions, start, found = positions.sort().values, 0, {}
+        for name, weight in self.weights.items():
+            inside = (positions >= start) & (positions < start + weight.numel())
+            if inside.any():
+                found[name] = positions[inside] - start
+            start += weight.numel()
+        return found

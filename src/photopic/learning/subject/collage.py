@@ -1,0 +1,118 @@
+"""A subject in company: its pictures at half their size beside other things that the model draws.
+
+A subject that is only ever taught alone and large is not drawn well small and beside another thing. Like the cut-and-mix
+pictures of *SVDiff: Compact Parameter Space for Diffusion Fine-Tuning* (arXiv:2303.11305), but the partner is whatever the model
+knows, not a second subject, so each subject is still taught on its own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core.errors import DataError
+from photopic.data import emoji_world
+from photopic.data.scenes import with_article
+from photopic.learning.losses.denoising import PIXELS_AT_ONCE
+from photopic.learning.subject.preservation import THINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from photopic.models.text_to_image.handle import TextToImage
+
+DRAWING_STEPS = 20
+SIDES = ("left of", "right of")
+
+
+def collages(
+    model: TextToImage,
+    images: Float[Tensor, "n 3 height width"],
+    captions: Sequence[str],
+    *,
+    subject: str,
+    each: int,
+    seed: int,
+) -> tuple[Float[Tensor, "collages 3 height width"], list[str]]:
+    """Pictures of a subject beside other things, with their captions.
+
+    The partner of a collage is drawn from the caption with the partner's name in place of the subject's, so that its ground is like
+    the picture's. Borders are repeated where a half is not filled.
+
+    Args:
+        model: Draws the partners; without the subject's edit.
+        images: Of the subject, in -1 to 1, of the model's size.
+        captions: One a picture, each with ``subject`` in it.
+        subject: The words of the subject, such as ``<mine> bear``.
+        each: Collages a picture.
+        seed: Of the partners, their places and their noise.
+
+    Raises:
+        DataError: If a caption does not name the subject.
+
+    Example:
+        >>> pictures, captions = collages(model, images, captions, subject="<mine> bear", each=4, seed=0)  # doctest: +SKIP
+        >>> captions[0]  # doctest: +SKIP
+        'a <mine> bear left of a teapot on a red background'
+    """
+    pattern = re.compile(rf"(?:\b[Aa]n?\s+)?{re.escape(subject)}")
+    rng = np.random.default_rng((seed, 31))
+    things = partners(model, subject)
+    sources, prompts, named = [], [], []
+    for index, caption in enumerate(captions):
+        if not pattern.search(caption):
+            raise DataError(f"caption {caption!r}: expected it to name {subject!r}, to put other things beside it")
+        for thing in rng.choice(things, each, replace=each > len(things)):
+            side = int(rng.integers(2))
+            other = with_article(str(thing))
+            sources.append((index, side))
+            prompts.append(pattern.sub(other, caption, count=1))
+            named.append(pattern.sub(rf"\g<0> {SIDES[side]} {other}", caption, count=1))
+    seeds = [seed * 100_003 + number for number in range(len(prompts))]
+    together = max(1, min(16, PIXELS_AT_ONCE // model.image_size**2))
+    pixels = model.generate(prompts, seeds=seeds, steps=DRAWING_STEPS, batch=together)
+    drawn = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    made = []
+    for (index, side), partner in zip(sources, drawn.float() / 127.5 - 1, strict=True):
+        halves = [_half(images[index].cpu(), rng), _half(partner, rng)]
+        made.append(torch.cat(halves[::-1] if side else halves, 2))
+    return torch.stack(made).to(images), named
+
+
+def in_company(
+    model: TextToImage,
+    images: Float[Tensor, "n 3 height width"],
+    captions: Sequence[str],
+    *,
+    subject: str,
+    each: int,
+    seed: int,
+) -> tuple[Float[Tensor, "pictures 3 height width"], list[str]]:
+    """The pictures of a subject, as often as there are collages of each, and the collages after them; arguments as ``collages``."""
+    made, named = collages(model, images, captions, subject=subject, each=each, seed=seed)
+    return torch.cat([images] * each + [made]), [*list(captions) * each, *named]
+
+
+def partners(model: TextToImage, subject: str) -> list[str]:
+    """What may stand beside a subject: things the model knows, but nothing named like the subject."""
+    known = [item.name for item in emoji_world.select(split="known")] if model.knows_emoji else list(THINGS)
+    words = set(subject.lower().split())
+    return [name for name in known if not words & set(name.lower().split())]
+
+
+def _half(image: Float[Tensor, "3 height width"], rng: np.random.Generator) -> Float[Tensor, "3 height half"]:
+    """A picture at 0.5 to 0.58 of its size in half its width: cut at the sides, its border repeated above and below."""
+    _, height, width = image.shape
+    scale, half = rng.uniform(0.5, 0.58), width // 2
+    size = (round(height * scale), max(half, round(width * scale)))
+    small = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)
+    left = (size[1] - half) // 2
+    top = int(rng.uniform(0.3, 0.7) * (height - size[0]))
+    rest = height - size[0] - top
+    return F.pad(small[..., left : left + half], (0, 0, top, rest), mode="replicate")[0].clamp(-1, 1)

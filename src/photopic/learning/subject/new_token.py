@@ -1,0 +1,113 @@
+"""A new token for a subject: checks of the noun and the captions, and the first embedding row.
+
+The row is drawn at random with the statistics of the embedding table, or starts from the class noun's row; the text
+encoder itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core.edits import TokenEmbedding
+from photopic.core.errors import DataError
+from photopic.data.scenes import with_prefix
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from photopic.models.text_to_image.handle import TextToImage
+
+TokenStart = Literal["random", "noun"]
+TOKEN_PLACE = "\x00"
+
+
+def check_noun(model: TextToImage, noun: str) -> None:
+    """Refuse a class noun that the model's tokenizers do not know.
+
+    A word is unknown if it becomes the unknown token or nothing, or falls apart into pieces of fewer than 2.5 letters
+    on average.
+
+    Raises:
+        DataError: If the noun is empty or one of its words is unknown.
+    """
+    if not noun.strip():
+        raise DataError("noun is empty: expected the class of the subject, such as 'bear'")
+    for tokenizer in model.tokenizers.values():
+        for word in noun.split():
+            ids = tokenizer(word, add_special_tokens=False).input_ids
+            unknown = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
+            shattered = len(ids) > 1 and len(word) < 2.5 * len(ids)
+            if not ids or unknown or shattered:
+                raise DataError(f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun")
+
+
+def subject_captions(count: int, noun: str, token: str, captions: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Captions with the token and without it.
+
+    Args:
+        count: Number of pictures.
+        noun: The class noun.
+        token: The new token.
+        captions: One a picture, with ``<token> noun`` or only the noun; None means ``a <token> noun``.
+
+    Raises:
+        DataError: If a caption holds neither, or their number is wrong.
+
+    Example:
+        >>> subject_captions(1, "bear", "<mine>", ["a bear on a red background"])
+        (['a <mine> bear on a red background'], ['a bear on a red background'])
+    """
+    if captions is None:
+        captions = [f"a {token} {noun}"] * count
+    if len(captions) != count:
+        raise DataError(f"{len(captions)} captions for {count} images: expected one an image")
+    with_token = []
+    for caption in captions:
+        if token not in caption and noun.lower() not in caption.lower():
+            raise DataError(
+                f"caption {caption!r}: expected the noun {noun!r}, found none; name the subject by its noun"
+            )
+        with_token.append(caption if token in caption else with_prefix(caption, noun, token))
+    return with_token, [_without(caption, token) for caption in with_token]
+
+
+def new_rows(model: TextToImage, token: str, noun: str, *, start: TokenStart) -> TokenEmbedding:
+    """A first embedding row of the token in every text encoder; a pure function of its arguments.
+
+    Args:
+        model: Whose embedding tables set the scale.
+        token: The new token; two tokens have unrelated rows.
+        noun: The class noun; used where ``start`` is ``noun``.
+        start: ``random``: normal with the table's mean and deviation per dimension; ``noun``: halfway from there to the
+            noun's mean row.
+    """
+    rows: dict[str, Float[Tensor, " dim"]] = {}
+    for component, tokenizer in model.tokenizers.items():
+        encoder: Any = model.components[component]
+        table = encoder.get_input_embeddings().weight.detach().float().cpu()
+        digest = hashlib.sha256(repr((token, component)).encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        row = table.mean(0) + table.std(0) * torch.randn(table.shape[1], generator=generator)
+        if start == "noun":
+            row = (row + table[_ids(tokenizer, noun)].mean(0)) / 2
+        rows[component] = row
+    return TokenEmbedding(token=token, rows=rows)
+
+
+def _without(caption: str, token: str) -> str:
+    """``a <mine> elephant`` -> ``an elephant``."""
+    words = " ".join(caption.replace(token, TOKEN_PLACE).split())
+    words = re.sub(rf"\b([Aa])n? {TOKEN_PLACE} (?!uni|one )(?=[aeiouAEIOU])", r"\1n ", words)
+    words = re.sub(rf"\b([Aa])n {TOKEN_PLACE} (?=[^aeiouAEIOU])", r"\1 ", words)
+    return " ".join(words.replace(TOKEN_PLACE, "").split())
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False).input_ids)

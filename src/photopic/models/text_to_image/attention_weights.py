@@ -1,0 +1,69 @@
+"""The key and value projections of a UNet's attention layers, and sets of positions in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from photopic.core.errors import ModelError
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image.handle import TextToImage
+
+Layers = Literal["cross", "self", "all"]
+_KINDS = {"cross": "attn2", "self": "attn1", "all": "attn[12]"}
+
+
+def attention_weights(
+    model: TextToImage, layers: Layers = "cross", which: Sequence[str] = ("k", "v")
+) -> dict[str, Tensor]:
+    """The projection matrices by the names that edits use; the tensors are the model's own, detached.
+
+    Args:
+        model: A model with a diffusers UNet.
+        layers: ``cross``: text attention; ``self``: image attention; ``all``: both.
+        which: Any of ``k`` and ``v``.
+
+    Raises:
+        ModelError: If the UNet has no such weights.
+
+    Example:
+        >>> sorted(attention_weights(model))[0]                               # doctest: +SKIP
+        'unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight'
+    """
+    pattern = re.compile(rf"\.{_KINDS[layers]}\.to_({'|'.join(which)})\.weight$")
+    found = {
+        f"unet.{name}": parameter.detach()
+        for name, parameter in model.components["unet"].named_parameters()
+        if pattern.search(name)
+    }
+    if not found:
+        raise ModelError(
+            f"{model.name}: expected {layers} attention with to_{' and to_'.join(which)} weights in the UNet, "
+            "found none; unfuse projections and unload adapters first"
+        )
+    return found
+
+
+def with_zeros(weights: Mapping[str, Tensor], positions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of the named weights with the given flat positions set to zero."""
+    changed = {}
+    for name, index in positions.items():
+        copy = weights[name].clone()
+        copy.view(-1)[index.to(copy.device)] = 0
+        changed[name] = copy
+    return changed
+
+
+def random_positions(positions: Mapping[str, Tensor], weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """A random set of positions with the same number in every tensor: the control of a located set."""
+    chosen = {}
+    for number, name in enumerate(sorted(positions)):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        order = torch.randperm(weights[name].numel(), generator=generator)
+        chosen[name] = order[: len(positions[name])].sort().values
+    return chosen

@@ -1,0 +1,122 @@
+"""What a pipeline must be for a ``TextToImage`` handle, said in one line where it is not, and one old fault put right."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+
+from photopic.core.errors import ModelError
+from photopic.models.text_to_image.noise_schedule import PREDICTION_TYPES
+from photopic.models.text_to_image.tokenizers import TOKENIZER_OF
+
+if TYPE_CHECKING:
+    from photopic.models.text_to_image.handle import TextToImage
+
+LEGACY_EOS = 2  # CLIP configurations written before transformers 4.31 carry this wrong end token
+
+
+def check_pipeline(pipeline: Any, name: str) -> None:
+    """Refuse what is not a whole text-to-image pipeline with a UNet.
+
+    Args:
+        pipeline: Whatever was loaded.
+        name: What messages call it.
+
+    Raises:
+        ModelError: Says what is missing or wrong, and what to load instead.
+
+    Example:
+        >>> check_pipeline(DiffusionPipeline.from_pretrained("folder"), "mine")  # doctest: +SKIP
+    """
+    kind = type(pipeline).__name__
+    advice = "load a StableDiffusionPipeline or StableDiffusionXLPipeline"
+    if not isinstance(pipeline, DiffusionPipeline):
+        raise ModelError(f"{name}: expected a diffusers pipeline, found {kind}; {advice}")
+    if not isinstance(getattr(pipeline, "unet", None), UNet2DConditionModel):
+        raise ModelError(f"{name}: {kind} has no UNet2DConditionModel as its unet; {advice}")
+    missing = [part for part in ("vae", "scheduler") if getattr(pipeline, part, None) is None]
+    encoders = [encoder for encoder in TOKENIZER_OF if getattr(pipeline, encoder, None) is not None]
+    missing += [TOKENIZER_OF[part] for part in encoders if getattr(pipeline, TOKENIZER_OF[part], None) is None]
+    if not encoders:
+        missing.append("text_encoder")
+    if missing:
+        raise ModelError(f"{name}: {kind} has no {', '.join(missing)}; load the pipeline with all its components")
+    parameters = inspect.signature(type(pipeline).__call__).parameters
+    if "prompt" not in parameters or "image" in parameters or not hasattr(pipeline, "encode_prompt"):
+        raise ModelError(f"{name}: {kind} does not go from text alone to an image; {advice}")
+    if pipeline.unet.config.in_channels != pipeline.vae.config.latent_channels:
+        raise ModelError(
+            f"{name}: its unet takes {pipeline.unet.config.in_channels} channels, its vae makes "
+            f"{pipeline.vae.config.latent_channels}; inpainting and depth models are not text-to-image models, {advice}"
+        )
+    check_scheduler(pipeline.scheduler, name)
+
+
+def prediction_type(scheduler: Any) -> str:
+    """What the network predicts by the scheduler's configuration; epsilon where it says nothing."""
+    return scheduler.config.get("prediction_type", "epsilon")
+
+
+def check_scheduler(scheduler: Any, name: str) -> None:
+    """Refuse a scheduler without a discrete training schedule, with an unknown prediction type, or that clips latents.
+
+    Raises:
+        ModelError: Says what the scheduler has and what to put into its configuration.
+    """
+    kind = type(scheduler).__name__
+    if getattr(scheduler, "alphas_cumprod", None) is None:
+        raise ModelError(f"{name}: {kind} has no alphas_cumprod; use a discrete-time scheduler such as DDIMScheduler")
+    if prediction_type(scheduler) not in PREDICTION_TYPES:
+        raise ModelError(
+            f"{name}: {kind} has prediction_type {prediction_type(scheduler)!r}, expected one of "
+            f"{', '.join(PREDICTION_TYPES)}; correct scheduler/scheduler_config.json"
+        )
+    if scheduler.config.get("clip_sample", False):
+        raise ModelError(
+            f"{name}: {kind} has clip_sample=True, which is wrong for latents (it turns colours into their opposites); "
+            "set clip_sample to false in scheduler/scheduler_config.json"
+        )
+
+
+def check_lengths(model: TextToImage) -> None:
+    """Refuse a tokenizer that lets through more tokens than its text encoder reads.
+
+    Raises:
+        ModelError: Names the tokenizer and the length to set.
+    """
+    for encoder, tokenizer in model.tokenizers.items():
+        positions = getattr(model.components[encoder].config, "max_position_embeddings", None)
+        if positions is not None and tokenizer.model_max_length > positions:
+            raise ModelError(
+                f"{model.name}: {TOKENIZER_OF[encoder]} has model_max_length {tokenizer.model_max_length}, {encoder} "
+                f"reads {positions} tokens; set model_max_length to {positions} in tokenizer_config.json"
+            )
+
+
+def repair_end_token(model: TextToImage) -> None:
+    """Let pooled embeddings be read at the real end token; with the legacy one CLIP reads them at the highest id.
+
+    The two are the same until a token is added, whose id is higher.
+    """
+    for encoder, tokenizer in model.tokenizers.items():
+        for module in model.components[encoder].modules():
+            if getattr(module, "eos_token_id", None) == LEGACY_EOS and tokenizer.eos_token_id is not None:
+                module.eos_token_id = tokenizer.eos_token_id
+
+
+def check_request(prompts: Sequence[str], seeds: Sequence[int], steps: int, batch: int) -> None:
+    """Refuse prompts and seeds that do not pair up, and numbers out of range.
+
+    Raises:
+        ModelError: Says which number is wrong.
+    """
+    if len(prompts) != len(seeds):
+        raise ModelError(f"generate: {len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
+    if steps < 1 or batch < 1:
+        raise ModelError(f"generate: steps is {steps} and batch is {batch}; both must be at least 1")
+    wrong = [seed for seed in seeds if not -(2**63) <= seed < 2**64]
+    if wrong:
+        raise ModelError(f"generate: seed {wrong[0]} does not fit 64 bits; choose a smaller one")

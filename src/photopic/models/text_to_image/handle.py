@@ -1,0 +1,273 @@
+"""A handle over a diffusers UNet text-to-image pipeline: Stable Diffusion 1.x, 2.x and XL shaped models, large or tiny.
+
+Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red background"], seeds=[0])``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from photopic.core.errors import ModelError
+from photopic.core.sampling import Control
+from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
+from photopic.models.text_to_image.checks import check_lengths, check_pipeline, prediction_type, repair_end_token
+from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
+from photopic.models.text_to_image.drawing import Drawing, Generated, draw, encode
+from photopic.models.text_to_image.noise_schedule import NoiseSchedule
+from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, PipelineTokenizers
+
+__all__ = ["Generated", "TextToImage"]
+
+if TYPE_CHECKING:
+    from photopic.core.edits import EditStack
+    from photopic.core.fingerprint_cache import LoadedDigest
+
+
+class TextToImage:
+    """Everything photopic asks of a text-to-image model, whatever its size, prediction type, device or dtype.
+
+    The modules are put into evaluation mode and their parameters stop requiring gradients. ``loaded`` is the digest of the files
+    the model came from, which spares ``edits`` hashing it; None for a pipeline made otherwise.
+
+    Args:
+        pipeline: A pipeline with a ``UNet2DConditionModel``, a VAE, a scheduler and one or two text encoders.
+        name: What messages and files call the model.
+        knows_emoji: Whether it learnt the known concepts of the emoji world, so that their renderings are what it must keep.
+
+    Raises:
+        ModelError: If the pipeline is of another kind, lacks a component or would clip its latents.
+
+    Example:
+        >>> model = TextToImage(pipeline, "mine")  # doctest: +SKIP
+        >>> model.generate("a bear on a red background", seeds=range(4)).shape  # doctest: +SKIP
+        (4, 64, 64, 3)
+    """
+
+    def __init__(self, pipeline: DiffusionPipeline, name: str = "model", *, knows_emoji: bool = False):
+        self.pipeline: Any = pipeline
+        self.name = name
+        self.knows_emoji = knows_emoji
+        self.loaded: LoadedDigest | None = None
+        check_pipeline(pipeline, name)
+        parts = ("unet", "vae", *TOKENIZER_OF)
+        self.components: dict[str, nn.Module] = {
+            part: module for part in parts if (module := getattr(pipeline, part, None)) is not None
+        }
+        self.tokenizers: MutableMapping[str, PreTrainedTokenizerBase] = PipelineTokenizers(pipeline)
+        check_lengths(self)
+        repair_end_token(self)
+        for module in self.components.values():
+            module.eval().requires_grad_(False)
+
+    @cached_property
+    def edits(self) -> EditStack:
+        """The edits in force on this model; add, remove, or use ``with model.edits.applied(edit):``."""
+        from photopic.core.edits import EditStack
+
+        return EditStack(self.components, self.tokenizers, self.name, self.loaded)
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The denoising network."""
+        return self.pipeline.unet
+
+    @property
+    def device(self) -> torch.device:
+        """Where the denoising network is."""
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the denoising network."""
+        return self.unet.dtype
+
+    @property
+    def image_size(self) -> int:
+        """Side of a generated image in pixels."""
+        size = self.unet.config.sample_size or self.pipeline.default_sample_size
+        return (size if isinstance(size, int) else size[0]) * self.pipeline.vae_scale_factor
+
+    @property
+    def prediction_type(self) -> str:
+        """``epsilon``, ``v_prediction`` or ``sample``."""
+        return prediction_type(self.pipeline.scheduler)
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule the network was trained on."""
+        return NoiseSchedule(self.pipeline.scheduler.alphas_cumprod, self.prediction_type)
+
+    @property
+    def timesteps(self) -> int:
+        """Number of training timesteps; valid ones are 0 to this minus 1."""
+        return self.pipeline.scheduler.config.num_train_timesteps
+
+    def encode_prompts(self, prompts: str | Sequence[str]) -> Conditioning:
+        """Encode prompts as the pipeline does, one row each.
+
+        Args:
+            prompts: One prompt or several; one that is too long is cut with a ``TruncatedPromptWarning``.
+
+        Raises:
+            ModelError: If there is no prompt.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts:
+            raise ModelError("encode_prompts: got no prompt; give at least one")
+        self._warn_if_truncated(prompts)
+        return encode(self.pipeline, prompts, (self.image_size, self.image_size))[0]
+
+    def encode_images(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c latent_h latent_w"]:
+        """Latents of images, scaled as the UNet expects them: the mean of the posterior, so no randomness.
+
+        Args:
+            images: RGB in -1 to 1, sides divisible by the VAE's scale factor.
+
+        Raises:
+            ModelError: If the sides do not divide.
+        """
+        return encode_images(self.pipeline, images)
+
+    def decode(self, latents: Float[Tensor, "batch c latent_h latent_w"]) -> Float[Tensor, "batch 3 h w"]:
+        """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
+        return decode_latents(self.pipeline, latents)
+
+    def add_noise(
+        self,
+        latents: Float[Tensor, "batch c h w"],
+        noise: Float[Tensor, "batch c h w"],
+        timesteps: Int[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """Noisy latents at the given training timesteps."""
+        return self.schedule.add_noise(latents, noise, timesteps)
+
+    def target(
+        self,
+        latents: Float[Tensor, "batch c h w"],
+        noise: Float[Tensor, "batch c h w"],
+        timesteps: Int[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """What ``predict`` should output for ``add_noise(latents, noise, timesteps)``."""
+        return self.schedule.target(latents, noise, timesteps)
+
+    def predict(
+        self, noisy: Float[Tensor, "batch c h w"], timesteps: Int[Tensor, "*batch"], conditioning: Conditioning
+    ) -> Float[Tensor, "batch c h w"]:
+        """The UNet's output, of the model's prediction type; gradients flow where the caller wants them."""
+        return self.unet(noisy.to(self.dtype), timesteps, **conditioning.unet_kwargs(), return_dict=False)[0]
+
+    def to_noise(
+        self,
+        prediction: Float[Tensor, "batch c h w"],
+        noisy: Float[Tensor, "batch c h w"],
+        timesteps: Int[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """The noise a prediction implies."""
+        return self.schedule.to_noise(prediction, noisy, timesteps)
+
+    def to_sample(
+        self,
+        prediction: Float[Tensor, "batch c h w"],
+        noisy: Float[Tensor, "batch c h w"],
+        timesteps: Int[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """The clean latents a prediction implies."""
+        return self.schedule.to_sample(prediction, noisy, timesteps)
+
+    def generate(self, prompts: str | Sequence[str], **options: Any) -> UInt8[np.ndarray, "n h w 3"]:
+        """Draw images as the stock pipeline does; takes the arguments of ``generate_events``.
+
+        Returns:
+            RGB images, one per seed.
+
+        Raises:
+            ModelError: If prompts and seeds do not fit or an option is out of range.
+
+        Example:
+            >>> model.generate(["a bear", "a cat"], seeds=[0, 1], steps=20)  # doctest: +SKIP
+        """
+        batches = [event.images for event in self.generate_events(prompts, **options)]
+        return np.concatenate(batches) if batches else np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
+
+    def generate_events(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        seeds: Sequence[int],
+        steps: int = 30,
+        guidance: float = 5.0,
+        batch: int = 16,
+        negative_prompt: str | Sequence[str] | None = None,
+        scheduler: Any = None,
+        controls: Sequence[Control] = (),
+        image: UInt8[np.ndarray, "..."] | None = None,
+        strength: float | None = None,
+        mask: Bool[np.ndarray, "h w"] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Generated]:
+        """Draw images batch by batch; image i depends on prompt i and seed i, not on the batch it was drawn in.
+
+        Args:
+            prompts: One prompt per seed, or a single prompt for all seeds.
+            seeds: One seed per image, each the start of its own random generator.
+            steps: Denoising steps.
+            guidance: Classifier-free guidance scale; 1 or less means none.
+            batch: Images drawn together.
+            negative_prompt: What guidance leads away from, one for all or one per prompt; None: what the pipeline uses.
+            scheduler: A name of ``models.schedulers.SCHEDULERS`` or a diffusers scheduler; None: the pipeline's.
+            controls: Act on every batch; see ``photopic.core.sampling``.
+            image: RGB of the model's size, (h, w, 3), or one per prompt: start from it instead of from noise.
+            strength: Share of the steps done from the image, above 0 to 1; None: 0.8, or 1 with a mask.
+            mask: True where to draw; elsewhere the image stays as it is, to the bit.
+            on_step: Called with (steps done, steps in all) over all batches.
+
+        Returns:
+            One ``Generated`` per batch, drawn as it is asked for.
+
+        Raises:
+            ModelError: At once, if prompts and seeds do not fit or an option is out of range.
+        """
+        prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
+        negative = [negative_prompt] if isinstance(negative_prompt, str) else list(negative_prompt or ())
+        self._warn_if_truncated([*prompts, *negative])
+        drawing = Drawing(
+            prompts, seeds, steps, guidance, batch, negative_prompt, scheduler, controls, image, strength, mask
+        )
+        return draw(self, drawing, on_step)
+
+    def token_positions(self, prompt: str, word: str) -> list[int]:
+        """Positions of a word's tokens in the tokenised prompt, all occurrences, counted from the start token at 0.
+
+        Args:
+            prompt: The whole prompt.
+            word: A word, several words or a token such as ``<mine>``, as it stands in the prompt; case does not matter.
+
+        Raises:
+            ModelError: If the word is not in the prompt as a whole word, or lies beyond the tokenizer's length.
+
+        Example:
+            >>> model.token_positions("a bear on a red background", "red background")  # doctest: +SKIP
+            [5, 6]
+        """
+        tokenizer = next(iter(self.tokenizers.values()))
+        as_read = self.pipeline.maybe_convert_prompt  # a token of several vectors becomes that many tokens
+        return token_positions(as_read(prompt, tokenizer), as_read(word, tokenizer), tokenizer)
+
+    def digest(self) -> str:
+        """A hash of every weight as it stands now, edits included (hex)."""
+        from photopic.core.fingerprint import fingerprint
+
+        return fingerprint(self.components, self.name).digest
+
+    def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
+        for tokenizer in self.tokenizers.values():
+            warn_if_truncated(prompts, tokenizer)

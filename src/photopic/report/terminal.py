@@ -1,0 +1,96 @@
+"""Tables, bars and histograms on the terminal, and what is read from a file as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+BAR = 28  # characters of a full bar
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+_HEIGHT = 4  # lines of a histogram
+
+
+class Score(NamedTuple):
+    """How many test pictures a model named right."""
+
+    name: str
+    right: int
+    of: int
+
+
+def table(title: str, *columns: str) -> Any:
+    """A table without lines between its rows; a column whose name starts with ``>`` is set right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    made.min_width, made.show_header, made.collapse_padding = len(title), any(columns), True
+    for name in columns:
+        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    return made
+
+
+def bar(share: float) -> str:
+    """A bar for a share of the longest; what is above nothing is seen.
+
+    Example:
+        >>> len(bar(0.5)), bar(0.0), len(bar(1e-9))
+        (14, '', 1)
+    """
+    return "█" * max(1, round(BAR * share)) if share > 0 else ""
+
+
+def histogram(counts: Sequence[int]) -> list[str]:
+    """Upright bars two characters wide, the highest first line on top; what is above nothing is seen.
+
+    Example:
+        >>> histogram([0, 4, 32])[-1]
+        '  ▄▄██'
+    """
+    most = max(counts) or 1
+    eighths = [max(1, round(8 * _HEIGHT * count / most)) if count else 0 for count in counts]
+    return [
+        "".join(2 * _EIGHTHS[min(8, max(0, each - 8 * line))] for each in eighths) for line in reversed(range(_HEIGHT))
+    ]
+
+
+def words(value: Any) -> str:
+    """A JSON value as a person writes it.
+
+    Example:
+        >>> words({"steps": 120, "losses": [0.25, None], "kept": True})
+        'steps 120, losses [0.25, -], kept yes'
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {words(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(words, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "-", True: "yes", False: "no"}[value]
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return str(value)
+
+
+def plain(text: str) -> str:
+    """Text of a file as text: no console markup, no control characters."""
+    from rich.markup import escape
+
+    return escape("".join(letter if letter.isprintable() else "?" for letter in text))
+
+
+def show_scores(scores: Sequence[Score]) -> None:
+    """Accuracy of each on the pictures not trained on, with its 95 % interval; a line that says so if there is none."""
+    import typer
+    from rich.console import Console
+
+    from photopic.metrics.intervals import wilson
+
+    if not scores or not scores[0].of:
+        typer.echo("accuracy: not measured, since every picture was learnt from; lower --shots to keep some apart")
+        return
+    made = table(f"accuracy on {scores[0].of:,} pictures not learnt from", "", ">accuracy", ">95 % interval")
+    for score in scores:
+        share, low, high = wilson(score.right, score.of)
+        made.add_row(score.name, f"{share:.1%}", f"{low:.1%} to {high:.1%}")
+    Console(highlight=False).print(made)

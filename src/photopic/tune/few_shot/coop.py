@@ -1,0 +1,173 @@
+"""CoOp: vectors in place of the words before a class name are learnt through the frozen text tower.
+
+One context for all classes, before the name. It can be read with other names: what was learnt on some classes serves new ones.
+
+Paper: Learning to Prompt for Vision-Language Models (arXiv:2109.01134). Changed: Adam in place of SGD. Kept as a safetensors file
+of the vectors, since no kind of edit changes what stands before every name. Claim: ``few_shot.accuracy`` of
+benchmarks/tune/few_shot.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from photopic.core.errors import DataError, ModelError
+from photopic.data.few_shot import LabelledImages
+from photopic.learning.classifiers import TextClassifier, tensor_bytes
+from photopic.learning.few_shot_batches import Step, Training
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.tune.few_shot._common import cosines, done, fit
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How to learn a prompt."""
+
+    words: str = "a photo of a"  # what the context starts from; as many vectors as it has tokens
+    ending: str = "."  # what follows the name
+    deviation: float = 0.0  # above 0: start from random vectors of this standard deviation instead
+    training: Training = field(default_factory=lambda: Training(steps=200, lr=5e-2))  # Adam
+
+
+class Prompt:
+    """Sentences of a text tower whose first words are given as vectors.
+
+    Args:
+        model: Whose text tower reads them.
+        config: The words and the ending.
+
+    Attributes:
+        start: The vectors of the words, float32.
+
+    Raises:
+        ModelError: If the text tower has no token embedding to put vectors in, or its tokenizer puts words elsewhere.
+        DataError: If the words have no token.
+    """
+
+    def __init__(self, model: DualEncoder, config: PromptConfig):
+        self.model, self.config = model, config
+        try:
+            self.embedding = model.network.text_model.get_input_embeddings()
+        except (AttributeError, NotImplementedError):
+            raise ModelError(
+                f"{model.name}: expected a text tower with a token embedding, as CLIPTextModel has, found "
+                f"{type(model.network.text_model).__name__}; prompts cannot be learnt for it"
+            ) from None
+        ids = model.tokenizer(config.words, add_special_tokens=False).input_ids
+        if not ids:
+            raise DataError(f"words {config.words!r}: expected words to start from, found none with a token")
+        whole = model.tokenizer(f"{config.words} {config.words}{config.ending}").input_ids
+        places = [
+            place for place in range(2) if whole[place : place + len(ids)] == ids
+        ]  # after the start token, if any
+        if not places:
+            raise ModelError(
+                f"{model.name}: expected the words first in a text, found its tokenizer puts other tokens there"
+            )
+        self.place, self.count = places[0], len(ids)
+        with torch.no_grad():
+            known = self.embedding.weight[torch.tensor(ids, device=model.device)].float().clone()
+        self.start = known if not config.deviation else self._random(known)
+
+    def _random(self, like: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.config.training.seed)
+        return (self.config.deviation * torch.randn(like.shape, generator=generator)).to(like.device)
+
+    def rows(self, context: Float[Tensor, "tokens width"], names: Sequence[str]) -> Float[Tensor, "classes dim"]:
+        """Class rows of length 1 of sentences that begin with the context; gradients flow to it.
+
+        Args:
+            context: One vector a token of the words.
+            names: Class names; underscores become spaces.
+
+        Raises:
+            DataError: If a name has no token.
+        """
+        said = [name.replace("_", " ").strip() for name in names]
+        if lacking := [name for name in said if not self.model.tokenizer(name, add_special_tokens=False).input_ids]:
+            raise DataError(f"text {lacking[0]!r}: expected words, found none that {self.model.name} has a token for")
+        handle = self.embedding.register_forward_hook(lambda _module, _ids, found: self._put(found, context))
+        try:
+            encoded = self.model.encode_texts([f"{self.config.words} {name}{self.config.ending}" for name in said])
+        finally:
+            handle.remove()
+        return F.normalize(encoded.float(), dim=-1)
+
+    def _put(self, found: Any, context: Tensor) -> Tensor:
+        """Vectors in place of the words' embeddings."""
+        before, after = found[:, : self.place], found[:, self.place + self.count :]
+        middle = context.to(found.dtype).expand(len(found), -1, -1)  # (tokens, width) -> (n, tokens, width)
+        return torch.cat([before, middle, after], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedClassifier(TextClassifier):
+    """A text classifier with a learnt context; ``for_names`` reads it with other names.
+
+    Attributes:
+        prompt: Says where the context goes.
+        context: The vectors.
+    """
+
+    prompt: Prompt | None = None
+    context: Float[Tensor, "tokens width"] | None = None
+
+    def for_names(self, names: Sequence[str]) -> PromptedClassifier:
+        """The learnt context before other names."""
+        assert self.prompt is not None and self.context is not None
+        with torch.no_grad():
+            rows = self.prompt.rows(self.context.to(self.model.device), names).cpu()
+        return replace(self, class_embeddings=rows)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the vectors; the rows follow from them."""
+        assert self.context is not None
+        return tensor_bytes([self.context])
+
+
+def coop(
+    model: DualEncoder,
+    data: LabelledImages,
+    *,
+    config: PromptConfig = PromptConfig(),
+    templates: Sequence[str] = TEMPLATES,
+) -> Iterator[Step]:
+    """Learn a prompt, reporting after every step; the last event carries a ``PromptedClassifier`` as ``tuned``.
+
+    Args:
+        model: Its weights are never written.
+        data: The shots.
+        config: How to learn.
+        templates: Not read: the config has the words.
+
+    Raises:
+        DataError: If there is one class only, a class without pictures, or a name without a token.
+        ModelError: If the text tower cannot be given vectors in place of words.
+
+    Example:
+        >>> finished(coop(model, data)).for_names(["fox", "owl"]).logits(images)  # doctest: +SKIP
+    """
+    prompt = Prompt(model, config)
+    context = prompt.start.clone().requires_grad_()
+
+    def logits(pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = model.encode_pixels(pixels)
+        return cosines(model, features, prompt.rows(context, data.names))
+
+    last = Step("preparing")
+    for last in fit(model, data, config.training, [context], logits):
+        yield last
+    kept = context.detach().cpu()
+    with torch.no_grad():
+        rows = prompt.rows(kept.to(model.device), data.names).cpu()
+    found = PromptedClassifier(model, rows, trainable=kept.numel(), prompt=prompt, context=kept)
+    yield done(config.training, last, found)

@@ -1,0 +1,1 @@
+"""Methods that tune a model for a subject."""

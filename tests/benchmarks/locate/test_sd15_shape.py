@@ -1,0 +1,28 @@
+"""The memory benchmark on a tiny shape: every phase is there, and its peak is counted anew."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.locate.sd15_shape import CLEAR, TINY, Phases, measure, rows_of
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="needs the high-water mark of Linux")
+def test_a_phase_does_not_see_the_peak_of_an_earlier_one() -> None:
+    phases = Phases()
+    with phases.measured("large"):
+        large = np.ones(2**27, np.uint8)  # 128 MiB, given back at once
+        del large
+    with phases.measured("small"):
+        pass
+    assert phases.peaks["large"] - phases.peaks["small"] > 0.1
+
+
+def test_every_phase_of_a_search_is_a_row() -> None:
+    rows = rows_of(measure(TINY, steps=2), 2)
+    assert [row.claim.removeprefix("sd15_shape.peak").lstrip("_") for row in rows] == [
+        "", "build", "draw", "encode", "preparing", "step_1", "step_2", "done", "evaluate", "apply", "generate",
+    ]  # fmt: skip
+    values = [row.value for row in rows]
+    assert None not in values and values[0] == max(values[1:]) > 0  # type: ignore[type-var]

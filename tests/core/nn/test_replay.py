@@ -1,0 +1,98 @@
+"""What is computed once gives exactly what computing it again gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+
+from photopic.core.errors import ModelError
+from photopic.core.nn.hooks import tap
+from photopic.core.nn.replay import order_of, recorded, replayed
+
+
+class Residual(nn.Module):
+    """Writes in place into what its modules put out, as much code does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.first(x))
+        y += x
+        return self.third(self.second(y))
+
+
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[2, 2], layer_type="basic", num_labels=3)
+    return ResNetForImageClassification(config).eval()
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    config = ViTConfig(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, image_size=16,
+                       patch_size=4, num_labels=3)  # fmt: skip
+    return ViTForImageClassification(config).eval()
+
+
+def logits(network: nn.Module, pixels: Tensor) -> Tensor:
+    output = network(pixels)
+    return getattr(output, "logits", output)
+
+
+@pytest.mark.parametrize("build", [resnet, vit])
+def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_before_it(build: object) -> None:
+    network, pixels = build(), torch.randn(5, 3, 16, 16)  # type: ignore[operator]
+    order = order_of(network, lambda: network(pixels))
+    layers = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d | nn.LayerNorm)]
+    with torch.no_grad():
+        plain = logits(network, pixels)
+        for layer in layers:
+            before = order.before(layer)
+            with recorded(network, before) as kept:
+                logits(network, pixels)
+            inner = [name for name, part in network.named_modules() if not list(part.children())]
+            skipped = [name for name in inner if order.ends.get(name, 1 << 60) < order.starts[layer]]
+            rows = torch.tensor([3, 1])
+            with replayed(network, kept), tap(network, *inner) as seen:
+                assert torch.equal(logits(network, pixels), plain)
+            outside = [name for name in skipped if not any(name == one or name.startswith(f"{one}.") for one in before)]
+            assert not outside and skipped
+            assert all(len(seen[name]) == (name in before) for name in skipped)  # an outermost one only answers
+            with replayed(network, kept, rows):
+                torch.testing.assert_close(logits(network, pixels[rows]), plain[rows])
+
+
+def test_what_is_kept_is_not_written_into_and_forward_is_given_back() -> None:
+    network, x = Residual().eval(), torch.randn(3, 4)
+    order = order_of(network, lambda: network(x))
+    assert order.before("second") == ("first", "act") or set(order.before("second")) == {"first", "act"}
+    with torch.no_grad(), recorded(network, order.before("second")) as kept:
+        plain = network(x)
+    for _ in range(3):
+        with torch.no_grad(), replayed(network, kept):
+            assert torch.equal(network(x), plain)
+    with pytest.raises(RuntimeError, match="stop"), replayed(network, kept):
+        raise RuntimeError("stop")
+    assert "forward" not in network.first.__dict__
+    assert torch.equal(network(x), plain) and not torch.equal(network(x + 1), plain)
+
+
+def test_a_layer_that_is_called_twice_is_neither_kept_nor_a_start() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.shared(self.shared(x)))
+
+    network = Twice()
+    order = order_of(network, lambda: network(torch.ones(1, 2)))
+    assert order.before("last") == ()
+    with pytest.raises(ModelError, match="shared"):
+        order.before("shared")

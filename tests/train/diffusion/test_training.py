@@ -1,0 +1,204 @@
+"""A killed run ends with the weights of one that was not, two processes do what one does, and bad input stops without loss."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from photopic.core.errors import ModelError
+from photopic.core.runs import Run, RunMismatchError
+from photopic.models.diffusion import Diffusion, Pyramid, Schedule
+from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
+from photopic.models.diffusion.model import DiffusionModel, from_pixels, read_process, to_pixels
+from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
+from photopic.train.diffusion.training import TrainingConfig, TrainingError, train_events
+
+LINEAR = Schedule.of_kind("linear", 100)
+PLAIN = Diffusion(LINEAR)
+FADING = dimensionality_varying(LINEAR, DimensionalityConfig(turning=(50,)))
+CONFIG = TrainingConfig(steps=6, batch=4, learning_rate=1e-3, warmup=2)
+IMAGES = torch.randint(0, 256, (10, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+SCRIPT = """
+import sys
+import torch
+sys.path.insert(0, {root!r})
+from tests.train.diffusion.test_training import CONFIG, FADING, IMAGES, network
+from photopic.train.diffusion.training import train_events
+from dataclasses import replace
+torch.set_num_threads(1)
+for event in train_events(network(), FADING, IMAGES, {folder!r}, replace(CONFIG, steps={steps}), save_every={every}):
+    print(event.step, flush=True)
+"""
+ROOT = Path(__file__).parents[3]
+
+
+def network() -> UNet2DModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNet2DModel(
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D",) * 2,
+            up_block_types=("UpBlock2D",) * 2,
+            layers_per_block=1,
+            norm_num_groups=4,
+            add_attention=False,
+        )
+
+
+def trained(folder: Path, process: Diffusion = PLAIN, config: TrainingConfig = CONFIG, **options) -> dict:
+    list(train_events(network(), process, IMAGES, folder, config, **options))
+    found = Run(folder).load()
+    assert found is not None
+    return found[0]
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", FADING, replace(CONFIG, steps=12))
+    script = SCRIPT.format(root=str(ROOT), folder=str(tmp_path / "killed"), steps=12, every=2)
+    victim = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert victim.stdout is not None
+    after = 3 + int(time.time()) % 6  # any step will do
+    for line in victim.stdout:
+        if int(line) >= after:
+            break
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate(timeout=60)
+    left = Run(tmp_path / "killed").load()
+    assert left is not None and 2 <= left[1]["step"] < 12
+    again = trained(tmp_path / "killed", FADING, replace(CONFIG, steps=12), save_every=2)
+    assert same(whole, again)
+    steps = [
+        line.split('"step": ')[1].split(",")[0] for line in (tmp_path / "killed/log.jsonl").read_text().splitlines()
+    ]
+    assert steps == [str(step) for step in range(1, 13)]
+
+
+def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
+    alone = trained(tmp_path / "alone", FADING, replace(CONFIG, steps=4))
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), folder=str(tmp_path / "two"), steps=4, every=4))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(script)]
+    on_cpu = environment() | {"ACCELERATE_USE_CPU": "true"}  # then torch's gloo joins them
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=on_cpu)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = Run(tmp_path / "two").load()
+    assert found is not None and found[1]["step"] == 4
+    assert done.stdout.count("4\n") == 2, "not two processes"
+    for name, value in alone.items():
+        assert torch.allclose(found[0][name].float(), value.float(), rtol=1e-3, atol=2e-5), name
+
+
+def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", FADING)
+    parts = trained(tmp_path / "parts", FADING, replace(CONFIG, accumulation=2))
+    for name, value in whole.items():
+        assert torch.allclose(parts[name].float(), value.float(), rtol=1e-3, atol=2e-5), name
+
+
+def test_nothing_dropped_and_nothing_shared_train_bit_equal_to_the_plain_process(tmp_path: Path) -> None:
+    plain = trained(tmp_path / "plain")
+    none = dimensionality_varying(LINEAR, DimensionalityConfig(turning=()))
+    assert same(plain, trained(tmp_path / "none", none))
+    assert same(plain, trained(tmp_path / "all", shared(PLAIN, SharedTimestepsConfig(20, 20))))
+    assert not same(plain, trained(tmp_path / "shared", shared(PLAIN, SharedTimestepsConfig(50, 2))))
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=60, batch=8, learning_rate=3e-3)
+    losses = [event.loss for event in train_events(network(), FADING, IMAGES, tmp_path, config)]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    class Breaking(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+            self.calls = 0
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return x * self.scale * (float("nan") if self.calls > 4 else 1)
+
+    with pytest.raises(
+        TrainingError,
+        match=r"at step 5 the loss is nan .*\(4 pictures, at timesteps \d+, .*checkpoint of step 4 is kept",
+    ):
+        list(train_events(Breaking(), PLAIN, IMAGES, tmp_path, CONFIG, save_every=2))
+    found = Run(tmp_path).load()
+    assert found is not None and found[1]["step"] == 4 and all(each.isfinite().all() for each in found[0].values())
+
+
+@pytest.mark.parametrize("changed", ["process", "network", "pictures", "learning_rate"])
+def test_a_folder_of_another_run_is_refused_and_says_what_differs(changed: str, tmp_path: Path) -> None:
+    trained(tmp_path)
+    process, images, config = PLAIN, IMAGES, CONFIG
+    net: torch.nn.Module = network()
+    if changed == "process":
+        process = shared(PLAIN, SharedTimestepsConfig(50, 2))
+    elif changed == "network":
+        net = UNet2DModel.from_config(network().config, block_out_channels=(8, 8))
+    elif changed == "pictures":
+        images = IMAGES.flip(0)
+    else:
+        config = replace(CONFIG, learning_rate=2e-3)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(RunMismatchError, match=changed):
+        list(train_events(net, process, images, tmp_path, config))
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_bad_settings_are_named(tmp_path: Path) -> None:
+    for make, words in (
+        (lambda: TrainingConfig(steps=0), "steps"),
+        (lambda: TrainingConfig(precision="int8"), "int8"),
+        (lambda: TrainingConfig(ema=1.0), "ema"),
+        (lambda: trained(tmp_path, config=replace(CONFIG, accumulation=3)), "multiple of 3"),
+        (lambda: trained(tmp_path, config=replace(CONFIG, timesteps=(50, 200))), "50 to 200"),
+        (lambda: trained(tmp_path, Diffusion(LINEAR, pyramid=Pyramid(5), turning=(1, 2, 3, 4, 5))), "16 x 16"),
+    ):
+        with pytest.raises(ModelError, match=words):
+            make()
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_model_is_read_as_it_was_saved_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    process = shared(FADING, SharedTimestepsConfig(20, 4))
+    model = DiffusionModel(network().eval(), process, 16)
+    model.save(tmp_path / "m")
+    again = DiffusionModel.load(tmp_path / "m")
+    drawn = model.draw([3, 4], steps=5)
+    assert (again.draw([3, 4], steps=5) == drawn).all() and drawn.shape == (2, 16, 16, 3)
+    assert (again.draw([4], steps=5)[0].astype(int) - drawn[1]).max() <= 1  # whatever is drawn with it
+    read, size = read_process(tmp_path / "m/process.safetensors")
+    assert size == 16 and torch.equal(read._signal, process._signal) and torch.equal(read.time_map, process.time_map)
+    (tmp_path / "m/process.safetensors").write_bytes(b"\x08" * 40)
+    with pytest.raises(ModelError, match="damaged"):
+        DiffusionModel.load(tmp_path / "m")
+    with pytest.raises(ModelError, match="has no config"):
+        DiffusionModel.load(tmp_path)
+
+
+def test_pixels_survive_the_way_there_and_back() -> None:
+    assert (to_pixels(from_pixels(IMAGES)) == IMAGES.numpy()).all()
