@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint style contract types format bench claims venv clean
+.PHONY: help demo test fuzz lint style contract types format bench docs claims venv clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,10 @@ bench: $(VENV)/.stamp-tests ## measure: every benchmarks/<verb>/<name>.py, or on
 	@for script in $$(find benchmarks -name '$(BENCH).py' ! -path '*/harness/*' ! -name page.py | sort | xargs grep -l '__main__'); do \
 		echo "$$script"; $(BIN)/python -m "$$(echo "$${script%.py}" | tr / .)" $(ARGS); done
 	$(BIN)/python -m benchmarks.harness.ledger --docs
+
+docs: $(VENV)/.stamp-tests ## write methods.json and the generated parts of the docs
+	$(BIN)/python -m photopic.cli.manifest
+	$(BIN)/python docs/build.py
 
 claims: $(VENV)/.stamp-run ## every claim with what was measured, reached or not
 	@$(BIN)/python -m benchmarks.harness.ledger

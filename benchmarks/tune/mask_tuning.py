@@ -31,14 +31,14 @@ from benchmarks.harness.timing import side_by_side
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.data.emoji_tasks import emoji_task
-from photopic.data.few_shot import LabelledImages, base_and_new
+from photopic.data.few_shot import FewShotTask, LabelledImages, base_and_new
 from photopic.learning.classifiers import TextClassifier
 from photopic.learning.losses.distillation import Teacher, distillation
 from photopic.learning.parameters.binary_mask import BinaryMask, Masked, maskable, packed_bits
 from photopic.measure.base_to_new import base_to_new
 from photopic.metrics.intervals import paired_bootstrap
 from photopic.models.dual_encoder import DualEncoder
-from photopic.tune.few_shot.mask_tuning import MaskTuningConfig, tune_mask
+from photopic.tune.few_shot.mask_tuning import MaskTuningConfig, mask_tuning
 
 MODEL = "emoji-clip-vit"
 STYLE, NOVEL = "held-out-style", "held-out-concepts"
@@ -105,7 +105,8 @@ def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, An
     if kind == "shuffled":
         few = replace(few, labels=np.random.default_rng(seed).permutation(few.labels))
     began = time.monotonic()
-    tuned = tune_mask(model, few, config=config(settings, kind, seed))
+    edit = mask_tuning(model, FewShotTask(few), config=config(settings, kind, seed))
+    tuned = TextClassifier(model, model.class_features(few.names), edit)
     found: dict[str, Any] = {"seconds": time.monotonic() - began, "share": 0.0, "file_vs_packed": 0.0}
     if kind.startswith("pair"):
         after, before = (base_to_new(model, test, edit) for edit in (tuned.edit, None))
@@ -115,7 +116,8 @@ def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, An
         zero = TextClassifier(model, model.class_features(train.names))
         found |= {"zero": accuracy(zero, test), "tuned": accuracy(tuned, test)}
     if tuned.edit is not None:
-        found |= {"share": masked(tuned.edit) / tuned.trainable, "file_vs_packed": file_ratio(model, tuned.edit)}
+        maskable_entries = sum(each.numel() for each in maskable(model).values())
+        found |= {"share": masked(tuned.edit) / maskable_entries, "file_vs_packed": file_ratio(model, tuned.edit)}
         if kind == "mask":
             found["random"] = accuracy(replace(tuned, edit=random_mask(model, tuned.edit, seed)), test)
     return found

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
-from photopic.report.html import Lines, Section, render
+from photopic.core.view import Lines, Section
+from photopic.report.axes import Axes
+from photopic.report.html import render
 from tests.cli.conftest import refusal, run
 
 CLASSES = ("brown bear", "mug", "banana", "rocket")
@@ -110,7 +112,7 @@ def test_dependencies_writes_a_page_and_json(classifier: Path, classes: Path, tm
 
 def test_what_is_wrong_is_one_line(classifier: Path, classes: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "x.html")
-    assert "no such classifier" in refusal("measure", "rank", "emoji-nothing", classes, *out)
+    assert "no such model" in refusal("measure", "rank", "emoji-nothing", classes, *out)
     assert "found nothing there" in refusal("measure", "rank", classifier, tmp_path / "nowhere", *out)
     (tmp_path / "empty").mkdir()
     assert "found an empty folder" in refusal("measure", "deficit", classifier, tmp_path / "empty", *out)
@@ -136,10 +138,13 @@ def test_what_is_wrong_is_one_line(classifier: Path, classes: Path, tmp_path: Pa
 def test_curves_are_drawn_within_their_axes() -> None:
     lines = [("a <b>", [(1.0, 0.0), (10.0, 3.0), (100.0, 7.0)]), ("flat", [(1.0, 7.0), (100.0, 7.0)])]
     drawn = Lines(lines, "k", "share", log_x=True)
-    points = [tuple(map(float, pair.split(","))) for _, each in drawn.drawn() for pair in each.split()]
+    points = [tuple(map(float, pair.split(","))) for _, each in Axes(drawn).drawn() for pair in each.split()]
     assert points[0] == (64.0, 284.0) and points[2] == (864.0, 14.0) and points[1][0] == pytest.approx(464)
-    assert [text for _, text in drawn.x_ticks()] == ["1", "10", "100"]
-    assert [text for _, text in drawn.y_ticks()] == ["0", "2", "4", "6"]
-    assert [text for _, text in Lines([("x", [(0.0, 1.0), (1.0, 1.0)])], x_names=["u", "v"]).x_ticks()] == ["u", "v"]
+    assert [text for _, text in Axes(drawn).x_ticks()] == ["1", "10", "100"]
+    assert [text for _, text in Axes(drawn).y_ticks()] == ["0", "2", "4", "6"]
+    assert [text for _, text in Axes(Lines([("x", [(0.0, 1.0), (1.0, 1.0)])], x_names=["u", "v"])).x_ticks()] == [
+        "u",
+        "v",
+    ]
     page = render("t", [Section("s", [drawn, Lines([("one point", [(1.0, 1e-3)])], log_y=True)])])
     assert "a &lt;b&gt;" in page and page.count("<polyline") == 3

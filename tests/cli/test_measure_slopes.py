@@ -10,13 +10,14 @@ import torch
 from diffusers import DDPMPipeline
 
 from photopic.cli.measure_slopes import _timesteps
+from photopic.core.view import Lines
 from photopic.measure.denoiser import probed
 from photopic.models.diffusion import Diffusion, Schedule
 from photopic.models.diffusion.dimensionality import dimensionality_varying
 from photopic.models.diffusion.model import DiffusionModel, from_pixels
 from photopic.models.diffusion.networks import unet
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared, slopes
-from photopic.report.html import Lines
+from photopic.report.axes import Axes
 from tests.cli.conftest import refusal, run
 
 QUICK = ("emoji-scenes:2", "--pictures", 2, "--every", 24, "--points", 3)
@@ -94,7 +95,7 @@ def test_bad_input_is_one_line(trained: Path, options: tuple[object, ...], words
 
 def test_ticks_of_a_short_logarithmic_axis_are_round() -> None:
     def texts(*values: float) -> list[str]:
-        return [text for _, text in Lines([("", [(0.0, each) for each in values])], log_y=True).y_ticks()]
+        return [text for _, text in Axes(Lines([("", [(0.0, each) for each in values])], log_y=True)).y_ticks()]
 
     assert texts(0.0413297, 0.379752) == ["0.05", "0.1", "0.2"]
     assert texts(3.14159, 3.9876) == ["3.1", "4"]

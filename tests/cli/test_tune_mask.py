@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from photopic.cli import tune_mask
 from photopic.core.edits import ZeroedWeights
 from photopic.core.edits.file import load
 from photopic.models.dual_encoder import DualEncoder
@@ -47,7 +46,7 @@ def test_a_mask_is_learnt_from_a_folder(tmp_path: Path, pictures: Path, encoder:
     said = run("tune", "mask", pictures, "--model", encoder, "--shots", 2, "-o", file, *BRIEF).stdout
     assert "accuracy on 2 pictures not learnt from" in said
     assert "zero-shot" in said
-    assert "with the mask" in said
+    assert "with the edit" in said
     assert f"look inside with: photopic inspect {file}" in said
     assert [each.name for each in tmp_path.iterdir()] == ["mine.edit"]  # the run folder is gone
     edit = load(file)
@@ -85,7 +84,7 @@ def test_much_switched_off_is_noted(
 ) -> None:
     arguments = ("--model", encoder, "--shots", 2, "--steps", 3, "-o")
     assert "is a lot to switch off" in run("tune", "mask", pictures, *arguments, tmp_path / "a.edit").stderr
-    monkeypatch.setattr(tune_mask, "MUCH", 1.0)
+    monkeypatch.setattr("photopic.tune.few_shot.mask_tuning.MUCH", 1.0)
     assert "is a lot" not in run("tune", "mask", pictures, *arguments, tmp_path / "b.edit").stderr
 
 

@@ -72,7 +72,7 @@ def test_the_function_is_there_in_any_order_of_imports(order: str) -> None:
         "except ValueError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert "no such classifier" in done.stdout, done.stderr
+    assert "no such model" in done.stdout, done.stderr
 
 
 def test_naming_the_package_imports_nothing_heavy() -> None:

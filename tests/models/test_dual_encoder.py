@@ -45,7 +45,7 @@ def test_an_edit_changes_the_features_and_its_end_restores_every_byte() -> None:
     model = tiny_dual_encoder()
     name = "network.vision_model.encoder.layers.0.self_attn.v_proj.weight"
     before, features = model.digest(), model.image_features(IMAGES)
-    edit = Edit((ZeroedWeights({name: torch.arange(100)}),), model.base([name]))
+    edit = Edit((ZeroedWeights({name: torch.arange(100)}),), model.fingerprint(name))
     with model.edits.applied(edit):
         assert not torch.allclose(model.image_features(IMAGES), features) and model.digest() != before
     assert model.digest() == before and torch.equal(model.image_features(IMAGES), features)
@@ -73,7 +73,7 @@ def test_a_tower_alone_or_a_damaged_network_is_refused(tmp_path: Path) -> None:
     model.network.visual_projection.weight.data[0, 0] = float("nan")
     with pytest.raises(ModelError, match="visual_projection"):
         DualEncoder(model.network, tokenizer=model.tokenizer, preprocess=model._preprocess)
-    with pytest.raises(ModelError, match="no such dual encoder"):
+    with pytest.raises(ModelError, match="no such model"):
         DualEncoder.load("nothing-of-this-name")
     with pytest.raises(ModelError, match="emoji-diffusion"):
         DualEncoder.load("emoji-diffusion")

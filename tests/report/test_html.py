@@ -10,21 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from photopic.core.view import Bars, Code, Figure, Gallery, Interval, Intervals, Note, PictureRows, Section, Table, Text
 from photopic.data.overlays import overlay
-from photopic.report.html import (
-    Bars,
-    Code,
-    Figure,
-    Gallery,
-    Interval,
-    Intervals,
-    Note,
-    PictureRows,
-    Section,
-    Table,
-    Text,
-    render,
-)
+from photopic.report.axes import IntervalAxis
+from photopic.report.html import render
 
 PICTURE = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
 
@@ -69,9 +58,9 @@ def test_pictures_have_words_for_those_who_cannot_see_them() -> None:
 
 def test_intervals_share_one_axis() -> None:
     intervals = Intervals([Interval("a", 0.5, 0.4, 0.7), Interval("b", 0.1, 0.0, 0.2)])
-    places = [intervals.place(value) for value in (0.0, 0.1, 0.5, 0.7)]
+    places = [IntervalAxis(intervals).place(value) for value in (0.0, 0.1, 0.5, 0.7)]
     assert places == sorted(places) and places[0] > 0 and places[-1] < 100
-    assert Intervals([Interval("same", 0.5, 0.5, 0.5)]).place(0.5) == pytest.approx(50)
+    assert IntervalAxis(Intervals([Interval("same", 0.5, 0.5, 0.5)])).place(0.5) == pytest.approx(50)
 
 
 def test_an_overlay_is_dark_without_and_bright_with_attention() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from photopic.core.nn.layer_names import place
+from photopic.core.view import Bars, Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
 from photopic.data.overlays import overlay
 from photopic.edit.explain.probes import COLOURS, PATCH, Probe
-from photopic.report.html import Bars, Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
 from photopic.report.html import render as render_page
 
 WIDTH = 876  # of the page's text, CSS pixels

@@ -11,12 +11,14 @@ import errno
 import os
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from photopic import __version__
+from photopic.cli.derive import add_derived
 from photopic.core.errors import PhotopicError
 
 VERBS = {  # verb: the line that `photopic --help` shows
@@ -77,7 +79,7 @@ class VerbGroup(TyperGroup):
 
 
 def load_verb(verb: str) -> Any:
-    """Import ``photopic.cli.<verb>`` and return its click command.
+    """The click command of a verb: what ``photopic.cli.<verb>`` has by hand, and what is derived from the methods.
 
     Args:
         verb: A key of ``VERBS``.
@@ -89,9 +91,15 @@ def load_verb(verb: str) -> Any:
         >>> load_verb("inspect").name
         'inspect'
     """
-    module = import_module(f"photopic.cli.{verb}")
-    if hasattr(module, "app"):
-        group = typer.main.get_group(module.app)  # a group even while it holds one command
+    by_hand = find_spec(f"photopic.cli.{verb}") is not None
+    module = import_module(f"photopic.cli.{verb}") if by_hand else None
+    app = getattr(module, "app", None)
+    if app is not None or module is None:
+        if app is None:
+            app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+            app.callback(help=VERBS[verb])(lambda: None)  # a group even while it holds one command
+        add_derived(app, verb)
+        group = typer.main.get_group(app)
         group.name = verb
         return group
     single = typer.Typer(add_completion=False)

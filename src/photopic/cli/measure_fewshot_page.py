@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from photopic.core.results import Report
-from photopic.report.html import Lines, Note, Section, Table, Text, render
+from photopic.core.view import Lines, Note, Section, Table, Text
+from photopic.report.html import render
 
 Facts = Sequence[tuple[str, str]]
 APART = 0.025  # how far the strokes of two methods stand apart, in steps of the horizontal axis

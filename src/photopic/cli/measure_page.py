@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from photopic.core.results import Report
-from photopic.report.html import Bars, Lines, Note, Section, Table, Text
+from photopic.core.view import Bars, Lines, Note, Section, Table, Text
 from photopic.report.html import render as render_page
 
 Facts = Sequence[tuple[str, str]]

@@ -12,7 +12,6 @@ import typer
 
 from photopic import __version__
 from photopic.cli.outputs import check_output, write_report
-from photopic.data.sources import HELP, read_pictures
 
 if TYPE_CHECKING:
     from photopic.core.results import Report
@@ -30,7 +29,12 @@ def slopes(
             help="A folder of `photopic train diffusion`; or a text-to-image model: a bundled name, a folder, a hub id."
         ),
     ],
-    data: Annotated[str, typer.Argument(help=HELP)],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of pictures, or emoji-scenes: scenes of the emoji world, emoji-scenes:5000 for so many."
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The report to write.", show_default="MODEL-slopes.html")
     ] = None,
@@ -62,6 +66,8 @@ def slopes(
 
     with console().status(f"loading {model}"):
         found = probed(model, prompt=prompt, device=device)
+        from photopic.data.sources import read_pictures
+
         clean = found.clean(read_pictures(data, found.size, scenes=pictures)[:pictures])
     timesteps = _timesteps(found.process, every, points, apart)
     curve = []
@@ -91,7 +97,8 @@ def slopes_page(report: Report, facts: list[tuple[str, str]]) -> str:
         report: What ``slope_report`` made.
         facts: (name, value) pairs for the foot of the page.
     """
-    from photopic.report.html import Lines, Section, Table, Text, render
+    from photopic.core.view import Lines, Section, Table, Text
+    from photopic.report.html import render
 
     curve = [(row["timestep"], row["K"]) for row in report.rows]
     near = [each for index, each in enumerate(curve) if each[0] == curve[0][0] + index]  # one after the other

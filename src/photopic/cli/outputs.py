@@ -1,35 +1,170 @@
-"""What commands that make an edit have in common: a place for the file, and a run folder to go on from."""
+"""What a command leaves behind, by the type of the result: an edit file, a page, pictures, a folder, a verdict."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from photopic.cli.main import INTERRUPTED
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
-    from photopic.core.results import Report
+    from photopic.core.edits import Edit
+    from photopic.core.method import About
+    from photopic.core.results import Map, Report, Verdict
+    from photopic.core.runs import Run
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+REJECTED = 1
 
 
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse a file that exists, or a folder that does not, before anything takes time.
+def checked(result: str, command: str, given: Mapping[str, Any]) -> Path | None:
+    """Where to write; refused before anything takes time if a file is there or its folder is not.
+
+    Args:
+        result: The type of the result, such as ``Edit``.
+        command: Words of the command, for the name of a page.
+        given: What was typed.
 
     Raises:
         PhotopicError: Names the file and what to do.
     """
+    output: Path | None = given.get("output")
+    if output is None and result == "Report":
+        model = Path(str(given.get("model", command.partition(" ")[0]))).name
+        output = Path(f"{model}-{command.rpartition(' ')[2]}.html")
+    if output is None and result == "Map":
+        output = Path("out")
+    if output is not None and result not in ("Map", "Model"):
+        check_output(output, overwrite=given.get("overwrite", False))
+    return output
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse a file that exists, a folder in its place, or a folder that does not, before anything takes time.
+
+    Raises:
+        PhotopicError: Names the file and what to do.
+    """
+    if output.is_dir():
+        raise PhotopicError(f"{output}: expected a file name, found a folder; name a file in it")
     if output.exists() and not overwrite:
         raise PhotopicError(f"{output}: expected a new file name, found a file; choose another name or add --overwrite")
     if not output.absolute().parent.is_dir():
         raise PhotopicError(
             f"{output}: expected an existing folder to write into, found none; create {output.parent} first"
         )
+
+
+@contextmanager
+def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) -> Iterator[Run | None]:
+    """The folder for log and checkpoints: the user's, or one beside the output that goes once that is written.
+
+    Ctrl-C leaves with status 130 and the folder; a refusal leaves no folder unless there is a checkpoint to go on from.
+    """
+    if not wanted or (run is None and output is None):
+        yield None
+        return
+    from photopic.core.runs import CHECKPOINT, Run
+
+    folder = run or output.with_name(output.name + ".run")  # type: ignore[union-attr]
+    try:
+        yield Run(folder)
+    except KeyboardInterrupt:
+        typer.echo("photopic: interrupted; run the same command again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except PhotopicError:
+        if run is None and not list(folder.rglob(CHECKPOINT)):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if run is None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(result: Any, output: Path | None, about: About, *, as_json: bool = False) -> None:
+    """Write a result and say on stdout where it is and what to do next.
+
+    Args:
+        result: Of a method.
+        output: Where to; None only for a verdict.
+        about: Of the method.
+        as_json: Print the numbers and nothing else.
+    """
+    writers: dict[str, Callable[..., None]] = {
+        "Edit": _edit, "Report": _report, "Map": _map, "Model": _model, "Verdict": _verdict,
+    }  # fmt: skip
+    name = type(result).__name__
+    writers.get(name, _model)(result, output, about, as_json)
+    known = defaultdict(str, {**result.provenance, "output": output}) if not as_json else {}
+    for line in about.after if not as_json else ():
+        typer.echo(line.format_map(known))
+
+
+def _edit(edit: Edit, output: Path, about: About, as_json: bool) -> None:
+    from photopic.core.edits.file import save
+
+    save(edit, output)
+    if about.view is not None:
+        from photopic.report.terminal import show
+
+        show(about.view(edit))
+    typer.echo(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")
+
+
+def _report(report: Report, output: Path, about: About, as_json: bool) -> None:
+    from photopic.core.runs import write_atomically
+    from photopic.report.html import page
+
+    write_atomically(output, page(about.view(report) if about.view else report).encode())
+    if as_json:
+        typer.echo(_json(report.to_dict()))
+    else:
+        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
+
+
+def _map(found: Map, output: Path, about: About, as_json: bool) -> None:
+    from photopic.report.pictures import write_map
+
+    for line in write_map(found, output):
+        typer.echo(line)
+
+
+def _model(model: Any, output: Path, about: About, as_json: bool) -> None:
+    model.save(output / "model")
+    typer.echo(f"{output}: the model is in {output / 'model'}")
+
+
+def _verdict(verdict: Verdict, output: Path | None, about: About, as_json: bool) -> None:
+    if output is not None:
+        from photopic.core.runs import write_atomically
+        from photopic.report.html import page
+
+        write_atomically(output, page(about.view(verdict) if about.view else verdict).encode())
+    if as_json:
+        typer.echo(_json(verdict.to_dict()))
+    else:
+        typer.echo(("accepted: " if verdict.accepted else "rejected: ") + verdict.reason)
+    if not verdict.accepted:
+        raise typer.Exit(REJECTED)
+
+
+def _json(value: Any) -> str:
+    """JSON as every reader takes it: what is not finite is null, since JSON has no word for it."""
+    return json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
 def write_report(output: Path, page: str, report: Report, *, as_json: bool) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from photopic.core.errors import DataError
-from photopic.data.sources import HELP, read_pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +37,12 @@ def train() -> None:
     "Several GPUs: accelerate launch -m photopic train diffusion ..."
 )
 def diffusion(
-    data: Annotated[str, typer.Argument(help=HELP)],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of pictures, or emoji-scenes: scenes of the emoji world, emoji-scenes:5000 for so many."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: log, checkpoint, samples, model.")],
     size: Annotated[
         int | None, typer.Option(min=8, help="Side of the pictures in pixels.", show_default="64, or that of --start")
@@ -144,6 +148,8 @@ def diffusion(
     given = None if start is None else DiffusionModel.load(start)
     size = size or (64 if given is None else given.size)
     with console().status(f"reading {data}"):
+        from photopic.data.sources import read_pictures
+
         images = read_pictures(data, size)
     base = (
         Diffusion(Schedule.of_kind(schedule or "linear"), prediction or "epsilon") if given is None else given.process

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from photopic.cli.outputs import check_output, run_folder
-from photopic.data.sources import DATA_HELP, read_task
 from photopic.report.terminal import Score, show_scores
 
 if TYPE_CHECKING:
     from photopic.data.few_shot import LabelledImages
     from photopic.learning.classifiers import Tuned
 
+DATA_HELP = (
+    "Folder with one sub-folder of pictures a class; or emoji:held-out-style, emoji:held-out-concepts, emoji:groups."
+)
 EPILOG = (
     "Example: photopic tune tuners emoji:held-out-style --shots 8 -o style.edit    "
     "Your pictures: photopic tune tuners pictures/ --model openai/clip-vit-base-patch32 --shots 16 -o mine.edit    "
@@ -99,6 +101,8 @@ def tuners(
     )
     templates = tuple(template) if template else TEMPLATES
     with run_folder(run, output) as folder:
+        from photopic.data.sources import read_task
+
         train, rest = read_task(data, shots, seed, classes)
         with console().status(f"loading {model}"):
             handle = DualEncoder.load(model, device)

@@ -29,3 +29,16 @@ class ModelError(PhotopicError):
 
 class DataError(PhotopicError):
     """Images, captions or folders that cannot be used."""
+
+
+class FieldError(DataError):
+    """A field of a config that is out of its range; a command names it by its option.
+
+    Example:
+        >>> FieldError("steps", "expected 1 or more, found 0")
+        FieldError('steps: expected 1 or more, found 0')
+    """
+
+    def __init__(self, field: str, problem: str):
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem

@@ -44,6 +44,7 @@ class Run:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.started = time.monotonic()
+        self.identity = ""
         if config is not None:
             self._bind(json.loads(json.dumps(asdict(config) if is_dataclass(config) else config)))  # type: ignore[arg-type]
 
@@ -62,6 +63,36 @@ class Run:
                     )
         else:
             write_atomically(path, json.dumps(config, indent=1, sort_keys=True).encode())
+
+    def bound(self, identity: str) -> Run:
+        """The same folder for one computation: checkpoints carry ``identity``, and others are refused."""
+        run = Run(self.folder)
+        run.identity = identity
+        return run
+
+    def part(self, name: str) -> Run:
+        """A folder inside for one stage of several, bound to the same computation."""
+        return Run(self.folder / name).bound(self.identity)
+
+    def checkpoint(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Replace the checkpoint by the state after ``step`` steps; ``resume`` gives it back."""
+        self.save(tensors, {"step": step, "identity": self.identity})
+
+    def resume(self) -> tuple[dict[str, Tensor], int] | None:
+        """The last checkpoint as (tensors, steps done), or None before the first.
+
+        Raises:
+            RunMismatchError: If it belongs to another computation.
+        """
+        found = self.load()
+        if found is None:
+            return None
+        tensors, state = found
+        if state["identity"] != self.identity:
+            raise RunMismatchError(
+                f"{self.folder}: holds another run (data, model or options differ); use another folder or delete this one"
+            )
+        return tensors, int(state["step"])
 
     def log(self, **values: Any) -> None:
         """Append one line to ``log.jsonl``; the elapsed seconds of this process are added."""

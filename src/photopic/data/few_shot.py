@@ -151,6 +151,25 @@ class LabelledImages:
         return LabelledImages(_picked(self.images, kept), new[self.labels[kept]], names)
 
 
+@dataclass(frozen=True, eq=False)
+class FewShotTask:
+    """What to learn from, and what to measure on.
+
+    Attributes:
+        train: The pictures that are learnt from.
+        test: Pictures of the same classes that are not, or None to measure nothing.
+    """
+
+    train: LabelledImages
+    test: LabelledImages | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of all pictures, their classes and the names."""
+        parts = [self.train.digest, "" if self.test is None else self.test.digest]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
 def labelled_folder(path: str | Path) -> LabelledImages:
     """A folder with one sub-folder of pictures a class, named as the class; pictures are read when asked for.
 

@@ -1,27 +1,44 @@
-"""Data named by a word of the user: pictures without names, or few labelled pictures, from a folder or the emoji world."""
+"""What a word of the command line becomes, by the type that a method asks for: folders, tasks of the emoji world, files.
+
+A method names a data type; the entry of that type here says how to read it, which options that takes, and what its help says.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Generic, TypeVar
 
+from annotated_types import Ge
+
+from photopic.core.config import Config
 from photopic.core.errors import DataError
+from photopic.data.emoji_tasks import emoji_task
+from photopic.data.few_shot import FewShotTask, labelled_folder
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from photopic.data.few_shot import LabelledImages
-
+T = TypeVar("T")
 SCENES = "emoji-scenes"
 HELP = f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many."
 TASK = "emoji:"  # before the name of a task of the emoji world
-DATA_HELP = (
-    "Folder with one sub-folder of pictures a class, named as the class; or emoji:held-out-style, emoji:held-out-concepts, "
-    "emoji:groups to try it without pictures."
-)
 
 
-def read_pictures(data: str, size: int, *, scenes: int = 10_000) -> Tensor:
+@dataclass(frozen=True)
+class Source(Generic[T]):
+    """How to read one type of data.
+
+    Attributes:
+        help: What the word may be, for the help of every command that takes one.
+        read: From the word, the options and the model that the data is for, or None.
+        options: The config whose fields are further options of the command; None for none.
+    """
+
+    help: str
+    read: Callable[[str, Any, Any], T]
+    options: type[Config] | None = None
+
+
+def read_pictures(data: str, size: int, *, scenes: int = 10_000) -> Any:
     """uint8 (n, size, size, 3).
 
     Args:
@@ -52,27 +69,50 @@ def read_pictures(data: str, size: int, *, scenes: int = 10_000) -> Tensor:
     return (found * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
-def read_task(data: str, shots: int, seed: int, classes: int | None = None) -> tuple[LabelledImages, LabelledImages]:
+@dataclass(frozen=True, kw_only=True)
+class FewShotOptions(Config):
+    """How a task is drawn from labelled pictures."""
+
+    shots: Annotated[int, Ge(1)] = 16  # pictures of each class to learn from; the others are measured on
+    classes: Annotated[int | None, Ge(2)] = None  # classes of an emoji task; as the task has it by default
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
+
+
+def read_few_shot(word: str, options: FewShotOptions, model: Any = None) -> FewShotTask:
     """What to learn from and what to measure on.
 
     Args:
-        data: A folder, or a task of the emoji world after ``emoji:``.
-        shots: Pictures of each class to learn from.
-        seed: Of the draw, and of an emoji task.
-        classes: Of an emoji task.
-
-    Returns:
-        ``shots`` pictures a class; the pictures of a folder that were not drawn, or those an emoji task tests on.
+        word: A folder, or a task of the emoji world after ``emoji:``.
+        options: How to draw.
+        model: Not asked; pictures keep their sizes.
 
     Raises:
         DataError: If there is no such folder or task, one class only, or a class with fewer pictures.
     """
-    from photopic.data.emoji_tasks import emoji_task
-    from photopic.data.few_shot import labelled_folder
-
-    if data.startswith(TASK):
-        train, test = emoji_task(data.removeprefix(TASK), classes=classes, train_per_class=max(16, shots), seed=seed)
-        return train.shots(shots, seed), test
-    if classes is not None:
+    shots, seed = options.shots, options.seed
+    if word.startswith(TASK):
+        kept = max(16, shots)  # so that the test pictures are the same for all numbers of shots up to 16
+        train, test = emoji_task(word.removeprefix(TASK), classes=options.classes, train_per_class=kept, seed=seed)
+        return FewShotTask(train.shots(shots, seed), test)
+    if options.classes is not None:
         raise DataError("--classes: is for emoji tasks; a folder has the classes it has, so leave it out")
-    return labelled_folder(Path(data)).draw(shots, seed)
+    return FewShotTask(*labelled_folder(Path(word)).draw(shots, seed))
+
+
+SOURCES: dict[type, Source[Any]] = {
+    FewShotTask: Source(
+        "Folder with one sub-folder of pictures a class, named as the class; or emoji:held-out-style, "
+        "emoji:held-out-concepts, emoji:groups to try it without pictures.",
+        read_few_shot,
+        FewShotOptions,
+    ),
+}
+
+
+DATA_HELP = SOURCES[FewShotTask].help
+
+
+def read_task(data: str, shots: int, seed: int, classes: int | None = None) -> tuple[Any, Any]:
+    """The two halves of ``read_few_shot``."""
+    task = read_few_shot(data, FewShotOptions(shots=shots, seed=seed, classes=classes))
+    return task.train, task.test

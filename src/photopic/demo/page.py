@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from photopic.core.view import Bars, Code, Figure, Gallery, Interval, Intervals, Note, PictureRows, Section, Table, Text
 from photopic.data.overlays import overlay
 from photopic.data.pictures import contact_sheet
 from photopic.demo.pair import PairResult
@@ -12,19 +13,6 @@ from photopic.demo.pair_page import section
 from photopic.demo.work import DemoResult
 from photopic.edit.inspect import describe
 from photopic.models import bundled_names
-from photopic.report.html import (
-    Bars,
-    Code,
-    Figure,
-    Gallery,
-    Interval,
-    Intervals,
-    Note,
-    PictureRows,
-    Section,
-    Table,
-    Text,
-)
 from photopic.report.html import render as render_page
 
 NAMES = {

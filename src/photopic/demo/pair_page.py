@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from photopic.core.view import Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
 from photopic.data.scenes import with_article
 from photopic.demo.pair import OURS, PEERS, PairResult
-from photopic.report.html import Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
 
 NAMES = {
     "words": "new words, every weight as it was",

@@ -42,8 +42,8 @@ def base_to_new(
 
     Example:
         >>> base, new = base_and_new(train.names)  # doctest: +SKIP
-        >>> tuned = tune_mask(model, train.classes(base).shots(16, seed=0))  # doctest: +SKIP
-        >>> base_to_new(model, test, tuned.edit).harmonic_mean  # doctest: +SKIP
+        >>> edit = mask_tuning(model, FewShotTask(train.classes(base).shots(16, seed=0)))  # doctest: +SKIP
+        >>> base_to_new(model, test, edit).harmonic_mean  # doctest: +SKIP
     """
     found = []
     for part in map(test.classes, base_and_new(test.names)):

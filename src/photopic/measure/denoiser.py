@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.models.diffusion.model import PREDICTIONS, DiffusionModel, from_pixels, is_unconditional
+from photopic.models.diffusion.loading import PREDICTIONS
+from photopic.models.diffusion.model import DiffusionModel, from_pixels
 from photopic.models.diffusion.process import Denoiser, Diffusion
 from photopic.models.diffusion.schedules import Schedule
 from photopic.models.loading import load
-
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +38,7 @@ class Probed:
     clean: Callable[[UInt8[Tensor, "n size size 3"]], Float[Tensor, "n c h w"]]
 
 
-def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "cpu") -> Probed:
+def probed(model: str | Path | TextToImage | DiffusionModel, *, prompt: str = "", device: str = "cpu") -> Probed:
     """Open a denoiser.
 
     Args:
@@ -56,13 +54,14 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
         >>> probed("emoji-diffusion").size
         64
     """
-    if isinstance(model, str | Path) and _trained(Path(model)):
+    handle = load(model, device) if isinstance(model, str | Path) else model
+    if isinstance(handle, DiffusionModel):
         if prompt:
             raise ModelError(f"prompt: expected none, {model} reads no text, found {prompt!r}; leave it out")
-        trained = DiffusionModel.load(model, device)
-        name = _name(Path(model))
-        return Probed(name, trained.process, trained, trained.size, lambda images: from_pixels(images).to(device))
-    handle = load(model, device) if isinstance(model, str | Path) else model
+        place = handle.device
+        return Probed(handle.name, handle.process, handle, handle.size, lambda images: from_pixels(images).to(place))
+    if not isinstance(handle, TextToImage):
+        raise ModelError(f"{handle.name}: expected a denoiser, found {handle.described}; name a text-to-image pipeline")
     process = Diffusion(Schedule.of_scheduler(handle.pipeline.scheduler), PREDICTIONS[handle.prediction_type])
     said = handle.encode_prompts(prompt)
 
@@ -74,13 +73,3 @@ def probed(model: str | Path | TextToImage, *, prompt: str = "", device: str = "
             return handle.encode_images(from_pixels(images).to(handle.device, handle.dtype))
 
     return Probed(handle.name, process, denoiser, handle.image_size, clean)
-
-
-def _trained(folder: Path) -> bool:
-    return DiffusionModel.is_saved(folder) or DiffusionModel.is_saved(folder / "model") or is_unconditional(folder)
-
-
-def _name(folder: Path) -> str:
-    """Of the run, not of the folder in it."""
-    folder = folder.absolute()
-    return folder.parent.name if folder.name == "model" else folder.name

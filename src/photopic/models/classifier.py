@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
-from photopic.core.fingerprint import fingerprint
 from photopic.core.nn.hooks import match, tap
-from photopic.models.classifier_files import Loaded, bundled_classifiers, read
-from photopic.models.networks import check_finite, put_on
+from photopic.models.classifier_files import bundled_classifiers
+from photopic.models.handle import Handle
+from photopic.models.networks import check_finite
 from photopic.models.preprocessing import Images
 
 __all__ = ["Classifier", "bundled_classifiers"]
@@ -27,7 +26,7 @@ STAGE = re.compile(r"(Embeddings|Layer|Block|BasicBlock|Bottleneck|InvertedResid
 POOL = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d)
 
 
-class Classifier:
+class Classifier(Handle):
     """Everything photopic asks of an image classifier, whatever its architecture.
 
     The network is put into evaluation mode and its parameters stop requiring gradients.
@@ -50,6 +49,8 @@ class Classifier:
         >>> model.blocks, model.head.in_features
         (('1', '2'), 8)
     """
+
+    described: ClassVar[str] = "a classifier"
 
     def __init__(
         self,
@@ -77,29 +78,10 @@ class Classifier:
         self.head: nn.Linear = found
         self.blocks = self.layers(*blocks) if blocks is not None else _blocks(network, self.head_name)
 
-    @classmethod
-    def load(cls, name: str | Path, device: str | torch.device = "cpu") -> Classifier:
-        """Load a classifier.
-
-        Args:
-            name: A bundled name, else a local folder as transformers saves it, else a hub id such as ``owner/name``.
-            device: Where to put it.
-
-        Raises:
-            ModelError: If there is no such model or device, or the model is incomplete or no image classifier.
-
-        Example:
-            >>> model = Classifier.load("emoji-resnet-64-0")  # doctest: +SKIP
-        """
-        loaded: Loaded = read(str(name))
-        model = cls(loaded.network, preprocess=loaded.preprocess, labels=loaded.labels, name=loaded.name)
-        put_on(model.network, device)
-        return model
-
     @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.head.weight.device
+    def components(self) -> dict[str, nn.Module]:
+        """The network, by the name that edits call it."""
+        return {"network": self.network}
 
     def preprocess(self, images: Images) -> Float[Tensor, "n 3 height width"]:
         """Pixel values of pictures, as the network reads them.
@@ -110,9 +92,9 @@ class Classifier:
         Raises:
             DataError: If a picture is not 8-bit RGB, or there is none.
         """
-        return self._preprocess(images).to(self.device, torch.float32)
+        return self._preprocess(images).to(self.device, self.dtype)
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes"]:
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes"]:  # type: ignore[override]
         """Logits of pixel values; gradients flow to the pixels.
 
         Raises:
@@ -176,15 +158,6 @@ class Classifier:
             ('resnet.encoder.stages.0', 'resnet.encoder.stages.1', 'resnet.encoder.stages.2')
         """
         return tuple(match(self.network, *patterns))
-
-    def digest(self) -> str:
-        """A hash of every weight as it stands now (hex)."""
-        return fingerprint({"network": self.network}, self.name).digest
-
-    @cached_property
-    def parameter_count(self) -> int:
-        """Number of weights."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
 
     def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
         for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from photopic.core.errors import ModelError
-from photopic.models.loading import BUNDLED, INDEX, _first_line, _no_progress_bars, _quiet
-from photopic.models.preprocessing import Images, Preprocessing
+from photopic.models.loading import BUNDLED, first_line, no_progress_bars, quiet, read_json
+from photopic.models.networks import put_on
+from photopic.models.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from photopic.models.classifier import Classifier
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-
-
-class Loaded(NamedTuple):
-    """What a folder holds."""
-
-    network: nn.Module
-    preprocess: Callable[[Images], Tensor]
-    labels: tuple[str, ...]
-    name: str
 
 
 def bundled_classifiers() -> tuple[str, ...]:
@@ -37,55 +32,52 @@ def bundled_classifiers() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in found if not (folder / "tokenizer_config.json").is_file()))
 
 
-def read(name: str) -> Loaded:
+def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Classifier:
     """Read network, preprocessing and labels.
 
     Args:
-        name: A bundled name, else a folder, else a hub id.
+        name: What was asked for, for messages.
+        source: The folder, or the id on the hub.
+        device: Where to put it.
+        dtype: Number format of the weights; None is float32.
 
     Raises:
-        ModelError: If there is no such model, or it is incomplete or no image classifier.
+        ModelError: If the model is incomplete or no image classifier, or there is no such device.
     """
-    folder, local = found(name, "classifier", bundled_classifiers(), (CONFIG, PREPROCESSOR), "copy the whole model")
-    network = _network(name, str(folder) if local else name)
+    from photopic.models.classifier import Classifier
+
+    check_files(name, source, "classifier", (CONFIG, PREPROCESSOR), "copy the whole model")
+    network = _network(name, str(source))
     config: Any = network.config
-    preprocess = Preprocessing.of(_preprocessor(name, folder if local else None), f"{name}: {PREPROCESSOR}")
+    preprocess = Preprocessing.of(read_preprocessor(name, source), f"{name}: {PREPROCESSOR}")
     if any("position_embeddings" in key for key, _ in network.named_parameters()):
-        _check_size(name, config, preprocess)
+        check_size(name, config, preprocess)
     labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    return Loaded(network, preprocess, labels, folder.name if local else name)
+    put_on(network, device)
+    called = source.name if isinstance(source, Path) else source
+    return Classifier(network.to(dtype), preprocess=preprocess, labels=labels, name=called)
 
 
-def found(name: str, kind: str, bundled: Sequence[str], files: Sequence[str], fix: str) -> tuple[Path, bool]:
-    """Where a model of transformers is: its folder and True, or an id on the hub and False.
+def check_files(name: str, source: Path | str, kind: str, files: Sequence[str], fix: str) -> None:
+    """Refuse a folder that lacks a file.
 
     Args:
-        name: A bundled name, else a folder, else a hub id.
+        name: What was asked for.
+        source: The folder, or an id on the hub, of which nothing is known yet.
         kind: What messages call such a model.
-        bundled: Names that come with photopic.
         files: What its folder must hold.
         fix: What to do where one is missing.
 
     Raises:
-        ModelError: If there is no such model, or its folder lacks a file.
+        ModelError: Names the file.
     """
-    folder = BUNDLED / name if name in bundled else Path(name).expanduser()
-    if folder.is_file():
-        raise ModelError(f"{name}: is a file, expected a folder as save_pretrained of transformers writes it")
-    if not folder.is_dir():
-        if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-            names = ", ".join(bundled) or "none in this installation"
-            raise ModelError(f"{name}: no such {kind}; give a bundled name ({names}), a folder, or a hub id owner/name")
-        return folder, False
-    for file in files:
-        if not (folder / file).is_file():
-            other = " (it is a text-to-image model)" if (folder / INDEX).is_file() else ""
-            raise ModelError(f"{folder}: is not the folder of a whole {kind}{other}: it has no {file}; {fix}")
-    return folder, True
+    for file in files if isinstance(source, Path) else ():
+        if not (source / file).is_file():  # type: ignore[operator]
+            raise ModelError(f"{name}: is not the folder of a whole {kind}: it has no {file}; {fix}")
 
 
 def _network(name: str, source: str) -> nn.Module:
-    with _quiet(), _no_progress_bars():
+    with quiet(), no_progress_bars():
         import torch
         from transformers import AutoModelForImageClassification
 
@@ -94,7 +86,7 @@ def _network(name: str, source: str) -> nn.Module:
                 source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
         except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
-            raise ModelError(f"{name}: cannot be loaded as an image classifier: {_first_line(error)}") from error
+            raise ModelError(f"{name}: cannot be loaded as an image classifier: {first_line(error)}") from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report.get("mismatched_keys", ())))
     if lacking:
         raise ModelError(
@@ -105,23 +97,22 @@ def _network(name: str, source: str) -> nn.Module:
     return network
 
 
-def _preprocessor(name: str, folder: Path | None) -> dict[str, Any]:
+def read_preprocessor(name: str, source: Path | str) -> dict[str, Any]:
+    """The configuration of the image preprocessing.
+
+    Raises:
+        ModelError: If there is none or it is damaged.
+    """
     try:
-        if folder is None:
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(name, PREPROCESSOR))
-        else:
-            path = folder / PREPROCESSOR
-        config = json.loads(path.read_text())
-    except Exception as error:  # the hub raises its own kinds, JSON a ValueError
-        raise ModelError(f"{name}: {PREPROCESSOR} cannot be read: {_first_line(error)}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{name}: {PREPROCESSOR} should be a JSON object, found {type(config).__name__}")
-    return config
+        found = read_json(source, PREPROCESSOR)
+    except ModelError as error:
+        raise ModelError(f"{name}: the preprocessing cannot be read: {error}") from error
+    if found is None:
+        raise ModelError(f"{name}: {PREPROCESSOR} cannot be read: there is none; copy the whole model")
+    return found
 
 
-def _check_size(name: str, config: Any, preprocess: Preprocessing) -> None:
+def check_size(name: str, config: Any, preprocess: Preprocessing) -> None:
     """A network with learnt positions reads one size; anything else reads any."""
     wanted = getattr(config, "image_size", None)
     if wanted is None or preprocess.size is None:

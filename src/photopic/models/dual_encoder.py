@@ -6,9 +6,7 @@ Use it as ``DualEncoder.load("emoji-clip-vit").zero_shot(images, ["mug", "bear"]
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from photopic.core.edits import EditStack
 from photopic.core.errors import DataError, ModelError
-from photopic.core.fingerprint import Fingerprint, fingerprint
-from photopic.models.dual_encoder_files import bundled_dual_encoders, read
-from photopic.models.networks import check_finite, put_on
+from photopic.models.dual_encoder_files import bundled_dual_encoders
+from photopic.models.handle import Handle
+from photopic.models.networks import check_finite
 from photopic.models.preprocessing import Images
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
@@ -29,7 +26,7 @@ TEMPLATES = ("a photo of a {}.",)  # CLIP's plain one
 COMPONENT = "network"  # what edits call the model
 
 
-class DualEncoder:
+class DualEncoder(Handle):
     """Everything photopic asks of a CLIP-like model, whatever its towers.
 
     The network is put into evaluation mode and its parameters stop requiring gradients. It must have ``vision_model``,
@@ -48,6 +45,9 @@ class DualEncoder:
         >>> model = DualEncoder.load("emoji-clip-vit")  # doctest: +SKIP
         >>> model.zero_shot(images, ["mug", "bear"]).argmax(1)  # doctest: +SKIP
     """
+
+    described: ClassVar[str] = "a dual encoder"
+    default_name: ClassVar[str] = "emoji-clip-vit"
 
     def __init__(
         self,
@@ -71,29 +71,10 @@ class DualEncoder:
         self.name = name
         self._preprocess = preprocess
 
-    @classmethod
-    def load(cls, name: str | Path, device: str | torch.device = "cpu") -> DualEncoder:
-        """Load a dual encoder.
-
-        Args:
-            name: A bundled name, else a local folder as transformers saves it, else a hub id such as ``owner/name``.
-            device: Where to put it.
-
-        Raises:
-            ModelError: If there is no such model or device, or the model is incomplete or no dual encoder.
-
-        Example:
-            >>> model = DualEncoder.load("emoji-clip-vit")  # doctest: +SKIP
-        """
-        network, tokenizer, preprocess, called = read(str(name))
-        model = cls(network, tokenizer=tokenizer, preprocess=preprocess, name=called)
-        put_on(model.network, device)
-        return model
-
     @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
+    def components(self) -> dict[str, nn.Module]:
+        """The network, by the name that edits call it; its tensors are ``network.<parameter name>``."""
+        return {COMPONENT: self.network}
 
     @property
     def image_tower(self) -> nn.Module:
@@ -104,28 +85,6 @@ class DualEncoder:
     def logit_scale(self) -> float:
         """What cosines are multiplied with: exp of the learnt scale, an inverse temperature."""
         return float(self.network.logit_scale.detach().float().exp())
-
-    @cached_property
-    def edits(self) -> EditStack:
-        """The edits applied to the network; its tensors are called ``network.<parameter name>``."""
-        return EditStack({COMPONENT: self.network}, name=self.name)
-
-    def base(self, names: Sequence[str] = ()) -> Fingerprint:
-        """The network as the base of an edit.
-
-        Args:
-            names: The tensors an edit touches, as ``network.<parameter name>``.
-        """
-        return fingerprint({COMPONENT: self.network}, self.name, names)
-
-    def digest(self) -> str:
-        """A hash of every weight as it stands now (hex)."""
-        return self.base().digest
-
-    @cached_property
-    def parameter_count(self) -> int:
-        """Number of weights."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
 
     # -- pictures
 
@@ -138,11 +97,15 @@ class DualEncoder:
         Raises:
             DataError: If a picture is not 8-bit RGB, or there is none.
         """
-        return self._preprocess(images).to(self.device, torch.float32)
+        return self._preprocess(images).to(self.device, self.dtype)
 
     def encode_pixels(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
         """Features of pixel values, projected, of any length; gradients flow to the pixels and to what requires them."""
         return _features(self.network.get_image_features(pixel_values=pixels))
+
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:  # type: ignore[override]
+        """The same as ``encode_pixels``."""
+        return self.encode_pixels(pixels)
 
     @torch.no_grad()
     def image_features(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n dim"]:

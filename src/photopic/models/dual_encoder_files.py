@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
-from photopic.models.classifier_files import CONFIG, PREPROCESSOR, _check_size, _preprocessor, found
-from photopic.models.loading import BUNDLED, _first_line, _no_progress_bars, _quiet
-from photopic.models.preprocessing import Images, Preprocessing
+from photopic.models.classifier_files import CONFIG, PREPROCESSOR, check_files, check_size, read_preprocessor
+from photopic.models.loading import BUNDLED, first_line, no_progress_bars, quiet
+from photopic.models.networks import put_on
+from photopic.models.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from photopic.models.dual_encoder import DualEncoder
 
 TOKENIZER = "tokenizer_config.json"
-
-
-class Loaded(NamedTuple):
-    """What a folder holds."""
-
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    preprocess: Callable[[Images], Tensor]
-    name: str
 
 
 def bundled_dual_encoders() -> tuple[str, ...]:
@@ -35,29 +31,35 @@ def bundled_dual_encoders() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{TOKENIZER}")))
 
 
-def read(name: str) -> Loaded:
+def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> DualEncoder:
     """Read network, tokenizer and preprocessing.
 
     Args:
-        name: A bundled name, else a folder, else a hub id.
+        name: What was asked for, for messages.
+        source: The folder, or the id on the hub.
+        device: Where to put it.
+        dtype: Number format of the weights; None is float32.
 
     Raises:
-        ModelError: If there is no such model, or it is incomplete or no dual encoder.
+        ModelError: If the model is incomplete or no dual encoder, or there is no such device.
     """
+    from photopic.models.dual_encoder import DualEncoder
+
     fix = "save its model, its tokenizer and its image processor into one folder"
-    folder, local = found(name, "dual encoder", bundled_dual_encoders(), (CONFIG, PREPROCESSOR, TOKENIZER), fix)
-    network, tokenizer = _network(name, str(folder) if local else name)
-    preprocess = Preprocessing.of(_preprocessor(name, folder if local else None), f"{name}: {PREPROCESSOR}")
+    check_files(name, source, "dual encoder", (CONFIG, PREPROCESSOR, TOKENIZER), fix)
+    network, tokenizer = _network(name, str(source))
+    preprocess = Preprocessing.of(read_preprocessor(name, source), f"{name}: {PREPROCESSOR}")
     vision: Any = getattr(network.config, "vision_config", None)
-    if vision is not None and any(
-        "vision_model" in key and "position_embedding" in key for key in network.state_dict()
-    ):
-        _check_size(name, vision, preprocess)
-    return Loaded(network, tokenizer, preprocess, folder.name if local else name)
+    learnt = any("vision_model" in key and "position_embedding" in key for key in network.state_dict())
+    if vision is not None and learnt:
+        check_size(name, vision, preprocess)
+    put_on(network, device)
+    called = source.name if isinstance(source, Path) else source
+    return DualEncoder(network.to(dtype=dtype), tokenizer=tokenizer, preprocess=preprocess, name=called)
 
 
 def _network(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    with _quiet(), _no_progress_bars():
+    with quiet(), no_progress_bars():
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -67,7 +69,7 @@ def _network(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokeniz
             )
             tokenizer = AutoTokenizer.from_pretrained(source)
         except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
-            raise ModelError(f"{name}: cannot be loaded as a dual encoder: {_first_line(error)}") from error
+            raise ModelError(f"{name}: cannot be loaded as a dual encoder: {first_line(error)}") from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report.get("mismatched_keys", ())))
     if lacking:
         raise ModelError(

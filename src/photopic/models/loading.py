@@ -1,13 +1,12 @@
-"""From a name to a handle: a bundled model, a local diffusers folder, or an id on the hub."""
+"""``photopic.load``: from a name to a handle, whatever the model is: bundled, a local folder, an id on the hub, or a module."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,70 +15,78 @@ from photopic.core.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-    from photopic.models.text_to_image.handle import TextToImage
+    from photopic.models.handle import Handle
 
 BUNDLED = Path(__file__).parent / "bundled"
-INDEX = "model_index.json"
+INDEX = "model_index.json"  # of a diffusers pipeline
+PROCESS = "process.safetensors"  # of a diffusion model trained here
+READERS = {  # kind, as messages call it: the module whose ``read`` makes the handle
+    "a text-to-image pipeline": "photopic.models.text_to_image.loading",
+    "a diffusion model": "photopic.models.diffusion.loading",
+    "a dual encoder": "photopic.models.dual_encoder_files",
+    "a classifier": "photopic.models.classifier_files",
+}
+DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
 
 
 def bundled_names() -> tuple[str, ...]:
     """Names of the models that come with photopic."""
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{INDEX}")))
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/*.json") if path.name in (INDEX, "config.json")))
 
 
-def load(name: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> TextToImage:
-    """Load a text-to-image model.
+def load(
+    model: Any,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    preprocess: Callable[..., Any] | None = None,
+    labels: Sequence[str] | None = None,
+    kind: str = "",
+) -> Handle:
+    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder or classifier.
 
     Args:
-        name: A bundled name, else a local folder in the diffusers layout, else a hub id such as ``owner/name``.
+        model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as
+            ``owner/name``; or an ``nn.Module``, a classifier of one's own with its ``preprocess`` and ``labels``.
         device: Where to put it; None takes the GPU if there is one.
         dtype: Number format of the weights; None is float32.
+        preprocess: For a module: maps pictures to pixel values.
+        labels: For a module: the name of each class, in the order of its logits.
+        kind: Refuse a model of another kind, one of ``READERS``, before its weights are read.
 
     Raises:
-        ModelError: If there is no such model or device, or the model is incomplete or of another kind.
+        ModelError: If there is no such model or device, or the model is incomplete or of no kind that photopic takes.
 
     Example:
         >>> model = load("emoji-diffusion")  # doctest: +SKIP
     """
-    source = _source(str(name))
-    with _quiet():
-        import torch
-        from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
+    import torch
 
-        from photopic.core.fingerprint_cache import LoadedDigest
-        from photopic.models.text_to_image.handle import TextToImage
-
-    started = time.time()
-    try:
-        with _no_progress_bars():
-            pipeline: Any = DiffusionPipeline.from_pretrained(
-                str(source), dtype=dtype or torch.float32, use_safetensors=True
-            )
-    except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
-        raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {_first_line(error)}") from error
-    pipeline.set_progress_bar_config(disable=True)
-    bundled = isinstance(source, Path) and source.parent == BUNDLED
-    model = TextToImage(pipeline, Path(name).name if isinstance(source, Path) else str(name), knows_emoji=bundled)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        pipeline.to(place)
-    except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
-        raise ModelError(f"device {place}: cannot be used ({_first_line(error)}); leave it out, or use cpu") from error
-    model.loaded = LoadedDigest(model.components, _files(source, model), started)
-    return model
+    if isinstance(model, torch.nn.Module):
+        return _own(model, place, dtype, preprocess, labels)
+    if preprocess is not None or labels is not None:
+        raise ModelError(f"{model}: has its own preprocessing and labels; they go with a module in its place")
+    source = found_source(str(model))
+    found_kind = kind_of(source)
+    if kind and found_kind != kind:
+        raise ModelError(f"{model}: expected {kind}, found {found_kind}; name another model")
+    found: Handle = import_module(READERS[found_kind]).read(str(model), source, place, dtype)
+    return found
 
 
-def _source(name: str) -> Path | str:
-    """The folder to read, checked, or the hub id."""
-    folder = Path(name).expanduser()
-    if name in bundled_names():
-        folder = BUNDLED / name
+def found_source(name: str) -> Path | str:
+    """The folder a name stands for, or the hub id.
+
+    Raises:
+        ModelError: If it is neither.
+    """
+    folder = BUNDLED / name if name in bundled_names() else Path(name).expanduser()
     if folder.is_dir():
-        _check_folder(folder)
         return folder
     if folder.is_file():
         raise ModelError(
-            f"{name}: is a file, expected a folder in the diffusers layout; convert it with "
+            f"{name}: is a file, expected a folder as save_pretrained writes it; convert a checkpoint with "
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)"
         )
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
@@ -88,37 +95,89 @@ def _source(name: str) -> Path | str:
     return name
 
 
-def _files(source: Path | str, model: TextToImage) -> list[Path]:
-    """Everything on disk that the model's weights depend on."""
-    folder = source if isinstance(source, Path) else Path(model.unet.config._name_or_path).parent  # the hub's cache
-    parts = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in model.components]
-    return [folder / INDEX, *chain.from_iterable(parts)] if all(parts) else []
+def kind_of(source: Path | str) -> str:
+    """Which kind of model a folder or hub id holds, by the files in it, without loading any weight.
 
+    Returns:
+        A key of ``READERS``.
 
-def _check_folder(folder: Path) -> None:
-    path = folder / INDEX
-    if not path.is_file():
+    Raises:
+        ModelError: If it holds none.
+
+    Example:
+        >>> kind_of(BUNDLED / "emoji-clip-vit")
+        'a dual encoder'
+    """
+    index = read_json(source, INDEX)
+    if index is not None:
+        unet = index.get("unet")
+        unconditional = isinstance(unet, list) and unet[1:] == ["UNet2DModel"]
+        return "a diffusion model" if unconditional else "a text-to-image pipeline"
+    if isinstance(source, Path) and any((folder / PROCESS).is_file() for folder in (source, source / "model")):
+        return "a diffusion model"
+    config = read_json(source, "config.json")
+    if config is None:
+        where = "holds no model" if isinstance(source, Path) else "cannot be loaded from the hub"
         raise ModelError(
-            f"{folder}: has no {INDEX}; expected the folder of a whole pipeline, as save_pretrained writes it"
+            f"{source}: {where}: it has no {INDEX}, as a diffusers pipeline, and no config.json, as a model of transformers; "
+            "check the name, and the connection where it is on the hub"
         )
+    return "a dual encoder" if config.get("model_type") in DUAL_ENCODERS else "a classifier"
+
+
+def read_json(source: Path | str, name: str) -> dict[str, Any] | None:
+    """A JSON object among the files of a model, None where there is no such file.
+
+    Raises:
+        ModelError: If the file is no JSON object.
+    """
+    path = source / name if isinstance(source, Path) else _downloaded(source, name)
+    if path is None or not path.is_file():
+        return None
     try:
-        index = json.loads(path.read_text())
-        parts = {key: value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)}
-    except (ValueError, AttributeError) as error:
-        raise ModelError(f"{path}: is not a JSON object ({error}); copy the model again") from error
-    missing = [part for part, origin in parts.items() if origin[0] is not None and not (folder / part).is_dir()]
-    if missing:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: is not a JSON object ({first_line(error)}); copy the model again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: is not a JSON object; copy the model again")
+    return found
+
+
+def _downloaded(name: str, file: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except (RemoteEntryNotFoundError, LocalEntryNotFoundError):  # the repository has no such file, or is not kept here
+        return None
+    except Exception as error:  # the hub raises its own kinds
+        raise ModelError(f"{name}: cannot be loaded from the hub: {first_line(error)}") from error
+
+
+def _own(
+    network: Any, place: Any, dtype: Any, preprocess: Callable[..., Any] | None, labels: Sequence[str] | None
+) -> Handle:
+    """A module of the user's as a classifier."""
+    from photopic.models.classifier import Classifier
+    from photopic.models.networks import put_on
+
+    if preprocess is None or labels is None:
         raise ModelError(
-            f"{folder}: {INDEX} names {', '.join(missing)} but there is no such folder in it; copy the whole model"
+            f"{type(network).__name__}: a module says neither how it reads pictures nor what its classes are called; give "
+            "preprocess=... and labels=..."
         )
+    put_on(network, place)
+    return Classifier(network.to(dtype), preprocess=preprocess, labels=labels, name=type(network).__name__)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error, or its type where it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Importing pipelines recommends torchvision, which photopic does without; a checkpoint's warnings come later."""
     import transformers.utils.logging as transformers_logging
 
@@ -131,7 +190,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
+    """Without the bars that diffusers and transformers show while they load."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 

@@ -32,4 +32,5 @@ def put_on(network: nn.Module, device: str | torch.device) -> None:
     try:
         network.to(device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
-        raise ModelError(f"device {device}: cannot be used; leave it out, or use cpu") from error
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"device {device}: cannot be used ({line}); leave it out, or use cpu") from error

@@ -5,11 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+
+    from photopic.core.events import Event
+
+R = TypeVar("R")
+SHARES = ("accuracy", "share")  # numbers from 0 to 1 that are shown in per cent
 
 
 def console() -> Console:
@@ -40,6 +45,35 @@ def bars(*, hidden: bool = False) -> Iterator[Bars]:
     with Bars(*columns, console=console(), transient=True, disable=hidden) as shown, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _note(shown, str(message))
         yield shown
+
+
+def follow_events(events: Iterable[Event[R]], shown: Bars) -> R:
+    """Show the events of a method, one bar a stage with what its steps measure, and return its result.
+
+    Args:
+        events: Of a method; the last carries the result.
+        shown: Where to show them.
+    """
+    tasks: dict[str, Any] = {}
+    result = None
+    for event in events:
+        if event.warning:
+            _note(shown, event.warning)
+        if event.stage not in tasks:
+            for task in tasks.values():  # what went before is done
+                shown.update(task, visible=False)
+            tasks[event.stage] = shown.add_task(event.stage, total=None, remark="")
+        remark = ", ".join(_spoken(name, value) for name, value in event.numbers.items())
+        shown.update(tasks[event.stage], completed=event.done, total=event.total or None, remark=remark)
+        result = event.result
+    assert result is not None, "the last event of a method carries its result"
+    return result
+
+
+def _spoken(name: str, value: float) -> str:
+    """``loss 0.0123``, ``accuracy 45.0%``."""
+    words = name.replace("_", " ")
+    return f"{words} {value:.1%}" if name in SHARES else f"{words} {value:.4g}"
 
 
 def follow(events: Iterable[Any], shown: Bars, description: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from photopic.core.view import Bars, Code, Note, Table, Text, View
+
 BAR = 28  # characters of a full bar
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _HEIGHT = 4  # lines of a histogram
@@ -77,6 +79,35 @@ def plain(text: str) -> str:
     from rich.markup import escape
 
     return escape("".join(letter if letter.isprintable() else "?" for letter in text))
+
+
+def show(view: View) -> None:
+    """Print the texts, tables, bars and notes of a view on stdout; pictures and curves are for its page."""
+    from rich.console import Console
+
+    shown = Console(highlight=False)
+    for section in view.sections:
+        for block in section.blocks:
+            if isinstance(block, Table):
+                right = [
+                    bool(block.rows) and isinstance(block.rows[0][place], int | float)
+                    for place in range(len(block.header))
+                ]
+                made = table(
+                    block.caption or section.title, *(">" * r + h for r, h in zip(right, block.header, strict=True))
+                )
+                for row in block.rows:
+                    made.add_row(*(plain(words(cell)) for cell in row))
+                shown.print(made)
+            elif isinstance(block, Bars):
+                made = table(block.caption or section.title, "", "", ">")
+                for label, share, text in block.bars:
+                    made.add_row(plain(label), bar(share), plain(text))
+                shown.print(made)
+            elif isinstance(block, Text | Code):
+                shown.print(plain(block.text))
+            elif isinstance(block, Note):
+                shown.print(plain(f"{block.title}: {block.text}"), style="yellow")
 
 
 def show_scores(scores: Sequence[Score]) -> None:

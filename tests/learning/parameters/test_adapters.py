@@ -212,7 +212,7 @@ def test_the_edit_does_what_the_trained_branches_did_and_leaves_no_byte() -> Non
     plain = model.encode_pixels(x)
     with tuners.attached(), torch.no_grad():
         expected = model.encode_pixels(x)
-    edit = Edit((tuners.part(),), model.base())
+    edit = Edit((tuners.part(),), model.fingerprint())
     with model.edits.applied(edit):
         assert torch.equal(model.encode_pixels(x), expected)
     with model.edits.applied(edit, weight=0.0):
@@ -228,7 +228,7 @@ def test_a_linear_adapter_beside_a_projection_merges_into_its_weight(scaling: An
     tuners = TrainableAdapters(model, specs, init="xavier")
     for number, name in enumerate(sorted(name for name in tuners.tensors if name.endswith("/scale"))):
         tuners.tensors[name] = normal(len(tuners.tensors[name]), seed=number).float()
-    edit = Edit((tuners.part(),), model.base(), {"method": "by hand"})
+    edit = Edit((tuners.part(),), model.fingerprint(), {"method": "by hand"})
     inside = merged(edit, model)
     assert isinstance(inside.parts[0], LowRankDelta) and len(inside.touched()) == 4
     x = pixels().float()
@@ -251,7 +251,7 @@ def test_a_linear_adapter_beside_a_projection_merges_into_its_weight(scaling: An
 )
 def test_what_no_weight_can_hold_is_not_merged(spec: AdapterSpec, reason: str) -> None:
     model = MODELS["plain"]
-    edit = Edit((TrainableAdapters(model, [spec]).part(),), model.base())
+    edit = Edit((TrainableAdapters(model, [spec]).part(),), model.fingerprint())
     with pytest.raises(EditError, match=rf"network\.vision_model\..*: expected a branch that fits .*{reason}"):
         merged(edit, model)
 
@@ -259,11 +259,11 @@ def test_what_no_weight_can_hold_is_not_merged(spec: AdapterSpec, reason: str) -
 def test_biases_are_not_merged_unless_they_are_zero() -> None:
     model = MODELS["plain"]
     tuners = TrainableAdapters(model, [AdapterSpec("value", activation="identity")])
-    assert merged(Edit((tuners.part(),), model.base()), model).parts[0].kind == "low_rank"
+    assert merged(Edit((tuners.part(),), model.fingerprint()), model).parts[0].kind == "low_rank"
     name = next(name for name in tuners.tensors if name.endswith("up_bias"))
     tuners.tensors[name] = torch.ones(DIM)
     with pytest.raises(EditError, match="it has biases"):
-        merged(Edit((tuners.part(),), model.base()), model)
+        merged(Edit((tuners.part(),), model.fingerprint()), model)
 
 
 SIZES: dict[str, Any] = dict(

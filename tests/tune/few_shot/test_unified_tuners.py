@@ -93,11 +93,11 @@ def test_one_file_holds_the_classifier(model: Any, task: LabelledImages, classif
 
 
 def test_a_classifier_needs_one_head(model: Any, classifier: TunedClassifier) -> None:
-    alone = Edit(tuple(part for part in classifier.edit.parts if isinstance(part, Adapters)), model.base())
+    alone = Edit(tuple(part for part in classifier.edit.parts if isinstance(part, Adapters)), model.fingerprint())
     with pytest.raises(EditError, match="expected an edit with a head, found tuner"):
         TunedClassifier(model, alone)
     head = classifier.head
-    second = Edit((ClassifierHead(head.labels, head.weight, head.bias + 1),), model.base())
+    second = Edit((ClassifierHead(head.labels, head.weight, head.bias + 1),), model.fingerprint())
     with pytest.raises(EditError, match="two heads"):
         compose(classifier.edit, second)
     assert len(compose(classifier.edit, alone).parts) == 2

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,25 +17,24 @@ from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.core.runs import write_atomically
-from photopic.models.diffusion._checks import DIFFUSERS_NAMES
 from photopic.models.diffusion.process import Diffusion
 from photopic.models.diffusion.pyramid import Pyramid
 from photopic.models.diffusion.schedules import Schedule
 from photopic.models.diffusion.solvers import Drawn, draw_events
+from photopic.models.handle import Handle
 
 PROCESS = "process.safetensors"
-INDEX = "model_index.json"  # of a diffusers pipeline
-PREDICTIONS = {theirs: ours for ours, theirs in DIFFUSERS_NAMES.items()}  # by diffusers' names
 
 
 @dataclass(frozen=True, eq=False)
-class DiffusionModel:
+class DiffusionModel(Handle):
     """A network and its process.
 
     Attributes:
         network: Called as ``network(x, t)``; what it gives may be an output with ``sample``.
         process: What it was trained on.
         size: Side of its pictures in pixels.
+        name: What messages and files call the model.
 
     Example:
         >>> model = DiffusionModel.load("runs/mine/model")  # doctest: +SKIP
@@ -43,9 +42,21 @@ class DiffusionModel:
         (4, 64, 64, 3)
     """
 
+    described: ClassVar[str] = "a diffusion model"
+
     network: nn.Module
     process: Diffusion
     size: int
+    name: str = "model"
+
+    @property
+    def components(self) -> dict[str, nn.Module]:
+        """The network, by the name that edits call it."""
+        return {"network": self.network}
+
+    def forward(self, noisy: Float[Tensor, "n c h w"], time: Tensor) -> Float[Tensor, "n c h w"]:  # type: ignore[override]
+        """The prediction."""
+        return self(noisy, time)
 
     def __call__(self, noisy: Float[Tensor, "n c h w"], time: Tensor) -> Float[Tensor, "n c h w"]:
         """The prediction."""
@@ -76,75 +87,6 @@ class DiffusionModel:
     def is_saved(folder: str | Path) -> bool:
         """Whether ``save`` wrote there, to the end."""
         return (Path(folder) / PROCESS).is_file()
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> DiffusionModel:
-        """Read what ``save`` wrote, or an unconditional pipeline of diffusers.
-
-        Args:
-            folder: With ``process.safetensors``, or the run folder around it; or with ``model_index.json``, ``unet`` and
-                ``scheduler``, as DDPMPipeline's.
-            device: Where to put the network.
-
-        Raises:
-            ModelError: If the folder lacks a file, one is damaged, or the pipeline is of another kind.
-        """
-        folder = Path(folder)
-        if is_unconditional(folder):
-            return _of_pipeline(folder, device)
-        if cls.is_saved(folder / "model"):
-            folder = folder / "model"
-        for name in ("config.json", PROCESS):
-            if not (folder / name).is_file():
-                raise ModelError(f"{folder}: is no trained diffusion model: it has no {name}")
-        process, size = read_process(folder / PROCESS)
-        return cls(_network(folder).to(device), process, size)
-
-
-def is_unconditional(folder: Path) -> bool:
-    """Whether a folder holds a diffusers pipeline of a ``UNet2DModel``, which reads nothing but pictures and times."""
-    try:
-        return json.loads((folder / INDEX).read_text())["unet"][1] == "UNet2DModel"
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return False
-
-
-def _of_pipeline(folder: Path, device: str | torch.device) -> DiffusionModel:
-    import diffusers
-
-    index = json.loads((folder / INDEX).read_text())
-    network: Any = _network(folder / "unet")
-    config = network.config
-    if "vqvae" in index or config.class_embed_type is not None or config.num_class_embeds is not None:
-        raise ModelError(f"{folder}: expected a network of pictures alone, found one of latents or classes")
-    if config.in_channels != 3 or not isinstance(config.sample_size, int):
-        raise ModelError(
-            f"{folder}: expected a network of square RGB pictures, found {config.in_channels} channels and size "
-            f"{config.sample_size}"
-        )
-    kind = index.get("scheduler", [None, None])[1]
-    try:
-        scheduler = getattr(diffusers, str(kind)).from_pretrained(folder / "scheduler")
-    except (AttributeError, OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'scheduler'}: a {kind} cannot be read: {_first_line(error)}") from error
-    said = scheduler.config.get("prediction_type", "epsilon")
-    if said not in PREDICTIONS:
-        raise ModelError(f"{folder / 'scheduler'}: expected a prediction of {', '.join(PREDICTIONS)}, found {said!r}")
-    process = Diffusion(Schedule.of_scheduler(scheduler), PREDICTIONS[said])
-    return DiffusionModel(network.to(device), process, config.sample_size)
-
-
-def _network(folder: Path) -> nn.Module:
-    from diffusers import UNet2DModel
-
-    try:
-        return UNet2DModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: the network cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def to_pixels(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:

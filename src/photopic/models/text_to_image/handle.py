@@ -6,8 +6,7 @@ Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red backgrou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.core.sampling import Control
+from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
 from photopic.models.text_to_image.checks import check_lengths, check_pipeline, prediction_type, repair_end_token
 from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
@@ -27,12 +27,8 @@ from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, PipelineToken
 
 __all__ = ["Generated", "TextToImage"]
 
-if TYPE_CHECKING:
-    from photopic.core.edits import EditStack
-    from photopic.core.fingerprint_cache import LoadedDigest
 
-
-class TextToImage:
+class TextToImage(Handle):
     """Everything photopic asks of a text-to-image model, whatever its size, prediction type, device or dtype.
 
     The modules are put into evaluation mode and their parameters stop requiring gradients. ``loaded`` is the digest of the files
@@ -52,28 +48,30 @@ class TextToImage:
         (4, 64, 64, 3)
     """
 
+    described: ClassVar[str] = "a text-to-image pipeline"
+    default_name: ClassVar[str] = "emoji-diffusion"
+
     def __init__(self, pipeline: DiffusionPipeline, name: str = "model", *, knows_emoji: bool = False):
         self.pipeline: Any = pipeline
         self.name = name
         self.knows_emoji = knows_emoji
-        self.loaded: LoadedDigest | None = None
         check_pipeline(pipeline, name)
-        parts = ("unet", "vae", *TOKENIZER_OF)
-        self.components: dict[str, nn.Module] = {
-            part: module for part in parts if (module := getattr(pipeline, part, None)) is not None
-        }
-        self.tokenizers: MutableMapping[str, PreTrainedTokenizerBase] = PipelineTokenizers(pipeline)
+        self._tokenizers = PipelineTokenizers(pipeline)
         check_lengths(self)
         repair_end_token(self)
         for module in self.components.values():
             module.eval().requires_grad_(False)
 
-    @cached_property
-    def edits(self) -> EditStack:
-        """The edits in force on this model; add, remove, or use ``with model.edits.applied(edit):``."""
-        from photopic.core.edits import EditStack
+    @property
+    def components(self) -> dict[str, nn.Module]:
+        """The pipeline's networks as they are now: ``unet``, ``vae`` and the text encoders."""
+        parts = {part: getattr(self.pipeline, part, None) for part in ("unet", "vae", *TOKENIZER_OF)}
+        return {part: module for part, module in parts.items() if module is not None}
 
-        return EditStack(self.components, self.tokenizers, self.name, self.loaded)
+    @property
+    def tokenizers(self) -> MutableMapping[str, PreTrainedTokenizerBase]:
+        """The pipeline's tokenizers, by the names of their text encoders."""
+        return self._tokenizers
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -164,6 +162,10 @@ class TextToImage:
     ) -> Float[Tensor, "batch c h w"]:
         """The UNet's output, of the model's prediction type; gradients flow where the caller wants them."""
         return self.unet(noisy.to(self.dtype), timesteps, **conditioning.unet_kwargs(), return_dict=False)[0]
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The same as ``predict``."""
+        return self.predict(noisy, timesteps, conditioning)
 
     def to_noise(
         self,
@@ -261,12 +263,6 @@ class TextToImage:
         tokenizer = next(iter(self.tokenizers.values()))
         as_read = self.pipeline.maybe_convert_prompt  # a token of several vectors becomes that many tokens
         return token_positions(as_read(prompt, tokenizer), as_read(word, tokenizer), tokenizer)
-
-    def digest(self) -> str:
-        """A hash of every weight as it stands now, edits included (hex)."""
-        from photopic.core.fingerprint import fingerprint
-
-        return fingerprint(self.components, self.name).digest
 
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():

@@ -210,4 +210,4 @@ def _tower_edit(model: DualEncoder, tower: dict[str, nn.Parameter], config: FewS
         "steps": config.steps,
         "versions": versions(),
     }
-    return Edit((DenseDelta(moved),), base=model.base(list(moved)), provenance=provenance)
+    return Edit((DenseDelta(moved),), base=model.fingerprint(*moved), provenance=provenance)

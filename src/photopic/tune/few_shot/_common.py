@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from photopic.core.edits import Edit, Part
-from photopic.core.errors import EditError
+from photopic.core.errors import DataError, EditError
 from photopic.core.results import provenance
+from photopic.core.view import Section, Table, Text, View
 from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import Tuned
+from photopic.learning.classifiers import TextClassifier, Tuned
 from photopic.learning.few_shot_batches import Step, Training, batches, cosine, running
+from photopic.metrics.intervals import wilson
 from photopic.models.dual_encoder import DualEncoder
 
 IMAGE_TOWER = "network.vision_model."  # how edits call its parameters
@@ -163,3 +165,44 @@ def best_setting(logits_by_setting: Mapping[Any, Float[Tensor, "n classes"]], la
         return int((logits.argmax(1) == labels).sum()), -F.cross_entropy(logits, labels).item()
 
     return max(logits_by_setting, key=rank)
+
+
+def unit_rows(
+    model: DualEncoder, data: LabelledImages, templates: Sequence[str], given: Tensor | None
+) -> Float[Tensor, "classes dim"]:
+    """The classifier to learn for, on the model's device: the given one, or that of the class names.
+
+    Raises:
+        DataError: If the given one has not a row a class, or a name has no token.
+    """
+    rows = model.class_features(data.names, templates) if given is None else given.detach().float()
+    if rows.ndim != 2 or len(rows) != len(data.names):
+        raise DataError(
+            f"class_embeddings: expected one row for each of the {len(data.names)} classes, found shape {tuple(rows.shape)}"
+        )
+    return F.normalize(rows, dim=-1).to(model.device)
+
+
+def measured(edit: Edit, model: DualEncoder, test: LabelledImages | None, rows: Float[Tensor, "classes dim"]) -> Edit:
+    """The edit, with how many pictures that were not learnt from are named right without and with it."""
+    if test is None or not len(test):
+        return edit
+    right = {
+        name: int((TextClassifier(model, rows, each).logits(test.images).argmax(1).numpy() == test.labels).sum())
+        for name, each in (("without", None), ("with", edit))
+    }
+    return replace(edit, provenance={**edit.provenance, "test": {"pictures": len(test), "right": right}})
+
+
+def accuracy_view(edit: Edit) -> View:
+    """Accuracy on pictures not learnt from, without and with the edit, with 95 % intervals."""
+    found = edit.provenance.get("test")
+    if not found:
+        text = "accuracy: not measured, since every picture was learnt from; lower --shots to keep some apart"
+        return View("accuracy", [Section("", [Text(text)])])
+    rows = []
+    for name, label in (("without", "names alone (zero-shot)"), ("with", "with the edit")):
+        share, low, high = wilson(found["right"][name], found["pictures"])
+        rows.append([label, f"{share:.1%}", f"{low:.1%} to {high:.1%}"])
+    title = f"accuracy on {found['pictures']:,} pictures not learnt from"
+    return View("accuracy", [Section("", [Table(["", "accuracy", "95 % interval"], rows, caption=title)])])

@@ -6,33 +6,33 @@ work against what the model already knows.
 
 Paper: Regularized Mask Tuning (arXiv:2307.15049). Changed: the unmasked teacher runs without gradients, and once a picture where
 pictures are not augmented; both losses share one forward pass; a learning rate under which no bit could flip is refused or
-raised; the file codes the positions of the zeros, which costs less than a bit a weight; mirroring is off by default. Claims:
+raised; the file codes the positions of the zeros, which costs less than a bit a weight; mirroring is off by default; few pictures
+in many steps, as far as ``reach`` says, choose better than the published rate (``presets["paper"]``). Claims:
 ``mask_tuning.*`` of benchmarks/tune/mask_tuning.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from photopic.core.config import Config, Flags
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import DataError
-from photopic.core.provenance import versions
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import TextClassifier
+from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.few_shot_batches import (
-    Step,
     Training,
     check_trainable,
     cosine,
@@ -44,192 +44,199 @@ from photopic.learning.few_shot_batches import (
 )
 from photopic.learning.losses.distillation import Teacher, distillation
 from photopic.learning.parameters.binary_mask import BinaryMask, GateForm, Masked, Variant, maskable
-from photopic.learning.progress import load_matching, peak_bytes
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.tune.few_shot._common import accuracy_view, measured, unit_rows
 
-RESCALED = (
-    10  # where no bit could flip, the rate is raised until all steps together go so many times from start to threshold
-)
+RESCALED = 10  # where no bit could flip, the rate is raised until the steps go so many times from start to threshold
+MUCH = 0.06  # more was switched off only where few steps reached far, and then for the worse
 
 
 @dataclass(frozen=True)
-class MaskTuningConfig:
-    """How to tune, with the paper's defaults; every field is written into the edit."""
+class MaskTuningConfig(Config):
+    """How to tune; every field is written into the edit."""
 
-    which: Variant = "attention"  # matrices: of attention, of the MLPs, or all; convolution kernels always
-    lr: float = 8e-5  # of Adam at the first step, falling along a half cosine once an epoch
-    reach: float | None = None  # in place of lr: how far all steps together go, in distances from init to threshold
-    epochs: int = 30  # times everything is seen
-    steps: int | None = None  # of the optimizer, in place of epochs
-    batch: int = 32  # pictures a step
-    dropout: float = (
-        1.0  # l: 1 drops steps against the zero-shot model, less scales them by 1 - l, 0: plain mask tuning
-    )
-    form: GateForm = "code"  # which steps are dropped; "figure": the opposite choice, as the paper's figure has it
-    temperature: float = 1.0  # T of the loss to the zero-shot teacher
-    init: float = 0.01  # M at the start
-    threshold: float = 0.005  # a weight stays where M is above it
-    norm_weight: float = 1e-4  # of the sum of the L2 norms of M
-    augment: bool = True  # random crops of half the area or more
-    flip: bool = False  # also mirror half of the pictures; the paper does
+    which: Variant = "attention"  # weights that may be switched off: attention, mlp or all; convolution kernels always
+    # how much the model as it is may veto steps against what it knows: 1 keeps the most of it, lower fits your pictures
+    # more, 0 does not ask it and takes half the time
+    dropout: Annotated[float, Ge(0), Le(1)] = 1.0
+    steps: Annotated[int | None, Ge(1)] = 300  # steps of learning; more chooses better and takes longer
+    epochs: Annotated[int, Ge(1)] = 30  # times everything is seen, where no steps are given (in Python: steps=None)
+    # how much is switched off: the way all steps can go, in distances from on to off; up to 1 nothing is, at 4 about one to
+    # four weights in a hundred
+    reach: Annotated[float | None, Gt(0)] = 4.0
+    lr: Annotated[float | None, Gt(0)] = None  # size of a step, in place of the reach; published: 8e-5
+    batch: Annotated[int, Ge(1)] = 16  # pictures a step; few, in many steps, choose better
+    augment: bool = True  # crop pictures at random while learning, to half the area or more
+    flip: bool = False  # also mirror them at random, where left and right do not matter
+    form: GateForm = "code"  # which steps the veto drops: as the published code, or as the paper's figure says
+    temperature: Annotated[float, Gt(0)] = 1.0  # T of the loss to the model as it is
+    init: float = 0.01  # M at the start, everywhere
+    threshold: float = 0.005  # a weight stays where its M is above it
+    norm_weight: Annotated[float, Ge(0)] = 1e-4  # weight of the sum of the L2 norms of M
     budget: Literal["rescale", "refuse", "keep"] = "rescale"  # what to do with a rate under which no bit could flip
-    seed: int = 0  # of the order, the crops and the draws of gradient dropout
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout <= 1:
-            raise DataError(f"dropout: expected 0 to 1, found {self.dropout}")
-        if self.epochs < 1:
-            raise DataError(f"epochs: expected 1 or more, found {self.epochs}")
-        if self.reach is not None and not self.reach > 1:
+        super().__post_init__()
+        if self.lr is None and (self.reach is None or self.reach <= 1):
             raise DataError(f"reach: expected above 1, below which no weight can be switched off, found {self.reach}")
         if not self.threshold < self.init:
             raise DataError(
                 f"threshold: expected below init {self.init}, so that every weight stays at first, found {self.threshold}"
             )
-        if not self.temperature > 0:
-            raise DataError(f"temperature: expected a number above 0, found {self.temperature}")
 
     def training(self, count: int) -> Training:
-        """The loop over so many pictures."""
+        """The loop over so many pictures; its rate is 1, and ``_rate`` says what that stands for."""
         size = min(self.batch, count)
         steps = -(-self.epochs * count // max(1, size)) if self.steps is None else self.steps
-        return Training(steps=steps, lr=self.lr, batch=self.batch, augment=self.augment, flip=self.flip, seed=self.seed)
+        return Training(steps=steps, lr=1.0, batch=self.batch, augment=self.augment, flip=self.flip, seed=self.seed)
 
 
-def tune_mask(model: DualEncoder, data: LabelledImages, **options: Any) -> TextClassifier:
-    """Learn a mask; drives ``tune`` to its end. See there for arguments and errors.
-
-    Example:
-        >>> tuned = tune_mask(model, train.shots(4, seed=0))  # doctest: +SKIP
-        >>> tuned.logits(test.images).argmax(1)  # doctest: +SKIP
-    """
-    *_, last = tune(model, data, **options)
-    assert isinstance(last.tuned, TextClassifier)
-    return last.tuned
-
-
-def tune(
+@method(
+    paper="arXiv:2307.15049",
+    claims="mask_tuning.",
+    presets={"paper": MaskTuningConfig(steps=None, reach=None, lr=8e-5, batch=32, flip=True)},
+    command="tune mask",
+    examples=(
+        "Example: photopic tune mask emoji:held-out-style --shots 4 -o style.edit",
+        "Your pictures: photopic tune mask pictures/ --model openai/clip-vit-base-patch32 --shots 16 -o mine.edit",
+        "Look inside: photopic inspect mine.edit",
+    ),
+    view=accuracy_view,
+    allow_edits=True,
+)
+def mask_tuning(
     model: DualEncoder,
-    data: LabelledImages,
+    data: FewShotTask,
     *,
+    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    class_embeddings: Annotated[Float[Tensor, "classes dim"] | None, Flags()] = None,
     config: MaskTuningConfig = MaskTuningConfig(),
-    templates: Sequence[str] = TEMPLATES,
-    class_features: Float[Tensor, "classes dim"] | None = None,
     run: Run | None = None,
-    save_every: int = 25,
-) -> Iterator[Step]:
-    """Learn a mask, reporting after every step; the last event carries the edit and the classifier.
+) -> Steps[Edit]:
+    """Teach a CLIP-like model your classes by switching a few of its weights off: nothing is added, no weight is changed.
 
-    Edits applied to the model stay in force meanwhile: the mask is learnt on top of them, and its edit names the base they share.
+    The file says which weights, in less than a bit for each there is; without it every byte of the model is as before. Interrupted
+    with Ctrl-C, the same command goes on where it stopped.
 
     Args:
-        model: Its weights are never written.
-        data: A few pictures of each class.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id. Edits in force stay so: the mask is learnt on
+            top of them, and its edit names the base they share.
+        data: A few pictures of each class, and perhaps others to measure on.
+        templates: Sentence with {} where a class name goes; several times.
+        class_embeddings: A classifier to tune for, one row of length 1 a class, in place of the names': learnt prompts.
         config: How to tune.
-        templates: Sentences that make the classifier of the class names.
-        class_features: A classifier to tune for, one row of length 1 a class, in place of the names': learnt prompts.
         run: A run folder to checkpoint in and to resume from.
-        save_every: Steps between checkpoints.
+
+    Returns:
+        The weights to switch off.
 
     Raises:
         DataError: If there is one class only, one without pictures or whose name has no token, if the classifier does not
-            fit, or no bit could flip and ``config.budget`` refuses that.
+            fit, if no bit could flip and ``config.budget`` refuses that, or none did.
         ModelError: If the image tower has nothing to mask.
         RunMismatchError: If the run folder holds another tuning.
 
     Example:
-        >>> for event in tune(model, train.shots(4, seed=0)): print(event.step, event.accuracy)  # doctest: +SKIP
+        >>> edit = mask_tuning(model, FewShotTask(train.shots(4, seed=0)))  # doctest: +SKIP
     """
-    clock = time.monotonic()
-    check_trainable(data)
-    training = config.training(len(data))
-    lr, warning = _rate(config, len(data))
-    rows = _classifier(model, data, templates, class_features)
-    yield Step("preparing", steps=training.steps, warning=warning)
+    check_trainable(data.train)
+    lr, warning = _rate(config, len(data.train))
+    rows = unit_rows(model, data.train, templates, class_embeddings)
+    yield Event("preparing", warning=warning)
     model.network.eval()  # batch normalisations keep their running statistics
-    weights = maskable(model, config.which)
-    mask = BinaryMask(weights, init=config.init, threshold=config.threshold, norm_weight=config.norm_weight)
-    given = {**asdict(config), "templates": list(templates), "classes": _digest(rows), "model": model.digest()}
-    identity = hashlib.sha256(json.dumps([given, data.digest], sort_keys=True).encode()).hexdigest()
-    done, right = 0, None
-    if run and (found := load_matching(run, identity)):
-        tensors, done = found
-        right = float(tensors["right"])
-        _restore(mask, tensors)
-    same = None if config.augment or config.flip else data.images
-    teacher = Teacher(model, rows, same) if config.dropout else None
-    encoder, scale, total = Masked(model), model.logit_scale, epochs(len(data), training)
-    for step in range(done, training.steps):
+    learner = _Masking(model, data.train, rows, lr, config)
+    yield from fit(learner, config.training(len(data.train)).steps, run=run)
+    mask = learner.mask
+    part = ZeroedWeights.of_masks({name: bits.cpu() for name, bits in mask.bits().items()})
+    if not part.indices:
+        raise DataError("no weight was switched off; raise the learning rate, the reach or the number of steps")
+    if mask.share > MUCH:
+        much = f"{mask.share:.0%} of the weights is a lot to switch off; more steps or a smaller reach choose better"
+        yield Event("measuring", warning=much)
+    facts = {"classes": list(data.train.names), "images": len(data.train), "share_masked": mask.share, "lr": lr}
+    edit = Edit((part,), model.fingerprint(*part.names()), facts)
+    return measured(edit, model, data.test, rows.cpu())
+
+
+class _Masking:
+    """The real numbers behind the mask, learnt batch by batch."""
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        data: LabelledImages,
+        rows: Float[Tensor, "classes dim"],
+        lr: float,
+        config: MaskTuningConfig,
+    ):
+        self.model, self.data, self.rows, self.lr, self.config = model, data, rows, lr, config
+        weights = maskable(model, config.which)
+        self.mask = BinaryMask(weights, init=config.init, threshold=config.threshold, norm_weight=config.norm_weight)
+        same = None if config.augment or config.flip else data.images  # then the teacher says the same in every step
+        self.teacher = Teacher(model, rows, same) if config.dropout else None
+        self.encoder, self.training = Masked(model), config.training(len(data))
+        self.accuracy = torch.full((), torch.nan, dtype=torch.float64)  # running mean, none before the first step
+
+    def step(self, step: int) -> Mapping[str, float]:
+        data, training, config = self.data, self.training, self.config
         index = drawn(len(data), training, step)
-        pixels = pixels_of(model, data, index, training, step)
-        labels = torch.from_numpy(data.labels[index]).to(model.device)
-        logits, loss = mask.step(
-            partial(_logits, encoder, pixels, scale * rows),
+        pixels = pixels_of(self.model, data, index, training, step)  # (batch, 3, height, width)
+        labels = torch.from_numpy(data.labels[index]).to(self.model.device)  # (batch,)
+        guide = None
+        if self.teacher is not None:
+            guide = partial(distillation, teacher=self.teacher(pixels, index), temperature=config.temperature)
+        logits, loss = self.mask.step(
+            partial(_logits, self.encoder, pixels, self.model.logit_scale * self.rows),
             partial(F.cross_entropy, target=labels),
-            partial(distillation, teacher=teacher(pixels, index), temperature=config.temperature) if teacher else None,
-            lr=lr * cosine(epoch_of(len(data), training, step), total),
+            guide,
+            lr=self.lr * cosine(epoch_of(len(data), training, step), epochs(len(data), training)),
             strength=config.dropout,
             form=config.form,
-            generator=torch.Generator(model.device).manual_seed((config.seed * 1_000_003 + step) % 2**63),
+            generator=torch.Generator(self.model.device).manual_seed((config.seed * 1_000_003 + step) % 2**63),
         )
-        right = running(right, float((logits.argmax(1) == labels).float().mean()))
-        if run and ((step + 1) % save_every == 0 or step + 1 == training.steps):
-            state = {f"mask.{name}": real for name, real in mask.real.items()} | optimizer_tensors(mask.adam)
-            run.save(
-                state | {"right": torch.tensor(right, dtype=torch.float64)}, {"step": step + 1, "identity": identity}
-            )
-        elapsed = time.monotonic() - clock
-        to_go = elapsed / (step + 1 - done) * (training.steps - step - 1)
-        yield Step("tuning", step + 1, training.steps, float(loss), right, mask.share, elapsed, to_go)
-    edit = _edit(model, mask, config, data, lr, training.steps, time.monotonic() - clock)
-    tuned = TextClassifier(
-        model,
-        rows.cpu(),
-        edit,
-        trainable=sum(weight.numel() for weight in weights.values()),
-        embeddings_learnt=class_features is not None,
-        templates=templates,
-    )
-    nothing = "" if edit else "no weight was switched off: raise the learning rate or the number of steps"
-    elapsed = time.monotonic() - clock
-    yield Step(
-        "done",
-        training.steps,
-        training.steps,
-        0.0,
-        right or 0.0,
-        mask.share,
-        elapsed,
-        warning=nothing,
-        edit=edit,
-        tuned=tuned,
-    )
+        before = None if self.accuracy.isnan() else self.accuracy.item()
+        now = running(before, (logits.argmax(1) == labels).float().mean().item())
+        self.accuracy.fill_(now)
+        return {"loss": loss.item(), "accuracy": now, "share": self.mask.share}
+
+    def state(self) -> dict[str, Tensor]:
+        mask = {f"mask.{name}": real for name, real in self.mask.real.items()}
+        return mask | optimizer_tensors(self.mask.adam) | {"accuracy": self.accuracy}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        for name, real in self.mask.real.items():
+            real.copy_(state[f"mask.{name}"])
+        load_optimizer(self.mask.adam, state)
+        self.accuracy.copy_(state["accuracy"])
 
 
-def step_budget(config: MaskTuningConfig, count: int) -> float:
-    """How far all steps at ``lr`` can take an entry, in distances from start to threshold: below 1 no bit flips.
+def step_budget(config: MaskTuningConfig, count: int, lr: float) -> float:
+    """How far all steps can take an entry, in distances from start to threshold: below 1 no bit flips.
 
     Adam moves an entry by about the rate in a step, so the distance is the sum of the rates.
 
     Args:
         config: How to tune.
         count: Training pictures.
+        lr: Rate at the first step.
 
     Example:
-        >>> round(step_budget(MaskTuningConfig(), 160), 2)
+        >>> round(step_budget(MaskTuningConfig(steps=None, batch=32), 160, 8e-5), 2)
         1.24
     """
     training = config.training(count)
     total = epochs(count, training)
-    rates = (config.lr * cosine(epoch_of(count, training, step), total) for step in range(training.steps))
+    rates = (lr * cosine(epoch_of(count, training, step), total) for step in range(training.steps))
     return sum(rates) / (config.init - config.threshold)
 
 
 def _rate(config: MaskTuningConfig, count: int) -> tuple[float, str]:
     """The learning rate, and a word about it where it was raised."""
-    budget = step_budget(config, count)
-    if config.reach is not None:
-        return config.lr * config.reach / budget, ""
+    if config.lr is None:
+        assert config.reach is not None  # checked by the config
+        return config.reach / step_budget(config, count, 1.0), ""
+    budget = step_budget(config, count, config.lr)
     if budget > 1 or config.budget == "keep":
         return config.lr, ""
     steps, raised = config.training(count).steps, config.lr * RESCALED / budget
@@ -244,54 +251,3 @@ def _rate(config: MaskTuningConfig, count: int) -> tuple[float, str]:
 
 def _logits(encoder: Masked, pixels: Tensor, scaled_rows: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     return encoder(pixels, weights) @ scaled_rows.mT  # (n, dim) @ (dim, classes)
-
-
-def _classifier(
-    model: DualEncoder, data: LabelledImages, templates: Sequence[str], given: Tensor | None
-) -> Float[Tensor, "classes dim"]:
-    rows = model.class_features(data.names, templates) if given is None else given.detach().float()
-    if rows.ndim != 2 or len(rows) != len(data.names):
-        raise DataError(
-            f"class_features: expected one row for each of the {len(data.names)} classes, found shape {tuple(rows.shape)}"
-        )
-    return F.normalize(rows, dim=-1).to(model.device)
-
-
-def _edit(
-    model: DualEncoder,
-    mask: BinaryMask,
-    config: MaskTuningConfig,
-    data: LabelledImages,
-    lr: float,
-    steps: int,
-    elapsed: float,
-) -> Edit | None:
-    part = ZeroedWeights.of_masks({name: bits.cpu() for name, bits in mask.bits().items()})
-    if not part.indices:
-        return None
-    provenance = {
-        "method": "mask_tuning",
-        "paper": "arXiv:2307.15049",
-        "config": asdict(config) | {"lr": lr},
-        "seed": config.seed,
-        "steps": steps,
-        "classes": list(data.names),
-        "images": len(data),
-        "data": data.digest,
-        "share_masked": mask.share,
-        "versions": versions(),
-        "device": str(model.device),
-        "elapsed_s": round(elapsed, 1),
-        "peak_bytes": peak_bytes(model.device),
-    }
-    return Edit((part,), model.edits.fingerprint(*part.names()), provenance)
-
-
-def _restore(mask: BinaryMask, tensors: dict[str, Tensor]) -> None:
-    for name, real in mask.real.items():
-        real.copy_(tensors[f"mask.{name}"])
-    load_optimizer(mask.adam, tensors)
-
-
-def _digest(rows: Tensor) -> str:
-    return hashlib.sha256(rows.cpu().contiguous().numpy().tobytes()).hexdigest()

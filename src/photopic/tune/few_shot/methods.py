@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from photopic.core.errors import DataError
-from photopic.data.few_shot import LabelledImages
+from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.learning.classifiers import TextClassifier
 from photopic.learning.few_shot_batches import Step
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 
@@ -105,7 +106,7 @@ def _events(
 
         dropout = 1.0 if name == "mask" else 0.0
         mask = mask_tuning.MaskTuningConfig(dropout=dropout, reach=MASK_REACH, **budget)
-        return mask_tuning.tune(model, data, config=mask, templates=templates)
+        return _of_method(mask_tuning.mask_tuning, model, data, config=mask, templates=templates)
     if name == "tuners":
         from photopic.tune.few_shot import unified_tuners
 
@@ -123,3 +124,15 @@ def _events(
     }[name]
     found: Iterator[Step] = method(model, data, config=within(config), templates=templates)  # type: ignore[operator]
     return found
+
+
+def _of_method(method: Any, model: DualEncoder, data: LabelledImages, **options: Any) -> Iterator[Step]:
+    """The events of a method as those of a learner, the last with the classifier that its edit makes."""
+    for event in method.events(model, FewShotTask(data), **options):
+        numbers = event.numbers
+        loss, accuracy = numbers.get("loss", 0.0), numbers.get("accuracy", 0.0)
+        tuned = None
+        if event.result is not None:
+            rows = model.class_features(data.names, options["templates"])
+            tuned = TextClassifier(model, rows, event.result, templates=options["templates"])
+        yield Step(event.stage, event.done, event.total, loss, accuracy, edit=event.result, tuned=tuned)

@@ -1,0 +1,225 @@
+"""Commands made from the manifest: ``photopic <verb> <method>`` with its arguments, options, help, progress and resume.
+
+Nothing here knows a method. A parameter's type says how a word becomes it (``cli/arguments.py``), the result's type how it is
+written (``cli/outputs.py``), a config's fields are the options.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import typer
+
+from photopic.core.errors import FieldError
+
+if TYPE_CHECKING:
+    from photopic.core.method import Method
+
+KINDS = {"text": str, "integer": int, "number": float, "flag": bool}
+OUTPUTS = {  # result: what --output names, and what it is by default
+    "Edit": ("The edit file to write.", None),
+    "Report": ("The page to write.", "MODEL-COMMAND.html"),
+    "Map": ("Folder for the pictures; made if missing, nothing in it is overwritten.", "out"),
+    "Model": ("Folder of the run: log, checkpoint, and the model in the end.", None),
+    "Verdict": ("A page to write as well.", "none"),
+}
+DEVICE = "Where to compute: cpu, cuda, cuda:1, mps, ..."
+PRESET = "Begin from these settings; options given count more."
+JSON = "Also print all numbers as JSON on stdout, and nothing else there."
+RUN = "Folder for the log and checkpoints, kept afterwards."
+
+
+def read_manifest() -> dict[str, Any]:
+    """The manifest ``methods.json``: the words of each command, and what is known of its method."""
+    found: dict[str, Any] = json.loads(resources.files("photopic").joinpath("methods.json").read_text(encoding="utf-8"))
+    return found
+
+
+def add_derived(app: typer.Typer, verb: str) -> None:
+    """Add the commands of a verb's methods to its group, but for those that the group has by hand.
+
+    Args:
+        app: The group.
+        verb: Such as ``tune``.
+    """
+    taken = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
+    for command, entry in read_manifest().items():
+        group, _, name = command.partition(" ")
+        if group == verb and name not in taken and entry["result"] != "Control":
+            app.command(name, help=entry["help"], epilog=_epilog(entry))(_callback(command, entry))
+
+
+def _epilog(entry: Mapping[str, Any]) -> str:
+    """Examples, one after the other, and the paper."""
+    return "    ".join([*entry["examples"], *([f"Paper: {entry['paper']}"] if entry["paper"] else [])])
+
+
+def _callback(command: str, entry: Mapping[str, Any]) -> Any:
+    """A function with the signature that Typer reads; it hands on what was typed, so that presets and defaults count."""
+    parameters = _signature(entry)
+
+    def run(context: Any, **values: Any) -> None:
+        typed = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
+        run_method(command, entry, {name: values[name] for name in typed})
+
+    run.__name__ = command.rpartition(" ")[2].replace("-", "_")
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in (context, *parameters)}
+    return run
+
+
+def _signature(entry: Mapping[str, Any]) -> list[inspect.Parameter]:
+    """The parameters of a command: those of the method, then output and what every command has."""
+    found: dict[str, inspect.Parameter] = {}
+    for each in entry["parameters"]:
+        if each["role"] in ("model", "edit", "data"):
+            found[each["name"]] = _handed(each)
+        elif each["role"] == "option":
+            found[each["name"]] = _option(each, required=each["required"])
+        for option in each.get("options", ()):  # of a config, or of how data is read; a name they share is one option
+            found.setdefault(option["name"], _option(option))
+    for each in _common(entry):
+        found.setdefault(each.name, each)
+    return sorted(found.values(), key=lambda each: each.default is not inspect.Parameter.empty)
+
+
+def _common(entry: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
+    yield _output(entry["result"])
+    if entry["trains"]:
+        yield _optional("run", Path, ["--run"], RUN, "OUTPUT.run, removed at the end")
+    if entry["presets"]:
+        yield _optional("preset", Literal[tuple(entry["presets"])], ["--preset"], PRESET, "recommended")
+    if any(each["role"] == "model" for each in entry["parameters"]):
+        yield _optional("device", str, ["--device"], DEVICE, "the fastest there is")
+    if entry["result"] in ("Report", "Verdict"):
+        yield _parameter("as_json", bool, typer.Option("--json", help=JSON), False)
+    yield _parameter("overwrite", bool, typer.Option("--overwrite", help="Replace the output if it exists."), False)
+
+
+def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Parameter:
+    """An option of a config or a plain parameter, or the positional argument that its only flag without dashes names."""
+    kind: Any = Literal[tuple(map(str, option["choices"]))] if "choices" in option else KINDS[option["kind"]]
+    kind = list[kind] if option["many"] else kind
+    text, flags = _sentence(option["help"]), list(option["flags"])
+    if flags and not flags[0].startswith("-"):
+        return _parameter(option["name"], kind, typer.Argument(help=text, metavar=flags[0]))
+    if kind is bool:  # --flip and --no-flip
+        flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
+    bounded = kind in (int, float, list[int], list[float])
+    bounds = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
+    if required:
+        return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds))
+    default = option["default"]
+    if default is None or option["many"]:
+        return _optional(option["name"], kind, flags, text, _shown(default), **bounds)
+    default = str(default) if "choices" in option else default
+    return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds), default)
+
+
+def _handed(each: Mapping[str, Any]) -> inspect.Parameter:
+    """A model, edit or data set: a word that ``arguments`` turns into it."""
+    kind: Any = list[str] if each["many"] else str
+    flags, text, name = each["flags"], _sentence(each["help"]), each["name"]
+    if not each["required"]:
+        return _optional(name, kind, flags, text, "none")
+    if each["role"] == "model" and each["default"]:
+        return _parameter(name, kind, typer.Option(*flags, help=text), each["default"])
+    if flags != ["--" + name.replace("_", "-")]:  # its words were chosen
+        return _parameter(name, kind, typer.Option(*flags, help=text))
+    return _parameter(name, kind, typer.Argument(help=text, metavar=name.upper()))
+
+
+def _optional(name: str, kind: Any, flags: Sequence[str], text: str, shown: str, **bounds: Any) -> inspect.Parameter:
+    """An option without a default of its own; ``shown`` says in words what happens without it."""
+    made = typer.Option(*flags, help=text, show_default=shown or False, **bounds)
+    return _parameter(name, Optional[kind], made, None)  # noqa: UP045 (a kind made at run time)
+
+
+def _parameter(name: str, kind: Any, made: Any, default: Any = ...) -> inspect.Parameter:
+    """A parameter as Typer reads it; one without a default is required."""
+    given = inspect.Parameter.empty if default is ... else default
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=Annotated[kind, made])
+
+
+def _output(result: str) -> inspect.Parameter:
+    text, shown = OUTPUTS[result]
+    flags = ["--output", "-o", "--out"]
+    if shown is None:
+        return _parameter("output", Path, typer.Option(*flags, help=text))
+    return _optional("output", Path, flags, text, shown)
+
+
+def _sentence(text: str) -> str:
+    """The comment of a field as a sentence."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "?")) else text + "."
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, list):
+        return " ".join(map(str, default))
+    if isinstance(default, bool):
+        return {True: "yes", False: "no"}[default]
+    return "" if default is None else str(default)
+
+
+def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Read what was typed, drive the method and write what came of it.
+
+    Args:
+        command: Its words, such as ``tune mask``.
+        entry: What the manifest says of it.
+        given: What was typed, by parameter and option; nothing else.
+    """
+    from photopic.cli import outputs
+    from photopic.cli.arguments import read_arguments
+
+    output = outputs.checked(entry["result"], command, given)
+    method = _method(entry)
+    config = _config(entry, method, given)  # before anything takes time
+    with outputs.method_run(given.get("run"), output, wanted=entry["trains"]) as folder:
+        arguments = read_arguments(entry, given) | config
+        events = method.events(**arguments, **({"run": folder} if folder is not None else {}))
+        from photopic.report.progress import bars, follow_events
+
+        with bars() as shown:
+            result = follow_events(events, shown)
+        outputs.write(result, output, method.about, as_json=given.get("as_json", False))
+
+
+def _method(entry: Mapping[str, Any]) -> Method[Any, Any]:
+    module, _, name = entry["function"].partition(":")
+    found: Method[Any, Any] = getattr(import_module(module), name)
+    return found
+
+
+def _config(entry: Mapping[str, Any], method: Method[Any, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The config: the preset or the defaults, with the options that were given."""
+    own = next((each for each in entry["parameters"] if each["role"] == "config"), None)
+    if own is None:
+        return {}
+    default = method.signature.parameters["config"].default
+    base = method.about.presets[given["preset"]] if given.get("preset") else default
+    changed = {
+        option["name"]: _typed(option, given[option["name"]]) for option in own["options"] if option["name"] in given
+    }
+    try:
+        return {"config": replace(base, **changed)}
+    except FieldError as error:  # named as the command line calls it
+        flags = {option["name"]: option["flags"][0] for option in own["options"]}
+        raise FieldError(flags.get(error.field, error.field), error.problem) from None
+
+
+def _typed(option: Mapping[str, Any], value: Any) -> Any:
+    """What Typer gave as what the field holds: choices that are numbers, lists that are tuples."""
+    if "choices" in option:
+        back = {str(each): each for each in option["choices"]}
+        value = [back[str(each)] for each in value] if option["many"] else back[str(value)]
+    return tuple(value) if option["many"] else value

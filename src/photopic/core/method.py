@@ -1,0 +1,326 @@
+"""``@method``: what makes a function of a published method a member of the library.
+
+The body is a generator of events that returns its result. Around it the decorator checks the arguments, times the stages, stamps
+where the result comes from, and binds a run folder to what was given, so that none of this is written in a method's file.
+``photopic.methods`` lists all of them, and the commands are derived from their types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from photopic.core.config import Config, check_value, hints_of, unpacked
+from photopic.core.errors import DataError, ModelError
+from photopic.core.events import Event, Steps, last
+from photopic.core.provenance import versions
+from photopic.core.runs import Run
+from photopic.core.view import View
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
+PLAIN = (str, int, float, bool, type(None))
+
+
+@runtime_checkable
+class HasDigest(Protocol):
+    """What says by content what it is: handles, edits and data sets."""
+
+    def digest(self) -> str:
+        """Hex sha256 of the content."""
+
+
+@runtime_checkable
+class HasEdits(Protocol):
+    """A handle: it has a stack of edits, and says what it is."""
+
+    name: str
+    edits: Any
+
+    def digest(self) -> str:
+        """Hex sha256 of the weights."""
+
+
+class About:
+    """What is said of a method besides its code.
+
+    Attributes:
+        name: Dotted path under ``photopic``, such as ``tune.few_shot.mask_tuning``; also its id in provenance.
+        paper: Such as ``arXiv:2303.05125``.
+        claims: The prefix of its claims in the ledger, such as ``mask_tuning.``; several, with a space between.
+        presets: Configs by name; ``paper`` is what was published.
+        command: The words of its command where they are not its folder and name, such as ``tune mask``.
+        examples: Lines for the end of its help, each ``What it does: the command``.
+        view: Makes what shows the result, where the default tables do not do.
+        after: Lines to print when the result is written, with ``{output}`` and keys of its provenance.
+    """
+
+    def __init__(
+        self,
+        body: Any,
+        paper: str,
+        claims: str,
+        presets: Mapping[str, Any],
+        command: str,
+        examples: Sequence[str],
+        view: Callable[[Any], View] | None,
+        after: Sequence[str],
+    ):
+        self.name = f"{body.__module__.removeprefix('photopic.').rpartition('.')[0]}.{_snake(body.__name__)}"
+        self.paper, self.claims, self.presets = paper, claims, dict(presets)
+        self.command = command or f"{self.name.partition('.')[0]} {_snake(body.__name__).replace('_', '-')}"
+        self.examples, self.view, self.after = tuple(examples), view, tuple(after)
+
+
+class Method(Generic[P, R]):
+    """A method: called, it returns its result; ``events`` drives the same computation step by step.
+
+    Attributes:
+        about: Its name, paper, presets and words.
+        body: The generator function as written.
+    """
+
+    def __init__(self, body: Callable[P, Generator[Event[Any], None, R]], about: About, allow_edits: bool):
+        update_wrapper(self, body)
+        self.body, self.about, self.allow_edits = body, about, allow_edits
+        self.signature = inspect.signature(body)
+        self.trains = "run" in self.signature.parameters
+
+    @property
+    def name(self) -> str:
+        """Dotted path under ``photopic``."""
+        return self.about.name
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return last(self.events(*args, **kwargs))  # type: ignore[arg-type]  # run may be among them
+
+    def events(self, *args: Any, run: Run | None = None, **kwargs: Any) -> Iterator[Event[R]]:
+        """The same call step by step; the last event carries the result.
+
+        Args:
+            args: As of the method.
+            run: A run folder to checkpoint in and to resume from, for a method that learns.
+            kwargs: As of the method.
+
+        Raises:
+            DataError: If a config holds a value out of its range, or ``run`` is given to a method that does not learn.
+            ModelError: If a model has edits in force.
+            RunMismatchError: If the run folder holds a computation with other arguments.
+        """
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        given = {name: value for name, value in bound.arguments.items() if name != "run"}
+        self._check(given)
+        if run is not None and not self.trains:
+            raise DataError(f"{self.name}: keeps nothing to go on from, found a run folder; leave run out")
+        digests = {name: digest_of(name, value) for name, value in given.items()}
+        if self.trains:
+            identity = hashlib.sha256(json.dumps([self.name, digests], sort_keys=True).encode()).hexdigest()
+            bound.arguments["run"] = run if run is None else run.bound(identity)
+        return self._timed(self.body(*bound.args, **bound.kwargs), given, digests)
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        for name, value in given.items():
+            if isinstance(value, HasEdits) and not self.allow_edits and value.edits.names():
+                raise ModelError(
+                    f"{value.name}: has edits applied ({', '.join(value.edits.names())}); remove them first, what is found on an "
+                    "edited model is not true of its base"
+                )
+            annotation = hints_of(self.body).get(name)
+            if unpacked(annotation)[1]:  # a range
+                check_value(name, value, annotation)
+
+    def _timed(self, steps: Steps[R], given: Mapping[str, Any], digests: Mapping[str, Any]) -> Iterator[Event[R]]:
+        """Add the times of each event, and after the body one event with the stamped result."""
+        clock = began = time.monotonic()
+        stage, first = "", 0
+        while True:
+            try:
+                event = next(steps)
+            except StopIteration as stop:
+                body_result = stop.value
+                break
+            now = time.monotonic()
+            if event.stage != stage:  # the pace is that of the stage; what a resumed run had done took no time
+                stage, first, began = event.stage, event.done, now
+            pace = (now - began) / max(event.done - first, 1)
+            yield replace(event, elapsed_s=now - clock, eta_s=pace * max(event.total - event.done, 0))
+        elapsed = time.monotonic() - clock
+        result = stamped(body_result, self.provenance(given, digests, elapsed))
+        yield Event("done", elapsed_s=elapsed, result=result)
+
+    def provenance(self, given: Mapping[str, Any], digests: Mapping[str, Any], elapsed: float) -> dict[str, Any]:
+        """What is stamped on a result: the method, what it was given, on what it ran, how long and how large."""
+        config = given.get("config")
+        models = [each for each in given.values() if isinstance(each, HasEdits)]
+        data = {name: value for name, value in digests.items() if _is_data(given[name])}
+        found: dict[str, Any] = {"method": self.name, "paper": self.about.paper, "data": data}
+        if is_dataclass(config):
+            found |= {"config": plain(config), "seed": getattr(config, "seed", None)}
+        if models:
+            device = getattr(models[0], "device", torch.device("cpu"))
+            found |= {"model": models[0].name, "device": str(device), "peak_bytes": peak_bytes(device)}
+            found["dtype"] = str(getattr(models[0], "dtype", torch.float32)).removeprefix("torch.")
+        return found | {"versions": versions(), "elapsed_s": round(elapsed, 1)}
+
+
+@overload
+def method(body: C, /) -> C: ...
+@overload
+def method(body: Callable[P, Generator[Event[Any], None, R]], /) -> Method[P, R]: ...
+@overload
+def method(
+    *,
+    paper: str = "",
+    claims: str = "",
+    presets: Mapping[str, Any] = ...,
+    command: str = "",
+    examples: Sequence[str] = (),
+    view: Callable[[Any], View] | None = None,
+    after: Sequence[str] = (),
+    allow_edits: bool = False,
+) -> _Decorator: ...
+def method(
+    body: Any = None,
+    /,
+    *,
+    paper: str = "",
+    claims: str = "",
+    presets: Mapping[str, Any] = {},
+    command: str = "",
+    examples: Sequence[str] = (),
+    view: Callable[[Any], View] | None = None,
+    after: Sequence[str] = (),
+    allow_edits: bool = False,
+) -> Any:
+    """Make a method of a generator function, or of a ``Control`` class, which is its own result.
+
+    Args:
+        body: The function, where nothing else is to be said.
+        paper: See ``About``, as for the next six.
+        claims: See ``About``.
+        presets: See ``About``.
+        command: See ``About``.
+        examples: See ``About``.
+        view: See ``About``.
+        after: See ``About``.
+        allow_edits: Take models with edits in force too.
+
+    Example:
+        >>> @method(paper="arXiv:0000.00000")
+        ... def counted(words: Sequence[str]) -> Steps[int]:
+        ...     yield Event("counting")
+        ...     return len(words)
+        >>> counted(["a", "b"])
+        2
+    """
+
+    def decorate(body: Any) -> Any:
+        about = About(body, paper, claims, presets, command, examples, view, after)
+        if isinstance(body, type):
+            body.about = about  # type: ignore[attr-defined]
+            return body
+        return Method(body, about, allow_edits)
+
+    return decorate if body is None else decorate(body)
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, body: C, /) -> C: ...
+    @overload
+    def __call__(self, body: Callable[P, Generator[Event[Any], None, R]], /) -> Method[P, R]: ...
+
+
+def digest_of(name: str, value: Any) -> Any:
+    """JSON that differs where a value differs: by content for models, edits, data and tensors.
+
+    Args:
+        name: What to call the value in a message.
+        value: An argument of a method.
+
+    Raises:
+        TypeError: If nothing says what the value is; give its class a method ``digest``.
+
+    Example:
+        >>> digest_of("words", ["a", "b"])
+        ['a', 'b']
+    """
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, HasDigest) and not isinstance(value, type):
+        return value.digest() if callable(value.digest) else value.digest
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().contiguous()
+        array = array.view(torch.uint8) if array.dtype == torch.bfloat16 else array
+        return _hashed(str((value.dtype, tuple(value.shape))).encode(), array.numpy().tobytes())
+    if isinstance(value, np.ndarray):
+        return _hashed(str((value.dtype.str, value.shape)).encode(), np.ascontiguousarray(value).tobytes())
+    if isinstance(value, Mapping):
+        return {str(key): digest_of(name, each) for key, each in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: digest_of(each.name, getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Sequence):
+        return [digest_of(name, each) for each in value]
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise TypeError(f"{name}: a {type(value).__name__} does not say what it is; give it a method digest()")
+
+
+def stamped(result: Any, provenance: Mapping[str, Any]) -> Any:
+    """The result with its provenance; what its own body wrote there counts more."""
+    if is_dataclass(result) and any(each.name == "provenance" for each in fields(result)):
+        own: Any = result
+        return replace(own, provenance={**provenance, **own.provenance})
+    if hasattr(result, "stamped"):  # a model, which keeps it in its folder
+        return result.stamped(provenance)
+    return result
+
+
+def plain(config: Any) -> Any:
+    """A config as JSON values; what is no JSON value as its digest."""
+    if is_dataclass(config) and not isinstance(config, type):
+        return {each.name: plain(getattr(config, each.name)) for each in fields(config)}
+    if isinstance(config, list | tuple):
+        return [plain(each) for each in config]
+    return config if isinstance(config, PLAIN) else digest_of("config", config)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The largest memory this process ever held: on the device, or of the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _is_data(value: Any) -> bool:
+    """Whether an argument is data: neither a model, a config, nor a plain word or number."""
+    plain_words = isinstance(value, PLAIN) or (isinstance(value, Sequence) and all(isinstance(e, PLAIN) for e in value))
+    return not (plain_words or isinstance(value, HasEdits | Config) or callable(value))
+
+
+def _hashed(*contents: bytes) -> str:
+    hasher = hashlib.sha256()
+    for content in contents:
+        hasher.update(content)
+    return hasher.hexdigest()
+
+
+def _snake(name: str) -> str:
+    """``AdaptiveGuidance`` -> ``adaptive_guidance``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

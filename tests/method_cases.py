@@ -1,0 +1,54 @@
+"""Small real arguments for every method, by the types it asks for, so that the contract of ``test_methods.py`` runs on all of them.
+
+A new method needs an entry in ``SMALL`` only where the defaults of its config are too slow for a test.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+import numpy as np
+
+from photopic.core.config import hints_of, unpacked
+from photopic.core.method import Method
+from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.models.dual_encoder import DualEncoder
+from tests.tiny_encoders import tiny_dual_encoder
+
+QUICK: Mapping[str, Any] = {"steps": 4, "batch": 2}  # of configs that have such fields
+SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
+    "tune.few_shot.mask_tuning": {"reach": 8.0},
+}
+ARGUMENTS: Mapping[type, Callable[[], Any]] = {
+    DualEncoder: lambda: tiny_dual_encoder(),
+    FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
+}
+
+
+def labelled(count: int, *, seed: int = 0) -> LabelledImages:
+    """Noise of two classes, bright and dark."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    pictures = (rng.integers(0, 100, (count, 16, 16, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    return LabelledImages(pictures, labels, ("bear", "mug"))
+
+
+def case(method: Method[Any, Any]) -> dict[str, Any]:
+    """Arguments for a quick call of a method."""
+    small = dict(SMALL.get(method.name, {}))
+    hints, given = hints_of(method.body), {}
+    for name, parameter in method.signature.parameters.items():
+        kind, _ = unpacked(hints[name])
+        plain = next((each for each in (kind, *get_args(kind)) if each in ARGUMENTS), None)
+        if name == "config":
+            names = {each.name for each in fields(parameter.default)}
+            chosen = {key: value for key, value in {**QUICK, **small}.items() if key in names}
+            given[name] = replace(parameter.default, **chosen)
+        elif name in small:
+            given[name] = small[name]() if callable(small[name]) else small[name]
+        elif parameter.default is inspect.Parameter.empty and plain is not None:
+            given[name] = ARGUMENTS[plain]()
+    return given

@@ -1,0 +1,157 @@
+"""The contract of every method: it leaves its model alone, repeats itself, resumes exactly, saves, explains itself, refuses.
+
+Methods are found by importing the verbs; ``method_cases.py`` gives each small real arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from photopic.cli.derive import read_manifest
+from photopic.cli.manifest import manifest, methods, text_of
+from photopic.core.config import check_value, hints_of
+from photopic.core.edits import Edit
+from photopic.core.edits.file import load, save
+from photopic.core.errors import DataError, ModelError
+from photopic.core.method import Method
+from photopic.core.results import Map, Report, Verdict
+from photopic.core.runs import Run, RunMismatchError
+from tests.method_cases import case
+
+ROOT = Path(__file__).resolve().parents[1]
+FOUND = methods()
+CALLED = {command: each for command, each in FOUND.items() if isinstance(each, Method)}
+TRAINED = {command: each for command, each in CALLED.items() if each.trains}
+HEADINGS = ("## Use", "## How it works", "## What is shown", "## Where it fails")
+RUN_ON = ("elapsed_s", "peak_bytes", "versions", "device")  # of the provenance, what another run may say otherwise
+
+
+def each_of(found: dict[str, Any]) -> Any:
+    return pytest.mark.parametrize("method", found.values(), ids=list(found))
+
+
+def content(result: Any, folder: Path) -> Any:
+    """Everything a result holds but for when and where it was made, in a form that compares."""
+    provenance = {key: value for key, value in result.provenance.items() if key not in RUN_ON}
+    if isinstance(result, Edit):
+        save(replace(result, provenance=provenance), folder / "x.edit")
+        return (folder / "x.edit").read_bytes()
+    return json.dumps({**result.to_dict(), "provenance": provenance}, sort_keys=True, default=str)
+
+
+def models_of(given: dict[str, Any]) -> list[Any]:
+    return [each for each in given.values() if hasattr(each, "edits")]
+
+
+@each_of(CALLED)
+def test_a_method_leaves_its_models_as_they_were_and_repeats_itself(method: Method[Any, Any], tmp_path: Path) -> None:
+    given = case(method)
+    before = [model.digest() for model in models_of(given)]
+    first, second = method(**given), method(**given)
+    assert [model.digest() for model in models_of(given)] == before
+    assert not any(model.edits.names() for model in models_of(given))
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    assert content(first, tmp_path / "a") == content(second, tmp_path / "b")
+    assert first.provenance["method"] == method.name and "torch" in first.provenance["versions"]
+
+
+@each_of(TRAINED)
+def test_interrupted_is_uninterrupted(method: Method[Any, Any], tmp_path: Path) -> None:
+    given = case(method)
+    whole = method(**given, run=Run(tmp_path / "whole"))
+    events = [event.done for event in method.events(**given)]
+    cut = method.events(**given, run=Run(tmp_path / "cut"))
+    for _ in range(max(1, len(events) * 2 // 3)):
+        next(cut)
+    cut.close()  # as Ctrl-C does
+    resumed = method(**given, run=Run(tmp_path / "cut"))
+    assert content(resumed, tmp_path) == content(whole, tmp_path)
+
+
+@each_of(TRAINED)
+def test_a_run_of_other_data_or_options_is_refused(method: Method[Any, Any], tmp_path: Path) -> None:
+    given = case(method)
+    method(**given, run=Run(tmp_path))
+    with pytest.raises(RunMismatchError, match="holds another run"):
+        method(**given | {"config": replace(given["config"], seed=given["config"].seed + 1)}, run=Run(tmp_path))
+
+
+@each_of(CALLED)
+def test_a_result_saves_and_loads(method: Method[Any, Any], tmp_path: Path) -> None:
+    result = method(**case(method))
+    if isinstance(result, Edit):
+        save(result, tmp_path / "x.edit")
+        again = load(tmp_path / "x.edit")
+        save(again, tmp_path / "y.edit")
+        assert (tmp_path / "x.edit").read_bytes() == (tmp_path / "y.edit").read_bytes()
+        assert again.provenance == result.provenance
+    elif isinstance(result, Map):
+        from photopic.core import mapfile
+
+        mapfile.save(result, tmp_path / "x.safetensors")
+        assert mapfile.load(tmp_path / "x.safetensors").to_dict() == result.to_dict()
+    else:
+        assert isinstance(result, Report | Verdict) or hasattr(result, "save")
+        if isinstance(result, Report | Verdict):
+            assert json.loads(json.dumps(result.to_dict()))["provenance"]["method"] == method.name
+
+
+@each_of({command: each for command, each in CALLED.items() if not each.allow_edits})
+def test_a_model_with_edits_in_force_is_refused(method: Method[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = case(method)
+    for model in models_of(given)[:1]:
+        monkeypatch.setattr(model.edits, "names", lambda: ("bear",))
+        with pytest.raises(ModelError, match=r"has edits applied \(bear\); remove them first"):
+            list(method.events(**given))
+
+
+# --- what is written about a method
+
+
+def test_the_manifest_is_fresh() -> None:
+    stored = resources.files("photopic").joinpath("methods.json").read_text(encoding="utf-8")
+    assert stored == text_of(manifest()), "write it again: python -m photopic.cli.manifest"
+
+
+@pytest.mark.parametrize("command", read_manifest())
+def test_every_option_is_explained_and_in_range_by_default(command: str) -> None:
+    entry = read_manifest()[command]
+    for parameter in entry["parameters"]:
+        for option in [*parameter.get("options", ()), *([parameter] if parameter["role"] != "config" else [])]:
+            assert len(option["help"].split()) >= 3, f"{command}: {option['name']} is not explained"
+            if option.get("default") is not None and "ge" in option:
+                assert min(np_list(option["default"])) >= option["ge"]
+
+
+def np_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+@each_of({command: each for command, each in CALLED.items() if "config" in each.signature.parameters})
+def test_every_range_is_held(method: Method[Any, Any]) -> None:
+    hints = hints_of(type(method.signature.parameters["config"].default))
+    options = next(e for e in read_manifest()[method.about.command]["parameters"] if e["role"] == "config")["options"]
+    for option in options:
+        outside = [option["ge"] - 1] if "ge" in option else [option["gt"]] if "gt" in option else []
+        outside += [option["le"] + 1] if "le" in option else []
+        outside += ["no such word"] if "choices" in option else []
+        for value in outside:
+            with pytest.raises(DataError, match=option["name"]):
+                check_value(option["name"], (value,) if option["many"] else value, hints[option["name"]])
+
+
+@pytest.mark.parametrize(("command", "method"), FOUND.items(), ids=list(FOUND))
+def test_every_method_has_its_page(command: str, method: Any) -> None:
+    name = method.about.name.rpartition(".")[2]
+    texts = {path: path.read_text() for path in ROOT.glob("docs/methods/*.md")}
+    pages = [path for path, text in texts.items() if path.stem == name or f"photopic.{method.about.name}" in text]
+    assert pages, f"docs/methods/{name}.md: is missing"
+    text = texts[pages[0]]
+    assert not [heading for heading in HEADINGS if not re.search(rf"^{heading}", text, re.MULTILINE)], pages[0].name
