@@ -24,7 +24,8 @@ from photopic.metrics.frechet import frechet_distance
 from photopic.metrics.intervals import student
 from photopic.metrics.radial_spectrum import radial_spectrum
 from photopic.models.diffusion.dimensionality import detail_deviations
-from photopic.models.diffusion.model import DiffusionModel, from_pixels, process_bytes
+from photopic.models.diffusion.loading import process_bytes
+from photopic.models.diffusion.model import DiffusionModel, from_pixels
 from photopic.models.dual_encoder import DualEncoder
 
 RECIPE = ROOT / "recipes" / "emoji-processes"

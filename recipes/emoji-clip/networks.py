@@ -17,7 +17,7 @@ from transformers import (
     VisionTextDualEncoderModel,
 )
 
-from photopic.models.loading import BUNDLED
+from photopic.models.files import BUNDLED
 
 SIZE = 64  # pixels
 DIM = 128  # of the shared space

@@ -10,7 +10,7 @@ import torch
 from photopic.data import emoji_world, renderings
 from photopic.metrics.intervals import wilson
 from photopic.models.classifier import Classifier, bundled_classifiers
-from photopic.models.loading import BUNDLED
+from photopic.models.files import BUNDLED
 
 ROOT = Path(__file__).parents[2]
 CARD = json.loads((ROOT / "recipes/emoji-classifiers/card.json").read_text())

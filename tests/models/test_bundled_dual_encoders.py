@@ -12,7 +12,7 @@ import torch
 from photopic.data import renderings
 from photopic.metrics.intervals import wilson
 from photopic.models.dual_encoder import DualEncoder, bundled_dual_encoders
-from photopic.models.loading import BUNDLED
+from photopic.models.files import BUNDLED
 
 ROOT = Path(__file__).parents[2]
 CARD = json.loads((ROOT / "recipes/emoji-clip/card.json").read_text())["models"]

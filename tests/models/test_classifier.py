@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from photopic.core.errors import DataError, ModelError
-from photopic.models import classifier_files, loading
+from photopic.models import classifier_files, files
 from photopic.models.classifier import Classifier, bundled_classifiers
 from photopic.models.preprocessing import Preprocessing
 
@@ -286,7 +286,7 @@ def test_a_device_that_does_not_exist(tmp_path: Path) -> None:
 
 def test_a_bundled_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tiny("resnet"), tmp_path / "bundled" / "small")
-    for module in (loading, classifier_files):
+    for module in (files, classifier_files):
         monkeypatch.setattr(module, "BUNDLED", tmp_path / "bundled")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()

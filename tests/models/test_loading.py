@@ -12,7 +12,7 @@ import torch
 
 import photopic
 from photopic.core.errors import ModelError
-from photopic.models import loading
+from photopic.models import files
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
 
@@ -45,7 +45,7 @@ def test_dtype_and_sdxl_shape(tmp_path: Path) -> None:
 
 
 def test_a_bundled_name_comes_first(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "BUNDLED", saved.parent)
+    monkeypatch.setattr(files, "BUNDLED", saved.parent)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
     assert photopic.load("tiny").name == "tiny"

@@ -113,7 +113,7 @@ def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Par
     if kind is bool:  # --flip and --no-flip
         flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
     bounded = kind in (int, float, list[int], list[float])
-    bounds = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
+    bounds: dict[str, Any] = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
     if required:
         return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds))
     default = option["default"]

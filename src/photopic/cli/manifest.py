@@ -97,7 +97,7 @@ def _parameter(given: inspect.Parameter, annotation: Any, text: str) -> dict[str
     item = unpacked(get_args(options[0])[0])[0] if plural else options[0]
     found: dict[str, Any] = {"name": given.name, "help": text, "required": given.default is inspect.Parameter.empty}
     if is_dataclass(item) and given.name == "config":
-        return found | {"role": "config", "type": _path(item), "options": option_list(item)}
+        return found | {"role": "config", "type": _path(item), "options": option_list(item)}  # type: ignore[arg-type]
     if item in PLAIN or get_origin(item) is Literal:
         default = None if given.default is inspect.Parameter.empty else given.default
         return found | {"role": "option"} | _option(given.name, annotation, default, text)
@@ -117,7 +117,7 @@ def option_list(config: type) -> list[dict[str, Any]]:
     """The options that the fields of a config make, with the comments as their help."""
     help_of, hints = comments(config), hints_of(config)
     found = []
-    for each in fields(config):  # type: ignore[arg-type]
+    for each in fields(config):
         default = each.default if each.default is not MISSING else None
         option = _option(each.name, hints[each.name], default, help_of[each.name])
         if option["flags"]:

@@ -60,7 +60,7 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        hints = hints_of(type(self))
+        hints = hints_of(type(self))  # type: ignore[arg-type]  # a class is hashable
         for each in fields(self):  # type: ignore[arg-type]
             check_value(each.name, getattr(self, each.name), hints[each.name])
 
@@ -129,14 +129,15 @@ def comments(owner: type) -> dict[str, str]:
     for each in reversed(owner.__mro__):
         if each not in (object, Config) and hasattr(each, "__dataclass_fields__"):
             found |= _comments(dedent(getsource(each)))
-    return {name: found.get(name, "") for name in (each.name for each in fields(owner))}  # type: ignore[arg-type]
+    return {name: found.get(name, "") for name in (each.name for each in fields(owner))}
 
 
 def _comments(source: str) -> dict[str, str]:
     """Field names are the names at the start of a line of the class, ``name: ...``; a comment belongs to its logical line."""
     found: dict[str, str] = {}
     above: list[str] = []
-    name, behind, depth = "", [], 0
+    behind: list[str] = []
+    name, depth = "", 0
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     for place, token in enumerate(tokens):
         depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)

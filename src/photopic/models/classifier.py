@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.core.nn.hooks import match, tap
-from photopic.models.classifier_files import bundled_classifiers
+from photopic.models.classifier_files import bundled_classifiers, read
+from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite
+from photopic.models.networks import check_finite, put_on
 from photopic.models.preprocessing import Images
 
 __all__ = ["Classifier", "bundled_classifiers"]
@@ -50,7 +52,7 @@ class Classifier(Handle):
         (('1', '2'), 8)
     """
 
-    described: ClassVar[str] = "a classifier"
+    described: ClassVar[str] = CLASSIFIER
 
     def __init__(
         self,
@@ -78,6 +80,13 @@ class Classifier(Handle):
         self.head: nn.Linear = found
         self.blocks = self.layers(*blocks) if blocks is not None else _blocks(network, self.head_name)
 
+    @classmethod
+    def _read(cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Classifier:
+        found = read(name, source)
+        put_on(found.network, device)
+        called = source.name if isinstance(source, Path) else source
+        return cls(found.network.to(dtype=dtype), preprocess=found.preprocess, labels=found.labels, name=called)
+
     @property
     def components(self) -> dict[str, nn.Module]:
         """The network, by the name that edits call it."""
@@ -94,7 +103,7 @@ class Classifier(Handle):
         """
         return self._preprocess(images).to(self.device, self.dtype)
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes"]:  # type: ignore[override]
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes"]:
         """Logits of pixel values; gradients flow to the pixels.
 
         Raises:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from photopic.core.errors import ModelError
-from photopic.models.loading import BUNDLED, first_line, no_progress_bars, quiet, read_json
-from photopic.models.networks import put_on
+from photopic.models.files import BUNDLED, first_line, no_progress_bars, quiet, read_json
 from photopic.models.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    import torch
-
-    from photopic.models.classifier import Classifier
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
@@ -32,30 +26,31 @@ def bundled_classifiers() -> tuple[str, ...]:
     return tuple(sorted(folder.name for folder in found if not (folder / "tokenizer_config.json").is_file()))
 
 
-def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Classifier:
+class Loaded(NamedTuple):
+    """What a folder holds."""
+
+    network: nn.Module
+    preprocess: Preprocessing
+    labels: tuple[str, ...]
+
+
+def read(name: str, source: Path | str) -> Loaded:
     """Read network, preprocessing and labels.
 
     Args:
         name: What was asked for, for messages.
         source: The folder, or the id on the hub.
-        device: Where to put it.
-        dtype: Number format of the weights; None is float32.
 
     Raises:
-        ModelError: If the model is incomplete or no image classifier, or there is no such device.
+        ModelError: If the model is incomplete or no image classifier.
     """
-    from photopic.models.classifier import Classifier
-
     check_files(name, source, "classifier", (CONFIG, PREPROCESSOR), "copy the whole model")
     network = _network(name, str(source))
     config: Any = network.config
     preprocess = Preprocessing.of(read_preprocessor(name, source), f"{name}: {PREPROCESSOR}")
     if any("position_embeddings" in key for key, _ in network.named_parameters()):
         check_size(name, config, preprocess)
-    labels = tuple(str(config.id2label[index]) for index in range(config.num_labels))
-    put_on(network, device)
-    called = source.name if isinstance(source, Path) else source
-    return Classifier(network.to(dtype), preprocess=preprocess, labels=labels, name=called)
+    return Loaded(network, preprocess, tuple(str(config.id2label[index]) for index in range(config.num_labels)))
 
 
 def check_files(name: str, source: Path | str, kind: str, files: Sequence[str], fix: str) -> None:

@@ -6,6 +6,7 @@ Use it as ``DualEncoder.load("emoji-clip-vit").zero_shot(images, ["mug", "bear"]
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,9 +16,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.errors import DataError, ModelError
-from photopic.models.dual_encoder_files import bundled_dual_encoders
+from photopic.models.dual_encoder_files import bundled_dual_encoders, read
+from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite
+from photopic.models.networks import check_finite, put_on
 from photopic.models.preprocessing import Images
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
@@ -46,7 +48,7 @@ class DualEncoder(Handle):
         >>> model.zero_shot(images, ["mug", "bear"]).argmax(1)  # doctest: +SKIP
     """
 
-    described: ClassVar[str] = "a dual encoder"
+    described: ClassVar[str] = DUAL_ENCODER
     default_name: ClassVar[str] = "emoji-clip-vit"
 
     def __init__(
@@ -70,6 +72,13 @@ class DualEncoder(Handle):
         self.tokenizer: Any = tokenizer
         self.name = name
         self._preprocess = preprocess
+
+    @classmethod
+    def _read(cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> DualEncoder:
+        found = read(name, source)
+        put_on(found.network, device)
+        called = source.name if isinstance(source, Path) else source
+        return cls(found.network.to(dtype=dtype), tokenizer=found.tokenizer, preprocess=found.preprocess, name=called)
 
     @property
     def components(self) -> dict[str, nn.Module]:
@@ -103,7 +112,7 @@ class DualEncoder(Handle):
         """Features of pixel values, projected, of any length; gradients flow to the pixels and to what requires them."""
         return _features(self.network.get_image_features(pixel_values=pixels))
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:  # type: ignore[override]
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
         """The same as ``encode_pixels``."""
         return self.encode_pixels(pixels)
 

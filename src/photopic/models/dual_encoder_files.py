@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.models.classifier_files import CONFIG, PREPROCESSOR, check_files, check_size, read_preprocessor
-from photopic.models.loading import BUNDLED, first_line, no_progress_bars, quiet
-from photopic.models.networks import put_on
+from photopic.models.files import BUNDLED, first_line, no_progress_bars, quiet
 from photopic.models.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    import torch
-
-    from photopic.models.dual_encoder import DualEncoder
 
 TOKENIZER = "tokenizer_config.json"
 
@@ -31,20 +25,24 @@ def bundled_dual_encoders() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{TOKENIZER}")))
 
 
-def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> DualEncoder:
+class Loaded(NamedTuple):
+    """What a folder holds."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    preprocess: Preprocessing
+
+
+def read(name: str, source: Path | str) -> Loaded:
     """Read network, tokenizer and preprocessing.
 
     Args:
         name: What was asked for, for messages.
         source: The folder, or the id on the hub.
-        device: Where to put it.
-        dtype: Number format of the weights; None is float32.
 
     Raises:
-        ModelError: If the model is incomplete or no dual encoder, or there is no such device.
+        ModelError: If the model is incomplete or no dual encoder.
     """
-    from photopic.models.dual_encoder import DualEncoder
-
     fix = "save its model, its tokenizer and its image processor into one folder"
     check_files(name, source, "dual encoder", (CONFIG, PREPROCESSOR, TOKENIZER), fix)
     network, tokenizer = _network(name, str(source))
@@ -53,9 +51,7 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     learnt = any("vision_model" in key and "position_embedding" in key for key in network.state_dict())
     if vision is not None and learnt:
         check_size(name, vision, preprocess)
-    put_on(network, device)
-    called = source.name if isinstance(source, Path) else source
-    return DualEncoder(network.to(dtype=dtype), tokenizer=tokenizer, preprocess=preprocess, name=called)
+    return Loaded(network, tokenizer, preprocess)
 
 
 def _network(name: str, source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

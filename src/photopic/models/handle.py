@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from fnmatch import fnmatchcase
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -17,6 +18,8 @@ from torch.func import functional_call
 
 from photopic.core.errors import ModelError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
+from photopic.models.files import found_source, kind_of
+from photopic.models.networks import fastest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,16 +47,25 @@ class Handle(ABC):
 
     @classmethod
     def load(cls: type[H], model: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> H:
-        """``photopic.load``, refusing a model of another kind before its weights are read.
+        """Load a model, refusing another kind before its weights are read.
+
+        Args:
+            model: As ``photopic.load`` takes it, but no module.
+            device: Where to put it; None takes the GPU if there is one.
+            dtype: Number format of the weights; None is float32.
 
         Raises:
             ModelError: As ``photopic.load``, and if the model is of another kind.
         """
-        from photopic.models.loading import load
+        source = found_source(str(model))
+        if (found := kind_of(source)) != cls.described:
+            raise ModelError(f"{model}: expected {cls.described}, found {found}; name another model")
+        return cls._read(str(model), source, device or fastest(), dtype)
 
-        found = load(model, device, dtype, kind=cls.described)
-        assert isinstance(found, cls)
-        return found
+    @classmethod
+    @abstractmethod
+    def _read(cls: type[H], name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> H:
+        """Read a folder, or an id on the hub, that holds this kind of model; ``name`` is what was asked for."""
 
     @property
     @abstractmethod

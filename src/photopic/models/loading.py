@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from photopic.core.errors import ModelError
+from photopic.models.files import (
+    CLASSIFIER,
+    DIFFUSION,
+    DUAL_ENCODER,
+    TEXT_TO_IMAGE,
+    bundled_names,
+    found_source,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from photopic.models.handle import Handle
 
-BUNDLED = Path(__file__).parent / "bundled"
-INDEX = "model_index.json"  # of a diffusers pipeline
-PROCESS = "process.safetensors"  # of a diffusion model trained here
-READERS = {  # kind, as messages call it: the module whose ``read`` makes the handle
-    "a text-to-image pipeline": "photopic.models.text_to_image.loading",
-    "a diffusion model": "photopic.models.diffusion.loading",
-    "a dual encoder": "photopic.models.dual_encoder_files",
-    "a classifier": "photopic.models.classifier_files",
+__all__ = ["bundled_names", "load"]
+
+HANDLES = {  # kind: its class, imported when one is loaded
+    TEXT_TO_IMAGE: "photopic.models.text_to_image.handle:TextToImage",
+    DIFFUSION: "photopic.models.diffusion.model:DiffusionModel",
+    DUAL_ENCODER: "photopic.models.dual_encoder:DualEncoder",
+    CLASSIFIER: "photopic.models.classifier:Classifier",
 }
-DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
-
-
-def bundled_names() -> tuple[str, ...]:
-    """Names of the models that come with photopic."""
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/*.json") if path.name in (INDEX, "config.json")))
 
 
 def load(
@@ -41,7 +39,6 @@ def load(
     *,
     preprocess: Callable[..., Any] | None = None,
     labels: Sequence[str] | None = None,
-    kind: str = "",
 ) -> Handle:
     """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder or classifier.
 
@@ -52,7 +49,6 @@ def load(
         dtype: Number format of the weights; None is float32.
         preprocess: For a module: maps pictures to pixel values.
         labels: For a module: the name of each class, in the order of its logits.
-        kind: Refuse a model of another kind, one of ``READERS``, before its weights are read.
 
     Raises:
         ModelError: If there is no such model or device, or the model is incomplete or of no kind that photopic takes.
@@ -62,97 +58,13 @@ def load(
     """
     import torch
 
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(model, torch.nn.Module):
-        return _own(model, place, dtype, preprocess, labels)
+        return _own(model, device, dtype, preprocess, labels)
     if preprocess is not None or labels is not None:
         raise ModelError(f"{model}: has its own preprocessing and labels; they go with a module in its place")
-    source = found_source(str(model))
-    found_kind = kind_of(source)
-    if kind and found_kind != kind:
-        raise ModelError(f"{model}: expected {kind}, found {found_kind}; name another model")
-    found: Handle = import_module(READERS[found_kind]).read(str(model), source, place, dtype)
+    module, _, name = HANDLES[kind_of(found_source(str(model)))].partition(":")
+    found: Handle = getattr(import_module(module), name).load(model, device, dtype)
     return found
-
-
-def found_source(name: str) -> Path | str:
-    """The folder a name stands for, or the hub id.
-
-    Raises:
-        ModelError: If it is neither.
-    """
-    folder = BUNDLED / name if name in bundled_names() else Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.is_file():
-        raise ModelError(
-            f"{name}: is a file, expected a folder as save_pretrained writes it; convert a checkpoint with "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)"
-        )
-    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-        bundled = ", ".join(bundled_names()) or "none in this installation"
-        raise ModelError(f"{name}: no such model; give a bundled name ({bundled}), a folder, or a hub id owner/name")
-    return name
-
-
-def kind_of(source: Path | str) -> str:
-    """Which kind of model a folder or hub id holds, by the files in it, without loading any weight.
-
-    Returns:
-        A key of ``READERS``.
-
-    Raises:
-        ModelError: If it holds none.
-
-    Example:
-        >>> kind_of(BUNDLED / "emoji-clip-vit")
-        'a dual encoder'
-    """
-    index = read_json(source, INDEX)
-    if index is not None:
-        unet = index.get("unet")
-        unconditional = isinstance(unet, list) and unet[1:] == ["UNet2DModel"]
-        return "a diffusion model" if unconditional else "a text-to-image pipeline"
-    if isinstance(source, Path) and any((folder / PROCESS).is_file() for folder in (source, source / "model")):
-        return "a diffusion model"
-    config = read_json(source, "config.json")
-    if config is None:
-        where = "holds no model" if isinstance(source, Path) else "cannot be loaded from the hub"
-        raise ModelError(
-            f"{source}: {where}: it has no {INDEX}, as a diffusers pipeline, and no config.json, as a model of transformers; "
-            "check the name, and the connection where it is on the hub"
-        )
-    return "a dual encoder" if config.get("model_type") in DUAL_ENCODERS else "a classifier"
-
-
-def read_json(source: Path | str, name: str) -> dict[str, Any] | None:
-    """A JSON object among the files of a model, None where there is no such file.
-
-    Raises:
-        ModelError: If the file is no JSON object.
-    """
-    path = source / name if isinstance(source, Path) else _downloaded(source, name)
-    if path is None or not path.is_file():
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path}: is not a JSON object ({first_line(error)}); copy the model again") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{path}: is not a JSON object; copy the model again")
-    return found
-
-
-def _downloaded(name: str, file: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(name, file))
-    except (RemoteEntryNotFoundError, LocalEntryNotFoundError):  # the repository has no such file, or is not kept here
-        return None
-    except Exception as error:  # the hub raises its own kinds
-        raise ModelError(f"{name}: cannot be loaded from the hub: {first_line(error)}") from error
 
 
 def _own(
@@ -160,46 +72,12 @@ def _own(
 ) -> Handle:
     """A module of the user's as a classifier."""
     from photopic.models.classifier import Classifier
-    from photopic.models.networks import put_on
+    from photopic.models.networks import fastest, put_on
 
     if preprocess is None or labels is None:
         raise ModelError(
             f"{type(network).__name__}: a module says neither how it reads pictures nor what its classes are called; give "
             "preprocess=... and labels=..."
         )
-    put_on(network, place)
+    put_on(network, place or fastest())
     return Classifier(network.to(dtype), preprocess=preprocess, labels=labels, name=type(network).__name__)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error, or its type where it has no text."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Importing pipelines recommends torchvision, which photopic does without; a checkpoint's warnings come later."""
-    import transformers.utils.logging as transformers_logging
-
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Without the bars that diffusers and transformers show while they load."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    switches = [part for part in (diffusers_logging, transformers_logging) if part.is_progress_bar_enabled()]
-    for part in switches:
-        part.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for part in switches:
-            part.enable_progress_bar()

@@ -23,6 +23,11 @@ def check_finite(network: nn.Module, name: str) -> None:
             raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
 
 
+def fastest() -> str:
+    """The device a model goes to where none is named."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def put_on(network: nn.Module, device: str | torch.device) -> None:
     """Move a network to a device.
 

@@ -18,7 +18,8 @@ from photopic.core.errors import ModelError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.models.diffusion import Diffusion, Pyramid, Schedule
 from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
-from photopic.models.diffusion.model import DiffusionModel, from_pixels, read_process, to_pixels
+from photopic.models.diffusion.loading import read_process
+from photopic.models.diffusion.model import DiffusionModel, from_pixels, to_pixels
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 from photopic.train.diffusion.training import TrainingConfig, TrainingError, train_events
 

@@ -1,35 +1,41 @@
-"""Reading a diffusion model: what ``photopic train diffusion`` wrote, or an unconditional pipeline of diffusers."""
+"""Reading and writing a diffusion model: what ``photopic train diffusion`` wrote, or an unconditional pipeline of diffusers."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import nn
 
 from photopic.core.errors import ModelError
 from photopic.models.diffusion._checks import DIFFUSERS_NAMES
-from photopic.models.diffusion.model import PROCESS, DiffusionModel, read_process
 from photopic.models.diffusion.process import Diffusion
+from photopic.models.diffusion.pyramid import Pyramid
 from photopic.models.diffusion.schedules import Schedule
-from photopic.models.loading import INDEX, first_line
-from photopic.models.networks import put_on
+from photopic.models.files import INDEX, PROCESS, first_line
 
 PREDICTIONS = {theirs: ours for ours, theirs in DIFFUSERS_NAMES.items()}  # by diffusers' names
 
 
-def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> DiffusionModel:
+class Loaded(NamedTuple):
+    """What a folder holds."""
+
+    network: nn.Module
+    process: Diffusion
+    size: int
+    name: str
+
+
+def read(name: str, source: Path | str) -> Loaded:
     """Read what ``DiffusionModel.save`` wrote, or an unconditional pipeline of diffusers.
 
     Args:
         name: What was asked for, for messages.
         source: The folder: with ``process.safetensors``, or the run folder around it; or with ``model_index.json``, ``unet`` and
             ``scheduler``, as DDPMPipeline's.
-        device: Where to put the network.
-        dtype: Number format of the weights; None is float32.
 
     Raises:
         ModelError: If the folder lacks a file, one is damaged, or the pipeline is of another kind.
@@ -37,19 +43,17 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     if not isinstance(source, Path):
         raise ModelError(f"{name}: unconditional pipelines are read from a folder; download it first")
     if (source / INDEX).is_file():
-        return _of_pipeline(source, device)
-    folder = source / "model" if DiffusionModel.is_saved(source / "model") else source
+        return _of_pipeline(source)
+    folder = source / "model" if (source / "model" / PROCESS).is_file() else source
     for file in ("config.json", PROCESS):
         if not (folder / file).is_file():
             raise ModelError(f"{folder}: is no trained diffusion model: it has no {file}")
     process, size = read_process(folder / PROCESS)
-    network = _network(folder)
-    put_on(network, device)
     called = source.parent.name if source.name == "model" else source.name  # of the run
-    return DiffusionModel(network.to(dtype), process, size, called)
+    return Loaded(_network(folder), process, size, called)
 
 
-def _of_pipeline(folder: Path, device: str | torch.device) -> DiffusionModel:
+def _of_pipeline(folder: Path) -> Loaded:
     import diffusers
 
     index = json.loads((folder / INDEX).read_text())
@@ -71,8 +75,7 @@ def _of_pipeline(folder: Path, device: str | torch.device) -> DiffusionModel:
     if said not in PREDICTIONS:
         raise ModelError(f"{folder / 'scheduler'}: expected a prediction of {', '.join(PREDICTIONS)}, found {said!r}")
     process = Diffusion(Schedule.of_scheduler(scheduler), PREDICTIONS[said])
-    put_on(network, device)
-    return DiffusionModel(network, process, config.sample_size, folder.name)
+    return Loaded(network, process, config.sample_size, folder.name)
 
 
 def _network(folder: Path) -> nn.Module:
@@ -82,3 +85,49 @@ def _network(folder: Path) -> nn.Module:
         return UNet2DModel.from_pretrained(folder, use_safetensors=True).eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the network cannot be loaded: {first_line(error)}") from error
+
+
+def process_bytes(process: Diffusion, size: int) -> bytes:
+    """A process as the bytes of a safetensors file."""
+    tensors = {"alphas": process.schedule.alphas}
+    if process.attenuation is not None:
+        tensors["attenuation"] = process.attenuation
+    if process.time_map is not None:
+        tensors["time_map"] = process.time_map
+    about = {
+        "size": size,
+        "prediction": process.prediction,
+        "levels": process.pyramid.levels,
+        "kind": process.pyramid.kind,
+        "turning": list(process.turning),
+        "inserted": None if process.inserted is None else list(process.inserted),
+    }
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return save(whole, metadata={"photopic": json.dumps(about, sort_keys=True)})
+
+
+def read_process(path: Path) -> tuple[Diffusion, int]:
+    """A process and the side of its pictures.
+
+    Raises:
+        ModelError: If the file is damaged or holds something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            about = json.loads(file.metadata()["photopic"])
+        inserted = about["inserted"]
+        process = Diffusion(
+            Schedule(tensors["alphas"]),
+            about["prediction"],
+            Pyramid(about["levels"], about["kind"]),
+            tuple(about["turning"]),
+            tensors.get("attenuation"),
+            tensors.get("time_map"),
+            None if inserted is None else tuple(inserted),
+        )
+        return process, int(about["size"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: is damaged or no diffusion process: {error}; train again or copy it again"
+        ) from error

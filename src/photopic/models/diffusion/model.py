@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from photopic.core.errors import ModelError
 from photopic.core.runs import write_atomically
+from photopic.models.diffusion.loading import process_bytes, read
 from photopic.models.diffusion.process import Diffusion
-from photopic.models.diffusion.pyramid import Pyramid
-from photopic.models.diffusion.schedules import Schedule
 from photopic.models.diffusion.solvers import Drawn, draw_events
+from photopic.models.files import DIFFUSION, PROCESS
 from photopic.models.handle import Handle
-
-PROCESS = "process.safetensors"
+from photopic.models.networks import put_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,19 +37,27 @@ class DiffusionModel(Handle):
         (4, 64, 64, 3)
     """
 
-    described: ClassVar[str] = "a diffusion model"
+    described: ClassVar[str] = DIFFUSION
 
     network: nn.Module
     process: Diffusion
     size: int
     name: str = "model"
 
+    @classmethod
+    def _read(
+        cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None
+    ) -> DiffusionModel:
+        found = read(name, source)
+        put_on(found.network, device)
+        return cls(found.network.to(dtype=dtype), found.process, found.size, found.name)
+
     @property
     def components(self) -> dict[str, nn.Module]:
         """The network, by the name that edits call it."""
         return {"network": self.network}
 
-    def forward(self, noisy: Float[Tensor, "n c h w"], time: Tensor) -> Float[Tensor, "n c h w"]:  # type: ignore[override]
+    def forward(self, noisy: Float[Tensor, "n c h w"], time: Tensor) -> Float[Tensor, "n c h w"]:
         """The prediction."""
         return self(noisy, time)
 
@@ -98,49 +101,3 @@ def to_pixels(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"
 def from_pixels(images: UInt8[np.ndarray, "n h w 3"] | UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
     """From 8 bits to -1..1."""
     return torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def process_bytes(process: Diffusion, size: int) -> bytes:
-    """A process as the bytes of a safetensors file."""
-    tensors = {"alphas": process.schedule.alphas}
-    if process.attenuation is not None:
-        tensors["attenuation"] = process.attenuation
-    if process.time_map is not None:
-        tensors["time_map"] = process.time_map
-    about = {
-        "size": size,
-        "prediction": process.prediction,
-        "levels": process.pyramid.levels,
-        "kind": process.pyramid.kind,
-        "turning": list(process.turning),
-        "inserted": None if process.inserted is None else list(process.inserted),
-    }
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    return save(whole, metadata={"photopic": json.dumps(about, sort_keys=True)})
-
-
-def read_process(path: Path) -> tuple[Diffusion, int]:
-    """A process and the side of its pictures.
-
-    Raises:
-        ModelError: If the file is damaged or holds something else.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            about = json.loads(file.metadata()["photopic"])
-        inserted = about["inserted"]
-        process = Diffusion(
-            Schedule(tensors["alphas"]),
-            about["prediction"],
-            Pyramid(about["levels"], about["kind"]),
-            tuple(about["turning"]),
-            tensors.get("attenuation"),
-            tensors.get("time_map"),
-            None if inserted is None else tuple(inserted),
-        )
-        return process, int(about["size"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: is damaged or no diffusion process: {error}; train again or copy it again"
-        ) from error

@@ -5,7 +5,9 @@ Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red backgrou
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,12 +18,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
+from photopic.core.fingerprint_cache import LoadedDigest
 from photopic.core.sampling import Control
+from photopic.models.files import BUNDLED, TEXT_TO_IMAGE
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
 from photopic.models.text_to_image.checks import check_lengths, check_pipeline, prediction_type, repair_end_token
 from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
 from photopic.models.text_to_image.drawing import Drawing, Generated, draw, encode
+from photopic.models.text_to_image.loading import files_of, read
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, PipelineTokenizers
 
@@ -48,7 +53,7 @@ class TextToImage(Handle):
         (4, 64, 64, 3)
     """
 
-    described: ClassVar[str] = "a text-to-image pipeline"
+    described: ClassVar[str] = TEXT_TO_IMAGE
     default_name: ClassVar[str] = "emoji-diffusion"
 
     def __init__(self, pipeline: DiffusionPipeline, name: str = "model", *, knows_emoji: bool = False):
@@ -61,6 +66,15 @@ class TextToImage(Handle):
         repair_end_token(self)
         for module in self.components.values():
             module.eval().requires_grad_(False)
+
+    @classmethod
+    def _read(cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> TextToImage:
+        started = time.time()
+        pipeline = read(name, source, device, dtype)
+        bundled = isinstance(source, Path) and source.parent == BUNDLED
+        model = cls(pipeline, source.name if isinstance(source, Path) else source, knows_emoji=bundled)
+        model.loaded = LoadedDigest(model.components, files_of(source, pipeline, model.components), started)
+        return model
 
     @property
     def components(self) -> dict[str, nn.Module]:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from photopic.core.errors import ModelError
-from photopic.models.loading import BUNDLED, INDEX, first_line, no_progress_bars, quiet
-
-if TYPE_CHECKING:
-    import torch
-
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.files import INDEX, first_line, no_progress_bars, quiet
 
 
-def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> TextToImage:
+def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     """Read a pipeline.
 
     Args:
@@ -32,13 +29,7 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     if isinstance(source, Path):
         _check_folder(source)
     with quiet():
-        import torch
         from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
-
-        from photopic.core.fingerprint_cache import LoadedDigest
-        from photopic.models.text_to_image.handle import TextToImage
-
-    started = time.time()
     try:
         with no_progress_bars():
             pipeline: Any = DiffusionPipeline.from_pretrained(
@@ -47,21 +38,18 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
         raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {first_line(error)}") from error
     pipeline.set_progress_bar_config(disable=True)
-    bundled = isinstance(source, Path) and source.parent == BUNDLED
-    model = TextToImage(pipeline, source.name if isinstance(source, Path) else source, knows_emoji=bundled)
     try:
         pipeline.to(device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
         raise ModelError(f"device {device}: cannot be used ({first_line(error)}); leave it out, or use cpu") from error
-    model.loaded = LoadedDigest(model.components, _files(source, model), started)
-    return model
+    return pipeline
 
 
-def _files(source: Path | str, model: TextToImage) -> list[Path]:
-    """Everything on disk that the model's weights depend on."""
-    folder = source if isinstance(source, Path) else Path(model.unet.config._name_or_path).parent  # the hub's cache
-    parts = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in model.components]
-    return [folder / INDEX, *chain.from_iterable(parts)] if all(parts) else []
+def files_of(source: Path | str, pipeline: Any, parts: Iterable[str]) -> list[Path]:
+    """Everything on disk that the weights of some components depend on; none where that is not known."""
+    folder = source if isinstance(source, Path) else Path(pipeline.unet.config._name_or_path).parent  # the hub's cache
+    found = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in parts]
+    return [folder / INDEX, *chain.from_iterable(found)] if all(found) else []
 
 
 def _check_folder(folder: Path) -> None:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from photopic.core.errors import ModelError, PhotopicError
 from photopic.core.runs import LOG, Run, load_optimizer, optimizer_tensors, read_log, write_atomically
-from photopic.models.diffusion.model import DiffusionModel, process_bytes
+from photopic.models.diffusion.loading import process_bytes
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.process import Diffusion
 from photopic.train.diffusion._batches import gradients, own_randomness
 

@@ -1,0 +1,138 @@
+"""What a name stands for and what kind of model lies there, told from its files without reading a weight."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from photopic.core.errors import ModelError
+
+BUNDLED = Path(__file__).parent / "bundled"
+INDEX = "model_index.json"  # of a diffusers pipeline
+PROCESS = "process.safetensors"  # of a diffusion model trained here
+TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
+DUAL_ENCODER, CLASSIFIER = "a dual encoder", "a classifier"
+DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
+
+
+def bundled_names() -> tuple[str, ...]:
+    """Names of the models that come with photopic."""
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/*.json") if path.name in (INDEX, "config.json")))
+
+
+def found_source(name: str) -> Path | str:
+    """The folder a name stands for, or the hub id.
+
+    Raises:
+        ModelError: If it is neither.
+    """
+    folder = BUNDLED / name if name in bundled_names() else Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise ModelError(
+            f"{name}: is a file, expected a folder as save_pretrained writes it; convert a checkpoint with "
+            "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)"
+        )
+    if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        bundled = ", ".join(bundled_names()) or "none in this installation"
+        raise ModelError(f"{name}: no such model; give a bundled name ({bundled}), a folder, or a hub id owner/name")
+    return name
+
+
+def kind_of(source: Path | str) -> str:
+    """Which kind of model a folder or hub id holds, by the files in it, without loading any weight.
+
+    Returns:
+        What messages call it, such as ``a classifier``.
+
+    Raises:
+        ModelError: If it holds none.
+
+    Example:
+        >>> kind_of(BUNDLED / "emoji-clip-vit")
+        'a dual encoder'
+    """
+    index = read_json(source, INDEX)
+    if index is not None:
+        unet = index.get("unet")
+        unconditional = isinstance(unet, list) and unet[1:] == ["UNet2DModel"]
+        return DIFFUSION if unconditional else TEXT_TO_IMAGE
+    if isinstance(source, Path) and any((folder / PROCESS).is_file() for folder in (source, source / "model")):
+        return DIFFUSION
+    config = read_json(source, "config.json")
+    if config is None:
+        where = "holds no model" if isinstance(source, Path) else "cannot be loaded from the hub"
+        raise ModelError(
+            f"{source}: {where}: it has no {INDEX}, as a diffusers pipeline, and no config.json, as a model of transformers; "
+            "check the name, and the connection where it is on the hub"
+        )
+    return DUAL_ENCODER if config.get("model_type") in DUAL_ENCODERS else CLASSIFIER
+
+
+def read_json(source: Path | str, name: str) -> dict[str, Any] | None:
+    """A JSON object among the files of a model, None where there is no such file.
+
+    Raises:
+        ModelError: If the file is no JSON object.
+    """
+    path = source / name if isinstance(source, Path) else _downloaded(source, name)
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path}: is not a JSON object ({first_line(error)}); copy the model again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: is not a JSON object; copy the model again")
+    return found
+
+
+def _downloaded(name: str, file: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except (RemoteEntryNotFoundError, LocalEntryNotFoundError):  # the repository has no such file, or is not kept here
+        return None
+    except Exception as error:  # the hub raises its own kinds
+        raise ModelError(f"{name}: cannot be loaded from the hub: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error, or its type where it has no text."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Importing pipelines recommends torchvision, which photopic does without; a checkpoint's warnings come later."""
+    import transformers.utils.logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Without the bars that diffusers and transformers show while they load."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    switches = [part for part in (diffusers_logging, transformers_logging) if part.is_progress_bar_enabled()]
+    for part in switches:
+        part.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for part in switches:
+            part.enable_progress_bar()
