@@ -12,23 +12,25 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-from common import KNOWN_SCENES, MODEL, RUNS, batches, pixels
+from common import KNOWN_SCENES, MODEL, RUNS
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+from photopic.core.runs import Run
 from photopic.data import emoji_world
 from photopic.data.scenes import COLOURS, NUMBER_WORDS, RELATIONS, STYLE_WORDS, TEXTURES, Scene
+
+from _common.pictures import batches, pixels
+from _common.training import Training
 
 MAX_LENGTH = 24  # tokens, with the begin and end tokens
 
@@ -176,7 +178,6 @@ def make_bank(tokenizer: CLIPTokenizer, config: Config) -> Bank:
 
 def main(config: Config = Config()) -> None:
     torch.manual_seed(config.seed)
-    run = Run(RUNS / "text_encoder", config)
     tokenizer = save_tokenizer()
     clip_config = CLIPTextConfig(
         vocab_size=len(tokenizer),
@@ -207,14 +208,8 @@ def main(config: Config = Config()) -> None:
     for row, index in enumerate(bank.owner.tolist()):
         objects_of[index].append(row)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    step = 0
-    if found := run.load():
-        tensors, state = found
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-        load_optimizer(optimizer, tensors)
-        step = state["step"]
-    clock = time.time()
-    while step < config.steps:
+    training = Training(Run(RUNS / "text_encoder", config), model, [optimizer])
+    for step in training.steps(config.steps, every=config.save_every):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         pick = torch.randperm(config.bank, generator=generator)[: config.batch]
         rows = [row for index in pick.tolist() for row in objects_of[index]]
@@ -229,28 +224,10 @@ def main(config: Config = Config()) -> None:
         states = output.last_hidden_state[places, bank.position[rows]]
         error = (model["readout"](states) - bank.target[rows]) / spread
         loss = contrastive + config.readout * error.square().mean()
-        optimizer.param_groups[0]["lr"] = config.lr * min(
-            (step + 1) / 100, 0.5 + 0.5 * np.cos(np.pi * step / config.steps)
-        )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        if step % 25 == 0:
-            accuracy = (logits.argmax(-1) == labels).float().mean().item()
-            run.log(
-                step=step,
-                contrastive=contrastive.item(),
-                readout=error.square().mean().item(),
-                accuracy=accuracy,
-                step_s=(time.time() - clock) / 25,
-            )
-            clock = time.time()
-        if step % config.save_every == 0 or step == config.steps:
-            run.save(
-                {f"model.{k}": v for k, v in model.state_dict().items()} | optimizer_tensors(optimizer), {"step": step}
-            )
+        falling = min((step + 1) / 100, 0.5 + 0.5 * np.cos(np.pi * step / config.steps))
+        training.update(loss, config.lr * falling)
+        accuracy = (logits.argmax(-1) == labels).float().mean().item()
+        training.log(25, contrastive=contrastive.item(), readout=error.square().mean().item(), accuracy=accuracy)
     model["text"].half().save_pretrained(MODEL / "text_encoder")
     (RUNS / "text_encoder" / "words.json").write_text(json.dumps(vocabulary_words()))
     print(f"saved {MODEL / 'text_encoder'}")

@@ -1,17 +1,14 @@
-"""What the four stages of the emoji-diffusion recipe share: the scenes they see, and where they write."""
+"""What the stages of the emoji-diffusion recipe share: the scenes they see, and where they write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from photopic.data import emoji_world
-from photopic.data.scenes import Scene, SceneOptions, sample_scene
+from photopic.data.scenes import SceneOptions
 
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 RUNS = Path(__file__).parents[2] / "runs" / "emoji-diffusion"
 MODEL = Path(__file__).parents[2] / "src" / "photopic" / "models" / "bundled" / "emoji-diffusion"
 STYLES = ("noto", "twemoji")  # the styles the model learns to draw
@@ -22,7 +19,7 @@ KNOWN = tuple(item.name for item in emoji_world.select(split="known"))
 KNOWN_SCENES = SceneOptions(
     concepts=KNOWN,
     styles=STYLES,
-    objects=(0.5, 0.5, 0, 0),
+    objects=(0.5, 0.5, 0.0, 0.0),
     backgrounds=(0.7, 0.15, 0.15),
     style_named=0.5,
     tinted=0.04,
@@ -34,16 +31,3 @@ ALL_TRAINING_SCENES = SceneOptions(
     backgrounds=(0.5, 0.25, 0.25),
     tinted=0.1,
 )
-
-
-def pixels(scenes: list[Scene]) -> Tensor:
-    """Scenes as a batch in -1 to 1, (batch, 3, size, size)."""
-    return torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def batches(options: SceneOptions, *, batch: int, seed: int, start: int = 0) -> Iterator[list[Scene]]:
-    """Endless batches of fresh scenes; batch number k is the same whenever the loop started."""
-    step = start
-    while True:
-        yield [sample_scene(options, (seed, step, item)) for item in range(batch)]
-        step += 1

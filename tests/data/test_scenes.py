@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -133,3 +134,17 @@ def test_with_prefix_puts_the_token_before_the_noun() -> None:
     assert with_prefix("Bears in the snow", "bear", "<mine>") == "<mine> Bears in the snow"
     with pytest.raises(ValueError, match="not in the caption"):
         with_prefix("a cat", "bear", "<mine>")
+
+
+def test_things_placed_anywhere_hardly_touch_and_shrink_where_they_do_not_fit() -> None:
+    options = SceneOptions(concepts=KNOWN, size=32, objects=(0.0, 0.3, 0.3, 0.4), sides=(0.2, 0.7))
+    drawn = [sample_scene(options, (6, index)).placements for index in range(60)]
+    sides = [item.side for placed in drawn for item in placed]
+    assert min(sides) >= 0.2 and max(sides) > 0.5
+    for placed in drawn:
+        for one, other in combinations(placed, 2):
+            gap = max(abs(a - b) for a, b in zip(one.centre, other.centre, strict=True))
+            assert gap >= 0.45 * (one.side + other.side)
+        assert all(item.side / 2 <= place <= 1 - item.side / 2 for item in placed for place in item.centre)
+    large = SceneOptions(concepts=KNOWN, size=32, objects=(0.0, 0.0, 0.0, 1.0), sides=(0.9, 0.95))
+    assert max(item.side for item in sample_scene(large, 0).placements) < 0.9

@@ -123,6 +123,9 @@ class SceneOptions:
     style_named: float = 0.5  # probability that the caption names the style
     tinted: float = 0.0  # probability that an object is tinted and the caption says so
     repeated: float = 0.0  # probability that a scene of several objects repeats one concept, so that it can be counted
+    sides: tuple[float, float] | None = (
+        None  # range of sides, as fractions of the picture's, of objects placed anywhere
+    )
 
 
 def sample_scene(options: SceneOptions, seed: int | Sequence[int]) -> Scene:
@@ -145,7 +148,7 @@ def sample_scene(options: SceneOptions, seed: int | Sequence[int]) -> Scene:
         names = [str(rng.choice(options.concepts))] * count
     else:
         names = [str(name) for name in rng.choice(options.concepts, count, replace=len(options.concepts) < count)]
-    spots = _spots(count, rng)
+    spots = _scattered(count, options.sides, rng) if options.sides else _spots(count, rng)
     placements = []
     for name, (centre, side) in zip(names, spots, strict=True):
         drawn_in = style if style in emoji_world.concept(name).styles else emoji_world.concept(name).styles[0]
@@ -284,6 +287,24 @@ def _spots(count: int, rng: np.random.Generator) -> list[tuple[tuple[float, floa
         )
         for k in picked
     ]
+
+
+def _scattered(
+    count: int, sides: tuple[float, float], rng: np.random.Generator
+) -> list[tuple[tuple[float, float], float]]:
+    """Centres anywhere and sides uniform in their logarithm, redrawn until the squares hardly touch."""
+    low, high = sides
+    while True:
+        side = np.exp(rng.uniform(np.log(low), np.log(high), count))
+        centre = rng.uniform(side[:, None] / 2, 1 - side[:, None] / 2, (count, 2))
+        gap = np.abs(centre[:, None] - centre[None]).max(
+            -1
+        )  # (count, count), along the axis where they are farther apart
+        touching = gap < 0.9 * (side[:, None] + side[None]) / 2  # a drawing leaves a margin in its square
+        if not touching[~np.eye(count, dtype=bool)].any():
+            return [((float(x), float(y)), float(s)) for (x, y), s in zip(centre, side, strict=True)]
+        high *= 0.98  # four large squares never fit
+        low = min(low, high)
 
 
 def _sample_background(options: SceneOptions, rng: np.random.Generator) -> Background:

@@ -1,0 +1,120 @@
+"""One model in training: weights, optimizers, moving average and step, kept so that a killed run goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+
+
+class Training:
+    """A model that learns in a run folder; goes on from the folder's checkpoint where there is one.
+
+    Args:
+        run: Where checkpoints and the log go; of several processes the first writes.
+        model: What learns; moved and laid out by the caller before.
+        optimizers: Stepped together; the first group of each takes the rate.
+        average: Decay of the moving average of the weights (shorter at first), or 0 for no average.
+    """
+
+    def __init__(
+        self, run: Run, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: float = 0.0
+    ) -> None:
+        self.run, self.model, self.optimizers, self.decay = run, model, optimizers, average
+        self.average = {name: value.clone() for name, value in model.state_dict().items()} if average else {}
+        self.step, self.elapsed_s = 0, 0.0  # elapsed over every start of the run, up to the checkpoint
+        self.is_first = not dist.is_initialized() or dist.get_rank() == 0
+        self._since_log: list[dict[str, float]] = []
+        self._logged = time.monotonic()
+        if found := run.load():
+            tensors, state = found
+            model.load_state_dict(under(tensors, "model."))
+            for name, value in self.average.items():
+                value.copy_(tensors[f"ema.{name}"])
+            for index, optimizer in enumerate(optimizers):
+                load_optimizer(optimizer, tensors, f"optimizer{index}.")
+            self.step, self.elapsed_s = state["step"], state.get("elapsed_s", 0.0)
+
+    def steps(self, until: int, *, every: int | None = None, seconds: float | None = None) -> Iterator[int]:
+        """The steps still to do; saves after every so many steps or seconds, at the end, and when SIGTERM ends it early."""
+        stopped: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+        clock = saved = time.monotonic()
+        try:
+            while self.step < until and not stopped:
+                yield self.step
+                self.step += 1
+                now = time.monotonic()
+                self.elapsed_s, clock = self.elapsed_s + now - clock, now
+                due = (every and self.step % every == 0) or (seconds and now - saved >= seconds)
+                if self.is_first and (due or stopped or self.step >= until):
+                    self.save()
+                    saved = now
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def update(self, loss: Tensor, rate: float) -> None:
+        """One step of every optimizer down the loss, gradients averaged over the processes and clipped at norm 1."""
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        if dist.is_initialized():
+            average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+        if self.decay:
+            decay = min(self.decay, (2 + self.step) / (11 + self.step))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(self.average.values()), list(self.model.state_dict().values()), 1 - decay)
+
+    def log(self, every: int, **values: float) -> None:
+        """Keep the numbers of this step; every so many steps write and print their means and the seconds a step took."""
+        self._since_log.append(values)
+        if self.is_first and (self.step + 1) % every == 0:
+            kept, self._since_log = self._since_log, []
+            line = {name: round(sum(each[name] for each in kept) / len(kept), 5) for name in values}
+            self.note(**line, step_s=round((time.monotonic() - self._logged) / len(kept), 3))
+            self._logged = time.monotonic()
+
+    def note(self, **values: float) -> None:
+        """Write and print one line about this step."""
+        self.run.log(step=self.step + 1, **values)
+        print(json.dumps({"step": self.step + 1, **values}), flush=True)
+
+    def save(self) -> None:
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in self.average.items()}
+        for index, optimizer in enumerate(self.optimizers):
+            tensors |= optimizer_tensors(optimizer, f"optimizer{index}.")
+        self.run.save(tensors, {"step": self.step, "elapsed_s": round(self.elapsed_s, 1)})
+
+
+def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def trained(run: Run) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The moving average of a run's last checkpoint, and its step and seconds."""
+    if (found := run.load()) is None:
+        raise SystemExit(f"{run.folder}: no checkpoint to export; train first")
+    return under(found[0], "ema."), found[1]
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace the gradients by their means over the processes."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([each.numel() for each in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
