@@ -43,9 +43,14 @@ class Training:
             self.step, self.elapsed_s = state["step"], state.get("elapsed_s", 0.0)
 
     def steps(self, until: int, *, every: int | None = None, seconds: float | None = None) -> Iterator[int]:
-        """The steps still to do; saves after every so many steps or seconds, at the end, and when SIGTERM ends it early."""
+        """The steps still to do; saves after every so many steps or seconds, at the end, and when SIGTERM ends it early.
+
+        One of several processes dies of SIGTERM as usual: the others would wait for its gradients.
+        """
         stopped: list[int] = []
-        before = signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+        before = signal.getsignal(signal.SIGTERM)
+        if not dist.is_initialized():
+            signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
         clock = saved = time.monotonic()
         try:
             while self.step < until and not stopped:
