@@ -85,8 +85,8 @@ def loss_of(model: nn.Module, alphas: Tensor, batch: tuple[Tensor, ...], snr_lim
     return (weight * error).mean()
 
 
-def rate(config: Config, step: int) -> float:
-    return config.lr * min(1.0, (step + 1) / config.warmup, (config.steps - step) / (config.decay * config.steps))
+def share_of_rate(config: Config, step: int) -> float:
+    return min(1.0, (step + 1) / config.warmup, (config.steps - step) / (config.decay * config.steps))
 
 
 def optimizers(model: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
@@ -114,17 +114,17 @@ def train(
     training = Training(run_of(folder, config), model, optimizers(model, config), config.ema)
     bank = Bank(latents, empty_ids(parts))
     alphas = parts.scheduler().alphas_cumprod.to(options["device"])
-    share = config.batch // processes
+    part = config.batch // processes
     if options["compile"]:
         model.unet.compile()
     for step in training.steps(config.steps, every=config.save_every):
         if processes > 1 and os.getppid() != parent:
             raise SystemExit("the process that started this one is gone")  # or a killed run would train on unseen
         whole = bank.draw(step, config.batch, seed=config.seed, unconditional=config.unconditional)
-        batch = tuple(part[rank * share : (rank + 1) * share].to(options["device"]) for part in whole)
+        batch = tuple(each[rank * part : (rank + 1) * part].to(options["device"]) for each in whole)
         loss = loss_of(model, alphas, batch, config.snr_limit)
-        training.update(loss, rate(config, step))
-        training.log(50, loss=loss.item(), lr=rate(config, step))
+        training.update(loss, share_of_rate(config, step))
+        training.log(50, loss=loss.item(), lr=config.lr * share_of_rate(config, step))
 
 
 def empty_ids(parts: Parts) -> Tensor:

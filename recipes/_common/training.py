@@ -20,16 +20,24 @@ class Training:
     Args:
         run: Where checkpoints and the log go; of several processes the first writes.
         model: What learns; moved and laid out by the caller before.
-        optimizers: Stepped together; the first group of each takes the rate.
+        optimizers: Stepped together, each at a share of the rate of its first group.
         average: Decay of the moving average of the weights (shorter at first), or 0 for no average.
+        clip: Largest norm of the gradients, or None for any.
     """
 
     def __init__(
-        self, run: Run, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: float = 0.0
+        self,
+        run: Run,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        average: float = 0.0,
+        clip: float | None = 1.0,
     ) -> None:
-        self.run, self.model, self.optimizers, self.decay = run, model, optimizers, average
+        self.run, self.model, self.optimizers, self.decay, self.clip = run, model, optimizers, average, clip
+        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         self.average = {name: value.clone() for name, value in model.state_dict().items()} if average else {}
-        self.step, self.elapsed_s = 0, 0.0  # elapsed over every start of the run, up to the checkpoint
+        self.step = 0
+        self.spent = {"elapsed_s": 0.0, "processor_s": 0.0}  # over every start of the run, up to the checkpoint
         self.is_first = not dist.is_initialized() or dist.get_rank() == 0
         self._since_log: list[dict[str, float]] = []
         self._logged = time.monotonic()
@@ -40,7 +48,7 @@ class Training:
                 value.copy_(tensors[f"ema.{name}"])
             for index, optimizer in enumerate(optimizers):
                 load_optimizer(optimizer, tensors, f"optimizer{index}.")
-            self.step, self.elapsed_s = state["step"], state.get("elapsed_s", 0.0)
+            self.step, self.spent = state["step"], {name: state.get(name, 0.0) for name in self.spent}
 
     def steps(self, until: int, *, every: int | None = None, seconds: float | None = None) -> Iterator[int]:
         """The steps still to do; saves after every so many steps or seconds, at the end, and when SIGTERM ends it early.
@@ -51,13 +59,15 @@ class Training:
         before = signal.getsignal(signal.SIGTERM)
         if not dist.is_initialized():
             signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
-        clock = saved = time.monotonic()
+        saved = time.monotonic()
         try:
             while self.step < until and not stopped:
+                began = time.monotonic(), time.process_time()
                 yield self.step
                 self.step += 1
                 now = time.monotonic()
-                self.elapsed_s, clock = self.elapsed_s + now - clock, now
+                self.spent["elapsed_s"] += now - began[0]
+                self.spent["processor_s"] += time.process_time() - began[1]
                 due = (every and self.step % every == 0) or (seconds and now - saved >= seconds)
                 if self.is_first and (due or stopped or self.step >= until):
                     self.save()
@@ -65,16 +75,17 @@ class Training:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def update(self, loss: Tensor, rate: float) -> None:
-        """One step of every optimizer down the loss, gradients averaged over the processes and clipped at norm 1."""
+    def update(self, loss: Tensor, share: float) -> None:
+        """One step of every optimizer down the loss at a share of its rate; gradients are averaged over the processes."""
         self.model.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         if dist.is_initialized():
             average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = rate
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * share
             optimizer.step()
         if self.decay:
             decay = min(self.decay, (2 + self.step) / (11 + self.step))
@@ -100,7 +111,7 @@ class Training:
         tensors |= {f"ema.{name}": value for name, value in self.average.items()}
         for index, optimizer in enumerate(self.optimizers):
             tensors |= optimizer_tensors(optimizer, f"optimizer{index}.")
-        self.run.save(tensors, {"step": self.step, "elapsed_s": round(self.elapsed_s, 1)})
+        self.run.save(tensors, {"step": self.step} | {name: round(value, 1) for name, value in self.spent.items()})
 
 
 def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -108,11 +119,11 @@ def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def trained(run: Run) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The moving average of a run's last checkpoint, and its step and seconds."""
+def trained(run: Run, prefix: str = "ema.") -> tuple[dict[str, Tensor], dict[str, float]]:
+    """The moving average (``model.``: the weights) of a run's last checkpoint, and its step and seconds."""
     if (found := run.load()) is None:
         raise SystemExit(f"{run.folder}: no checkpoint to export; train first")
-    return under(found[0], "ema."), found[1]
+    return under(found[0], prefix), found[1]
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:

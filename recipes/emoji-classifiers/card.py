@@ -23,8 +23,10 @@ from train import BUNDLED, ORDER, config_of
 from photopic.core.provenance import machine, versions
 from photopic.core.runs import Run, write_atomically
 from photopic.data import emoji_world, renderings
-from photopic.metrics.intervals import wilson
 from photopic.models.classifier import Classifier
+
+from _common.card import share
+from _common.training import trained
 
 CARD = Path(__file__).with_name("card.json")
 LISTS = {
@@ -64,20 +66,14 @@ def drawn(title: str) -> np.ndarray:
     return renderings.pictures(LISTS[title]())
 
 
-def share(hits: torch.Tensor) -> list[float]:
-    """A proportion with its Wilson interval and its number of pictures."""
-    interval = wilson(int(hits.sum()), len(hits))
-    return [round(value, 4) for value in interval] + [len(hits)]
-
-
 def entry(network: str, seed: int, out: Path, weights: Path) -> dict[str, Any]:
     """Everything the card says of one model."""
     folder = weights / f"emoji-{network}-{seed}"
     model = Classifier.load(folder)
     file = folder / "model.safetensors"
     config = config_of(network, seed)
-    saved = Run(out / f"{network}-{seed}", config).load()
-    assert saved is not None and saved[1]["step"] == config.steps, f"{folder.name} is not trained"
+    _, state = trained(Run(out / f"{network}-{seed}", config), "model.")
+    assert state["step"] == config.steps, f"{folder.name} is not trained"
     lines = (out / f"{network}-{seed}" / "log.jsonl").read_text().splitlines()
     return {
         "config": asdict(config),
@@ -88,7 +84,7 @@ def entry(network: str, seed: int, out: Path, weights: Path) -> dict[str, Any]:
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
         "pictures": config.steps * config.batch,
-        "training_s": {name: round(value, 1) for name, value in saved[1]["spent"].items()},
+        "training_s": {"wall_s": state["elapsed_s"], "processor_s": state["processor_s"]},
         "last_line": json.loads(lines[-1]),
         "reached": measure(model),
     }

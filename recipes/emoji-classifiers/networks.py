@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 from photopic.core.fingerprint import fingerprint
 from photopic.data import renderings
 
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 SIZE = 32  # pixels
 MEAN, SPREAD = 0.75, 0.25  # of the pixel values, most of which are light background
 INITIAL_SEED = 64256  # both seeds of a network start from these weights

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from networks import PREPROCESSOR, SHAPES, build
 from pictures import Painter
-from torch import Tensor, nn
+from torch import nn
 
 from photopic.core.numerics.muon import Muon
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+from photopic.core.runs import Run, write_atomically
+
+from _common.training import Training, trained
 
 BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"
 ORDER = [(network, seed) for seed in (0, 1) for network in ("resnet-64", "vit-64", "resnet-256", "vit-256")]
@@ -50,37 +51,15 @@ def config_of(network: str, seed: int) -> TrainConfig:
 def train(config: TrainConfig, run: Run, save_every: int = 100) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
     network, optimizers = prepare(config)
-    peak = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    start, spent = 0, {"wall_s": 0.0, "processor_s": 0.0}
-    if (saved := run.load()) is not None:
-        tensors, state = saved
-        start, spent = state["step"], state["spent"]
-        network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-        for number, optimizer in enumerate(optimizers):
-            load_optimizer(optimizer, tensors, prefix=f"{number}.")
-    if start >= config.steps:
-        return
+    training = Training(run, network, optimizers, clip=None)
     painter = Painter(config.seed)
-    for step in range(start, config.steps):
-        began = time.monotonic(), time.process_time()
-        for rate, optimizer in zip(peak, optimizers, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * schedule(step, config)
+    for step in training.steps(config.steps, every=save_every):
         images, labels = painter.batch(step, config.batch, strength=step / config.steps)
-        network.zero_grad(set_to_none=True)
         logits = network(images).logits
         loss = F.cross_entropy(logits, labels, label_smoothing=config.smoothing)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
+        training.update(loss, schedule(step, config))
         accuracy = (logits.argmax(1) == labels).float().mean()
-        spent["wall_s"] += time.monotonic() - began[0]
-        spent["processor_s"] += time.process_time() - began[1]
-        yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), **spent}
-        if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
-            for number, optimizer in enumerate(optimizers):
-                weights |= optimizer_tensors(optimizer, prefix=f"{number}.")
-            run.save(weights, {"step": step + 1, "spent": spent})
+        yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), **training.spent}
 
 
 def prepare(config: TrainConfig) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
@@ -104,17 +83,10 @@ def schedule(step: int, config: TrainConfig) -> float:
     return (config.steps - step) / (config.steps - config.warmup)
 
 
-def trained(run: Run) -> dict[str, Tensor]:
-    """The weights of the last checkpoint, float32."""
-    saved = run.load()
-    assert saved is not None, f"{run.folder} holds no checkpoint"
-    return {name[4:]: value for name, value in saved[0].items() if name.startswith("net.")}
-
-
 def export(config: TrainConfig, run: Run, folder: Path) -> None:
     """Write a transformers folder: half-precision weights, configuration and preprocessing."""
     network = build(config.network)
-    network.load_state_dict(trained(run))
+    network.load_state_dict(trained(run, "model.")[0])
     folder.mkdir(parents=True, exist_ok=True)
     network.half().save_pretrained(folder)  # so names and metadata are those of transformers
     (folder / "model.safetensors").chmod(0o644)

@@ -23,8 +23,10 @@ from train import BUNDLED, TrainConfig
 from photopic.core.provenance import machine, versions
 from photopic.core.runs import Run, write_atomically
 from photopic.data import renderings, scenes
-from photopic.metrics.intervals import wilson
 from photopic.models.dual_encoder import DualEncoder
+
+from _common.card import share
+from _common.training import trained
 
 CARD = Path(__file__).with_name("card.json")
 LISTS = {
@@ -75,18 +77,12 @@ def new_scenes() -> tuple[np.ndarray, list[str]]:
     return np.stack(list(found.values())), list(found)
 
 
-def share(hits: torch.Tensor) -> list[float]:
-    """A proportion with its Wilson interval and its number of pictures."""
-    interval = wilson(int(hits.sum()), len(hits))
-    return [round(value, 4) for value in interval] + [len(hits)]
-
-
 def entry(kind: str, out: Path, weights: Path) -> dict[str, Any]:
     """Everything the card says of one model."""
     folder = weights / f"emoji-clip-{kind}"
     model, config = DualEncoder.load(folder), TrainConfig(kind)
-    saved = Run(out / kind, config).load()
-    assert saved is not None and saved[1]["step"] == config.all_steps, f"{folder.name} is not trained"
+    _, state = trained(Run(out / kind, config), "model.")
+    assert state["step"] == config.all_steps, f"{folder.name} is not trained"
     return {
         "config": asdict(config),
         "seed": SEEDS[kind],
@@ -95,7 +91,7 @@ def entry(kind: str, out: Path, weights: Path) -> dict[str, Any]:
         "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
         "steps": config.all_steps,
-        "processor_s": round(saved[1]["spent"], 1),
+        "processor_s": state["processor_s"],
         "last_line": json.loads((out / kind / "log.jsonl").read_text().splitlines()[-1]),
         "template": TEMPLATE,
         "reached": measure(model),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from transformers import (
 
 from photopic.models.files import BUNDLED
 
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 SIZE = 64  # pixels
 DIM = 128  # of the shared space
 MEAN, SPREAD = 0.6, 0.3  # of the pixel values

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from photopic.core.numerics.muon import Muon
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+from photopic.core.runs import Run, write_atomically
+
+from _common.training import Training, trained
 
 BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"
 SCALE_LIMIT = 100.0  # of the logits, as CLIP clips it
@@ -54,31 +55,11 @@ class TrainConfig:
 def train(config: TrainConfig, run: Run, data: Bank, save_every: int = 100) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
     network, optimizers = prepare(config)
-    peak = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    start, spent = 0, 0.0
-    if (saved := run.load()) is not None:
-        tensors, state = saved
-        start, spent = state["step"], state["spent"]
-        network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-        for number, optimizer in enumerate(optimizers):
-            load_optimizer(optimizer, tensors, prefix=f"{number}.")
-    for step in range(start, config.all_steps):
-        began = time.process_time()
-        for rate, optimizer in zip(peak, optimizers, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * schedule(step, config)
-        pixels, tokens = batch_of(step, config, data)
-        network.zero_grad(set_to_none=True)
-        loss, accuracy = contrast(network, pixels, tokens)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        spent += time.process_time() - began
-        yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), "processor_s": spent}
-        if (step + 1) % save_every == 0 or step + 1 == config.all_steps:
-            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
-            for number, optimizer in enumerate(optimizers):
-                weights |= optimizer_tensors(optimizer, prefix=f"{number}.")
-            run.save(weights, {"step": step + 1, "spent": spent})
+    training = Training(run, network, optimizers, clip=None)
+    for step in training.steps(config.all_steps, every=save_every):
+        loss, accuracy = contrast(network, *batch_of(step, config, data))
+        training.update(loss, schedule(step, config))
+        yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), **training.spent}
 
 
 def batch_of(step: int, config: TrainConfig, data: Bank) -> tuple[Tensor, Tensor]:
@@ -128,10 +109,8 @@ def schedule(step: int, config: TrainConfig) -> float:
 
 def export(config: TrainConfig, run: Run, folder: Path) -> None:
     """Write a transformers folder: half-precision weights, configuration, tokenizer and preprocessing."""
-    saved = run.load()
-    assert saved is not None, f"{run.folder} holds no checkpoint"
     network = build(config.kind)
-    network.load_state_dict({name[4:]: value for name, value in saved[0].items() if name.startswith("net.")})
+    network.load_state_dict(trained(run, "model.")[0])
     folder.mkdir(parents=True, exist_ok=True)
     network.half().save_pretrained(folder)
     tokenizer().save_pretrained(folder)

@@ -73,8 +73,8 @@ def object_pixels(scenes: list[Scene]) -> Tensor:
     return torch.from_numpy(np.stack([scene.masks.any(0) for scene in scenes]))[:, None]
 
 
-def rate(config: Config, step: int, until: int, cooldown: int) -> float:
-    return config.lr * min(1.0, (step + 1) / config.warmup, (until - step) / cooldown)
+def share_of_rate(config: Config, step: int, until: int, cooldown: int) -> float:
+    return min(1.0, (step + 1) / config.warmup, (until - step) / cooldown)
 
 
 @torch.no_grad()
@@ -114,7 +114,7 @@ def train(config: Config, run: Run, device: str, until: int, cooldown: int, seco
         weight = 1 + (config.objects - 1) * object_pixels(scenes).float().to(device)
         seed = config.seed * 1_000_003 + step
         loss, kl, _ = autoencoder.losses(model, images, weight, edges=config.edges, seed=seed)
-        training.update(loss + config.kl * kl, rate(config, step, until, cooldown))
+        training.update(loss + config.kl * kl, share_of_rate(config, step, until, cooldown))
         training.log(20, loss=loss.item(), kl=kl.item())
         if time.monotonic() - judged > 2 * seconds or step + 1 == until:
             averaged.load_state_dict(training.average)

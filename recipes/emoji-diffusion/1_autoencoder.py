@@ -46,7 +46,7 @@ def main(config: Config = Config()) -> None:
         seed = config.seed * 1_000_003 + step
         loss, kl, output = autoencoder.losses(model, images, torch.ones(1, 1, 64, 64), edges=config.edges, seed=seed)
         falling = min((step + 1) / 50, 0.5 + 0.5 * math.cos(math.pi * step / config.steps))
-        training.update(loss + 100 * config.kl * kl, config.lr * falling)
+        training.update(loss + 100 * config.kl * kl, falling)
         training.log(20, loss=loss.item(), kl=kl.item(), absolute_error=(output - images).abs().mean().item())
     images = pixels([scene for k in range(4) for scene in next(batches(KNOWN_SCENES, batch=64, seed=12, start=k))])
     print(f"saved {MODEL / 'vae'}; scaling_factor {autoencoder.write(model, images, MODEL / 'vae')}")

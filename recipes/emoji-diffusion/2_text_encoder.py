@@ -225,7 +225,7 @@ def main(config: Config = Config()) -> None:
         error = (model["readout"](states) - bank.target[rows]) / spread
         loss = contrastive + config.readout * error.square().mean()
         falling = min((step + 1) / 100, 0.5 + 0.5 * np.cos(np.pi * step / config.steps))
-        training.update(loss, config.lr * falling)
+        training.update(loss, falling)
         accuracy = (logits.argmax(-1) == labels).float().mean().item()
         training.log(25, contrastive=contrastive.item(), readout=error.square().mean().item(), accuracy=accuracy)
     model["text"].half().save_pretrained(MODEL / "text_encoder")

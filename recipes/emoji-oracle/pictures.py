@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from photopic.data import emoji_world, scenes
 from photopic.metrics.oracle_network import CELLS, SIZE, OracleConfig
 
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 GROUPS = ("animals-nature", "food-drink", "travel-places", "objects", "activities")
 COMMON_STYLES = ("noto", "twemoji")  # the styles emoji-diffusion draws most
 KNOWN_SHARE = 0.6  # of the objects; the rest are other trainable concepts

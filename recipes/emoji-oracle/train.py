@@ -22,8 +22,10 @@ from safetensors.torch import save
 
 from photopic.core.numerics.muon import Muon
 from photopic.core.provenance import machine, versions
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors, write_atomically
+from photopic.core.runs import Run, write_atomically
 from photopic.metrics.oracle_network import OracleNetwork, describe
+
+from _common.training import Training, trained, under
 
 CARD = Path(__file__).with_name("card.json")
 BUNDLED = Path(__file__).parents[2] / "src/photopic/metrics/bundled/emoji-oracle.safetensors"
@@ -77,39 +79,20 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
     network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
     kernels = [*(p for p in network.trunk.parameters() if p.ndim > 1), network.to_embedding.weight]
     others = [p for p in network.parameters() if all(p is not kernel for kernel in kernels)]
-    optimizers = {
-        "kernels": Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
-        "others": torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0),
-    }
-    peak = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
-    start = 0
-    if (saved := run.load()) is not None:
-        tensors, state = saved
-        start = state["step"]
-        if start >= config.steps:
-            return
-        network.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-        for name, optimizer in optimizers.items():
-            load_optimizer(optimizer, tensors, prefix=f"{name}.")
-    for step in range(start, config.steps):
-        for name, optimizer in optimizers.items():
-            optimizer.param_groups[0]["lr"] = peak[name] * schedule(step, config)
+    optimizers = [
+        Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
+        torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0),
+    ]
+    training = Training(run, network, optimizers, clip=None)
+    for step in training.steps(config.steps, every=save_every):
         started = time.monotonic()
         batch = painter.batch(step, config.batch)
         drawn = time.monotonic()
         parts = losses(network, batch, config.cells, torch.Generator().manual_seed(step))
         loss = sum(value for name, value in parts.items() if name != "accuracy")
-        network.zero_grad(set_to_none=True)
-        loss.backward()
-        for optimizer in optimizers.values():
-            optimizer.step()
+        training.update(loss, schedule(step, config))
         line = {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
         yield line | {name: value.item() for name, value in parts.items()}
-        if (step + 1) % save_every == 0 or step + 1 == config.steps:
-            weights = {f"net.{name}": value for name, value in network.state_dict().items()}
-            for name, optimizer in optimizers.items():
-                weights |= optimizer_tensors(optimizer, prefix=f"{name}.")
-            run.save(weights, {"step": step + 1})
 
 
 def train_attributes(config: TrainConfig, run: Run) -> Iterator[dict[str, float]]:
@@ -121,8 +104,8 @@ def train_attributes(config: TrainConfig, run: Run) -> Iterator[dict[str, float]
     torch.manual_seed(config.seed + 1)
     painter = Painter(oracle_config(), config.seed + 1, tinted=0.3)
     network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
-    trained = {name[4:]: value for name, value in saved[0].items() if name.startswith("net.")}
-    network.load_state_dict(network.state_dict() | {k: v for k, v in trained.items() if not k.startswith("attributes")})
+    learnt = under(saved[0], "model.")
+    network.load_state_dict(network.state_dict() | {k: v for k, v in learnt.items() if not k.startswith("attributes")})
     network.eval().requires_grad_(False)
     rows, styles, tints = [], [], []
     for step in range(config.attribute_batches):
@@ -137,7 +120,7 @@ def train_attributes(config: TrainConfig, run: Run) -> Iterator[dict[str, float]
         tints.append(batch.tint)
         yield {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn}
     yield from _fit_head(config, network, torch.cat(rows), torch.cat(styles), torch.cat(tints))
-    run.save({f"net.{name}": value for name, value in network.state_dict().items()}, saved[1] | {"attributes": True})
+    run.save({f"model.{name}": value for name, value in network.state_dict().items()}, saved[1] | {"attributes": True})
 
 
 def _fit_head(
@@ -172,12 +155,10 @@ def schedule(step: int, config: TrainConfig) -> float:
 
 def export(run: Run, path: Path) -> None:
     """Write the weights of the last checkpoint in half precision, with the network's configuration as metadata."""
-    saved = run.load()
-    assert saved is not None, f"{run.folder} holds no checkpoint"
     weights = {
-        name[4:]: (value.half() if value.is_floating_point() else value).contiguous()
-        for name, value in sorted(saved[0].items())
-        if name.startswith("net.") and not name.endswith("num_batches_tracked")
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in sorted(trained(run, "model.")[0].items())
+        if not name.endswith("num_batches_tracked")
     }
     metadata = {"photopic": json.dumps(asdict(oracle_config()), sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)

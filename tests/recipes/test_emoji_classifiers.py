@@ -60,7 +60,7 @@ def test_a_picture_is_the_sprite_on_its_background():
 
 
 def weights(run):
-    return {name: value for name, value in run.load()[0].items() if name.startswith("net.")}
+    return {name: value for name, value in run.load()[0].items() if name.startswith("model.")}
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(recipe, tmp_path):
@@ -139,5 +139,5 @@ def test_an_exported_folder_holds_the_trained_network(recipe, tmp_path):
     recipe.export(config, run, tmp_path / "emoji-vit-64-0")
     model = Classifier.load(tmp_path / "emoji-vit-64-0")
     assert model.labels == renderings.classes() and model.head.in_features == 64
-    trained = recipe.trained(run)["classifier.weight"]
+    trained = recipe.trained(run, "model.")[0]["classifier.weight"]
     assert torch.equal(model.head.weight, trained.half().float())

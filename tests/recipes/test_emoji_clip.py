@@ -37,7 +37,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def weights(run: Run) -> dict[str, torch.Tensor]:
     found = run.load()
     assert found is not None
-    return {name: value for name, value in found[0].items() if name.startswith("net.")}
+    return {name: value for name, value in found[0].items() if name.startswith("model.")}
 
 
 def test_no_scene_holds_a_held_out_pair(recipe, monkeypatch, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def recipe(monkeypatch):
 
 
 def weights(run):
-    return {name: value for name, value in run.load()[0].items() if name.startswith("net.")}
+    return {name: value for name, value in run.load()[0].items() if name.startswith("model.")}
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(recipe, tmp_path):
