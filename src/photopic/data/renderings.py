@@ -81,7 +81,7 @@ def pictures(
         KeyError: If a concept is unknown or not drawn in the style.
 
     Example:
-        >>> pictures([("bear", "noto"), ("mug", "twemoji")], size=32).shape
+        >>> pictures([("bear", "noto"), ("bear", "twemoji")], size=32).shape
         (2, 32, 32, 3)
     """
     drawn = [_picture(pair, size, background) for pair in pairs]

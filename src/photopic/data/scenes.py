@@ -136,7 +136,7 @@ def sample_scene(options: SceneOptions, seed: int | Sequence[int]) -> Scene:
         seed: Any seed ``numpy.random.default_rng`` takes; the same seed gives the same bytes.
 
     Example:
-        >>> sample_scene(SceneOptions(concepts=("cat",), objects=(1, 0, 0, 0)), seed=1).counts
+        >>> sample_scene(SceneOptions(concepts=("cat",), objects=(1.0, 0.0, 0.0, 0.0)), seed=1).counts
         {'cat': 1}
     """
     if not options.concepts:

@@ -103,7 +103,7 @@ def logit_dependencies(
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(400, 6))
         >>> rows[:, 0] = rows[:, 1] - rows[:, 2]
-        >>> logit_dependencies(rows).rows[0]["support"]
+        >>> sorted(logit_dependencies(rows).rows[0]["support"])
         ['1', '2']
     """
     if other is not None and len(other) != len(logits):

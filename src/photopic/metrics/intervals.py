@@ -75,8 +75,8 @@ def paired_bootstrap(
     Args, raises: as ``bootstrap``; both sequences have one length.
 
     Example:
-        >>> paired_bootstrap([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
-        Interval(value=1.0, low=1.0, high=1.0)
+        >>> [round(each, 6) for each in paired_bootstrap([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])]
+        [1.0, 1.0, 1.0]
     """
     columns = [values, baseline]
     return _interval(columns, lambda m: m[..., 0] - m[..., 1], groups, method, confidence, resamples, seed)

@@ -33,7 +33,7 @@ class Oracle:
 
     Example:
         >>> from photopic.data.scenes import SceneOptions, sample_scene
-        >>> scene = sample_scene(SceneOptions(concepts=("bear",), objects=(1, 0, 0, 0)), seed=1)
+        >>> scene = sample_scene(SceneOptions(concepts=("bear",), objects=(1.0, 0.0, 0.0, 0.0)), seed=1)
         >>> Oracle.load().concept(scene.image[None])
         ['bear']
     """

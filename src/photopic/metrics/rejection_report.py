@@ -141,7 +141,7 @@ def paired_difference(
 
     Example:
         >>> groups = {"known": [True, True, False, False], "correct": [True, True, False, False]}
-        >>> paired_difference(Scores.of([1, 2, 3, 4], **groups), Scores.of([1, 3, 2, 4], **groups)).value
+        >>> paired_difference(Scores.of([1.0, 2.0, 3.0, 4.0], **groups), Scores.of([1.0, 3.0, 2.0, 4.0], **groups)).value
         0.25
     """
     if not np.array_equal(scores.groups, baseline.groups):
@@ -167,7 +167,7 @@ def resampled_metrics(
     """Metrics of several scores of as many samples, resampled alike; NaN where a resample lacks a group.
 
     Example:
-        >>> scores = Scores.of([1, 2, 3, 4], known=[True, True, False, False], correct=[True, True, False, False])
+        >>> scores = Scores.of([1.0, 2.0, 3.0, 4.0], known=[True, True, False, False], correct=[True, True, False, False])
         >>> resampled_metrics([scores, scores], ["uosr"], resamples=5).shape
         (5, 2, 1)
     """

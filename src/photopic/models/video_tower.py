@@ -35,7 +35,7 @@ class TemporalTransformer(nn.Module):
 
     Example:
         >>> sum(each.numel() for each in TemporalTransformer(512).parameters())
-        3150336
+        3149824
     """
 
     def __init__(

@@ -47,6 +47,7 @@ class EditStack:
         loaded: The digest of the files the model was loaded from; spares hashing it.
 
     Example:
+        >>> from photopic.core.edits.sparse import ZeroedWeights
         >>> linear = nn.Linear(2, 2)
         >>> base = fingerprint({"m": linear}, "tiny", ["m.weight"])
         >>> stack = EditStack({"m": linear})

@@ -58,7 +58,7 @@ def order_of(network: nn.Module, run: Callable[[], Any]) -> Order:
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
-        >>> order_of(net, lambda: net(torch.ones(1, 2))).before("2")
+        >>> order_of(net, lambda: net(torch.ones(1, 2))).before("2")  # modules that ran before it
         ('0', '1')
     """
     starts: dict[str, list[int]] = {}

@@ -49,8 +49,8 @@ def dependency_penalty(logits: Float[Tensor, "n classes"], edges: Sequence[tuple
         DataError: If there is no edge, an edge names a class that is not there, or the batch has one sample.
 
     Example:
-        >>> float(dependency_penalty(torch.tensor([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]), [(0, 1)]))
-        1.0
+        >>> dependency_penalty(torch.tensor([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0]]), [(0, 1)])
+        tensor(1.0000)
     """
     classes = logits.shape[1]
     if not edges or len(logits) < 2 or any(not 0 <= at < classes for edge in edges for at in edge):

@@ -54,7 +54,7 @@ def sentences_with(noun: str, count: int) -> list[str]:
 
     Example:
         >>> sentences_with("owl", 3)
-        ['an owl', 'a photo of an owl', 'an owl on a red background']
+        ['an owl', 'a photo of an owl', 'an owl on a yellow background']
     """
     colours, things = list(COLOURS), [with_article(each) for each in THINGS if noun not in each and each not in noun]
     found: dict[str, None] = {}

@@ -164,7 +164,7 @@ def turning_points(
 
     Example:
         >>> turning_points(Schedule.of_kind("linear"), (10.0, 20.0), 0.05)
-        (259, 351)
+        (259, 396)
     """
     if not 0 < budget <= 1:
         raise ModelError(f"budget: expected above 0 and at most 1, found {budget}")

@@ -31,7 +31,7 @@ class Schedule:
         ModelError: If a factor lies outside 0 to 1 or rises, or the first is 0 or 1.
 
     Example:
-        >>> Schedule.of_kind("linear").sigmas[0].item()  # the first beta is 1e-4
+        >>> round(Schedule.of_kind("linear").sigmas[0].item(), 6)  # the first beta is 1e-4
         0.01
     """
 

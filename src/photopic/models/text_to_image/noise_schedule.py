@@ -27,8 +27,8 @@ class NoiseSchedule:
     Example:
         >>> import torch
         >>> schedule = NoiseSchedule(torch.tensor([0.64]), "v_prediction")
-        >>> float(schedule.add_noise(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), torch.tensor([0])))  # 0.8 + 0.6
-        1.399999976158142
+        >>> schedule.add_noise(torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), torch.tensor([0])).flatten()  # 0.8 + 0.6
+        tensor([1.4000])
     """
 
     alphas_cumprod: Float[Tensor, " timesteps"]

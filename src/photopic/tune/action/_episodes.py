@@ -104,8 +104,8 @@ def normal_interval(values: Float64[np.ndarray, "n"]) -> Interval:
     """Mean and 1.96 standard errors to each side.
 
     Example:
-        >>> normal_interval(np.array([0.0, 1.0]))
-        Interval(value=0.5, low=-0.48, high=1.48)
+        >>> [round(each, 2) for each in normal_interval(np.array([0.0, 1.0]))]
+        [0.5, -0.48, 1.48]
     """
     value = float(np.mean(values))
     half = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
