@@ -14,15 +14,21 @@ import numpy as np
 
 from photopic.core.config import hints_of, unpacked
 from photopic.core.method import Method
+from photopic.data.class_folder import ClassFolder
 from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
+from tests.tiny_classifiers import tiny_class_folder, tiny_classifier
 from tests.tiny_encoders import tiny_dual_encoder
 
 QUICK: Mapping[str, Any] = {"steps": 4, "batch": 2}  # of configs that have such fields
 SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
+    "measure.network_rank": {"patch": 4, "samples": 20},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
 }
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
+    Classifier: lambda: tiny_classifier(),
+    ClassFolder: tiny_class_folder,
     DualEncoder: lambda: tiny_dual_encoder(),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
 }

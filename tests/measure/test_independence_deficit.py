@@ -16,7 +16,6 @@ from photopic.measure.independence_deficit import (
     Replacement,
     independence_deficit,
     published_fits,
-    trace_independence_deficit,
 )
 from photopic.models.classifier import Classifier
 
@@ -57,7 +56,7 @@ def rows(report: Any, fit: str) -> dict[str, dict[str, Any]]:
 
 def test_a_planted_dependency_is_found_by_every_fit() -> None:
     images, labels = pictures()
-    report = independence_deficit(planted(), images, labels, classes=[5, 6], config=CONFIG)
+    report = independence_deficit(planted(), images, labels=labels, classes=["class 5", "class 6"], config=CONFIG)
     for fit in ("published", "positives", "all samples"):
         found = rows(report, fit)["class 5"]
         assert {"class 1", "class 2"} <= set(found["support"]), fit
@@ -70,7 +69,7 @@ def test_a_planted_dependency_is_found_by_every_fit() -> None:
 
 def test_fitting_the_positives_alone_looks_better_than_it_is() -> None:
     images, labels = pictures()
-    values = independence_deficit(classifier(), images, labels, config=replace(CONFIG, keep=7)).values
+    values = independence_deficit(classifier(), images, labels=labels, config=replace(CONFIG, keep=7)).values
     assert values["positives"]["fit_error"] < values["all samples"]["fit_error"]  # the optimism of the published choice
     assert values["positives"]["error_all"] > 2 * values["positives"]["fit_error"]
     assert values["all samples"]["error_all"] < values["positives"]["error_all"]
@@ -111,8 +110,10 @@ def test_a_replacement_is_the_sum_it_says() -> None:
 def test_no_fit_sees_what_it_is_judged_on_and_classes_with_few_pictures_are_left_out() -> None:
     images, labels = pictures()
     kept = [index for index, label in enumerate(labels) if label != 7 or index == len(labels) - 1]
-    events = list(trace_independence_deficit(classifier(), images[kept], [labels[i] for i in kept], config=CONFIG))
-    report = events[-1].report
+    events = list(
+        independence_deficit.events(classifier(), images[kept], labels=[labels[i] for i in kept], config=CONFIG)
+    )
+    report = events[-1].result
     assert report is not None
     assert any("1 classes have fewer than three images" in event.warning for event in events)
     assert "class 7" not in {row["class"] for row in report.rows}
@@ -124,26 +125,26 @@ def test_bad_input_is_said_in_a_line() -> None:
     images, labels = pictures()
     model = classifier()
     with pytest.raises(DataError, match="labels: expected a whole number for each of 160 images"):
-        independence_deficit(model, images, labels[:-1], config=CONFIG)
+        independence_deficit(model, images, labels=labels[:-1], config=CONFIG)
     with pytest.raises(DataError, match="labels: expected 0 to 7, found 0 to 9"):
-        independence_deficit(model, images, [*labels[:-1], 9], config=CONFIG)
+        independence_deficit(model, images, labels=[*labels[:-1], 9], config=CONFIG)
     with pytest.raises(DataError, match="expected a class with three images"):
-        independence_deficit(model, images[::20], labels[::20], config=CONFIG)
+        independence_deficit(model, images[::20], labels=labels[::20], config=CONFIG)
     with pytest.raises(DataError, match="diverges at a step size of 10"):
-        independence_deficit(model, images, labels, config=replace(CONFIG, rate=10.0))
+        independence_deficit(model, images, labels=labels, config=replace(CONFIG, rate=10.0))
     weight = torch.eye(CLASSES, 48)
     weight[3] = 0
-    events = list(trace_independence_deficit(classifier(weight), images, labels, config=CONFIG))
+    events = list(independence_deficit.events(classifier(weight), images, labels=labels, config=CONFIG))
     assert any("logits of 1 classes are constant" in event.warning for event in events)
     model.head.weight.data[0, 0] = torch.inf
     with pytest.raises(DataError, match="logits: image 0 has"):
-        independence_deficit(model, images, labels, config=CONFIG)
+        independence_deficit(model, images, labels=labels, config=CONFIG)
 
 
 def test_fewer_samples_than_classes_is_said() -> None:
     images, labels = pictures()
     few = [index for index in range(len(labels)) if index % PER_CLASS < 3 and labels[index] < 3]
-    events = trace_independence_deficit(classifier(), images[few], [labels[i] for i in few], config=CONFIG)
+    events = independence_deficit.events(classifier(), images[few], labels=[labels[i] for i in few], config=CONFIG)
     assert any("one solution of many" in event.warning for event in events)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from photopic.core.errors import DataError, ModelError
+from photopic.core.events import finished
 from photopic.measure.network_rank import (
     NetworkRankConfig,
     classification_dimension,
@@ -18,18 +19,16 @@ from photopic.measure.network_rank import (
     jacobian_ranks,
     network_rank,
     perturbation_ranks,
-    trace_network_rank,
 )
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 
-EXACT = NetworkRankConfig(patch=None, dtype="float64", images=2, perturbed_images=2, samples=60)
+EXACT = NetworkRankConfig(patch=None, dtype="float64", jacobian_images=2, perturbed_images=2, samples=60)
 EPS32 = 1.1920928955078125e-07
 
 
 def rows(events: Any) -> tuple[dict[str, Any], ...]:
-    *_, last = events
-    return last.rows
+    return finished(events).rows
 
 
 def decaying(outputs: int, inputs: int, last: float) -> nn.Linear:
@@ -94,7 +93,7 @@ def test_the_dimension_of_noise_after_a_linear_layer_is_the_rank_of_its_weight()
 
 
 def test_neither_chunks_nor_memory_nor_mode_change_the_numbers(model: Classifier, images: np.ndarray) -> None:
-    config = NetworkRankConfig(patch=8, dtype="float64", images=2, perturbed_images=1, samples=40, noise=1e-9)
+    config = NetworkRankConfig(patch=8, dtype="float64", jacobian_images=2, perturbed_images=1, samples=40, noise=1e-9)
     whole = network_rank(model, images, config=config)
     for other in (
         replace(config, chunk=5),
@@ -113,15 +112,8 @@ def test_neither_chunks_nor_memory_nor_mode_change_the_numbers(model: Classifier
 
 
 def test_the_report_says_what_it_rests_on(model: Classifier, images: np.ndarray) -> None:
-    config = NetworkRankConfig(patch=8, images=2, perturbed_images=1, samples=30)
-    events = list(trace_network_rank(model, images, config=config))
-    report = events[-1].report
-    assert report is not None and {event.stage for event in events} == {
-        "jacobian",
-        "perturbation",
-        "classification",
-        "done",
-    }
+    config = NetworkRankConfig(patch=8, jacobian_images=2, perturbed_images=1, samples=30)
+    report = network_rank(model, images, config=config)
     assert {row["layer"] for row in report.rows} == {*model.blocks, "logits"}
     assert all(row["inputs"] == 192 for row in report.rows if row["tool"] == "jacobian")
     assert report.provenance["config"]["dtype"] == "float32" and report.provenance["digest"] == model.digest()
@@ -134,7 +126,7 @@ def test_the_classifier_is_byte_for_byte_as_it_was_also_after_an_exception(
     model: Classifier, images: np.ndarray
 ) -> None:
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
-    config = NetworkRankConfig(patch=8, images=1, perturbed_images=1, samples=30)
+    config = NetworkRankConfig(patch=8, jacobian_images=1, perturbed_images=1, samples=30)
 
     def same() -> bool:
         hooks = any(part._forward_hooks or part._forward_pre_hooks for part in model.network.modules())
@@ -144,7 +136,7 @@ def test_the_classifier_is_byte_for_byte_as_it_was_also_after_an_exception(
         network_rank(model, images, config=replace(config, dtype=dtype))
         assert same()
     for stage in ("jacobian", "perturbation"):
-        events = trace_network_rank(model, images, config=config)
+        events = network_rank.events(model, images, config=config)
         assert any(event.stage == stage for event in events)  # leaves the generator in the middle
         with pytest.raises(KeyError):
             events.throw(KeyError(stage))
@@ -198,7 +190,7 @@ def test_each_k_is_what_projecting_gives() -> None:
 
 
 def test_bad_input_is_said_in_a_line(model: Classifier, images: np.ndarray) -> None:
-    config = NetworkRankConfig(patch=8, images=1, perturbed_images=1, samples=10)
+    config = NetworkRankConfig(patch=8, jacobian_images=1, perturbed_images=1, samples=10)
     with pytest.raises(DataError, match="patch of 16 pixels: larger than the network's input of 12 x 12"):
         network_rank(model, images, config=replace(config, patch=16))
     with pytest.raises(ModelError, match=r"'nowhere\.\*' matches no submodule"):

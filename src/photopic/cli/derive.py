@@ -10,6 +10,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
@@ -105,8 +106,10 @@ def _common(entry: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
 
 def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Parameter:
     """An option of a config or a plain parameter, or the positional argument that its only flag without dashes names."""
-    kind: Any = Literal[tuple(map(str, option["choices"]))] if "choices" in option else KINDS[option["kind"]]
-    kind = list[kind] if option["many"] else kind
+    words = tuple(map(str, option.get("choices", ())))
+    kind: Any = Literal[words] if words else KINDS[option["kind"]]
+    if option["many"]:  # Typer takes no list of literals
+        kind = list[StrEnum(option["name"], {word: word for word in words})] if words else list[kind]  # type: ignore[misc]
     text, flags = _sentence(option["help"]), list(option["flags"])
     if flags and not flags[0].startswith("-"):
         return _parameter(option["name"], kind, typer.Argument(help=text, metavar=flags[0]))

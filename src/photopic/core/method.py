@@ -270,6 +270,8 @@ def digest_of(name: str, value: Any) -> Any:
         return _hashed(str((value.dtype, tuple(value.shape))).encode(), array.numpy().tobytes())
     if isinstance(value, np.ndarray):
         return _hashed(str((value.dtype.str, value.shape)).encode(), np.ascontiguousarray(value).tobytes())
+    if hasattr(value, "__array_interface__"):  # a PIL image
+        return [getattr(value, "mode", ""), digest_of(name, np.asarray(value))]
     if isinstance(value, Mapping):
         return {str(key): digest_of(name, each) for key, each in value.items()}
     if is_dataclass(value) and not isinstance(value, type):

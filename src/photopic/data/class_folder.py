@@ -5,6 +5,7 @@ pictures/bear/1.jpg   pictures/bear/2.png   pictures/mug/1.jpg   ...
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -43,6 +44,11 @@ class ClassFolder(Sequence[Any]):
         elif isinstance(index, int | np.integer):
             return np.asarray(read_picture(self.files[index]))
         return [np.asarray(read_picture(self.files[each])) for each in index]
+
+    def digest(self) -> str:
+        """Hex sha256 of the bytes of all pictures and of their classes, whatever the folder and its files are called."""
+        contents = (hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files)
+        return hashlib.sha256(repr((self.classes, *contents)).encode()).hexdigest()
 
     def labels(self, names: Sequence[str]) -> list[int] | None:
         """The class of each picture as an index of ``names``; None where pictures are in no sub-folder.

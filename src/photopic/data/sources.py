@@ -14,6 +14,7 @@ from annotated_types import Ge
 
 from photopic.core.config import Config
 from photopic.core.errors import DataError
+from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, labelled_folder
 
@@ -105,6 +106,10 @@ SOURCES: dict[type, Source[Any]] = {
         "emoji:held-out-concepts, emoji:groups to try it without pictures.",
         read_few_shot,
         FewShotOptions,
+    ),
+    ClassFolder: Source(
+        "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",
+        lambda word, options, model: load_classes(word),
     ),
 }
 

@@ -1,45 +1,43 @@
-"""The search of ``neural_dependencies``: read the logits, solve, choose lambda, judge, and write the report."""
+"""The search of ``neural_dependencies``: read the logits, solve, choose lambda, judge, and make the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
 from scipy.sparse import csr_array
 
+from photopic.core.config import Config, Flags
 from photopic.core.errors import DataError
+from photopic.core.events import Event, Steps
 from photopic.core.numerics.covariance import Centring
 from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, trace_lasso_path
-from photopic.core.results import Report, provenance
-from photopic.measure._common import Measuring
+from photopic.core.results import Report
 from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part
 from photopic.measure._replacement import Replacement
 
 
-@dataclass(frozen=True)
-class DependencyConfig:
+@dataclass(frozen=True, kw_only=True)
+class DependencyConfig(Config):
     """How to look; every field is written into the report."""
 
-    error: float = 0.05  # relative error of a class's logit at which it counts as dependent
-    lambdas: int = 20  # length of the path
-    smallest: float = 1e-3  # last lambda of the path over the first
-    centring: Centring = "standardised"  # of the logits; raw is the second moment, the formula to the letter
-    gauge: bool = False  # subtract each sample's mean over the classes
-    shares: tuple[float, float] = (0.2, 0.2)  # of the samples: to choose lambda by, and to judge on; the rest is fitted
-    seed: int = 0  # of the split
-    tolerance: float = 1e-6  # duality gap at which a solution is done, relative to the variance of its logit
-    batch: int = 64  # images a forward pass
-
-    def __post_init__(self) -> None:
-        if not 0 < self.error < 1 or not self.tolerance > 0 or self.batch < 1:
-            raise DataError(
-                "error: expected between 0 and 1, tolerance above 0 and batch at least 1, "
-                f"found {self.error}, {self.tolerance} and {self.batch}"
-            )
-        if self.centring not in ("standardised", "centred", "raw"):
-            raise DataError(f"centring: expected standardised, centred or raw, found {self.centring!r}")
+    error: Annotated[float, Gt(0), Lt(1)] = (
+        0.05  # a class depends on others if they leave at most this share of its variance
+    )
+    lambdas: Annotated[int, Ge(1)] = 20  # penalties tried, from no predictor to many
+    smallest: Annotated[float, Gt(0), Le(1)] = 1e-3  # last penalty over the first
+    # what is done to each class's logits before: mean 0 and variance 1, mean 0, or nothing, which is the formula to the letter
+    centring: Centring = "standardised"
+    gauge: bool = False  # subtract each picture's mean logit first, which the softmax does not see
+    shares: Annotated[tuple[float, float], Flags(), Gt(0), Lt(1)] = (0.2, 0.2)  # to choose lambda by, and to judge on
+    tolerance: Annotated[float, Flags(), Gt(0)] = (
+        1e-6  # duality gap of a solution, relative to the variance of its logit
+    )
+    batch: Annotated[int, Flags(), Ge(1)] = 64  # images a forward pass
+    seed: Annotated[int, Ge(0)] = 0  # seed of the split into fitted, choosing and judging pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +53,21 @@ class Source:
     said: tuple[str, ...] = ()
 
 
-def search(source: Source, config: DependencyConfig) -> Iterator[Measuring]:
+def search(source: Source, config: DependencyConfig) -> Steps[Report]:
     """Read the logits of each part, solve, judge, and read the last part again to see what replacing a logit does."""
     labels = _labels(source)
     positions = parts(source.samples, config.shares, config.seed)
     size = len(source.names)
     predictors = None if source.predictors is None else len(source.predictors)
     said = [*source.said, *_too_few(len(positions[0]), predictors or size)]
-    yield Measuring("reading", 0, source.samples)
+    yield Event("reading", 0, source.samples)
     for line in said:
-        yield Measuring("reading", 0, source.samples, line)
+        yield Event("reading", 0, source.samples, warning=line)
     seen, done = [], 0
     for part in positions:
         seen.append(Seen.empty(size, predictors, config.gauge))
         for count in read_part(source.read, part, seen[-1], config.batch):
-            yield Measuring("reading", done + count, source.samples)
+            yield Event("reading", done + count, source.samples)
         done += len(part)
     fitted = seen[0]
     constant = [source.names[at] for at in np.flatnonzero(fitted.covariance.constant[:size])]
@@ -77,14 +75,14 @@ def search(source: Source, config: DependencyConfig) -> Iterator[Measuring]:
         raise DataError(f"all {size} logits are constant: expected logits that differ between images; check the images")
     if constant:
         said.append(f"constant logits, left out: {', '.join(constant[:5])}{' ...' if len(constant) > 5 else ''}")
-        yield Measuring("solving", 0, size, said[-1])
+        yield Event("solving", 0, size, warning=said[-1])
     second, cross, powers = fitted.blocks(fitted.covariance.moment(config.centring))
     lambdas = _lambdas(cross, within=predictors is None, config=config)
     found: LassoPath | None = None
     given: dict[str, Any] = {} if predictors is None else {"cross": cross, "powers": powers}
     for event in trace_lasso_path(second, lambdas, tolerance=config.tolerance, **given):
         found = event.path
-        yield Measuring("solving", event.done, event.total)
+        yield Event("solving", event.done, event.total)
     assert found is not None
     del second, cross
     results = _judged(found, seen, config)
@@ -96,9 +94,8 @@ def search(source: Source, config: DependencyConfig) -> Iterator[Measuring]:
         rows = gauged(targets, size, config.gauge)
         other = rows if predictors is None else gauged(others, predictors, config.gauge)
         replacement.update(rows, other, None if labels is None else labels[at])
-        yield Measuring("judging", min(start + config.batch, len(judge)), len(judge))
-    report = _report(source, config, found, results, replacement, positions, constant, rank(fitted), said)
-    yield Measuring("done", size, size, report=report)
+        yield Event("judging", min(start + config.batch, len(judge)), len(judge))
+    return _report(source, config, found, results, replacement, positions, constant, rank(fitted), said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +170,7 @@ def _report(
         "converged": found.converged,
         "warnings": list(said),
     }
-    facts = provenance("measure.neural_dependencies", config=asdict(config), images=source.samples, **source.about)
-    return Report("neural dependencies", values, rows, facts)
+    return Report("neural dependencies", values, rows, {"images": source.samples, "classes": len(rows), **source.about})
 
 
 def _row(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from photopic.core.config import Config, Flags
 from photopic.core.errors import DataError, ModelError
+from photopic.core.events import Event, Steps
 from photopic.core.nn.jacobians import Mode, cheaper_mode, evaluating, jacobian_columns, widths_of
 from photopic.core.nn.layer_outputs import OUTPUT, chunk_size, gather, layer_outputs
 from photopic.core.numerics.spectra import Spectrum, numerical_rank
@@ -22,40 +25,50 @@ TOOLS: tuple[Tool, ...] = ("jacobian", "perturbation", "classification")
 EPS32 = float(torch.finfo(torch.float32).eps)
 
 
-@dataclass(frozen=True)
-class NetworkRankConfig:
+@dataclass(frozen=True, kw_only=True)
+class NetworkRankConfig(Config):
     """How to measure; every field is written into the report."""
 
-    tools: tuple[Tool, ...] = TOOLS
-    layers: tuple[str, ...] | None = None  # name patterns; None: the classifier's blocks
-    thresholds: tuple[float, ...] = (1e-2, 1e-3, 1e-8)  # beside the published one
-    dtype: Literal["float32", "float64"] = "float32"  # of the network while it is measured
-    patch: int | None = 16  # side in pixels of the free square at the centre; None: the whole input
-    background: Literal["zero", "image"] = "zero"  # around the patch
-    images: int = 10  # of the Jacobian
-    perturbed_images: int = 100  # of the perturbation
-    samples: int = 5000  # copies with noise of each image
-    noise: float = 1e-3  # standard deviation, in the unit of normalised pixels
-    keep: float = 0.95  # share of the accuracy that the classification dimension keeps
-    mode: Mode | None = None  # of the Jacobian; None: the cheaper one
-    chunk: int | None = None  # directions or copies at a time; None: by the widest layer
-    memory: int | None = None  # bytes of layer outputs held at a time; None: a third of the machine's
-    seed: int = 0  # of the noise
+    # what to measure; may be given several times. jacobian: directions of the input that reach a layer. perturbation: directions
+    # in which a layer answers to small noise. classification: principal components of the features that keep the accuracy
+    tools: Annotated[tuple[Tool, ...], Flags("--tool")] = TOOLS
+    # name pattern of layers, such as '*.layers.?'; several times; every block by default
+    layers: Annotated[tuple[str, ...] | None, Flags("--layer")] = None
+    # count singular values above this share of the largest; several times; the published one is always there too
+    thresholds: Annotated[tuple[float, ...], Flags("--threshold"), Ge(0), Le(1)] = (1e-2, 1e-3, 1e-8)
+    # arithmetic while measuring; thresholds below about 1e-4 need float64, which is slower
+    dtype: Annotated[Literal["float32", "float64"], Flags("--precision")] = "float32"
+    patch: Annotated[int | None, Ge(0)] = (
+        16  # side in pixels of the square that varies, at the centre; 0 frees the whole input
+    )
+    background: Literal["zero", "image"] = "zero"  # what is around the square: zeros, as published, or the picture
+    jacobian_images: Annotated[int, Ge(1), Flags("--pictures")] = (
+        3  # pictures the Jacobian is averaged over; published: 10
+    )
+    # pictures the noise is averaged over; published: 100
+    perturbed_images: Annotated[int, Ge(1), Flags("--perturbed")] = 3
+    samples: Annotated[int, Ge(2)] = 1000  # noisy copies of each, the most dimensions noise can show; published: 5000
+    noise: Annotated[float, Gt(0)] = 1e-3  # standard deviation of the noise, in normalised pixels
+    keep: Annotated[float, Ge(0), Le(1)] = 0.95  # share of the accuracy that the classification dimension keeps
+    mode: Annotated[Mode | None, Flags()] = None  # of the Jacobian; None: the cheaper one
+    chunk: Annotated[int | None, Flags()] = None  # directions or copies at a time; None: by the widest layer
+    memory: Annotated[int | None, Flags()] = (
+        None  # bytes of layer outputs held at a time; None: a third of the machine's
+    )
+    seed: Annotated[int, Ge(0)] = 0  # seed of the noise
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """One event of ``jacobian_ranks`` and ``perturbation_ranks``; rows and values come with the last."""
+class LayerRanks:
+    """What ``jacobian_ranks`` and ``perturbation_ranks`` find: a row a layer and threshold, and ``spectra`` where kept."""
 
-    done: int
-    total: int
-    rows: tuple[dict[str, Any], ...] = ()
+    rows: tuple[dict[str, Any], ...]
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
 def jacobian_ranks(
     network: nn.Module, pixels: Float[Tensor, "n ..."], layers: Sequence[str], config: NetworkRankConfig
-) -> Iterator[Ranks]:
+) -> Steps[LayerRanks]:
     """The rank of each layer's Jacobian with respect to a patch of the input, over several inputs.
 
     Args:
@@ -69,8 +82,9 @@ def jacobian_ranks(
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
         >>> config = NetworkRankConfig(patch=None, dtype="float64")
-        >>> *_, last = jacobian_ranks(net, torch.rand(2, 4), ["0"], config)
-        >>> [row["rank"] for row in last.rows if row["layer"] == "0" and row["threshold"] == 1e-8]
+        >>> from photopic.core.events import finished
+        >>> found = finished(jacobian_ranks(net, torch.rand(2, 4), ["0"], config))
+        >>> [row["rank"] for row in found.rows if row["layer"] == "0" and row["threshold"] == 1e-8]
         [3.0]
     """
     network, pixels = _at_precision(network, pixels, config.dtype)
@@ -88,7 +102,7 @@ def jacobian_ranks(
         for event in columns:
             if event.matrix is not None:
                 spectra[event.name].add(_finite(event.matrix, event.name))
-            yield Ranks(number * event.total + event.done, len(pixels) * event.total)
+            yield Event("jacobian", number * event.total + event.done, len(pixels) * event.total)
         for name, spectrum in spectra.items():
             found.setdefault(name, []).append(spectrum.singular_values())
     eps = torch.finfo(pixels.dtype).eps
@@ -100,20 +114,21 @@ def jacobian_ranks(
         _said(name): torch.stack([v / v[0].clamp(min=1e-300) for v in each]).mean(0) for name, each in found.items()
     }
     values = {"mode": mode, "free": len(at), "spectra": {name: each.tolist() for name, each in relative.items()}}
-    yield Ranks(1, 1, tuple(rows), values)
+    return LayerRanks(tuple(rows), values)
 
 
 def perturbation_ranks(
     network: nn.Module, pixels: Float[Tensor, "n ..."], layers: Sequence[str], config: NetworkRankConfig
-) -> Iterator[Ranks]:
+) -> Steps[LayerRanks]:
     """The number of directions in which each layer answers to small noise on the input: its PCA dimension.
 
     Args, raises: as ``jacobian_ranks``. Each copy has a random generator of its own, so ``config.chunk`` changes nothing.
 
     Example:
         >>> net = nn.Linear(4, 3)
-        >>> *_, last = perturbation_ranks(net, torch.rand(1, 4), [], NetworkRankConfig(samples=50))
-        >>> [row["rank"] for row in last.rows if row["rule"] == "published"]
+        >>> from photopic.core.events import finished
+        >>> found = finished(perturbation_ranks(net, torch.rand(1, 4), [], NetworkRankConfig(samples=50)))
+        >>> [row["rank"] for row in found.rows if row["rule"] == "published"]
         [3.0]
     """
     network, pixels = _at_precision(network, pixels, config.dtype)
@@ -132,7 +147,7 @@ def perturbation_ranks(
                 if event.matrix is not None:
                     matrix = _finite(event.matrix, event.name)
                     spectra[event.name].add(matrix - matrix.mean(0))
-                yield Ranks(number * event.total + event.done, len(pixels) * event.total)
+                yield Event("perturbation", number * event.total + event.done, len(pixels) * event.total)
             for name, spectrum in spectra.items():
                 values = spectrum.singular_values()
                 found.setdefault(name, []).append(values)
@@ -140,7 +155,7 @@ def perturbation_ranks(
                 floors[name] = max(config.noise, floors.get(name, 0.0), rounding / max(float(values[0]), 1e-300))
     for name, each in found.items():
         rows += _rows("perturbation", name, widths[name], count, each, floors[name], config.thresholds)
-    yield Ranks(1, 1, tuple(rows), {})
+    return LayerRanks(tuple(rows))
 
 
 def free_patch(
@@ -150,7 +165,7 @@ def free_patch(
 
     Args:
         image: One input.
-        patch: Side of the square; None frees the whole input.
+        patch: Side of the square; 0 or None frees the whole input.
         background: What stands around the square: zeros, as published, or the rest of the image.
 
     Raises:
@@ -161,7 +176,7 @@ def free_patch(
         >>> len(at), place(at).sum()
         (12, tensor(12.))
     """
-    if patch is None:
+    if not patch:
         return lambda free: free.reshape(image.shape), image.reshape(-1)
     if image.dim() != 4 or patch > min(image.shape[2:]):
         size = " x ".join(map(str, image.shape[2:]))

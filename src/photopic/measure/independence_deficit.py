@@ -10,61 +10,81 @@ alone looks better than it is, and that a planted dependency is found, is in tes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from photopic.core.config import Config, Flags
 from photopic.core.errors import DataError
-from photopic.core.results import Report, provenance
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
+from photopic.core.results import Report
+from photopic.data.class_folder import ClassFolder
 from photopic.measure._class_fits import Replacement, judge, path_fits, published_fits
-from photopic.measure._common import Measuring, finished
+from photopic.measure._common import true_classes
+from photopic.measure._independence_deficit_view import deficit_view
+from photopic.models.classifier import Classifier
+from photopic.models.preprocessing import Images
 
-if TYPE_CHECKING:
-    from photopic.models.classifier import Classifier
-
-__all__ = ["DeficitConfig", "Replacement", "independence_deficit", "published_fits", "trace_independence_deficit"]
+__all__ = ["DeficitConfig", "Replacement", "independence_deficit", "published_fits"]
 
 BATCH = 64  # images a forward pass
 TOGETHER = 32  # classes fitted at a time
 
 
-@dataclass(frozen=True)
-class DeficitConfig:
+@dataclass(frozen=True, kw_only=True)
+class DeficitConfig(Config):
     """How to fit and judge; every field is written into the report."""
 
-    steps: int = 5000  # of the published descent
-    rate: float | None = None  # its step size; None: the published 1e-5, less for a class where that would diverge
-    penalty: float = 20.0  # its weight of the l1 norm
-    keep: int = 10  # classes that may replace one
-    lambdas: int = 40  # of the path of coordinate descent; the last one with at most `keep` classes is taken
-    smallest: float = 1e-3  # last lambda of the path over the first
-    held_out: float = 0.25  # share of each class's samples that no fit sees
-    seed: int = 0  # of the split
+    keep: Annotated[int, Ge(1)] = 10  # other classes that may replace one
+    # step size of the published descent; by default 1e-5, less for a class where that would diverge
+    rate: Annotated[float | None, Gt(0)] = None
+    steps: Annotated[int, Ge(1)] = 5000  # steps of the published descent
+    penalty: Annotated[float, Ge(0)] = 20.0  # weight of the l1 norm in the published descent
+    lambdas: Annotated[int, Ge(1)] = (
+        40  # penalties of the exact fits; the last with at most so many others (keep) is taken
+    )
+    smallest: Annotated[float, Gt(0), Le(1)] = 1e-3  # last of these penalties over the first
+    held_out: Annotated[float, Ge(0.01), Le(0.9)] = (
+        0.25  # share of each class's pictures that no fit sees and all are judged on
+    )
+    seed: Annotated[int, Ge(0)] = 0  # seed of that split
 
 
-DEFAULTS = DeficitConfig()
-
-
+@method(
+    paper="arXiv:2206.06072",
+    claims="deficit.",
+    command="measure deficit",
+    examples=(
+        "Example: photopic measure deficit emoji-resnet-64-0 pictures/ -o deficit.html",
+        "Two classes only: photopic measure deficit emoji-resnet-64-0 pictures/ --class bear --class mug",
+    ),
+    view=deficit_view,
+)
 def independence_deficit(
     model: Classifier,
-    images: Any,
-    labels: Sequence[int],
+    images: ClassFolder | Images,
     *,
-    classes: Sequence[int] | None = None,
-    config: DeficitConfig = DEFAULTS,
-) -> Report:
-    """How well a few other logits stand in for each class's own.
+    labels: Annotated[Sequence[int] | None, Flags()] = None,
+    classes: Annotated[Sequence[str] | None, Flags("--class")] = None,
+    config: DeficitConfig = DeficitConfig(),
+) -> Steps[Report]:
+    """How well a few other classes' logits replace each class's own.
+
+    The published fit looks at pictures of the class alone; beside it stand exact sparse fits on the same pictures and on all,
+    every one judged on pictures it has not seen.
 
     Args:
-        model: The classifier.
-        images: What ``Classifier.logits`` takes.
-        labels: The true class of each image, an index of ``model.labels``.
-        classes: Those to replace; None means all that have images enough.
+        model: A classifier: a bundled name, a folder of transformers, a hub id, or module:factory.
+        images: A folder with one sub-folder a class, or what ``Classifier.logits`` takes.
+        labels: The true class of each image, an index of ``model.labels``; None takes those of a folder.
+        classes: A class to replace; several times. All with three pictures or more by default.
         config: How to fit and judge.
 
     Returns:
@@ -75,51 +95,38 @@ def independence_deficit(
         held-out samples that are, and are not, of the class), and both ``_replaced``. ``values``: medians by fit.
 
     Raises:
-        DataError: If labels do not fit, logits are not finite, no class has three images, or the published descent diverges.
+        DataError: If labels are missing or do not fit, logits are not finite, no class has three images, or the published
+            descent diverges.
+        ModelError: If the model has no such class.
 
     Example:
-        >>> independence_deficit(model, images, labels).values["all samples"]["error_all"]  # doctest: +SKIP
+        >>> independence_deficit(model, images, labels=labels).values["all samples"]["error_all"]  # doctest: +SKIP
         0.31
     """
-    return finished(trace_independence_deficit(model, images, labels, classes=classes, config=config))
-
-
-def trace_independence_deficit(
-    model: Classifier,
-    images: Any,
-    labels: Sequence[int],
-    *,
-    classes: Sequence[int] | None = None,
-    config: DeficitConfig = DEFAULTS,
-) -> Iterator[Measuring]:
-    """``independence_deficit`` step by step; the last event carries the report. Args, raises: as there.
-
-    Example:
-        >>> events = list(trace_independence_deficit(model, images, labels))  # doctest: +SKIP
-    """
-    truth = _checked(labels, len(images), len(model.labels))
+    truth = _checked(true_classes(model, images, labels), len(images), model)
+    wanted = range(len(model.labels)) if classes is None else model.class_indices(classes)
     parts = []
     for start in range(0, len(images), BATCH):
-        parts.append(model.logits(images[start : start + BATCH]))
-        yield Measuring("reading", min(start + BATCH, len(images)), len(images))
-    logits = torch.cat(parts).double()
+        parts.append(model.logits(images[start : start + BATCH]))  # (batch, classes)
+        yield Event("reading", min(start + BATCH, len(images)), len(images))
+    logits = torch.cat(parts).double()  # (n, classes)
     held_out = _split(truth, config)
-    chosen, warnings = _usable(logits, truth, held_out, range(len(model.labels)) if classes is None else classes)
+    chosen, warnings = _usable(logits, truth, held_out, wanted)
     if len(logits) - int(held_out.sum()) < len(model.labels):
         warnings.append(
             f"{len(logits) - int(held_out.sum())} samples are fitted with {len(model.labels) - 1} predictors: the weights are "
             "one solution of many; read the held-out errors, or give more images"
         )
     for warning in warnings:
-        yield Measuring("fitting", 0, len(chosen), warning=warning)
+        yield Event("fitting", 0, len(chosen), warning=warning)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(chosen), TOGETHER):
         some = chosen[start : start + TOGETHER]
         rows += _measured(logits, truth, held_out, some, model.labels, config)
-        yield Measuring("fitting", start + len(some), len(chosen))
-    facts = {"model": model.name, "digest": model.digest(), "images": len(images), "held_out": int(held_out.sum())}
-    origin = provenance("measure.independence_deficit", config=asdict(config), warnings=warnings, **facts)
-    yield Measuring("done", 1, 1, report=Report("independence deficit", _medians(rows), tuple(rows), origin))
+        yield Event("fitting", start + len(some), len(chosen))
+    facts = {"digest": model.digest(), "images": len(images), "classes": len(model.labels), "warnings": warnings}
+    facts["held_out"] = int(held_out.sum())
+    return Report("independence deficit", _medians(rows), tuple(rows), facts)
 
 
 def _measured(
@@ -150,9 +157,15 @@ def _measured(
     return rows
 
 
-def _checked(labels: Sequence[int], count: int, classes: int) -> Int[Tensor, "n"]:
+def _checked(labels: Sequence[int] | None, count: int, model: Classifier) -> Int[Tensor, "n"]:
     if count == 0:
         raise DataError("images: expected at least one, found none")
+    if labels is None:
+        raise DataError(
+            "images: expected one sub-folder of pictures a class, found pictures without classes; sort them into folders such "
+            f"as {model.labels[0]}, or give labels"
+        )
+    classes = len(model.labels)
     truth = torch.as_tensor(labels)
     if truth.shape != (count,) or truth.is_floating_point():
         raise DataError(

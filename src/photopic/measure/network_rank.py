@@ -11,59 +11,70 @@ ViT-B/16 is `rank.vit_b16_seconds`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import torch
 
+from photopic.core.config import Flags
 from photopic.core.errors import DataError
-from photopic.core.results import Report, provenance
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
+from photopic.core.results import Report
+from photopic.data.class_folder import ClassFolder
 from photopic.measure._classification_dimension import classification_dimension
-from photopic.measure._common import Measuring, finished
+from photopic.measure._common import true_classes
 from photopic.measure._layer_ranks import (
-    TOOLS,
+    LayerRanks,
     NetworkRankConfig,
-    Ranks,
-    Tool,
     free_patch,
     jacobian_ranks,
     perturbation_ranks,
 )
-
-if TYPE_CHECKING:
-    from photopic.models.classifier import Classifier
+from photopic.measure._network_rank_view import rank_view
+from photopic.models.classifier import Classifier
+from photopic.models.preprocessing import Images
 
 __all__ = [
-    "TOOLS",
+    "LayerRanks",
     "NetworkRankConfig",
-    "Ranks",
-    "Tool",
     "classification_dimension",
     "free_patch",
     "jacobian_ranks",
     "network_rank",
     "perturbation_ranks",
-    "trace_network_rank",
 ]
 
-DEFAULTS = NetworkRankConfig()
 
-
+@method(
+    paper="arXiv:2206.06072",
+    claims="rank.",
+    presets={"paper": NetworkRankConfig(jacobian_images=10, perturbed_images=100, samples=5000)},
+    command="measure rank",
+    examples=(
+        "Example: photopic measure rank emoji-resnet-64-0 pictures/ -o rank.html",
+        "Exact ranks: photopic measure rank emoji-resnet-64-0 pictures/ --precision float64 --tool jacobian",
+    ),
+    view=rank_view,
+)
 def network_rank(
     model: Classifier,
-    images: Any,
+    images: ClassFolder | Images,
     *,
-    labels: Sequence[int] | None = None,
-    config: NetworkRankConfig = DEFAULTS,
-) -> Report:
-    """Dimensions at each layer by the Jacobian and by noise, and those that the classification needs.
+    labels: Annotated[Sequence[int] | None, Flags()] = None,
+    config: NetworkRankConfig = NetworkRankConfig(),  # noqa: B008 (frozen)
+) -> Steps[Report]:
+    """How many dimensions survive at each layer, and how many the classification needs.
+
+    A rank is a count of singular values above a threshold, so the report gives it at several; without sub-folders of classes
+    the classification is judged by the model's own predictions.
 
     Args:
-        model: The classifier; it is left byte for byte as it was.
-        images: What ``Classifier.logits`` takes. The Jacobian and the noise look at the first few, see the config.
-        labels: The true class of each image, an index of ``model.labels``; None judges the classification dimension by the
-            model's own predictions.
+        model: A classifier: a bundled name, a folder of transformers, a hub id, or module:factory. It is left byte for byte as
+            it was.
+        images: A folder, or what ``Classifier.logits`` takes. The Jacobian and the noise look at the first few, see the config.
+        labels: The true class of each image, an index of ``model.labels``; None takes those of a folder, and without any
+            judges the classification dimension by the model's own predictions.
         config: How to measure.
 
     Returns:
@@ -81,42 +92,26 @@ def network_rank(
         >>> network_rank(model, images).values["classification"]["centred"]  # doctest: +SKIP
         49
     """
-    return finished(trace_network_rank(model, images, labels=labels, config=config))
-
-
-def trace_network_rank(
-    model: Classifier,
-    images: Any,
-    *,
-    labels: Sequence[int] | None = None,
-    config: NetworkRankConfig = DEFAULTS,
-) -> Iterator[Measuring]:
-    """``network_rank`` step by step; the last event carries the report. Args, raises: as there.
-
-    Example:
-        >>> events = list(trace_network_rank(model, images))  # doctest: +SKIP
-    """
     if len(images) == 0:
         raise DataError("images: expected at least one, found none")
+    truth = true_classes(model, images, labels)
     layers = model.blocks if config.layers is None else model.layers(*config.layers)
     rows: list[dict[str, Any]] = []
     values: dict[str, Any] = {}
-    counts = {"jacobian": config.images, "perturbation": config.perturbed_images}
-    ranks: dict[str, Callable[..., Iterator[Ranks]]] = {"jacobian": jacobian_ranks, "perturbation": perturbation_ranks}
+    ranks: dict[str, tuple[Callable[..., Steps[LayerRanks]], int]] = {
+        "jacobian": (jacobian_ranks, config.jacobian_images),
+        "perturbation": (perturbation_ranks, config.perturbed_images),
+    }
     for tool in (tool for tool in ranks if tool in config.tools):
-        pixels = model.preprocess(images[: counts[tool]])
-        for event in ranks[tool](model.network, pixels, layers, config):
-            yield Measuring(tool, event.done, event.total)
-        rows += event.rows
-        values |= event.values
+        measure, count = ranks[tool]
+        found = yield from measure(model.network, model.preprocess(images[:count]), layers, config)
+        rows += found.rows
+        values |= found.values
     if "classification" in config.tools:
-        yield Measuring("classification", 0, len(images))
+        yield Event("classification", 0, len(images))
         head = model.head
         bias = torch.zeros(head.out_features) if head.bias is None else head.bias.cpu()
-        features = model.features(images)
-        values["classification"] = classification_dimension(features, head.weight.cpu(), bias, labels, keep=config.keep)
-    facts = {"model": model.name, "digest": model.digest(), "images": len(images), "device": str(model.device)}
-    report = Report(
-        "network rank", values, tuple(rows), provenance("measure.network_rank", config=asdict(config), **facts)
-    )
-    yield Measuring("done", 1, 1, report=report)
+        features = model.features(images)  # (n, width)
+        values["classification"] = classification_dimension(features, head.weight.cpu(), bias, truth, keep=config.keep)
+    facts = {"digest": model.digest(), "images": len(images), "classes": len(model.labels)}
+    return Report("network rank", values, tuple(rows), facts)

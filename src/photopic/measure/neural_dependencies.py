@@ -14,52 +14,69 @@ tests/core/numerics/test_lasso_path.py.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
 import numpy as np
 from jaxtyping import Float
 
+from photopic.core.config import Flags
 from photopic.core.errors import DataError, ModelError
-from photopic.core.results import Report
-from photopic.measure._common import Measuring, finished
+from photopic.core.events import Steps, finished
+from photopic.core.method import method, plain
+from photopic.core.results import Report, provenance
+from photopic.data.class_folder import ClassFolder
+from photopic.measure._common import true_classes
 from photopic.measure._dependency_graph import dependency_graph, draw_graph, save_graph
 from photopic.measure._dependency_search import DependencyConfig, Source, search
+from photopic.measure._neural_dependencies_view import dependencies_view
 from photopic.measure._new_class import NewClass, new_class
-
-if TYPE_CHECKING:
-    from photopic.models.classifier import Classifier
+from photopic.models.classifier import Classifier
+from photopic.models.preprocessing import Images
 
 __all__ = [
     "DependencyConfig",
     "NewClass",
-    "dependencies",
     "dependency_graph",
     "draw_graph",
     "logit_dependencies",
+    "neural_dependencies",
     "new_class",
     "save_graph",
-    "trace_dependencies",
 ]
 
-DEFAULT = DependencyConfig()
 
-
-def dependencies(
+@method(
+    paper="arXiv:2211.12339",
+    claims="dependencies. covlasso.",
+    command="measure dependencies",
+    examples=(
+        "Example: photopic measure dependencies emoji-resnet-64-0 pictures/ -o dependencies.html",
+        "Between networks: photopic measure dependencies emoji-resnet-64-0 pictures/ --other emoji-vit-64-0",
+    ),
+    view=dependencies_view,
+)
+def neural_dependencies(
     model: Classifier,
-    images: Any,
+    images: ClassFolder | Images,
     *,
-    labels: Sequence[int] | None = None,
+    labels: Annotated[Sequence[int] | None, Flags()] = None,
     other: Classifier | None = None,
-    config: DependencyConfig = DEFAULT,
-) -> Report:
+    config: DependencyConfig = DependencyConfig(),  # noqa: B008 (frozen)
+) -> Steps[Report]:
     """Which classes are sums of a few others, inside one network or of another network's classes.
 
+    Give five times as many pictures as there are classes; with sub-folders of classes the report also says what accuracy is
+    left when a class's logit is replaced by the sum.
+
     Args:
-        model: Its classes are the targets, and the predictors unless ``other`` is given.
-        images: What ``Classifier.logits`` takes; at least five times as many as classes is advised.
-        labels: The true class of each image, an index of ``model.labels``; None leaves accuracies out.
-        other: The network whose classes are the predictors.
+        model: A classifier: a bundled name, a folder of transformers, a hub id, or module:factory. Its classes are the
+            targets, and the predictors unless another is given.
+        images: A folder, or what ``Classifier.logits`` takes.
+        labels: The true class of each image, an index of ``model.labels``; None takes those of a folder, and without any
+            leaves accuracies out.
+        other: Another classifier whose classes are the predictors.
         config: How to look.
 
     Returns:
@@ -74,10 +91,28 @@ def dependencies(
         ModelError: If a network's logits do not fit its labels.
 
     Example:
-        >>> dependencies(model, images, labels=labels).values["median_support"]  # doctest: +SKIP
+        >>> neural_dependencies(model, images, labels=labels).values["median_support"]  # doctest: +SKIP
         9
     """
-    return _last(trace_dependencies(model, images, labels=labels, other=other, config=config))
+    said = []
+    if other is not None and len(other.labels) != len(model.labels):
+        raise ModelError(
+            f"{other.name}: {len(other.labels)} classes, but {model.name} has {len(model.labels)}; "
+            "between networks the classes have to be the same, in one order"
+        )
+    if other is not None and other.labels != model.labels:
+        at = next(i for i, pair in enumerate(zip(model.labels, other.labels, strict=True)) if pair[0] != pair[1])
+        said.append(f"class {at} is {model.labels[at]!r} in {model.name} and {other.labels[at]!r} in {other.name}")
+
+    def read(at: np.ndarray) -> tuple[Any, Any]:
+        pictures: Any = images
+        batch = [pictures[int(index)] for index in at] if isinstance(pictures, list | tuple) else pictures[at]
+        return model.logits(batch, batch=config.batch), other and other.logits(batch, batch=config.batch)
+
+    about = {"other": other and other.name, "head_width": model.head.in_features}
+    truth = true_classes(model, images, labels)
+    source = Source(read, len(images), model.labels, other.labels if other else None, truth, about, tuple(said))
+    return (yield from search(source, config))
 
 
 def logit_dependencies(
@@ -86,9 +121,9 @@ def logit_dependencies(
     names: Sequence[str] | None = None,
     labels: Sequence[int] | None = None,
     other: Float[np.ndarray, "rows predictors"] | None = None,
-    config: DependencyConfig = DEFAULT,
+    config: DependencyConfig = DependencyConfig(),  # noqa: B008 (frozen)
 ) -> Report:
-    """``dependencies`` of logits that are already there.
+    """``neural_dependencies`` of logits that are already there.
 
     Args:
         logits: Of the targets.
@@ -98,7 +133,7 @@ def logit_dependencies(
         config: How to look.
 
     Raises:
-        DataError: As ``dependencies``.
+        DataError: As ``neural_dependencies``.
 
     Example:
         >>> rows = np.random.default_rng(0).normal(size=(400, 6))
@@ -117,49 +152,8 @@ def logit_dependencies(
     source = Source(
         lambda at: (logits[at], None if other is None else other[at]), len(logits), named, predictors, labels, {}
     )
-    return _last(search(source, config))
-
-
-def trace_dependencies(
-    model: Classifier,
-    images: Any,
-    *,
-    labels: Sequence[int] | None = None,
-    other: Classifier | None = None,
-    config: DependencyConfig = DEFAULT,
-) -> Iterator[Measuring]:
-    """``dependencies`` step by step; the last event carries the report.
-
-    Args, raises: as ``dependencies``.
-
-    Yields:
-        One event a batch of images and every few classes.
-
-    Example:
-        >>> events = list(trace_dependencies(model, images))  # doctest: +SKIP
-    """
-    said = []
-    if other is not None and len(other.labels) != len(model.labels):
-        raise ModelError(
-            f"{other.name}: {len(other.labels)} classes, but {model.name} has {len(model.labels)}; "
-            "between networks the classes have to be the same, in one order"
-        )
-    if other is not None and other.labels != model.labels:
-        at = next(i for i, pair in enumerate(zip(model.labels, other.labels, strict=True)) if pair[0] != pair[1])
-        said.append(f"class {at} is {model.labels[at]!r} in {model.name} and {other.labels[at]!r} in {other.name}")
-
-    def read(at: np.ndarray) -> tuple[Any, Any]:
-        batch = [images[int(index)] for index in at] if isinstance(images, list | tuple) else images[at]
-        return model.logits(batch, batch=config.batch), other and other.logits(batch, batch=config.batch)
-
-    about = {"model": model.name, "other": other and other.name, "head_width": model.head.in_features}
-    source = Source(read, len(images), model.labels, other.labels if other else None, labels, about, tuple(said))
-    yield from search(source, config)
-
-
-def _last(events: Iterator[Measuring]) -> Report:
-    """The report, what a user should know said as warnings."""
-    report = finished(events)
+    report = finished(search(source, config))
     for line in report.values["warnings"]:
-        warnings.warn(line, stacklevel=3)
-    return report
+        warnings.warn(line, stacklevel=2)
+    facts = provenance("measure.neural_dependencies.logit_dependencies", config=plain(config))
+    return replace(report, provenance={**facts, **report.provenance})

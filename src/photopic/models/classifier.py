@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar
 
@@ -155,6 +156,22 @@ class Classifier(Handle):
                 )
             rows.append(found[0].float().cpu())
         return torch.cat(rows)
+
+    def class_indices(self, names: Sequence[str]) -> list[int]:
+        """Which logits are those of the named classes.
+
+        Raises:
+            ModelError: If there is no such class; the message says which one is nearest.
+
+        Example:
+            >>> model.class_indices(["bear"])  # doctest: +SKIP
+            [17]
+        """
+        unknown = [name for name in names if name not in self.labels]
+        if unknown:
+            nearest = (get_close_matches(unknown[0], self.labels, n=1, cutoff=0.0) or self.labels)[0]
+            raise ModelError(f"{self.name}: has no class {unknown[0]!r}; nearest: {nearest}")
+        return [self.labels.index(name) for name in names]
 
     def layers(self, *patterns: str) -> tuple[str, ...]:
         """Dotted names of the submodules that match any pattern, in the network's order.

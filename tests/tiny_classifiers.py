@@ -1,0 +1,44 @@
+"""A tiny random classifier and a folder of pictures for it."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from photopic.data.class_folder import ClassFolder, load_classes
+from photopic.models.classifier import Classifier
+from photopic.models.preprocessing import Preprocessing
+
+CLASSES = ("bear", "mug", "brown owl", "rocket")
+
+
+def tiny_classifier(*, seed: int = 0) -> Classifier:
+    """One convolution, batch normalisation, pooling and a head, on pictures of 12 pixels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts = [nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1)]
+        network = nn.Sequential(*parts, nn.Flatten(), nn.Linear(6, len(CLASSES)))
+    return Classifier(network, preprocess=Preprocessing(resize=(12, 12)), labels=CLASSES, name="tiny-cnn")
+
+
+def class_folder(folder: Path, *, each: int = 5) -> Path:
+    """Noise in one sub-folder a class."""
+    generator = np.random.default_rng(0)
+    for name in CLASSES:
+        (folder / name.replace(" ", "_")).mkdir(parents=True)
+        for number in range(each):
+            pixels = generator.integers(0, 256, (20, 18, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name.replace(" ", "_") / f"{number}.png")
+    return folder
+
+
+@cache
+def tiny_class_folder() -> ClassFolder:
+    """The same folder for all who only read it."""
+    return load_classes(class_folder(Path(tempfile.mkdtemp()) / "pictures"))
