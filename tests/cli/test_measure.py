@@ -101,6 +101,18 @@ def test_dependencies_writes_a_page_and_json(classifier: Path, classes: Path, tm
     )
 
 
+def test_a_function_of_the_users_own_makes_the_model(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made_here.py").write_text("from tests.tiny_classifiers import tiny_classifier as net")
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "rank.html"
+    options = ("--tool", "classification", "--json")
+    report = json.loads(run("measure", "rank", "made_here:net", classes, "-o", out, *options).stdout)
+    assert report["provenance"]["model"] == "tiny-cnn"
+    assert "has no function no" in refusal("measure", "rank", "made_here:no", classes, "-o", tmp_path / "b.html")
+
+
 def test_what_is_wrong_is_one_line(classifier: Path, classes: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "x.html")
     assert "no such model" in refusal("measure", "rank", "emoji-nothing", classes, *out)

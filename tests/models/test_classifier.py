@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from transformers import (
     ViTModel,
 )
 
+import photopic
+from photopic.core.edits import DenseDelta, Edit, ZeroedWeights
 from photopic.core.errors import DataError, ModelError
 from photopic.models import classifier_files, files
 from photopic.models.classifier import Classifier, bundled_classifiers
@@ -159,6 +162,29 @@ def test_pictures_of_any_size_and_kind_in_one_list() -> None:
     assert torch.equal(pixels, torch.ones(3, 3, 4, 4))
 
 
+def test_gray_channels_first_and_single_pictures_are_the_same_picture() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (6, 8), dtype=np.uint8)
+    colour = np.repeat(gray[:, :, None], 3, 2)
+    model = photopic.load(mlp(), preprocess=Preprocessing(resize=(4, 4)), labels=["a", "b", "c"], device="cpu")
+    batch, first = np.stack([colour, colour]), np.stack([colour, colour]).transpose(0, 3, 1, 2)
+    expected = model.preprocess(batch)
+    for same in (first, torch.from_numpy(first.copy()), [gray, Image.fromarray(gray)], [gray[None], gray[:, :, None]]):
+        assert torch.equal(model.preprocess(same), expected)
+    for one in (gray, colour, first[0], torch.from_numpy(gray), Image.fromarray(colour)):
+        assert torch.equal(model.preprocess(one), expected[:1])
+        assert model.logits(one).shape == (1, 3)
+
+
+def test_a_network_of_gray_pictures_with_a_preprocessing_of_its_own() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    model = photopic.load(
+        network, preprocess=lambda images: torch.from_numpy(np.stack(images)).float()[:, None] / 255, labels=["a", "b"]
+    )
+    gray = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+    assert model.logits(list(gray)).shape == (3, 2) and model.name == "Sequential"
+    torch.testing.assert_close(model.logits(gray[0]), model.logits(list(gray))[:1])
+
+
 def test_channels_the_other_way_round() -> None:
     red = Image.new("RGB", (2, 2), "red")
     assert Preprocessing(blue_first=True)([red])[0, :, 0, 0].tolist() == [0, 0, 1]
@@ -169,7 +195,10 @@ def test_channels_the_other_way_round() -> None:
     [
         ([], "found none"),
         ([np.zeros((4, 4, 3), np.float32)], r"number 0 should be .* found float32 \(4, 4, 3\)"),
-        ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)], r"number 1 should be .* found uint8 \(4, 4\)"),
+        (
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8)],
+            r"number 1 should be .* found uint8 \(4, 4, 2\)",
+        ),
         (["bear.png"], "number 0 should be .* found str"),
         ([np.zeros((0, 4, 3), np.uint8)], "number 0 is empty"),
         ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)], "expected one size"),
@@ -189,6 +218,87 @@ def test_no_picture_is_an_error_of_the_handle_too() -> None:
 def test_preprocessing_that_is_not_done_here(config: dict[str, object]) -> None:
     with pytest.raises(ModelError, match=r"not done here|expected a size"):
         Preprocessing.of(config)
+
+
+# --- edits, and classifiers that a function makes
+
+
+@pytest.mark.parametrize("kind", ["resnet", "vit", "plain"])
+def test_an_edit_is_in_force_and_then_gone_to_the_byte(kind: str, images: np.ndarray) -> None:
+    pixels, labels = Preprocessing(resize=(32, 32)), [f"thing {i}" for i in range(CLASSES)]
+    model = plain(mlp()) if kind == "plain" else Classifier(tiny(kind), preprocess=pixels, labels=labels)
+    head = f"network.{model.head_name}.weight"
+    first = next(iter(model.parameters("*.weight")))
+    parts = (ZeroedWeights({first: torch.arange(0, 90, 2)}), DenseDelta({head: torch.ones_like(model.head.weight)}))
+    edit = Edit(parts, model.fingerprint(first, head), {"noun": "bear"})
+    before, logits = model.digest(), model.logits(images)
+    by_hand = {name: value.clone() for name, value in model.parameters(first, head).items()}
+    by_hand[first].view(-1)[:90:2] = 0
+    by_hand[head] += 1
+    with model.edits.applied(edit):
+        assert model.digest() != before
+        found = model.logits(images)
+        assert torch.equal(model.parameters(first)[first], by_hand[first])
+    assert torch.equal(found, model.functional(by_hand)(model.preprocess(images)))
+    assert not torch.equal(found, logits)
+    assert model.digest() == before and torch.equal(model.logits(images), logits)
+
+
+FACTORIES = """
+import numpy, torch
+from torch import nn
+from photopic.models.classifier import Classifier
+from photopic.models.preprocessing import Preprocessing
+
+def parts():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), Preprocessing(resize=(4, 4)), ["cat", "dog"]
+
+def whole():
+    network, preprocess, labels = parts()
+    return Classifier(network, preprocess=preprocess, labels=labels, name="whole one")
+
+def other():
+    return "bear"
+
+def broken():
+    raise OSError("no such checkpoint")
+
+missing = 3
+"""
+
+
+@pytest.fixture
+def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "own_models.py").write_text(FACTORIES)
+    (tmp_path / "json.py").write_text("raise RuntimeError('hides the library')")
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield "own_models"
+    sys.modules.pop("own_models", None)
+    assert sys.path == path
+
+
+def test_a_function_makes_a_classifier(factories: str) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    found = [photopic.load(f"{factories}:{name}", "cpu") for name in ("parts", "whole")]
+    assert [each.name for each in found] == ["own_models:parts", "whole one"]
+    assert torch.equal(found[0].logits(image), found[1].logits(image))
+    half = Classifier.load(f"{factories}:whole", dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16 and half.digest() != found[1].digest()
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("own_models:other", r"expected a Classifier or \(module, preprocess, labels\), found str"),
+        ("own_models:broken", "failed with OSError: no such checkpoint"),
+        ("own_models:missing", "own_models has no function missing"),
+        ("no_models:parts", "there is no module no_models"),
+    ],
+)
+def test_a_function_that_makes_none(factories: str, name: str, match: str) -> None:
+    refused(match, lambda: photopic.load(name))
 
 
 # --- what is wrong with a model

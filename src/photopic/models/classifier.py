@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from photopic.core.errors import ModelError
 from photopic.core.nn.hooks import match, tap
 from photopic.models.classifier_files import bundled_classifiers, read
+from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite, put_on
-from photopic.models.preprocessing import Images
+from photopic.models.networks import check_finite, fastest, put_on
+from photopic.models.preprocessing import Images, batched
 
 __all__ = ["Classifier", "bundled_classifiers"]
 
@@ -35,7 +36,7 @@ class Classifier(Handle):
     The network is put into evaluation mode and its parameters stop requiring gradients.
 
     Args:
-        network: Maps pixel values (n, 3, height, width) to logits (n, classes), or to an output with ``.logits``.
+        network: Maps pixel values (n, channels, height, width) to logits (n, classes), or to an output with ``.logits``.
         preprocess: Maps pictures to pixel values; ``models.preprocessing.Preprocessing`` or any function.
         labels: Name of each class, in the order of the logits.
         name: What messages and files call the model.
@@ -88,23 +89,65 @@ class Classifier(Handle):
         called = source.name if isinstance(source, Path) else source
         return cls(found.network.to(dtype=dtype), preprocess=found.preprocess, labels=found.labels, name=called)
 
+    @classmethod
+    def load(cls, model: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Classifier:
+        """As ``Handle.load``; also ``module:factory``, a function that returns a classifier or what ``own`` takes.
+
+        Raises:
+            ModelError: As ``Handle.load``, and if the function cannot be imported, fails, or returns something else.
+        """
+        name = str(model)
+        return cls.own(made(name), name, device, dtype) if is_factory(name) else super().load(model, device, dtype)
+
+    @classmethod
+    def own(
+        cls, model: Any, name: str, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> Classifier:
+        """A classifier of one's own, moved to its place.
+
+        Args:
+            model: A classifier, or (module, preprocess, labels).
+            name: What messages and files call it; a classifier keeps its name.
+            device: Where to put it; None takes the GPU if there is one.
+            dtype: Number format of the weights; None leaves it.
+
+        Raises:
+            ModelError: If it is neither, or the module is no classifier with such labels.
+
+        Example:
+            >>> from photopic.models.preprocessing import Preprocessing
+            >>> network = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+            >>> Classifier.own((network, Preprocessing(resize=(4, 4)), ["cat", "dog"]), "mine", "cpu").labels
+            ('cat', 'dog')
+        """
+        parts = (model.network, None, ()) if isinstance(model, cls) else model
+        if not (isinstance(parts, tuple) and len(parts) == 3 and isinstance(parts[0], nn.Module)):
+            raise ModelError(
+                f"{name}: expected a Classifier or (module, preprocess, labels), found {type(model).__name__}; return one of them"
+            )
+        network, preprocess, labels = parts
+        put_on(network, device or fastest())
+        network.to(dtype)
+        return model if isinstance(model, cls) else cls(network, preprocess=preprocess, labels=labels, name=name)
+
     @property
     def components(self) -> dict[str, nn.Module]:
         """The network, by the name that edits call it."""
         return {"network": self.network}
 
-    def preprocess(self, images: Images) -> Float[Tensor, "n 3 height width"]:
-        """Pixel values of pictures, as the network reads them.
+    def preprocess(self, images: Images) -> Float[Tensor, "n channels height width"]:
+        """Pixel values of pictures, as the network reads them; a single picture is a batch of one.
 
         Args:
-            images: uint8 (n, h, w, 3), or a list of PIL images and uint8 (h, w, 3) arrays.
+            images: uint8 (n, h, w, 3) or (n, 3, h, w), one picture, or a list of PIL images and arrays, gray ones among them; a
+                preprocessing of one's own gets them as given.
 
         Raises:
-            DataError: If a picture is not 8-bit RGB, or there is none.
+            DataError: If a picture is not 8-bit RGB or gray, or there is none.
         """
-        return self._preprocess(images).to(self.device, self.dtype)
+        return self._preprocess(batched(images)).to(self.device, self.dtype)
 
-    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes"]:
+    def forward(self, pixels: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
         """Logits of pixel values; gradients flow to the pixels.
 
         Raises:
@@ -185,7 +228,8 @@ class Classifier(Handle):
         """
         return tuple(match(self.network, *patterns))
 
-    def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
+    def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n channels height width"]]:
+        images = batched(images)
         for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
             yield self.preprocess(images[start : start + batch])
 

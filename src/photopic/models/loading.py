@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from photopic.core.errors import ModelError
+from photopic.models.factories import is_factory
 from photopic.models.files import (
     CLASSIFIER,
     DIFFUSION,
@@ -44,7 +45,8 @@ def load(
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as
-            ``owner/name``; or an ``nn.Module``, a classifier of one's own with its ``preprocess`` and ``labels``.
+            ``owner/name``; or an ``nn.Module``, a classifier of one's own with its ``preprocess`` and ``labels``; or
+            ``module:factory``, a function that returns a classifier or (module, preprocess, labels).
         device: Where to put it; None takes the GPU if there is one.
         dtype: Number format of the weights; None is float32.
         preprocess: For a module: maps pictures to pixel values.
@@ -62,7 +64,8 @@ def load(
         return _own(model, device, dtype, preprocess, labels)
     if preprocess is not None or labels is not None:
         raise ModelError(f"{model}: has its own preprocessing and labels; they go with a module in its place")
-    module, _, name = HANDLES[kind_of(found_source(str(model)))].partition(":")
+    kind = CLASSIFIER if is_factory(str(model)) else kind_of(found_source(str(model)))
+    module, _, name = HANDLES[kind].partition(":")
     found: Handle = getattr(import_module(module), name).load(model, device, dtype)
     return found
 
@@ -72,12 +75,10 @@ def _own(
 ) -> Handle:
     """A module of the user's as a classifier."""
     from photopic.models.classifier import Classifier
-    from photopic.models.networks import fastest, put_on
 
     if preprocess is None or labels is None:
         raise ModelError(
             f"{type(network).__name__}: a module says neither how it reads pictures nor what its classes are called; give "
             "preprocess=... and labels=..."
         )
-    put_on(network, place or fastest())
-    return Classifier(network.to(dtype), preprocess=preprocess, labels=labels, name=type(network).__name__)
+    return Classifier.own((network, preprocess, labels), type(network).__name__, place, dtype)

@@ -1,0 +1,63 @@
+"""``module:factory``: a model that a function of the user's own makes, named as Python imports it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from photopic.core.errors import ModelError
+from photopic.models.files import first_line
+
+FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+
+
+def is_factory(name: str) -> bool:
+    """Whether a name says ``module:factory`` and is no folder.
+
+    Example:
+        >>> is_factory("my_models:digits"), is_factory("owner/name")
+        (True, False)
+    """
+    return FACTORY.fullmatch(name) is not None and not Path(name).exists()
+
+
+def made(name: str) -> Any:
+    """What the function returns, called without arguments; its module is sought in the working directory last.
+
+    Args:
+        name: As ``is_factory`` takes it.
+
+    Raises:
+        ModelError: If there is no such module or function, or it fails; one line says which.
+
+    Example:
+        >>> made("builtins:dict")
+        {}
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(_imported(module), function, None)
+        if not callable(found):
+            raise ModelError(f"{name}: {module} has no function {function}; check the spelling")
+        return found()
+    except ModelError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ModelError(f"{name}: there is no module {error.name}; name one that Python finds from here") from error
+    except Exception as error:  # whatever the user's code raises
+        raise ModelError(f"{name}: failed with {type(error).__name__}: {first_line(error)}") from error
+
+
+def _imported(module: str) -> Any:
+    """An installed module comes first: a file here that is called like one does not hide it."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        return import_module(module)
+    finally:
+        sys.path.reverse()  # so that the one added last goes, if here was there before
+        sys.path.remove(here)
+        sys.path.reverse()
