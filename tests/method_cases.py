@@ -6,30 +6,66 @@ A new method needs an entry in ``SMALL`` only where the defaults of its config a
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from photopic.core.config import hints_of, unpacked
+from photopic.core.edits import Edit, LowRankDelta, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.class_folder import ClassFolder
 from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.edit.interop import export_lora
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
+from photopic.models.handle import Handle
+from photopic.models.text_to_image.handle import TextToImage
+from tests.tiny import tiny_pipeline
 from tests.tiny_classifiers import tiny_class_folder, tiny_classifier
 from tests.tiny_encoders import tiny_dual_encoder
 
 QUICK: Mapping[str, Any] = {"steps": 4, "batch": 2}  # of configs that have such fields
+WEIGHT = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
+
+def pipeline() -> TextToImage:
+    """A tiny pipeline, the base of ``edit``."""
+    return TextToImage(tiny_pipeline(), "tiny")
+
+
+def edit(first: int = 0) -> Edit:
+    """Ten entries of the tiny pipeline's shut, from ``first`` on."""
+    part = ZeroedWeights({WEIGHT: torch.arange(first, first + 10)})
+    return Edit((part,), pipeline().edits.fingerprint(WEIGHT), {"noun": "bear"})
+
+
+def exported() -> str:
+    """A LoRA file of the tiny pipeline."""
+    model, folder = pipeline(), tempfile.mkdtemp()
+    part = LowRankDelta({WEIGHT: torch.ones(32, 1)}, {WEIGHT: torch.ones(1, 32)})
+    export_lora(Edit((part,), model.edits.fingerprint(WEIGHT)), f"{folder}/x.safetensors", model, rank=1)
+    return f"{folder}/x.safetensors"
+
+
 SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
     "measure.network_rank": {"patch": 4, "samples": 20},
+    "edit.compose": {"edits": lambda: [edit(), edit(5)]},
+    "edit.interference": {"edits": lambda: [edit(), edit(5)]},
+    "edit.interop.import_file": {"file": exported},
+    "edit.interop.export_file": {"to": "kohya", "output": lambda: f"{tempfile.mkdtemp()}/x.safetensors"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
 }
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Classifier: lambda: tiny_classifier(),
     ClassFolder: tiny_class_folder,
     DualEncoder: lambda: tiny_dual_encoder(),
+    Edit: edit,
+    Handle: pipeline,
+    TextToImage: pipeline,
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
 }
 

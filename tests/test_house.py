@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.machinery import ModuleSpec
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -93,14 +94,15 @@ def test_the_version_is_one() -> None:
 
 def call_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> tuple[int, str]:
     """Exit code and stderr of a verb that raises ``error``."""
-    module = ModuleType("photopic.cli.inspect")
+    module = ModuleType("photopic.cli.demo")
 
-    def inspect() -> None:
+    def demo() -> None:
         raise error
 
-    module.inspect, module.EPILOG = inspect, "Example"  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "photopic.cli.inspect", module)
-    result = CliRunner().invoke(main.app, ["inspect"])
+    module.demo, module.EPILOG = demo, "Example"  # type: ignore[attr-defined]
+    module.__spec__ = ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    result = CliRunner().invoke(main.app, ["demo"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.stdout == ""
@@ -144,7 +146,8 @@ def test_a_group_stays_a_group_while_it_holds_one_command(monkeypatch: pytest.Mo
     def neurons() -> None:
         typer.echo("ran")
 
-    monkeypatch.setitem(sys.modules, "photopic.cli.locate", module)
+    module.__spec__ = ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     assert CliRunner().invoke(main.app, ["locate", "neurons"]).output == "ran\n"
 
 

@@ -6,7 +6,7 @@ import torch
 
 from photopic.core.edits import Insertion, LowRankDelta, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.edits.file import from_bytes, to_bytes
-from photopic.edit.diff import compare
+from photopic.edit.diff import diff as compare
 from tests.core.edits.kinds import at, edit, hook_parts, other_parts, weight_parts
 
 EVERYTHING = (*weight_parts(), *hook_parts(), *other_parts())

@@ -11,15 +11,12 @@ import torch
 
 from photopic.core.edits import EditStack, ZeroedWeights
 from photopic.core.errors import EditError
-from photopic.edit.verify import verify
+from photopic.edit.verify import checks_of
 from tests.core.edits.kinds import Small, at, edit, hook_parts, weight_parts
 
 
 def failed(stack: EditStack, made: Any) -> list[str]:
-    verdict = verify(made, stack)
-    found = [check["name"] for check in verdict.evidence["checks"] if not check["passed"]]
-    assert verdict.accepted == (not found)
-    return found
+    return [check.name for check in checks_of(made, stack) if not check.passed]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -82,8 +79,8 @@ def test_a_hook_that_is_left_behind_is_seen() -> None:
 def test_another_base_and_a_stack_in_use_are_refused() -> None:
     made = edit(ZeroedWeights({"m.one.weight": at(0)}))
     with pytest.raises(EditError, match=r"small-0 \(.*but this model is other"):
-        verify(made, EditStack({"m": Small(1)}, name="other"))
+        list(checks_of(made, EditStack({"m": Small(1)}, name="other")))
     stack = EditStack({"m": Small()})
     stack.load(made, name="first")
     with pytest.raises(EditError, match="found first; unload"):
-        verify(edit(ZeroedWeights({"m.one.weight": at(1)})), stack)
+        list(checks_of(edit(ZeroedWeights({"m.one.weight": at(1)})), stack))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import isabstract
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
             words = word if each["many"] else [word]
             found = [_read(each, one, given, read) for one in words]
             read[each["name"]] = found if each["many"] else found[0]
+            if each["role"] == "edit" and entry["names_edits"]:
+                read["names"] = [*read.get("names", ()), *(Path(one).name for one in words)]
     return read
 
 
@@ -56,6 +59,10 @@ def _model(kind: Any, word: str, device: str | None) -> Any:
     from photopic.report.progress import console
 
     with console().status(f"loading {word}"):
+        if isabstract(kind):  # any kind of model
+            from photopic.models.loading import load
+
+            return load(word, device)
         return kind.load(word, device)
 
 

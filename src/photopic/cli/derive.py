@@ -92,7 +92,7 @@ def _signature(entry: Mapping[str, Any]) -> list[inspect.Parameter]:
 
 
 def _common(entry: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
-    yield _output(entry["result"])
+    yield _output("Verdict" if entry["result"] == "Report" and not entry["page"] else entry["result"])
     if entry["trains"]:
         yield _optional("run", Path, ["--run"], RUN, "OUTPUT.run, removed at the end")
     if entry["presets"]:
@@ -132,8 +132,11 @@ def _handed(each: Mapping[str, Any]) -> inspect.Parameter:
     flags, text, name = each["flags"], _sentence(each["help"]), each["name"]
     if not each["required"]:
         return _optional(name, kind, flags, text, "none")
-    if each["role"] == "model" and each["default"]:
-        return _parameter(name, kind, typer.Option(*flags, help=text), each["default"])
+    default = each.get("default") or ...
+    if not flags[0].startswith("-"):
+        return _parameter(name, kind, typer.Argument(help=text, metavar=flags[0]), default)
+    if default is not ...:
+        return _parameter(name, kind, typer.Option(*flags, help=text), default)
     if flags != ["--" + name.replace("_", "-")]:  # its words were chosen
         return _parameter(name, kind, typer.Option(*flags, help=text))
     return _parameter(name, kind, typer.Argument(help=text, metavar=name.upper()))
@@ -184,7 +187,9 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
     from photopic.cli import outputs
     from photopic.cli.arguments import read_arguments
 
-    output = outputs.checked(entry["result"], command, given)
+    output = outputs.checked(entry, command, given)
+    if any(each["name"] == "output" for each in entry["parameters"]):
+        output = None  # the method writes it
     method = _method(entry)
     config = _config(entry, method, given)  # before anything takes time
     with outputs.method_run(given.get("run"), output, wanted=entry["trains"]) as folder:

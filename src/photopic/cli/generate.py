@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.compose import Overlap
 from photopic.cli.layout import InRegion, LayoutFile, LayoutStrength, Repeats, layout_request
 from photopic.cli.main import INTERRUPTED
+from photopic.cli.overlap import Overlap
 from photopic.core.errors import PhotopicError
-from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, weights_of
+from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes, weights_of
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
@@ -148,6 +148,8 @@ def generate(
                 for edit, each in zip(loaded, weights, strict=True):
                     placed.apply(stack, handle, edit, each)
             else:
+                for note in notes(loaded, [path.name for path in paths], handle.components):
+                    typer.echo(f"note: {note}", err=True)
                 stack.enter_context(in_force(handle, paths, loaded, weights, force=force, overlap=overlap.value))
             for name in handle.edits.forced:
                 typer.echo(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)

@@ -26,6 +26,7 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "tune": "Learn an edit from a few pictures, or go on learning one.",
     "train": "Train a diffusion model of your own, with less work.",
     "generate": "Make pictures, with edits applied.",
+    "edit": "Look into edits, compare, check, combine and exchange them.",
     "inspect": "Show what an edit file changes, how it was found and what it costs.",
     "diff": "Show how two edit files differ.",
     "compose": "Make one edit of several.",
@@ -34,6 +35,7 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "measure": "Look inside a classifier, or compare methods that learn from few pictures.",
     "demo": "One new subject from its pictures to new scenes, as one report.",
 }
+SHORT = {verb: f"edit {verb}" for verb in ("inspect", "diff", "compose", "verify")}  # commands that are verbs as well
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REMEDIES = {  # of the operating system's refusals, those a user can mend
@@ -91,6 +93,9 @@ def load_verb(verb: str) -> Any:
         >>> load_verb("inspect").name
         'inspect'
     """
+    if verb in SHORT:
+        group, _, name = SHORT[verb].partition(" ")
+        return load_verb(group).commands[name]
     by_hand = find_spec(f"photopic.cli.{verb}") is not None
     module = import_module(f"photopic.cli.{verb}") if by_hand else None
     app = getattr(module, "app", None)

@@ -73,6 +73,8 @@ def _entry(each: Any) -> dict[str, Any]:
         "examples": list(about.examples),
         "after": list(about.after),
         "trains": isinstance(each, Method) and each.trains,
+        "page": about.page,
+        "names_edits": "names" in inspect.signature(body).parameters,  # a method that calls edits by their files' names
     }
     hints = hints_of(body)
     entry["result"] = _result(hints.get("return")) if isinstance(each, Method) else "Control"
@@ -104,7 +106,8 @@ def _parameter(given: inspect.Parameter, annotation: Any, text: str) -> dict[str
     role = "model" if hasattr(item, "edits") else "edit" if getattr(item, "__name__", "") == "Edit" else "data"
     found |= {"role": role, "type": _path(item), "many": plural, "flags": _flags(given.name, beside)}
     if role == "model":
-        found["default"] = getattr(item, "default_name", "")
+        own = next((each.default for each in beside if isinstance(each, Flags)), "")
+        found["default"] = own or getattr(item, "default_name", "")
         found["help"] = re.split(r"(?<=\.)\s", text)[0] or f"{item.described}: a bundled name, a folder or a hub id."
     elif role == "data":
         source = SOURCES[item]

@@ -24,25 +24,31 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REJECTED = 1
 
 
-def checked(result: str, command: str, given: Mapping[str, Any]) -> Path | None:
+def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) -> Path | None:
     """Where to write; refused before anything takes time if a file is there or its folder is not.
 
     Args:
-        result: The type of the result, such as ``Edit``.
+        entry: What the manifest says of the method.
         command: Words of the command, for the name of a page.
         given: What was typed.
 
     Raises:
         PhotopicError: Names the file and what to do.
     """
-    output: Path | None = given.get("output")
-    if output is None and result == "Report":
+    result, word = entry["result"], given.get("output")
+    output = None if word is None else Path(word)
+    if output is None and result == "Report" and entry["page"]:
         model = Path(str(given.get("model", command.partition(" ")[0]))).name
         output = Path(f"{model}-{command.rpartition(' ')[2]}.html")
     if output is None and result == "Map":
         output = Path("out")
     if output is not None and result not in ("Map", "Model"):
         check_output(output, overwrite=given.get("overwrite", False))
+        for each in entry["parameters"]:
+            words = given.get(each["name"], []) if each["role"] == "edit" else []
+            for read in map(Path, [words] if isinstance(words, str) else words):
+                if output.exists() and read.exists() and output.samefile(read):
+                    raise PhotopicError(f"{output}: is one of the edits to read; choose another --output")
     return output
 
 
@@ -104,6 +110,8 @@ def write(result: Any, output: Path | None, about: About, *, as_json: bool = Fal
     known = defaultdict(str, {**result.provenance, "output": output}) if not as_json else {}
     for line in about.after if not as_json else ():
         typer.echo(line.format_map(known))
+    if about.failed is not None and about.failed(result):
+        raise typer.Exit(REJECTED)
 
 
 def _edit(edit: Edit, output: Path, about: About, as_json: bool) -> None:
@@ -117,15 +125,25 @@ def _edit(edit: Edit, output: Path, about: About, as_json: bool) -> None:
     typer.echo(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")
 
 
-def _report(report: Report, output: Path, about: About, as_json: bool) -> None:
-    from photopic.core.runs import write_atomically
-    from photopic.report.html import page
-
-    write_atomically(output, page(about.view(report) if about.view else report).encode())
-    if as_json:
-        typer.echo(_json(report.to_dict()))
-    else:
+def _report(report: Report, output: Path | None, about: About, as_json: bool) -> None:
+    _shown(report, output, about, as_json)
+    if output is not None and not as_json:
         typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
+
+
+def _shown(result: Report | Verdict, output: Path | None, about: About, as_json: bool) -> None:
+    """The page, if one is wanted; the numbers as JSON, or the view on the terminal where there is no page."""
+    if output is not None:
+        from photopic.core.runs import write_atomically
+        from photopic.report.html import page
+
+        write_atomically(output, page(about.view(result) if about.view else result).encode())
+    if as_json:
+        typer.echo(_json(result.to_dict()))
+    elif output is None and about.view is not None:
+        from photopic.report.terminal import show
+
+        show(about.view(result))
 
 
 def _map(found: Map, output: Path, about: About, as_json: bool) -> None:
@@ -141,14 +159,8 @@ def _model(model: Any, output: Path, about: About, as_json: bool) -> None:
 
 
 def _verdict(verdict: Verdict, output: Path | None, about: About, as_json: bool) -> None:
-    if output is not None:
-        from photopic.core.runs import write_atomically
-        from photopic.report.html import page
-
-        write_atomically(output, page(about.view(verdict) if about.view else verdict).encode())
-    if as_json:
-        typer.echo(_json(verdict.to_dict()))
-    else:
+    _shown(verdict, output, about, as_json)
+    if not as_json:
         typer.echo(("accepted: " if verdict.accepted else "rejected: ") + verdict.reason)
     if not verdict.accepted:
         raise typer.Exit(REJECTED)

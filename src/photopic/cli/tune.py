@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from photopic.cli import tune_action, tune_tuners
-from photopic.cli.compose import Overlap
 from photopic.cli.outputs import check_output, run_folder
+from photopic.cli.overlap import Overlap
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ BOUNDS = {Ge: "{} or more", Gt: "more than {}", Le: "{} or less", Lt: "less than
 class Flags:
     """How the command line calls a field or parameter where ``--its-name`` would not do; old words are kept as further ones.
 
-    Names with dashes are options, one name without is a positional argument, and without any it is no option at all.
+    Names with dashes are options, one name without is a positional argument, and without any it is no option at all. ``default``
+    is the word a command takes where a model, edit or data set is not named.
 
     Example:
         >>> Flags("--class", "--classes").names
@@ -39,9 +40,11 @@ class Flags:
     """
 
     names: tuple[str, ...]
+    default: str = ""
 
-    def __init__(self, *names: str):
+    def __init__(self, *names: str, default: str = ""):
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "default", default)
 
 
 class Config:

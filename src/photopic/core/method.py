@@ -67,6 +67,8 @@ class About:
         examples: Lines for the end of its help, each ``What it does: the command``.
         view: Makes what shows the result, where the default tables do not do.
         after: Lines to print when the result is written, with ``{output}`` and keys of its provenance.
+        page: Whether the command writes a report as a page by default, rather than showing it on the terminal.
+        failed: Whether the command of a result leaves with status 1, as ``photopic diff`` does for two that differ.
     """
 
     def __init__(
@@ -79,11 +81,14 @@ class About:
         examples: Sequence[str],
         view: Callable[[Any], View] | None,
         after: Sequence[str],
+        page: bool = True,
+        failed: Callable[[Any], bool] | None = None,
     ):
         self.name = f"{body.__module__.removeprefix('photopic.').rpartition('.')[0]}.{_snake(body.__name__)}"
         self.paper, self.claims, self.presets = paper, claims, dict(presets)
         self.command = command or f"{self.name.partition('.')[0]} {_snake(body.__name__).replace('_', '-')}"
         self.examples, self.view, self.after = tuple(examples), view, tuple(after)
+        self.page, self.failed = page, failed
 
 
 class Method(Generic[P, R]):
@@ -167,7 +172,7 @@ class Method(Generic[P, R]):
         """What is stamped on a result: the method, what it was given, on what it ran, how long and how large."""
         config = given.get("config")
         models = [each for each in given.values() if isinstance(each, HasEdits)]
-        data = {name: value for name, value in digests.items() if _is_data(given[name])}
+        data = {name: _short(value) for name, value in digests.items() if _is_data(given[name])}
         found: dict[str, Any] = {"method": self.name, "paper": self.about.paper, "data": data}
         if is_dataclass(config):
             found |= {"config": plain(config), "seed": getattr(config, "seed", None)}
@@ -192,6 +197,8 @@ def method(
     examples: Sequence[str] = (),
     view: Callable[[Any], View] | None = None,
     after: Sequence[str] = (),
+    page: bool = True,
+    failed: Callable[[Any], bool] | None = None,
     allow_edits: bool = False,
 ) -> _Decorator: ...
 def method(
@@ -205,6 +212,8 @@ def method(
     examples: Sequence[str] = (),
     view: Callable[[Any], View] | None = None,
     after: Sequence[str] = (),
+    page: bool = True,
+    failed: Callable[[Any], bool] | None = None,
     allow_edits: bool = False,
 ) -> Any:
     """Make a method of a generator function, or of a ``Control`` class, which is its own result.
@@ -218,6 +227,8 @@ def method(
         examples: See ``About``.
         view: See ``About``.
         after: See ``About``.
+        page: See ``About``.
+        failed: See ``About``.
         allow_edits: Take models with edits in force too.
 
     Example:
@@ -230,7 +241,7 @@ def method(
     """
 
     def decorate(body: Any) -> Any:
-        about = About(body, paper, claims, presets, command, examples, view, after)
+        about = About(body, paper, claims, presets, command, examples, view, after, page, failed)
         if isinstance(body, type):
             body.about = about  # type: ignore[attr-defined]
             return body
@@ -314,6 +325,13 @@ def _is_data(value: Any) -> bool:
     """Whether an argument is data: neither a model, a config, nor a plain word or number."""
     plain_words = isinstance(value, PLAIN) or (isinstance(value, Sequence) and all(isinstance(e, PLAIN) for e in value))
     return not (plain_words or isinstance(value, HasEdits | Config) or callable(value))
+
+
+def _short(digest: Any) -> Any:
+    """A digest as it stands in provenance: one of many parts is hashed once more, of several things there are several."""
+    if isinstance(digest, list):
+        return [_short(each) for each in digest]
+    return _hashed(json.dumps(digest, sort_keys=True).encode()) if isinstance(digest, dict) else digest
 
 
 def _hashed(*contents: bytes) -> str:

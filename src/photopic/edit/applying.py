@@ -9,8 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ def in_force(
     force: bool,
     overlap: OverlapPolicy,
 ) -> Iterator[None]:
-    """Put edits in force for a block, after a short warning where they get in each other's way.
+    """Put edits in force for a block; ``notes`` says before where they get in each other's way.
 
     Args:
         model: Without other edits.
@@ -45,9 +43,6 @@ def in_force(
     Raises:
         PhotopicError: If entries clash, the bases differ, or what is composed is to be forced.
     """
-    if len(edits) > 1:
-        for note in notes(edits, [path.name for path in paths], model.components):
-            typer.echo(f"note: {note}", err=True)
     if overlap == "error" or len(edits) < 2:
         names = _apart(model, paths, edits, weights, force)
     else:

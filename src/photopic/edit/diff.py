@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Size, Tensor
 
+from photopic.core.config import Flags
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights, TokenResidual, ZeroedWeights
+from photopic.core.events import Event, Steps
 from photopic.core.fingerprint import difference
+from photopic.core.method import method
+from photopic.core.nn.layer_names import place
 from photopic.core.results import Report
+from photopic.core.view import Section, Table, Text, View
+from photopic.edit._common import labels
 from photopic.edit._summaries import detail, stored
 
 _SUMMED = ("only_a", "only_b", "equal", "different", "sign_conflicts")
+_SHOWN = ("only_a", "only_b", "equal", "different", "jaccard", "jaccard_by_chance", "sign_conflicts")
+_LEGEND = (
+    "equal, not: what entries in both become; signs: those with opposite signs; "
+    "chance: the Jaccard index of two sets of these sizes drawn at random"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +72,51 @@ class Effect:
         return cls(positions, keeps, adds, size)
 
 
-def compare(a: Edit, b: Edit) -> Report:
-    """Compare two edits: their bases, their words and every entry they touch.
+def diff_view(report: Report) -> View:
+    """What is the same and what is not, then the entries of every tensor."""
+    values = report.values
+    (a, b), bases = values["files"], values["bases"]
+    found = "" if values["same_provenance"] else ", and were found in different ways"
+    lead = f"{a} (a) and {b} (b) {'do the same' if values['identical'] else 'differ'}{found}"
+    about = f"both for {bases[0]}"
+    if not values["same_base"]:
+        about = f"for different bases: {bases[0]} and {bases[1]}: {values['base_difference']}"
+    blocks: list[Any] = [Text(about)]
+    if values["tokens"] != [[], []]:
+        words = [" ".join(tokens) or "none" for tokens in values["tokens"]]
+        blocks.append(Text(f"words: {words[0]} (a), {words[1]} (b)"))
+    where = [place(row["name"]) if row["kind"] == "weights" else (row["kind"], row["name"]) for row in report.rows]
+    rows = [
+        [" ".join(at).strip(), *(_cell(row[key]) for key in _SHOWN)] for at, row in zip(where, report.rows, strict=True)
+    ]
+    if len(rows) > 1:
+        rows.append(["all", *(_cell(values[key]) for key in _SHOWN)])
+    header = ["where", "only a", "only b", "equal", "not", "Jaccard", "chance", "signs"]
+    blocks += [Table(header, rows, "Entries"), Text(_LEGEND)]
+    return View("Differences of two edits", [Section("", blocks)], lead=lead)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "-" if value is None else f"{value:,}"
+
+
+@method(
+    examples=("Example: photopic diff bear.edit bear-tuned.edit", "For a program: photopic diff a.edit b.edit --json"),
+    view=diff_view,
+    page=False,
+    failed=lambda report: not report.values["identical"],
+)
+def diff(a: Edit, b: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = None) -> Steps[Report]:
+    """Show how two edit files differ: base, words, and entries of every tensor.
+
+    Of the entries in both it says how many come out equal, and how many have opposite signs. The Jaccard index (entries in both,
+    of those in either) stands beside what chance would give. Leaves with status 0 if both do the same, 1 if not, 2 on trouble.
+    No model is loaded.
 
     Args:
-        a: An edit.
-        b: Another.
+        a: An edit file.
+        b: The edit file to compare it with.
+        names: What to call the two; their words by default.
 
     Returns:
         A row a tensor (and a word, module, direction or start noise): entries only in ``a``, only in ``b``, and in both with an
@@ -75,9 +125,10 @@ def compare(a: Edit, b: Edit) -> Report:
         ``same_base``, and ``identical``: whether both make the same of the same base. How they were found is not compared.
 
     Example:
-        >>> compare(edit, edit).values["identical"]  # doctest: +SKIP
+        >>> diff(edit, edit).values["identical"]  # doctest: +SKIP
         True
     """
+    yield Event("comparing")
     reason = difference(a.base, b.base)
     weights = [_weights_row(a, b, name) for name in sorted(a.touched().keys() | b.touched().keys())]
     rows = (*weights, *_added_rows(a, b))
@@ -85,6 +136,7 @@ def compare(a: Edit, b: Edit) -> Report:
     common = sum(row["equal"] + row["different"] for row in weights)
     union = common + sum(row["only_a"] + row["only_b"] for row in weights)
     values: dict[str, Any] = {
+        "files": labels([a, b], names),
         "identical": not reason and sums["only_a"] == sums["only_b"] == sums["different"] == 0,
         "same_base": not reason,
         "bases": [f"{edit.base.name} ({edit.base.digest[:12]})" for edit in (a, b)],
@@ -96,7 +148,7 @@ def compare(a: Edit, b: Edit) -> Report:
         "same_provenance": a.provenance == b.provenance,
     }
     plain = tuple({key: value for key, value in row.items() if key != "expected"} for row in rows)
-    return Report("diff", values, plain, {"method": "core.compare"})
+    return Report("diff", values, plain)
 
 
 def _weights_row(a: Edit, b: Edit, name: str) -> dict[str, Any]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Size
 
+from photopic.core.config import Flags
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights, ZeroedWeights
 from photopic.core.edits.file import indices, to_bytes
 from photopic.core.edits.file.part_encodings import FORMS
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
 from photopic.core.nn.layer_names import place, running_order
+from photopic.core.results import Report
+from photopic.edit._common import labels
+from photopic.edit._inspect_view import inspect_view
 from photopic.edit._summaries import ValueSummary, detail, norm, stored, summary
 
 _INT32_BYTES = 4
@@ -139,6 +146,35 @@ class Description:
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
         return {**asdict(self), "density": self.density}
+
+
+@method(
+    examples=("Example: photopic inspect bear.edit", "For a program: photopic inspect bear.edit --json"),
+    view=inspect_view,
+    page=False,
+)
+def inspect(edit: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = None) -> Steps[Report]:
+    """Show what an edit file changes, how it was found and what it costs.
+
+    Layers, blocks, the distribution of its values, its bytes, and what a composition was made of. No model is loaded.
+
+    Args:
+        edit: An edit file, as photopic locate and photopic compose write it.
+        names: What to call it; its words by default.
+
+    Returns:
+        The numbers of ``describe``: one row a part and tensor, and in the values the sums, blocks, parts, provenance and file.
+
+    Example:
+        >>> inspect(edit).values["density"]  # doctest: +SKIP
+        0.18
+    """
+    yield Event("counting")
+    numbers = describe(edit).to_dict()
+    content = to_bytes(edit)
+    file = {"name": labels([edit], names)[0], "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    rows = tuple(numbers.pop("tensors"))
+    return Report("inspect", numbers | {"file": file}, rows)
 
 
 def describe(edit: Edit) -> Description:

@@ -6,12 +6,14 @@ What every touched tensor has to become is computed here from the base and the e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from photopic.core.config import Flags
 from photopic.core.edits import (
     Adapters,
     DenseDelta,
@@ -28,8 +30,13 @@ from photopic.core.edits import (
 from photopic.core.edits.positions import first_names
 from photopic.core.edits.runtime_tokens import input_embedding
 from photopic.core.errors import EditError
+from photopic.core.events import Event, Steps
 from photopic.core.fingerprint import fingerprint, named_tensors
-from photopic.core.results import Verdict, provenance
+from photopic.core.method import method
+from photopic.core.results import Verdict
+from photopic.core.view import Section, Table, View
+from photopic.edit._common import called, labels
+from photopic.models.handle import Handle
 
 
 @dataclass(frozen=True)
@@ -47,31 +54,62 @@ class Check:
     detail: str
 
 
-def verify(edit: Edit, stack: EditStack) -> Verdict:
-    """Apply an edit, check every tensor of the model, revert it and check again.
+def verify_view(verdict: Verdict) -> View:
+    """One row a check."""
+    rows = [[each["name"], "ok" if each["passed"] else "failed", each["detail"]] for each in verdict.evidence["checks"]]
+    title = f"{verdict.evidence['edit']} on {verdict.evidence['model']}"
+    return View(title, [Section(title, [Table(["check", "", "found"], rows)])], lead=verdict.reason)
+
+
+@method(
+    examples=(
+        "Example: photopic verify bear.edit emoji-diffusion",
+        "For a program: photopic verify bear.edit ./model --json",
+    ),
+    view=verify_view,
+)
+def verify(
+    edit: Edit,
+    model: Annotated[Handle, Flags("MODEL", default="emoji-diffusion")],
+    *,
+    names: Annotated[Sequence[str] | None, Flags()] = None,
+) -> Steps[Verdict]:
+    """Apply an edit to a model, check every tensor, revert it and compare the model with itself before.
+
+    Every entry the edit touches must hold what the edit says, every other byte must be the base's, and after reverting all must.
+    The model's files are only read. Leaves with status 0 if every check holds, 1 if one fails, 2 on trouble, such as an edit made
+    for another model.
 
     Args:
-        edit: What to check.
-        stack: Of the model, with no edit loaded.
+        edit: An edit file.
+        model: A bundled model, a folder with a pipeline, dual encoder or classifier, or a hub id.
+        names: What to call the edit; its words by default.
 
     Returns:
         Accepted if every check passed; the checks are its evidence.
 
     Raises:
-        EditError: If the edit was made for another base or does not fit, or another edit is loaded.
+        EditError: If the edit was made for another base or does not fit.
+        ModelError: If another edit is loaded.
 
     Example:
-        >>> verify(load("bear.edit"), model.edits).accepted  # doctest: +SKIP
+        >>> verify(load("bear.edit"), model).accepted  # doctest: +SKIP
         True
     """
-    checks = list(verify_events(edit, stack))
+    label = labels([edit], names)[0]
+    checks: list[Check] = []
+    with called(label):
+        for check in checks_of(edit, model.edits):
+            checks.append(check)
+            yield Event("checking", len(checks))
     failed = [check.name for check in checks if not check.passed]
     reason = f"failed: {', '.join(failed)}" if failed else f"all {len(checks)} checks hold"
-    return Verdict(not failed, reason, {"checks": [asdict(check) for check in checks]}, provenance("core.verify"))
+    evidence = {"edit": label, "model": model.name, "checks": [asdict(check) for check in checks]}
+    return Verdict(not failed, reason, evidence)
 
 
-def verify_events(edit: Edit, stack: EditStack) -> Iterator[Check]:
-    """The same, check by check.
+def checks_of(edit: Edit, stack: EditStack) -> Iterator[Check]:
+    """The checks of ``verify``, one by one, on the stack of any model or module.
 
     Args:
         edit: What to check.

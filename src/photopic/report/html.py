@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,9 +13,8 @@ from photopic.core.results import Report, Verdict
 from photopic.core.view import Section, View
 from photopic.data.pictures import png_bytes
 from photopic.report.axes import Axes, IntervalAxis
+from photopic.report.terminal import is_numeric, words
 from photopic.report.views import view_of
-
-LONGEST_NUMBER = 30  # characters of a cell that is set right and not wrapped
 
 
 def page(shown: View | Report | Verdict) -> str:
@@ -51,17 +49,10 @@ def render(title: str, sections: Sequence[Section], *, lead: str = "", facts: Se
 
     source = resources.files(__package__).joinpath("templates", "page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"data_uri": _data_uri, "axes": Axes, "interval_axis": IntervalAxis}
-    environment.tests["numeric"] = _is_numeric
+    environment.filters |= {"data_uri": _data_uri, "axes": Axes, "interval_axis": IntervalAxis, "words": words}
+    environment.tests["numeric"] = is_numeric
     return environment.from_string(source).render(title=title, sections=sections, lead=lead, facts=facts)
 
 
 def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
     return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
-
-
-def _is_numeric(cell: Any) -> bool:
-    """Numbers, and short text that starts like one, such as ``1.2 (0.3)``; a sum of names wraps like prose."""
-    if isinstance(cell, str):
-        return cell[:1] in "+-0123456789" and 0 < len(cell) <= LONGEST_NUMBER
-    return isinstance(cell, int | float)

@@ -1,4 +1,4 @@
-"""Tables, bars and histograms on the terminal, and what is read from a file as plain text."""
+"""Tables and bars on the terminal, and what is read from a file as plain text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from photopic.core.view import Bars, Code, Note, Table, Text, View
 
 BAR = 28  # characters of a full bar
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
-_HEIGHT = 4  # lines of a histogram
+LONGEST_NUMBER = 30  # characters of a cell that is set right and not wrapped
 
 
 class Score(NamedTuple):
@@ -42,20 +41,6 @@ def bar(share: float) -> str:
     return "█" * max(1, round(BAR * share)) if share > 0 else ""
 
 
-def histogram(counts: Sequence[int]) -> list[str]:
-    """Upright bars two characters wide, the highest first line on top; what is above nothing is seen.
-
-    Example:
-        >>> histogram([0, 4, 32])[-1]
-        '  ▄▄██'
-    """
-    most = max(counts) or 1
-    eighths = [max(1, round(8 * _HEIGHT * count / most)) if count else 0 for count in counts]
-    return [
-        "".join(2 * _EIGHTHS[min(8, max(0, each - 8 * line))] for each in eighths) for line in reversed(range(_HEIGHT))
-    ]
-
-
 def words(value: Any) -> str:
     """A JSON value as a person writes it.
 
@@ -74,6 +59,18 @@ def words(value: Any) -> str:
     return str(value)
 
 
+def is_numeric(cell: Any) -> bool:
+    """Numbers, none of them, and short text that starts like one, such as ``1.2 (0.3)``; a sum of names wraps like prose.
+
+    Example:
+        >>> is_numeric("1,204"), is_numeric("-"), is_numeric("mid")
+        (True, True, False)
+    """
+    if isinstance(cell, str):
+        return cell[:1] in tuple("+-0123456789") and len(cell) <= LONGEST_NUMBER
+    return cell is None or isinstance(cell, int | float)
+
+
 def plain(text: str) -> str:
     """Text of a file as text: no console markup, no control characters."""
     from rich.markup import escape
@@ -86,13 +83,13 @@ def show(view: View) -> None:
     from rich.console import Console
 
     shown = Console(highlight=False)
+    if view.lead:
+        shown.print(plain(view.lead), style="bold")
     for section in view.sections:
         for block in section.blocks:
             if isinstance(block, Table):
-                right = [
-                    bool(block.rows) and isinstance(block.rows[0][place], int | float)
-                    for place in range(len(block.header))
-                ]
+                columns = [[row[place] for row in block.rows] for place in range(len(block.header))]
+                right = [bool(cells) and all(map(is_numeric, cells)) for cells in columns]
                 made = table(
                     block.caption or section.title, *(">" * r + h for r, h in zip(right, block.header, strict=True))
                 )
@@ -104,7 +101,9 @@ def show(view: View) -> None:
                 for label, share, text in block.bars:
                     made.add_row(plain(label), bar(share), plain(text))
                 shown.print(made)
-            elif isinstance(block, Text | Code):
+            elif isinstance(block, Code):
+                shown.print(f"[bold]{plain(section.title)}[/]", *map(plain, block.text.splitlines()), sep="\n")
+            elif isinstance(block, Text):
                 shown.print(plain(block.text))
             elif isinstance(block, Note):
                 shown.print(plain(f"{block.title}: {block.text}"), style="yellow")

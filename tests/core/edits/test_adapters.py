@@ -24,7 +24,7 @@ from photopic.core.edits.file import load, save, to_bytes
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint
 from photopic.edit.inspect import describe
-from photopic.edit.verify import verify
+from photopic.edit.verify import checks_of
 
 
 class Op(nn.Module):
@@ -105,7 +105,7 @@ def test_branches_and_heads_are_described_and_verified() -> None:
     found = describe(Edit((tuner(scale=0.5), head), fingerprint({"m": Op()}, "op")))
     assert {row.kind: row.count for row in found.tensors} == {"tuner": 16, "head": 10}
     assert {part.detail for part in found.parts} == {"adapter, scaled by none", "2 classes"}
-    assert verify(edit(tuner()), EditStack({"m": Op()}, name="op")).accepted
+    assert all(check.passed for check in checks_of(edit(tuner()), EditStack({"m": Op()}, name="op")))
 
 
 def test_attached_branches_get_gradients_and_leave() -> None:

@@ -341,5 +341,5 @@ def _lineage(edits: Sequence[Edit], overlap: OverlapPolicy, weights: Sequence[fl
 
 def _parents(edit: Edit) -> list[Any]:
     parents = edit.provenance.get("parents")
-    is_plain = edit.provenance.get("method") == "compose" and "weights" not in edit.provenance
+    is_plain = edit.provenance.get("method") in ("compose", "edit.compose") and "weights" not in edit.provenance
     return parents if is_plain and isinstance(parents, list) else [edit.provenance]

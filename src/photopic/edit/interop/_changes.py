@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -101,14 +103,31 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     Raises:
         EditError: If it cannot be read, or is another kind of file; files that need pickle are never opened.
     """
+    with opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 (not a mapping)
+            yield name, file.get_tensor(name)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, mapped into memory; what is wrong with it in one line."""
     try:
         with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
-                yield name, file.get_tensor(name)
+            yield file
     except OSError as error:
         raise EditError(f"{path}: cannot be read ({error.strerror or 'no such file'})") from error
     except SafetensorError as error:
         raise EditError(f"{path.name}: expected a safetensors file, found something else ({error})") from error
+
+
+def read_keys(path: Path) -> list[str]:
+    """The names of the tensors of a safetensors file, none of which is read.
+
+    Raises:
+        EditError: As `read_tensors`.
+    """
+    with opened(path) as file:
+        return list(file.keys())
 
 
 def read_metadata(path: Path) -> dict[str, str]:
