@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from photopic.core.edits import SparseWeights, TokenResidual, ZeroedWeights
-from photopic.core.edits.compose import part_digest
 from photopic.core.edits.file import load
 from tests.cli.conftest import quick, refusal, run
 
@@ -52,7 +51,7 @@ def test_together_and_apart_again(tmp_path: Path, photos: Path, model: Path, edi
     run("tune", "apart", both, "-o", tmp_path / "parents", "--overwrite")
     for name, parent in (("1-mine.edit", load(edit)), ("2-other.edit", load(second))):
         found = load(tmp_path / "parents" / name)
-        assert [part_digest(part) for part in found.parts] == [part_digest(part) for part in parent.parts]
+        assert [part.digest() for part in found.parts] == [part.digest() for part in parent.parts]
         assert found.provenance == parent.provenance
     assert any(isinstance(part, ZeroedWeights) for part in load(both).parts)
     message = refusal("tune", "together", edit, second, "--images", photos, "-o", tmp_path / "y.edit")

@@ -19,6 +19,24 @@ class EditError(PhotopicError):
     """An edit that cannot be made, applied or combined."""
 
 
+class OverlapError(EditError):
+    """Edits that want different values of the same entries.
+
+    Attributes:
+        overlapping: What overlaps where, without the advice, for whoever has better advice.
+        tensor: Its name.
+        count: How many entries of it.
+
+    Example:
+        >>> str(OverlapError("w: both touch 2 entries", "pass overlap='last'", tensor="w", count=2))
+        "w: both touch 2 entries; pass overlap='last'"
+    """
+
+    def __init__(self, overlapping: str, advice: str, *, tensor: str, count: int):
+        super().__init__(f"{overlapping}; {advice}")
+        self.overlapping, self.tensor, self.count = overlapping, tensor, count
+
+
 class EditFileError(EditError):
     """A file that is not a valid edit; names the file, the tensor, what was expected and what was found."""
 

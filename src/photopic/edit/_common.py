@@ -20,9 +20,7 @@ def labels(edits: Sequence[Edit], names: Sequence[str] | None) -> list[str]:
         DataError: If there are not as many names as edits.
     """
     if names is None:
-        return [
-            "+".join(edit.tokens) or str(edit.provenance.get("noun") or f"edit {n}") for n, edit in enumerate(edits, 1)
-        ]
+        return [edit.label or f"edit {number}" for number, edit in enumerate(edits, 1)]
     if len(names) != len(edits):
         raise DataError(f"names: expected one for each of {len(edits)} edits, found {len(names)}")
     return list(names)

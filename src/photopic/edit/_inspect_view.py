@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from photopic.core.edits import Subject
 from photopic.core.nn.layer_names import place
 from photopic.core.results import Report
 from photopic.core.view import Bars, Block, Code, Section, Table, Text, View
@@ -49,20 +50,10 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
         kinds = {part["kind"].replace("_", "-") for part in values["parts"] if part["kind"] in WEIGHT_KINDS}
         share = f"{values['count']:,} of {values['size']:,} weights ({values['density']:.2%})"
         yield f"{share}: {', '.join(sorted(kinds))}"
+    subject = Subject.of(values["provenance"])
     for token in values["tokens"]:
-        said = f"{token} {_noun(values['provenance'], token)}".strip()
+        said = f"{token} {subject.noun_of(token) if subject else ''}".strip()
         yield f"new word {token}; say it before the noun: {said}"
-
-
-def _noun(provenance: Mapping[str, Any], token: str) -> str:
-    """What a word was found for: said here, or by the parent that brought it."""
-    parents = provenance.get("parents")
-    if not isinstance(parents, list):
-        return str(provenance.get("noun") or "")
-    bringing = [
-        each for each in parents if isinstance(each, dict) and ("parents" in each or each.get("token") == token)
-    ]
-    return next(filter(None, (_noun(each, token) for each in bringing)), "")
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> Table:

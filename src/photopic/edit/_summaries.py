@@ -1,4 +1,4 @@
-"""The numbers that the parts of an edit hold, of every kind: what they are, their norm, and how they are distributed."""
+"""How the numbers that a part of an edit holds are distributed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
-
-from photopic.core.edits import (
-    Adapters,
-    ClassifierHead,
-    DenseDelta,
-    InitialNoise,
-    Insertion,
-    LowRankDelta,
-    Part,
-    SparseWeights,
-    SteeringVector,
-    TokenEmbedding,
-    TokenResidual,
-)
 
 BINS = 16  # of a histogram, over the range from minus the largest magnitude to plus it
 
@@ -49,73 +35,6 @@ class ValueSummary:
     zeros: int
     edges: tuple[float, ...]
     counts: tuple[int, ...]
-
-
-def stored(part: Part) -> dict[str, list[Tensor]]:
-    """The numbers a part holds, by row."""
-    match part:
-        case SparseWeights():
-            return {name: [values] for name, values in part.values.items()}
-        case LowRankDelta():
-            return {name: [part.up[name], part.down[name]] for name in part.up}
-        case DenseDelta():
-            return {name: [delta] for name, delta in part.deltas.items()}
-        case TokenEmbedding():
-            return {f"{component}: {part.token}": [row] for component, row in part.rows.items()}
-        case TokenResidual():
-            return {f"{component}: {part.words}": [residual] for component, residual in part.residuals.items()}
-        case Insertion():
-            return {name: [part.down[name], part.up[name]] for name in part.down}
-        case SteeringVector():
-            return {name: [vector] for name, vector in part.vectors.items()}
-        case InitialNoise():
-            return {"start noise": [part.noise]}
-        case Adapters():
-            return {
-                name: [part.tensors[each] for each in part.tensors if each.rpartition("/")[0] == name]
-                for name in part.branches
-            }
-        case ClassifierHead():
-            return {"head": [part.bias, part.weight]}
-    return {}
-
-
-def norm(part: Part, name: str) -> float | None:
-    """Euclidean norm of what a part adds to a tensor at weight 1; None where that depends on the base."""
-    if isinstance(part, LowRankDelta):  # ||up down||^2 = trace(up'up down down'), without the product itself
-        up, down = part.up[name].double(), part.down[name].double()
-        return abs(part.scales[name]) * math.sqrt(max(0.0, float(((up.mT @ up) * (down @ down.mT)).sum())))
-    if isinstance(part, DenseDelta):
-        return float(part.deltas[name].double().norm())
-    if isinstance(part, SparseWeights) and part.delta:
-        return float(part.values[name].double().norm())
-    return None
-
-
-def detail(part: Part) -> str:
-    """What is particular to a part, such as its precision or rank."""
-    match part:
-        case SparseWeights():
-            return f"{part.bits} bits, {'added' if part.delta else 'set'}"
-        case LowRankDelta():
-            return _ranks(sorted({up.shape[1] for up in part.up.values()}))
-        case TokenEmbedding():
-            return part.token
-        case TokenResidual():
-            return part.words
-        case Insertion():
-            ranks = sorted({down.shape[0] for down in part.down.values()})
-            return f"{_ranks(ranks)}, {part.activation}, scale {part.scale:g}"
-        case Adapters():
-            ways = sorted({f"{branch.kind}, scaled by {branch.scaling}" for branch in part.branches.values()})
-            return "; ".join(ways)
-        case ClassifierHead():
-            return f"{len(part.labels)} classes"
-    return ""
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    return f"rank {ranks[0]}" if len(ranks) == 1 else f"rank {ranks[0]} to {ranks[-1]}"
 
 
 def summary(tensors: Sequence[Tensor]) -> ValueSummary | None:

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from photopic.core.errors import PhotopicError
+from photopic.core.errors import OverlapError, PhotopicError
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit, OverlapPolicy
@@ -116,9 +116,7 @@ def check_tokens(prompt: str, paths: Sequence[Path], edits: Sequence[Edit]) -> N
                 )
             seen[token] = path
         if edit.tokens and not any(token in prompt for token in edit.tokens):
-            stands_for_noun = edit.provenance.get("method") == "token_residual"
-            noun = "" if stands_for_noun else edit.provenance.get("noun", "")
-            wanted = f"{edit.tokens[0]} {noun}".strip()
+            wanted = edit.subject.said(edit.tokens[0]) if edit.subject else edit.tokens[0]
             raise PhotopicError(
                 f"{path}: expected its word {edit.tokens[0]} in the prompt, found {prompt!r}; say '{wanted}' in it"
             )
@@ -137,7 +135,7 @@ def check_unknown_tokens(prompt: str, model: TextToImage, edits: Sequence[Edit])
 def _words(edit: Edit) -> set[str]:
     from photopic.core.edits import TokenResidual
 
-    return {part.words for part in edit.parts if isinstance(part, TokenResidual)}
+    return {part.words for part in edit.of(TokenResidual)}
 
 
 def _apart(
@@ -147,12 +145,12 @@ def _apart(
     try:
         for path, edit, weight in zip(paths, edits, weights, strict=True):
             names.append(model.edits.load(edit, weight=weight, name=str(path), force=force))
-    except PhotopicError as error:
+    except OverlapError as error:
         model.edits.unload(*names)
-        if "pass overlap='last'" in str(error):
-            raise PhotopicError(
-                f"{str(error).split(';')[0]}; add --overlap union, first, sum or ties to say what they become"
-            ) from None
+        advice = "add --overlap union, first, sum or ties to say what they become"
+        raise PhotopicError(f"{error.overlapping}; {advice}") from None
+    except PhotopicError:
+        model.edits.unload(*names)
         raise
     return names
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
-import torch
-
 from photopic.core.config import Flags
-from photopic.core.edits import Edit, OverlapPolicy, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits import Edit, OverlapPolicy, TokenEmbedding
 from photopic.core.edits import compose as composed
 from photopic.core.edits.interference import interference
 from photopic.core.errors import EditError
@@ -77,12 +75,9 @@ def _check_tokens(edits: Sequence[Edit], names: Sequence[str]) -> None:
     """Two edits may bring one word if they mean the same by it."""
     seen: dict[str, tuple[str, TokenEmbedding]] = {}
     for name, edit in zip(names, edits, strict=True):
-        for part in (each for each in edit.parts if isinstance(each, TokenEmbedding)):
+        for part in edit.of(TokenEmbedding):
             other, known = seen.setdefault(part.token, (name, part))
-            is_same = known.rows.keys() == part.rows.keys() and all(
-                torch.equal(row, part.rows[component]) for component, row in known.rows.items()
-            )
-            if not is_same:
+            if known.digest() != part.digest():
                 raise EditError(
                     f"{name}: its word {part.token} is also that of {other}, with another row; locate one again with "
                     "another --token"
@@ -92,8 +87,5 @@ def _check_tokens(edits: Sequence[Edit], names: Sequence[str]) -> None:
 def _check_only_added(edits: Sequence[Edit], names: Sequence[str], option: str) -> None:
     """The change of an entry that is shut or set depends on what was there."""
     for name, edit in zip(names, edits, strict=True):
-        if any(
-            isinstance(part, ZeroedWeights) or (isinstance(part, SparseWeights) and not part.delta)
-            for part in edit.parts
-        ):
+        if not all(part.adds for part in edit.weight_parts):
             raise EditError(f"{name}: shuts or sets entries, so {option} needs the base model; name it with --model")

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Size, Tensor
 
 from photopic.core.config import Flags
-from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights, TokenResidual, ZeroedWeights
+from photopic.core.edits import Edit
 from photopic.core.events import Event, Steps
 from photopic.core.fingerprint import difference
 from photopic.core.method import method
@@ -21,7 +21,6 @@ from photopic.core.nn.layer_names import place
 from photopic.core.results import Report
 from photopic.core.view import Section, Table, Text, View
 from photopic.edit._common import labels
-from photopic.edit._summaries import detail, stored
 
 _SUMMED = ("only_a", "only_b", "equal", "different", "sign_conflicts")
 _SHOWN = ("only_a", "only_b", "equal", "different", "jaccard", "jaccard_by_chance", "sign_conflicts")
@@ -51,12 +50,7 @@ class Effect:
     def of(cls, edit: Edit, name: str) -> Effect:
         """All parts of an edit together on one parameter; nothing where it does not touch it."""
         size = Size(edit.base.shapes[name]).numel() if name in edit.base.shapes else 0
-        parts = [
-            p
-            for p in edit.parts
-            if isinstance(p, ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta) and name in p.names()
-        ]
-        writes = [part.change(name) for part in parts]
+        writes = [part.change(name) for part in edit.parts if name in part.names()]
         at = [torch.arange(size) if write.indices is None else write.indices for write in writes]
         positions = torch.cat([*at, torch.zeros(0, dtype=torch.int64)]).unique(sorted=True)
         keeps, adds = torch.ones(len(positions), dtype=torch.bool), torch.zeros(len(positions))
@@ -203,14 +197,10 @@ def _added(edit: Edit) -> dict[tuple[str, str, int], tuple[Tensor, str]]:
     """Numbers and other facts of what an edit adds beside weights, by kind, place and which of several there."""
     found: dict[tuple[str, str, int], tuple[Tensor, str]] = {}
     for part in edit.parts:
-        if not isinstance(part, ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta):
-            for name, tensors in stored(part).items():
+        if not part.names():
+            for name, tensors in part.stored().items():
                 number = sum(key[:2] == (part.kind, name) for key in found)
                 shapes = [list(each.shape) for each in tensors]
-                facts = json.dumps([shapes, detail(part), _ids(part)])
+                facts = json.dumps([shapes, part.detail(), part.facts()])
                 found[part.kind, name, number] = (torch.cat([each.reshape(-1).float() for each in tensors]), facts)
     return found
-
-
-def _ids(part: Part) -> list[Any]:
-    return sorted(part.ids.items()) if isinstance(part, TokenResidual) else []

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from torch import Size
+from torch import Size, Tensor
 
 from photopic.core.config import Flags
-from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights, ZeroedWeights
+from photopic.core.edits import Edit, Part
 from photopic.core.edits.file import indices, to_bytes
 from photopic.core.edits.file.part_encodings import FORMS
 from photopic.core.events import Event, Steps
@@ -20,11 +20,10 @@ from photopic.core.nn.layer_names import place, running_order
 from photopic.core.results import Report
 from photopic.edit._common import labels
 from photopic.edit._inspect_view import inspect_view
-from photopic.edit._summaries import ValueSummary, detail, norm, stored, summary
+from photopic.edit._summaries import ValueSummary, summary
 
 _INT32_BYTES = 4
 _WEIGHTS = ("shut", "values", "low_rank", "delta")  # the kinds that change parameters; the others add something
-_SCALE_BYTES = {32: 0, 16: 0, 8: 4, 2: 16}  # a tensor: one float32 step, four float32 levels
 
 
 @dataclass(frozen=True)
@@ -211,62 +210,49 @@ def describe(edit: Edit) -> Description:
 
 
 def _rows(number: int, part: Part, edit: Edit) -> list[TensorCost]:
-    held = stored(part)
-    if isinstance(part, ZeroedWeights | SparseWeights):
-        shapes_of = [(name, tuple(edit.base.shapes[name])) for name in part.indices]
-        described, _ = FORMS[part.kind].encode(part, shapes_of)  # as in the file: rows of number, count, bytes
-        coded = [length for _, _, length in described["tensors"]]
-        return [_sparse(number, part, *named, each) for named, each in zip(shapes_of, coded, strict=True)]
-    if isinstance(part, LowRankDelta | DenseDelta):
-        shapes: Mapping[str, Sequence[int]] = edit.base.shapes
-    else:
-        shapes = {name: tensors[-1].shape for name, tensors in held.items()}
-    return [
-        TensorCost(
-            name=name,
-            kind=part.kind,
-            part=number,
-            shape=tuple(shapes[name]),
-            count=Size(shapes[name]).numel() if part.kind in _WEIGHTS else sum(each.numel() for each in tensors),
-            density=1.0,
-            index_bytes=0,
-            value_bytes=sum(each.numel() * each.element_size() for each in tensors),
-            naive_bytes=0,
-            entropy_bytes=0.0,
-            norm=norm(part, name),
-        )
-        for name, tensors in held.items()
-    ]
+    at = {name: part.change(name).indices for name in part.names()}  # None: every entry
+    coded: dict[str, int] = {}
+    if any(positions is not None for positions in at.values()):
+        shapes = [(name, tuple(edit.base.shapes[name])) for name in at]
+        described, _ = FORMS[part.kind].encode(part, shapes)  # as in the file: rows of number, count, bytes
+        coded = {name: row[2] for name, row in zip(at, described["tensors"], strict=True)}
+    held = part.stored()
+    return [_row(number, part, edit, name, held.get(name, []), coded) for name in held or at]
 
 
-def _sparse(
-    number: int, part: ZeroedWeights | SparseWeights, name: str, shape: tuple[int, ...], index_bytes: int
+def _row(
+    number: int, part: Part, edit: Edit, name: str, held: Sequence[Tensor], coded: Mapping[str, int]
 ) -> TensorCost:
-    positions, size = part.indices[name], Size(shape).numel()
-    bits = part.bits if isinstance(part, SparseWeights) else 0
+    shape = tuple(edit.base.shapes[name]) if name in part.names() else tuple(held[-1].shape)
+    size = Size(shape).numel()
+    count = size if name in part.names() else sum(each.numel() for each in held)
+    if name in coded:
+        positions = part.change(name).indices
+        assert positions is not None
+        count = len(positions)
     return TensorCost(
         name=name,
         kind=part.kind,
         part=number,
-        shape=tuple(shape),
-        count=len(positions),
-        density=len(positions) / size,
-        index_bytes=index_bytes,
-        value_bytes=-(-len(positions) * bits // 8) + _SCALE_BYTES.get(bits, 0),
-        naive_bytes=_INT32_BYTES * len(positions),
-        entropy_bytes=indices.entropy_bytes(len(positions), size),
-        norm=norm(part, name),
+        shape=shape,
+        count=count,
+        density=count / size if name in coded else 1.0,
+        index_bytes=coded.get(name, 0),
+        value_bytes=part.stored_bytes(name) if held else 0,
+        naive_bytes=_INT32_BYTES * count if name in coded else 0,
+        entropy_bytes=indices.entropy_bytes(count, size) if name in coded else 0.0,
+        norm=part.norm(name),
     )
 
 
 def _summary(part: Part, rows: Sequence[TensorCost]) -> PartSummary:
     return PartSummary(
         kind=part.kind,
-        detail=detail(part),
+        detail=part.detail(),
         tensors=len(rows),
         count=sum(row.count for row in rows),
         bytes=sum(row.index_bytes + row.value_bytes for row in rows),
-        values=summary([each for tensors in stored(part).values() for each in tensors]),
+        values=summary([each for tensors in part.stored().values() for each in tensors]),
     )
 
 

@@ -15,17 +15,9 @@ from torch import Tensor, nn
 
 from photopic.core.config import Flags
 from photopic.core.edits import (
-    Adapters,
-    DenseDelta,
     Edit,
     EditStack,
-    Insertion,
-    LowRankDelta,
-    SparseWeights,
-    SteeringVector,
     TokenEmbedding,
-    TokenResidual,
-    ZeroedWeights,
 )
 from photopic.core.edits.positions import first_names
 from photopic.core.edits.runtime_tokens import input_embedding
@@ -160,29 +152,28 @@ def checks_of(edit: Edit, stack: EditStack) -> Iterator[Check]:
 def _expected(edit: Edit, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """What each touched tensor has to be, as a hash; a shared one under all its names. Loading refuses what is not there."""
     first = first_names(tensors)
-    parts = [part for part in edit.parts if isinstance(part, ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta)]
     found: dict[str, str] = {}
     for shared in sorted({first[name] for name in edit.touched() if name in tensors}):
         names = [name for name in tensors if first[name] == shared]
         flat = tensors[shared].detach().reshape(-1).cpu().clone()
-        for part in parts:
+        for part in edit.parts:
             for name in names:
                 if name in part.names() and tuple(edit.base.shapes[name]) == tuple(tensors[name].shape):
-                    _write(flat, part, name)
+                    _write(flat, part.change(name))
         found |= dict.fromkeys(names, _hash(flat))
     return found
 
 
-def _write(flat: Tensor, part: ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta, name: str) -> None:
-    """The definition of each kind, on the flattened tensor."""
-    if isinstance(part, ZeroedWeights):
-        flat[part.indices[name]] = 0.0
-    elif isinstance(part, SparseWeights):
-        at, values = part.indices[name], part.values[name].float()
-        flat[at] = (flat[at].float() + values if part.delta else values).to(flat.dtype)
+def _write(flat: Tensor, write: Write) -> None:
+    """The definition of a change at weight 1, on the flattened tensor."""
+    at = slice(None) if write.indices is None else write.indices
+    values = write.values() if callable(write.values) else write.values
+    if values is None:
+        flat[at] = 0.0
+    elif write.adds:
+        flat[at] = (flat[at].float() + values.float()).to(flat.dtype)
     else:
-        added = part.product(name) if isinstance(part, LowRankDelta) else part.deltas[name]
-        flat.copy_(flat.float() + added.reshape(-1).float())
+        flat[at] = values.float().to(flat.dtype)
 
 
 def _hashes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -196,8 +187,7 @@ def _hash(tensor: Tensor) -> str:
 
 def _hooks(edit: Edit, stack: EditStack) -> dict[str, int]:
     """How many forward hooks there are on each module that the edit hooks."""
-    parts = [part for part in edit.parts if isinstance(part, TokenResidual | Insertion | SteeringVector | Adapters)]
-    names = {name for part in parts for name in part.modules()}
+    names = {name for part in edit.parts for name in part.modules()}
     modules = {name: _module(stack.modules, name) for name in sorted(names)}
     return {name: len(module._forward_hooks) for name, module in modules.items() if module is not None}
 
@@ -227,7 +217,7 @@ def _untouched(names: set[str], before: Mapping[str, str], after: Mapping[str, s
 def _words(edit: Edit, stack: EditStack) -> Check:
     """Each new token is one id that the text encoder turns into the edit's row."""
     wrong = []
-    for part in (each for each in edit.parts if isinstance(each, TokenEmbedding)):
+    for part in edit.of(TokenEmbedding):
         for component, row in part.rows.items():
             key = component if component in stack.tokenizers else component.replace("text_encoder", "tokenizer")
             embedding = input_embedding(stack.modules[component])

@@ -89,11 +89,11 @@ def test_any_order_of_apply_and_revert_ends_at_the_base_bytes(
     before, parameter = content(model), model.one.weight
     stack = EditStack({"m": model})
     for edit, weight in chosen:
-        stack.add(made(edit), weight=weight, overlap="last")
+        stack.load(made(edit), weight=weight, overlap="last")
         if stack.names() and data.draw(st.booleans()):
-            stack.remove(data.draw(st.sampled_from(stack.names())))
+            stack.unload(data.draw(st.sampled_from(stack.names())))
     for name in data.draw(st.permutations(stack.names())):
-        stack.remove(name)
+        stack.unload(name)
     assert content(model) == before
     assert model.one.weight is parameter and model.tied.weight is parameter
 
@@ -106,11 +106,11 @@ def test_removing_one_edit_leaves_the_model_as_if_it_had_never_been_there(
     gone = data.draw(st.integers(0, len(chosen) - 1))
     one, other = Small().to(dtype), Small().to(dtype)
     stack, without = EditStack({"m": one}), EditStack({"m": other})
-    names = [stack.add(made(edit), weight=0.7, overlap="last") for edit in chosen]
-    stack.remove(names[gone])
+    names = [stack.load(made(edit), weight=0.7, overlap="last") for edit in chosen]
+    stack.unload(names[gone])
     for number, edit in enumerate(chosen):
         if number != gone:
-            without.add(made(edit), weight=0.7, overlap="last")
+            without.load(made(edit), weight=0.7, overlap="last")
     assert content(one) == content(other)
 
 
@@ -120,7 +120,7 @@ def test_weight_zero_is_the_identity(dtype: torch.dtype, spec: Spec) -> None:
     edit = made(spec)
     model = Small().to(dtype)
     before = content(model)
-    EditStack({"m": model}).add(edit, weight=0.0)
+    EditStack({"m": model}).load(edit, weight=0.0)
     assert content(model) == before
 
 
@@ -129,7 +129,7 @@ def test_weight_zero_is_the_identity(dtype: torch.dtype, spec: Spec) -> None:
 def test_weight_one_writes_exactly_the_edit_and_nothing_else(dtype: torch.dtype, spec: Spec) -> None:
     edit = made(spec)
     model, base = Small().to(dtype), dict(Small().to(dtype).named_parameters())
-    EditStack({"m": model}).add(edit)
+    EditStack({"m": model}).load(edit)
     (part,) = edit.parts
     for name, parameter in model.named_parameters():
         expected = base[name].detach().contiguous().view(-1).clone()
@@ -156,7 +156,7 @@ def test_a_fraction_interpolates() -> None:
 
 def test_shut_entries_are_positive_zero() -> None:
     model = Small()
-    EditStack({"m": model}).add(shut({"m.two.weight": list(range(35))}))
+    EditStack({"m": model}).load(shut({"m.two.weight": list(range(35))}))
     assert not torch.signbit(model.two.weight).any()
 
 
@@ -175,7 +175,7 @@ def test_disjoint_edits_commute(dtype: torch.dtype, one_spec: Spec, other_spec: 
     for model, order in ((one, (a, b)), (other, (b, a))):
         stack = EditStack({"m": model})
         for edit in order:
-            stack.add(edit, weight=weight)
+            stack.load(edit, weight=weight)
     assert content(one) == content(other)
 
 
@@ -200,9 +200,9 @@ def test_composing_shut_sets_is_their_union(a: dict, b: dict, c: dict) -> None: 
     assert same(compose(both, third), compose(first, compose(second, third)))
     assert same(compose(first, first), first)
     one, other = Small(), Small()
-    EditStack({"m": one}).add(both)
+    EditStack({"m": one}).load(both)
     stack = EditStack({"m": other})
-    stack.add(first), stack.add(second)
+    stack.load(first), stack.load(second)
     assert content(one) == content(other)
 
 
@@ -232,13 +232,13 @@ def test_overlapping_values_are_reported_unless_a_policy_is_given() -> None:
     before = content(model)
     stack = EditStack({"m": model})
     first, second = valued({"m.one.weight": [1, 2, 3]}), valued({"m.one.weight": [3, 4]}, seed=9)
-    stack.add(first, name="first")
+    stack.load(first, name="first")
     applied = content(model)
     for other in (second, shut({"m.one.weight": [3]}), shut({"m.tied.weight": [3]})):
         with pytest.raises(EditError, match=r"second and first both touch 1 entries of m\.one\.weight"):
-            stack.add(other, name="second")
+            stack.load(other, name="second")
         assert content(model) == applied and stack.names() == ("first",)
-    stack.add(second, name="second", overlap="last")
+    stack.load(second, name="second", overlap="last")
     assert float(model.one.weight.detach().view(-1)[3]) == float(second.parts[0].values["m.one.weight"][0])  # type: ignore[union-attr]
     stack.clear()
     assert content(model) == before
@@ -246,8 +246,8 @@ def test_overlapping_values_are_reported_unless_a_policy_is_given() -> None:
 
 def test_overlapping_shut_sets_need_no_policy() -> None:
     stack = EditStack({"m": Small()})
-    stack.add(shut({"m.one.weight": [1, 2]}))
-    assert stack.add(shut({"m.one.weight": [2, 3]})) == "edit-2"
+    stack.load(shut({"m.one.weight": [1, 2]}))
+    assert stack.load(shut({"m.one.weight": [2, 3]})) == "edit-2"
 
 
 def test_a_shared_parameter_is_edited_once() -> None:
@@ -258,7 +258,7 @@ def test_a_shared_parameter_is_edited_once() -> None:
         assert float(model.one.weight.detach().view(-1)[5]) == pytest.approx(start / 2, rel=1e-6)
     assert content(model) == before
     with pytest.raises(EditError, match="shared parameter"):
-        stack.add(valued({"m.one.weight": [5], "m.tied.weight": [5]}))
+        stack.load(valued({"m.one.weight": [5], "m.tied.weight": [5]}))
 
 
 def test_parts_of_one_edit_must_not_overlap() -> None:
@@ -269,14 +269,14 @@ def test_parts_of_one_edit_must_not_overlap() -> None:
 
 def test_only_touched_entries_are_kept_aside() -> None:
     stack = EditStack({"m": Small()})
-    stack.add(shut({"m.one.weight": [1, 2, 3], "m.tied.weight": [3, 4]}))
+    stack.load(shut({"m.one.weight": [1, 2, 3], "m.tied.weight": [3, 4]}))
     assert sum(entries.numel() for _, entries in stack._stash.values()) == 4
 
 
 def test_a_cast_while_an_edit_is_applied_still_reverts_to_the_cast_base() -> None:
     model = Small()
     stack = EditStack({"m": model})
-    stack.add(valued({"m.one.weight": [1, 2, 3]}))
+    stack.load(valued({"m.one.weight": [1, 2, 3]}))
     model.half()
     stack.clear()
     assert content(model) == content(Small().half())
@@ -285,7 +285,7 @@ def test_a_cast_while_an_edit_is_applied_still_reverts_to_the_cast_base() -> Non
 def test_the_block_leaves_earlier_edits_in_place_also_after_an_error() -> None:
     model = Small()
     stack = EditStack({"m": model})
-    stack.add(shut({"m.one.weight": [10]}), name="stays")
+    stack.load(shut({"m.one.weight": [10]}), name="stays")
     applied = content(model)
     with pytest.raises(KeyError), stack.applied(shut({"m.one.weight": [11]}), shut({"m.two.bias": [1]})):
         assert len(stack.names()) == 3
@@ -306,7 +306,7 @@ def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: 
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "apply", interrupted)
-        stack.add(shut({"m.one.weight": [10], "m.two.bias": [1]}))
+        stack.load(shut({"m.one.weight": [10], "m.two.bias": [1]}))
     assert written and content(model) == before and stack.names() == ()
     with stack.applied(shut({"m.two.bias": [1]})):
         assert content(model) != before
@@ -322,8 +322,8 @@ def test_an_interruption_while_base_entries_are_kept_aside_leaves_no_edit(monkey
     model = Small()
     before, stack = content(model), EditStack({"m": model})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "take", interrupted)
-        stack.add(shut({"m.one.weight": [10]}))
+        patch.setattr(module, "read_entries", interrupted)
+        stack.load(shut({"m.one.weight": [10]}))
     assert content(model) == before and stack.names() == ()
 
 
@@ -333,22 +333,22 @@ def test_another_base_is_refused_with_both_names_unless_forced() -> None:
     stack = EditStack({"m": model}, name="other")
     digest = stack.fingerprint().digest
     with pytest.raises(EditError, match=rf"base small \({BASE.digest[:12]}\).* is other \({digest[:12]}\)"):
-        stack.add(shut({"m.two.bias": [0]}))
+        stack.load(shut({"m.two.bias": [0]}))
     assert content(model) == before
-    stack.add(shut({"m.two.bias": [0]}), force=True)
+    stack.load(shut({"m.two.bias": [0]}), force=True)
     assert float(model.two.bias.detach()[0]) == 0.0
 
 
 def test_another_architecture_is_refused_even_if_forced() -> None:
     stack = EditStack({"m": nn.Linear(2, 2)}, name="other")
     with pytest.raises(EditError, match=r"small .* other"):
-        stack.add(shut({"m.two.bias": [0]}))
+        stack.load(shut({"m.two.bias": [0]}))
     with pytest.raises(EditError, match=r"other: has no floating-point tensor m\.two\.bias"):
-        stack.add(shut({"m.two.bias": [0]}), force=True)
+        stack.load(shut({"m.two.bias": [0]}), force=True)
     renamed = nn.Module()
     renamed.two = nn.Linear(2, 2)
     with pytest.raises(EditError, match=r"m\.two\.bias: expected shape \(5,\), found \(2,\)"):
-        EditStack({"m": renamed}, name="other").add(shut({"m.two.bias": [0]}), force=True)
+        EditStack({"m": renamed}, name="other").load(shut({"m.two.bias": [0]}), force=True)
 
 
 def test_a_change_by_somebody_else_is_noticed() -> None:
@@ -359,7 +359,7 @@ def test_a_change_by_somebody_else_is_noticed() -> None:
     with torch.no_grad():
         model.two.weight.add_(1)
     with pytest.raises(EditError, match="made for base"):
-        stack.add(shut({"m.two.bias": [0]}))
+        stack.load(shut({"m.two.bias": [0]}))
 
 
 def test_the_model_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,16 +377,16 @@ def test_the_model_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("weight", [math.nan, math.inf])
 def test_a_weight_must_be_a_number(weight: float) -> None:
     with pytest.raises(EditError, match="finite"):
-        EditStack({"m": Small()}).add(shut({"m.two.bias": [0]}), weight=weight)
+        EditStack({"m": Small()}).load(shut({"m.two.bias": [0]}), weight=weight)
 
 
 def test_names_are_unique_and_must_exist() -> None:
     stack = EditStack({"m": Small()})
-    stack.add(shut({"m.two.bias": [0]}), name="bear")
+    stack.load(shut({"m.two.bias": [0]}), name="bear")
     with pytest.raises(EditError, match="'bear' is already applied"):
-        stack.add(shut({"m.two.bias": [1]}), name="bear")
+        stack.load(shut({"m.two.bias": [1]}), name="bear")
     with pytest.raises(EditError, match="no edit 'mug' is applied; applied: bear"):
-        stack.remove("mug")
+        stack.unload("mug")
 
 
 def test_an_edit_that_touches_nothing_is_an_error() -> None:

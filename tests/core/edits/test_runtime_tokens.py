@@ -94,16 +94,16 @@ def test_removing_puts_the_original_objects_back(model: Model) -> None:
 
 def test_several_tokens_leave_in_any_order(model: Model) -> None:
     one, two = model.edit("<one>", 1), model.edit("<two>", 2)
-    first, second = model.stack.add(one), model.stack.add(two)
+    first, second = model.stack.load(one), model.stack.load(two)
     assert (first, second) == ("<one>", "<two>")
     both = model.encode("a <one> bear")
     for token, edit in (("<one>", one), ("<two>", two)):
         where = torch.tensor([model.tokenizers["text_encoder"].convert_tokens_to_ids(token)])
         assert torch.equal(model.embedding(where)[0], edit.parts[0].rows["text_encoder"])  # type: ignore[union-attr]
-    model.stack.remove(first)
+    model.stack.unload(first)
     with_second = model.ids("a <two> bear")
     assert len(with_second) == 5 and len(model.ids("a <one> bear")) > 5
-    model.stack.remove(second)
+    model.stack.unload(second)
     assert model.tokenizers["text_encoder"] is model.original
     with model.stack.applied(compose(one, two)):
         assert torch.equal(model.encode("a <one> bear"), both)
@@ -143,7 +143,7 @@ def test_an_interruption_between_two_encoders_leaves_no_token(monkeypatch: pytes
     edit = Edit((TokenEmbedding("<Mine>", rows),), fingerprint(encoders, "tiny"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "AddedTokens", interrupted)
-        stack.add(edit)
+        stack.load(edit)
     assert made and stack.names() == ()
     assert all(tokenizers[name] is before[name] for name in names)
     assert all("forward" not in encoder.get_input_embeddings().__dict__ for encoder in encoders.values())
@@ -152,22 +152,22 @@ def test_an_interruption_between_two_encoders_leaves_no_token(monkeypatch: pytes
 def test_a_word_of_the_vocabulary_is_refused(model: Model) -> None:
     for token in ("bear", "Bear", "<|endoftext|>"):
         with pytest.raises(EditError, match="already in the vocabulary"):
-            model.stack.add(model.edit(token))
+            model.stack.load(model.edit(token))
     assert model.tokenizers["text_encoder"] is model.original
 
 
 def test_a_token_can_be_added_once(model: Model) -> None:
-    model.stack.add(model.edit())
+    model.stack.load(model.edit())
     with pytest.raises(EditError, match="already added by another edit"):
-        model.stack.add(model.edit(seed=3))
+        model.stack.load(model.edit(seed=3))
     assert len(model.ids("<Mine>")) == 3
 
 
 def test_a_row_of_another_width_or_for_another_encoder_is_refused(model: Model) -> None:
     with pytest.raises(EditError, match=f"expected a row of {model.dim}, found 3"):
-        model.stack.add(model.edit(dim=3))
+        model.stack.load(model.edit(dim=3))
     with pytest.raises(EditError, match="tiny: has no text encoder text_encoder_2"):
-        model.stack.add(Edit((TokenEmbedding("<Mine>", {"text_encoder_2": torch.zeros(3)}),), model.base))
+        model.stack.load(Edit((TokenEmbedding("<Mine>", {"text_encoder_2": torch.zeros(3)}),), model.base))
 
 
 @pytest.mark.parametrize("token", ["", "two words", "tab\tbed"])

@@ -25,12 +25,14 @@ from photopic.core.edits.attach import attach
 from photopic.core.edits.compose import OverlapPolicy, compose, difference, restrict
 from photopic.core.edits.decompose import belonging, regions, take_apart
 from photopic.core.edits.dense import DenseDelta, LowRankDelta
-from photopic.core.edits.edit import Edit, Part
+from photopic.core.edits.edit import Edit
+from photopic.core.edits.part import Part
 from photopic.core.edits.runtime_tokens import check_new_token
 from photopic.core.edits.sparse import SparseWeights, ZeroedWeights
 from photopic.core.edits.stack import EditStack
 from photopic.core.edits.stack_item import LoadedEdit
 from photopic.core.edits.token_rows import TokenEmbedding
+from photopic.core.edits.views import Searched, Subject
 
 __all__ = [
     "AdapterPlacement",
@@ -45,8 +47,10 @@ __all__ = [
     "LowRankDelta",
     "OverlapPolicy",
     "Part",
+    "Searched",
     "SparseWeights",
     "SteeringVector",
+    "Subject",
     "TokenEmbedding",
     "TokenResidual",
     "ZeroedWeights",

@@ -6,8 +6,8 @@ and how it changes their output at a weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +16,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from photopic.core.edits.dense import _checked, _is_finite
+from photopic.core.edits.part import Hook, ModuleOf, Part, Weights, ranks
+from photopic.core.edits.positions import Positions
 from photopic.core.errors import EditError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "relu": F.relu, "gelu": F.gelu}
-Hook = Callable[[Any, Any, Any], Any]  # module, arguments by name, output -> new output
+
+
+class _OnOutput(Part):
+    """What the three kinds share: one hook a module, on what it puts out."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.modules()
+
+    def hooks(self, weight: Weights, module_of: ModuleOf) -> Iterator[tuple[str, Hook]]:
+        return ((name, self.hook(name, weight(name))) for name in self.modules() if weight(name) != 0)
+
+    def hook(self, name: str, weight: float) -> Hook:
+        """The output of one module at a weight."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
-class TokenResidual:
+class TokenResidual(_OnOutput):
     """What is added to a text encoder's output where words stand (the concept residual of Cones 2, arXiv 2305.19327).
 
     Attributes:
@@ -85,9 +101,25 @@ class TokenResidual:
 
         return add
 
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        return replace(self, residuals={name: weight * each for name, each in self.residuals.items()})
+
+    def with_ids(self, tokens: set[str], ids_of: Callable[[str, list[str]], tuple[int, ...]]) -> Part:
+        words = self.words.split()
+        return replace(self, ids={name: ids_of(name, words) for name in self.ids}) if set(words) <= tokens else self
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {f"{component}: {self.words}": [residual] for component, residual in self.residuals.items()}
+
+    def detail(self) -> str:
+        return self.words
+
+    def facts(self) -> list[Any]:
+        return sorted(self.ids.items())
+
 
 @dataclass(frozen=True, eq=False)
-class Insertion:
+class Insertion(_OnOutput):
     """A bottleneck beside a module: output + scale x up(activation(down(input))), a parallel adapter (arXiv 2110.04366).
 
     Attributes:
@@ -141,9 +173,22 @@ class Insertion:
 
         return add
 
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        return replace(self, scale=weight * self.scale)
+
+    def restricted(self, keep: Callable[[str], bool], outside: Mapping[str, Positions]) -> Sequence[Part]:
+        down, up = ({name: each[name] for name in each if keep(name)} for each in (self.down, self.up))
+        return (replace(self, down=down, up=up),)
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {name: [self.down[name], self.up[name]] for name in self.down}
+
+    def detail(self) -> str:
+        return f"{ranks([down.shape[0] for down in self.down.values()])}, {self.activation}, scale {self.scale:g}"
+
 
 @dataclass(frozen=True, eq=False)
-class SteeringVector:
+class SteeringVector(_OnOutput):
     """What is added to a module's output everywhere: a latent direction (of a GAN's mapping network, of a UNet's middle).
 
     Attributes:
@@ -174,9 +219,18 @@ class SteeringVector:
 
         return add
 
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        return SteeringVector({name: weight * vector for name, vector in self.vectors.items()})
+
+    def restricted(self, keep: Callable[[str], bool], outside: Mapping[str, Positions]) -> Sequence[Part]:
+        return (SteeringVector({name: vector for name, vector in self.vectors.items() if keep(name)}),)
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {name: [vector] for name, vector in self.vectors.items()}
+
 
 @dataclass(frozen=True, eq=False)
-class InitialNoise:
+class InitialNoise(Part):
     """The noise that sampling starts from, in the place of the one a seed would draw.
 
     Attributes:
@@ -213,6 +267,15 @@ class InitialNoise:
             return noise.clone() if weight else drawn
         angle = torch.tensor(weight * torch.pi / 2)
         return angle.cos() * drawn + angle.sin() * noise
+
+    def weighted(self) -> tuple[str, ...]:
+        return ("noise",)
+
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        raise EditError("start noise: a composed edit takes it whole; expected weight 1")
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {"start noise": [self.noise]}
 
 
 def replaced(output: Any, first: Tensor) -> Any:

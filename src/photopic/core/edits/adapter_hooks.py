@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from photopic.core.edits.activations import ACTIVATIONS, Hook, replaced
+from photopic.core.edits.activations import ACTIVATIONS, replaced
+from photopic.core.edits.part import Hook
 from photopic.core.errors import EditError
 
 MOST_HEADS = 4096

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from photopic.core.edits.activations import Hook
 from photopic.core.edits.adapter_hooks import ROLES, SCALES, AdapterPlacement, branch_hooks, roles
 from photopic.core.edits.dense import _checked, _is_finite
+from photopic.core.edits.part import Hook, ModuleOf, Part, Weights
+from photopic.core.edits.positions import Positions
 from photopic.core.errors import EditError
 
 
 @dataclass(frozen=True, eq=False)
-class Adapters:
+class Adapters(Part):
     """Branches beside operations: adapters, prefixes and prompts in parallel form (U-Tuning, arXiv 2303.00690).
 
     Attributes:
@@ -51,6 +52,10 @@ class Adapters:
         object.__setattr__(self, "tensors", tensors)
         object.__setattr__(self, "scale", float(self.scale))
 
+    @property
+    def is_empty(self) -> bool:
+        return not self.branches
+
     def modules(self) -> tuple[str, ...]:
         """What it hooks."""
         read = {branch.reads for branch in self.branches.values() if branch.reads}
@@ -60,21 +65,30 @@ class Adapters:
         """What it hooks or calls."""
         return tuple(sorted(self.branches.keys() | {each for b in self.branches.values() for each in b.modules}))
 
-    def hooks(
-        self, weight: Callable[[str], float], module_of: Callable[[str], nn.Module]
-    ) -> Iterator[tuple[str, Hook]]:
+    def hooks(self, weight: Weights, module_of: ModuleOf) -> Iterator[tuple[str, Hook]]:
         """Hooks by module, each branch at its weight."""
         return branch_hooks(self.branches, self.tensors, lambda name: weight(name) * self.scale, module_of)
 
-    def only(self, names: Callable[[str], bool]) -> Adapters:
-        """The same with some branches alone."""
-        branches = {name: branch for name, branch in self.branches.items() if names(name)}
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        return replace(self, scale=weight * self.scale)
+
+    def restricted(self, keep: Callable[[str], bool], outside: Mapping[str, Positions]) -> Sequence[Part]:
+        branches = {name: branch for name, branch in self.branches.items() if keep(name)}
         tensors = {name: each for name, each in self.tensors.items() if name.rpartition("/")[0] in branches}
-        return Adapters(branches, tensors, self.scale)
+        return (Adapters(branches, tensors, self.scale),)
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {
+            name: [self.tensors[each] for each in self.tensors if each.rpartition("/")[0] == name]
+            for name in self.branches
+        }
+
+    def detail(self) -> str:
+        return "; ".join(sorted({f"{each.kind}, scaled by {each.scaling}" for each in self.branches.values()}))
 
 
 @dataclass(frozen=True, eq=False)
-class ClassifierHead:
+class ClassifierHead(Part):
     """A classifier on the features that a model gives, kept with the edit they were learnt with; it changes no model.
 
     Attributes:
@@ -105,6 +119,12 @@ class ClassifierHead:
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "bias", bias)
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {"head": [self.bias, self.weight]}
+
+    def detail(self) -> str:
+        return f"{len(self.labels)} classes"
 
 
 def _check_shapes(name: str, branch: AdapterPlacement, tensors: Mapping[str, Tensor | None]) -> None:

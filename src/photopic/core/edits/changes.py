@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core.edits.dense import DenseDelta, LowRankDelta
-from photopic.core.edits.edit import WEIGHT_PARTS, Edit, Part, WeightPart, is_added
-from photopic.core.edits.positions import Positions, apply, complement, read_entries, union
-from photopic.core.edits.sparse import SparseWeights, ZeroedWeights
-from photopic.core.errors import EditError
-from photopic.core.numerics.int8_steps import to_steps
+from photopic.core.edits.dense import DenseDelta
+from photopic.core.edits.edit import Edit
+from photopic.core.edits.part import Part
+from photopic.core.edits.positions import Positions, apply, base_at, read_entries, union
+from photopic.core.edits.sparse import SparseWeights
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +49,7 @@ class Change:
         return cls(name, positions, delta, shape)
 
     @classmethod
-    def of_part(
-        cls, part: WeightPart, name: str, shape: tuple[int, ...], tensors: Mapping[str, Tensor] | None
-    ) -> Change:
+    def of_part(cls, part: Part, name: str, shape: tuple[int, ...], tensors: Mapping[str, Tensor] | None) -> Change:
         """One part alone.
 
         Raises:
@@ -67,23 +64,9 @@ class Change:
         return cls(name, write.indices, -entries if values is None else values.float() - entries, shape)
 
 
-def without(parts: Sequence[Part], taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]) -> list[Part]:
+def without(parts: Sequence[Part], taken: Mapping[str, Positions]) -> list[Part]:
     """Parts less the entries that are taken; a dense change becomes values added at the entries that are left."""
-    left: list[Part] = []
-    for part in parts:
-        if not isinstance(part, WEIGHT_PARTS) or not set(part.names()) & taken.keys():
-            left.append(part)
-        elif isinstance(part, ZeroedWeights | SparseWeights):
-            keep = {name: _free(part.indices[name], taken, name) for name in part.names()}
-            indices = {name: part.indices[name][free] for name, free in keep.items()}
-            if isinstance(part, ZeroedWeights):
-                left.append(ZeroedWeights(indices))
-            else:
-                values = {name: part.values[name][free] for name, free in keep.items()}
-                left.append(SparseWeights(indices, values, _bits_of_some(part, values), part.delta))
-        else:
-            left += _dense_without(part, taken, shapes)
-    return left
+    return [left for part in parts for left in part.restricted(lambda _: True, taken)]
 
 
 def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
@@ -99,7 +82,7 @@ def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
         for edit in edits:
             parts = [part for part in edit.weight_parts if name in part.names()]
             if policy == "sum":
-                parts = [part for part in parts if not is_added(part)]
+                parts = [part for part in parts if not part.adds]
             if parts:
                 sets.append(union([part.change(name).indices for part in parts]))
         twice = repeated(sets)
@@ -162,54 +145,9 @@ def at_positions(change: Change, positions: Positions) -> Float[Tensor, " count"
     return torch.where(change.positions[at] == positions, change.delta[at], torch.zeros(()))
 
 
-def _free(positions: Tensor, taken: Mapping[str, Positions], name: str) -> Tensor:
-    """Which positions are not taken, as a mask."""
-    if name not in taken:
-        return torch.ones(len(positions), dtype=torch.bool)
-    gone = taken[name]
-    return torch.zeros(len(positions), dtype=torch.bool) if gone is None else ~torch.isin(positions, gone)
-
-
-def _dense_without(
-    part: LowRankDelta | DenseDelta, taken: Mapping[str, Positions], shapes: Mapping[str, tuple[int, ...]]
-) -> list[Part]:
-    untouched = [name for name in part.names() if name not in taken]
-    left: list[Part] = []
-    if isinstance(part, LowRankDelta) and untouched:
-        up, down = ({name: each[name] for name in untouched} for each in (part.up, part.down))
-        left.append(LowRankDelta(up, down, {name: part.scales[name] for name in untouched}))
-    elif isinstance(part, DenseDelta) and untouched:
-        left.append(DenseDelta({name: part.deltas[name] for name in untouched}))
-    indices, values = {}, {}
-    for name in part.names():
-        gone = taken.get(name, torch.zeros(0, dtype=torch.int64))
-        if name in taken and gone is not None:
-            indices[name] = complement(gone, prod(shapes[name]))
-            flat = part.change(name).values
-            values[name] = (flat() if callable(flat) else flat)[indices[name]].float()  # type: ignore[index]
-    return [*left, SparseWeights(indices, values, delta=True)] if indices else left
-
-
 def _zeros_or_base(
-    parts: Sequence[WeightPart], name: str, tensors: Mapping[str, Tensor] | None, shape: tuple[int, ...]
+    parts: Sequence[Part], name: str, tensors: Mapping[str, Tensor] | None, shape: tuple[int, ...]
 ) -> Tensor:
-    if all(is_added(part) for part in parts):
+    if all(part.adds for part in parts):
         return torch.zeros(shape)
     return base_at(tensors, name, None).view(shape)
-
-
-def base_at(tensors: Mapping[str, Tensor] | None, name: str, positions: Positions) -> Float[Tensor, " count"]:
-    """Entries of the base in float32.
-
-    Raises:
-        EditError: If the caller gave no base.
-    """
-    if tensors is None:
-        raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
-    return read_entries(tensors[name], positions).float().cpu()
-
-
-def _bits_of_some(part: SparseWeights, values: Mapping[str, Tensor]) -> int:
-    """The bits that hold some of a part's values: at 8 bits the step follows from the largest, which may be gone."""
-    is_held = part.bits != 8 or all(torch.equal(to_steps(each), each) for each in values.values())
-    return part.bits if is_held else 32

@@ -8,10 +8,9 @@ edits are sparse already).
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from itertools import permutations
 from math import prod
@@ -20,16 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from photopic.core.edits.activations import InitialNoise, Insertion, SteeringVector, TokenResidual
-from photopic.core.edits.adapter_hooks import AdapterPlacement, described
-from photopic.core.edits.adapters import Adapters
-from photopic.core.edits.changes import Change, base_at, clashing, merged, without
-from photopic.core.edits.dense import DenseDelta, LowRankDelta
-from photopic.core.edits.edit import HOOK_PARTS, WEIGHT_PARTS, Edit, Part, WeightPart, is_added, touched_by
+from photopic.core.edits.changes import Change, clashing, merged, without
+from photopic.core.edits.edit import Edit, touched_by
+from photopic.core.edits.part import Part
 from photopic.core.edits.positions import Positions, complement, union
 from photopic.core.edits.positions import overlap as common
-from photopic.core.edits.sparse import SparseWeights, ZeroedWeights
-from photopic.core.errors import EditError
+from photopic.core.edits.sparse import ZeroedWeights
+from photopic.core.errors import EditError, OverlapError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.core.fingerprint import difference as base_difference
 
@@ -99,8 +95,8 @@ def difference(a: Edit, b: Edit) -> Edit:
         >>> rest = difference(both, bear)  # doctest: +SKIP
     """
     check_same_base(a, b)
-    others = {part_digest(part) for part in b.parts if not isinstance(part, WEIGHT_PARTS)}
-    kept = [part for part in without(a.parts, b.touched(), a.base.shapes) if part_digest(part) not in others]
+    others = {part.digest() for part in b.parts if not part.names()}
+    kept = [part for part in without(a.parts, b.touched()) if part.digest() not in others]
     return Edit(tuple(kept), a.base, {"method": "difference", "parents": [dict(a.provenance), dict(b.provenance)]})
 
 
@@ -134,7 +130,7 @@ def restrict(edit: Edit, layers: Sequence[str] | None = None, region: Mapping[st
                 ):
                     raise EditError(f"{name}: expected a region of int64 positions in [0, {size}), found others")
                 outside[name] = complement(inside, size)
-    kept = [_kept_hooks(part, is_kept) for part in without(edit.parts, outside, shapes)]
+    kept = [left for part in edit.parts for left in part.restricted(is_kept, outside)]
     return Edit(tuple(kept), edit.base, {"method": "restrict", "parents": [dict(edit.provenance)]})
 
 
@@ -146,40 +142,19 @@ def scale(edit: Edit, weight: float, tensors: Mapping[str, Tensor] | None = None
     """
     if weight == 1:
         return edit
-    return Edit(tuple(_scaled(part, weight, tensors) for part in edit.parts), edit.base, edit.provenance)
-
-
-def part_digest(part: Part) -> str:
-    """The same text for the same content, whatever made it."""
-    hashed = hashlib.sha256(part.kind.encode())
-    for entry in fields(part):
-        value = getattr(part, entry.name)
-        tensors = value if isinstance(value, Mapping) else {entry.name: value}
-        for name, each in tensors.items():
-            if isinstance(each, Tensor):
-                hashed.update(json.dumps([entry.name, name, str(each.dtype), list(each.shape)]).encode())
-                hashed.update(each.contiguous().view(-1).view(torch.uint8).numpy().data)
-            else:
-                plain = described(each) if isinstance(each, AdapterPlacement) else each
-                hashed.update(json.dumps([entry.name, name, plain]).encode())
-    return hashed.hexdigest()
+    return Edit(tuple(part.scaled(weight, tensors) for part in edit.parts), edit.base, edit.provenance)
 
 
 def _unordered(edits: Sequence[Edit], overlap: OverlapPolicy) -> list[Part]:
     """Equal parts once, in an order that does not depend on who came first."""
-    distinct = {part_digest(part): part for edit in edits for part in edit.parts}
-    rest = {digest: part for digest, part in distinct.items() if not isinstance(part, ZeroedWeights)}
-    shut = _union_of([part for part in distinct.values() if isinstance(part, ZeroedWeights)])
-    shapes = _common_base(edits).shapes
-    written = [part for part in rest.values() if isinstance(part, WEIGHT_PARTS)]
-    split = [_split(edit) for edit in edits]
+    distinct = {part.digest(): part for edit in edits for part in edit.parts}
+    rest = {digest: part for digest, part in distinct.items() if not part.zeroes}
+    shut: Part = _zeroed(list(distinct.values()))
+    shapes, split = _common_base(edits).shapes, [_split(edit) for edit in edits]
     for one, other in permutations(split, 2):
         _check_agreement(one, other, overlap, shapes)
-    if overlap == "union":
-        taken = touched_by([part for part in written if not is_added(part)])
-        shut = next(
-            (part for part in without((shut,), taken, {}) if isinstance(part, ZeroedWeights)), ZeroedWeights({})
-        )
+    if overlap == "union":  # a value wins over shutting
+        (shut,) = without((shut,), touched_by([part for part in rest.values() if not part.adds]))
     return [shut, *(rest[digest] for digest in sorted(rest, key=lambda digest: (rest[digest].kind, digest)))]
 
 
@@ -188,106 +163,67 @@ def _first(edits: Sequence[Edit]) -> list[Part]:
     taken: dict[str, Positions] = {}
     seen: set[str] = set()
     for edit in edits:
-        new = [part for part in edit.parts if part_digest(part) not in seen]
-        parts += without(new, taken, edit.base.shapes)
-        seen |= {part_digest(part) for part in new}
+        new = [part for part in edit.parts if part.digest() not in seen]
+        parts += without(new, taken)
+        seen |= {part.digest() for part in new}
         for name, positions in edit.touched().items():
             taken[name] = union([taken[name], positions]) if name in taken else positions
-    return _joined(parts)
+    return joined(parts)
 
 
 def _added(edits: Sequence[Edit], overlap: OverlapPolicy, tensors: Mapping[str, Tensor] | None) -> list[Part]:
     """Tensors that one edit touches keep its parts; entries that several touch are merged."""
     contested = clashing(edits, overlap)
-    kept = [part for edit in edits for part in without(edit.parts, contested, edit.base.shapes)]
+    kept = [part for edit in edits for part in without(edit.parts, contested)]
     changes = [Change.of(edit, name, tensors) for edit in edits for name in contested if name in edit.touched()]
-    weight_parts = [part for part in kept if isinstance(part, WEIGHT_PARTS)]
-    hooked = [part for part in kept if isinstance(part, HOOK_PARTS)] if overlap == "sum" else []  # these add up too
-    once = {part_digest(part): part for part in kept if not isinstance(part, WEIGHT_PARTS) and part not in hooked}
-    return [*_joined(weight_parts), *merged(changes, contested, overlap, tensors), *hooked, *once.values()]
+    hooked = [part for part in kept if part.modules()] if overlap == "sum" else []  # these add up too
+    once = {part.digest(): part for part in kept if not part.names() and not part.is_empty and part not in hooked}
+    written = [part for part in kept if part.names()]
+    return [*joined(written), *merged(changes, contested, overlap, tensors), *hooked, *once.values()]
 
 
-def _joined(parts: Sequence[Part]) -> list[Part]:
+def joined(parts: Sequence[Part]) -> list[Part]:
     """All that is shut as one part, before the others."""
-    shut = _union_of([part for part in parts if isinstance(part, ZeroedWeights)])
-    return [shut, *(part for part in parts if not isinstance(part, ZeroedWeights))]
+    return [_zeroed(parts), *(part for part in parts if not part.zeroes)]
 
 
-def _union_of(parts: Sequence[ZeroedWeights]) -> ZeroedWeights:
-    names = sorted({name for part in parts for name in part.indices})
-    found = {name: union([part.indices[name] for part in parts if name in part.indices]) for name in names}
-    return ZeroedWeights({name: positions for name, positions in found.items() if positions is not None})
+def _zeroed(parts: Sequence[Part]) -> ZeroedWeights:
+    touched = touched_by([part for part in parts if part.zeroes])
+    return ZeroedWeights({name: positions for name, positions in touched.items() if positions is not None})
 
 
-def _split(edit: Edit) -> tuple[ZeroedWeights, dict[str, WeightPart]]:
+def _split(edit: Edit) -> tuple[ZeroedWeights, dict[str, Part]]:
     """All that an edit shuts, and its other parts that write, by content."""
-    shut = _union_of([part for part in edit.parts if isinstance(part, ZeroedWeights)])
-    return shut, {part_digest(part): part for part in edit.weight_parts if not isinstance(part, ZeroedWeights)}
+    return _zeroed(edit.parts), {part.digest(): part for part in edit.weight_parts if not part.zeroes}
 
 
 def _check_agreement(
-    one: tuple[ZeroedWeights, dict[str, WeightPart]],
-    other: tuple[ZeroedWeights, dict[str, WeightPart]],
+    one: tuple[ZeroedWeights, dict[str, Part]],
+    other: tuple[ZeroedWeights, dict[str, Part]],
     overlap: OverlapPolicy,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Refuse what one edit does to an entry and another does not do; within one edit parts are as its maker wanted."""
     (shut, parts), (other_shut, others) = one, other
-    more = [
-        part for part in without((other_shut,), shut.indices, {}) if isinstance(part, ZeroedWeights)
-    ]  # that this one leaves open
+    more = without((other_shut,), shut.indices)  # that this one leaves open
     for digest, part in parts.items():
         for other_digest, each in others.items():
             if not {digest, other_digest} <= parts.keys() & others.keys():
                 _refuse(part, each, shapes)
-        if overlap == "error" or is_added(part):
+        if overlap == "error" or part.adds:
             for each in more if digest in others else [other_shut]:
                 _refuse(part, each, shapes)
 
 
-def _refuse(a: WeightPart, b: WeightPart, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _refuse(a: Part, b: Part, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name in sorted(set(a.names()) & set(b.names())):
-        shared = common(a.change(name).indices, b.change(name).indices, prod(shapes[name]))
-        if shared:
-            raise EditError(
-                f"{name}: these edits both touch {shared} entries; say what becomes of them with overlap= union, first, sum or ties"
+        if shared := common(a.change(name).indices, b.change(name).indices, prod(shapes[name])):
+            raise OverlapError(
+                f"{name}: these edits both touch {shared} entries",
+                "say what becomes of them with overlap= union, first, sum or ties",
+                tensor=name,
+                count=shared,
             )
-
-
-def _scaled(part: Part, weight: float, tensors: Mapping[str, Tensor] | None) -> Part:
-    if isinstance(part, LowRankDelta):
-        return replace(part, scales={name: weight * each for name, each in part.scales.items()})
-    if isinstance(part, DenseDelta):
-        return DenseDelta({name: weight * delta.float() for name, delta in part.deltas.items()})
-    if isinstance(part, SparseWeights) and part.delta:
-        return SparseWeights(
-            part.indices, {name: weight * each.float() for name, each in part.values.items()}, 32, True
-        )
-    if isinstance(part, ZeroedWeights | SparseWeights):
-        values = {}
-        for name, positions in part.indices.items():
-            entries = base_at(tensors, name, positions)
-            target = part.values[name].float() if isinstance(part, SparseWeights) else torch.zeros_like(entries)
-            values[name] = entries + weight * (target - entries)
-        return SparseWeights(part.indices, values)
-    if isinstance(part, Insertion | Adapters):
-        return replace(part, scale=weight * part.scale)
-    if isinstance(part, SteeringVector):
-        return SteeringVector({name: weight * vector for name, vector in part.vectors.items()})
-    if isinstance(part, TokenResidual):
-        return replace(part, residuals={name: weight * each for name, each in part.residuals.items()})
-    if isinstance(part, InitialNoise):
-        raise EditError("start noise: a composed edit takes it whole; expected weight 1")
-    return part
-
-
-def _kept_hooks(part: Part, is_kept: Any) -> Part:
-    if isinstance(part, Insertion):
-        names = [name for name in part.down if is_kept(name)]
-        return replace(part, down={n: part.down[n] for n in names}, up={n: part.up[n] for n in names})
-    if isinstance(part, SteeringVector):
-        return SteeringVector({name: vector for name, vector in part.vectors.items() if is_kept(name)})
-    return part.only(is_kept) if isinstance(part, Adapters) else part
 
 
 def check_same_base(a: Edit, b: Edit) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from photopic.core.edits.compose import part_digest
-from photopic.core.edits.edit import WEIGHT_PARTS, Edit, Part, touched_by
+from photopic.core.edits.compose import joined
+from photopic.core.edits.edit import Edit, touched_by
+from photopic.core.edits.part import Part
 from photopic.core.edits.positions import union
-from photopic.core.edits.sparse import ZeroedWeights
 from photopic.core.errors import EditError
 
 _NAME = 16  # hex digits of a part's digest
@@ -51,7 +51,7 @@ def regions(supports: Sequence[Mapping[str, Tensor]]) -> dict[tuple[int, ...], d
 
 def belonging(parts: Sequence[tuple[Part, Sequence[int]]]) -> Belonging:
     """What the provenance of an edit holds under ``apart``: each part by its content, with the numbers of its parents."""
-    return [[part_digest(part)[:_NAME], list(who)] for part, who in parts]
+    return [[part.digest()[:_NAME], list(who)] for part, who in parts]
 
 
 def take_apart(edit: Edit) -> list[Edit]:
@@ -73,8 +73,8 @@ def take_apart(edit: Edit) -> list[Edit]:
     parents, owners = _record(edit)
     found = []
     for number, parent in enumerate(parents):
-        parts = tuple(_joined([part for part in edit.parts if number in owners[part_digest(part)[:_NAME]]]))
-        names = touched_by([part for part in parts if isinstance(part, WEIGHT_PARTS)])
+        parts = tuple(joined([part for part in edit.parts if number in owners[part.digest()[:_NAME]]]))
+        names = touched_by(parts)
         base = replace(
             edit.base,
             sketches={name: edit.base.sketches[name] for name in names},
@@ -100,15 +100,6 @@ def _record(edit: Edit) -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
         if not fits or not all(type(who) is int and 0 <= who < len(parents) for who in row[1]):
             raise EditError(f"apart: expected rows of a part and numbers below {len(parents)}, found {str(row)[:80]}")
         owners[row[0]] = row[1]
-    if {part_digest(part)[:_NAME] for part in edit.parts} != owners.keys():
+    if {part.digest()[:_NAME] for part in edit.parts} != owners.keys():
         raise EditError("apart: expected the parts this edit was made with, found others; it was changed afterwards")
     return parents, owners
-
-
-def _joined(parts: Sequence[Part]) -> list[Part]:
-    """All that is shut as one part; values that parents share stay a part of its own, which composing them again finds equal."""
-    shut = [part for part in parts if isinstance(part, ZeroedWeights)]
-    names = sorted({name for part in shut for name in part.indices})
-    sets = {name: union([part.indices[name] for part in shut if name in part.indices]) for name in names}
-    found = {name: positions for name, positions in sets.items() if positions is not None}
-    return [ZeroedWeights(found), *(part for part in parts if not isinstance(part, ZeroedWeights))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -11,12 +12,48 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core.edits.positions import FLOATS, Write
+from photopic.core.edits.part import Part, ranks, within
+from photopic.core.edits.positions import FLOATS, Positions, Write, complement
+from photopic.core.edits.sparse import SparseWeights
 from photopic.core.errors import EditError
 
 
+class _Added(Part):
+    """What the two kinds share: a change added to whole parameters."""
+
+    @property
+    def adds(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.names()
+
+    def restricted(self, keep: Callable[[str], bool], outside: Mapping[str, Positions]) -> Sequence[Part]:
+        """Whole parameters stay as they are; of those touched in part the rest becomes values added."""
+        gone = {name: within(keep, outside, name) for name in self.names()}
+        untouched = [name for name in gone if keep(name) and name not in outside]
+        if len(untouched) == len(gone):
+            return (self,)
+        left: list[Part] = [self._only(untouched)] if untouched else []
+        indices, values = {}, {}
+        for name, taken in gone.items():
+            if name not in untouched and taken is not None:
+                flat = self._flat(name)  # (entries,)
+                indices[name] = complement(taken, len(flat))
+                values[name] = flat[indices[name]].float()
+        return [*left, SparseWeights(indices, values, delta=True)] if indices else left
+
+    def _only(self, names: Sequence[str]) -> Part:
+        raise NotImplementedError
+
+    def _flat(self, name: str) -> Float[Tensor, " count"]:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class LowRankDelta:
+class LowRankDelta(_Added):
     """Parameters that get scale x up @ down added (LoRA, Hu et al., arXiv 2106.09685).
 
     Attributes:
@@ -67,11 +104,39 @@ class LowRankDelta:
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(None, partial(_flat, self, name), adds=True)
+        return Write(None, partial(self._flat, name), adds=True)
+
+    def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
+        _check_shape(
+            name,
+            (shape[0] if shape else 1, math.prod(shape[1:])),  # a convolution's in x height x width as one axis
+            (self.up[name].shape[0], self.down[name].shape[1]),
+        )
+
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        return replace(self, scales={name: weight * each for name, each in self.scales.items()})
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {name: [self.up[name], self.down[name]] for name in self.up}
+
+    def norm(self, name: str) -> float | None:
+        """||up down||^2 = trace(up'up down down'), without the product itself."""
+        up, down = self.up[name].double(), self.down[name].double()
+        return abs(self.scales[name]) * math.sqrt(max(0.0, float(((up.mT @ up) * (down @ down.mT)).sum())))
+
+    def detail(self) -> str:
+        return ranks([up.shape[1] for up in self.up.values()])
+
+    def _only(self, names: Sequence[str]) -> LowRankDelta:
+        up, down = ({name: each[name] for name in names} for each in (self.up, self.down))
+        return LowRankDelta(up, down, {name: self.scales[name] for name in names})
+
+    def _flat(self, name: str) -> Float[Tensor, " count"]:
+        return self.product(name).reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
-class DenseDelta:
+class DenseDelta(_Added):
     """Whole parameters that get a tensor added: a dense delta, or a task vector (Ilharco et al., arXiv 2212.04089).
 
     Attributes:
@@ -99,26 +164,30 @@ class DenseDelta:
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(None, self.deltas[name].reshape(-1), adds=True)
+        return Write(None, self._flat(name), adds=True)
+
+    def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
+        _check_shape(name, tuple(shape), tuple(self.deltas[name].shape))
+
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        return DenseDelta({name: weight * delta.float() for name, delta in self.deltas.items()})
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {name: [delta] for name, delta in self.deltas.items()}
+
+    def norm(self, name: str) -> float | None:
+        return float(self.deltas[name].double().norm())
+
+    def _only(self, names: Sequence[str]) -> DenseDelta:
+        return DenseDelta({name: self.deltas[name] for name in names})
+
+    def _flat(self, name: str) -> Float[Tensor, " count"]:
+        return self.deltas[name].reshape(-1)
 
 
-def check_fits(part: LowRankDelta | DenseDelta, name: str, shape: tuple[int, ...]) -> None:
-    """Refuse factors or deltas that are not of a parameter's shape.
-
-    Raises:
-        EditError: Names the parameter, its shape and what was found.
-    """
-    if isinstance(part, DenseDelta):
-        expected, found = tuple(shape), tuple(part.deltas[name].shape)
-    else:
-        expected = (shape[0] if shape else 1, torch.Size(shape[1:]).numel())
-        found = (part.up[name].shape[0], part.down[name].shape[1])
+def _check_shape(name: str, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
     if expected != found:
         raise EditError(f"{name}: expected a change of shape {expected}, found {found}")
-
-
-def _flat(part: LowRankDelta, name: str) -> Float[Tensor, " count"]:
-    return part.product(name).reshape(-1)
 
 
 def _checked(tensors: Mapping[str, Tensor], axes: int | None, what: str) -> dict[str, Tensor]:

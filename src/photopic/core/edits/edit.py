@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
-
-from photopic.core.edits.activations import InitialNoise, Insertion, SteeringVector, TokenResidual
-from photopic.core.edits.adapters import Adapters, ClassifierHead
-from photopic.core.edits.dense import DenseDelta, LowRankDelta, check_fits
+from photopic.core.edits.activations import InitialNoise, TokenResidual
+from photopic.core.edits.adapters import ClassifierHead
+from photopic.core.edits.part import Part
 from photopic.core.edits.positions import Positions, overlap, union
-from photopic.core.edits.sparse import SparseWeights, ZeroedWeights
 from photopic.core.edits.token_rows import TokenEmbedding
+from photopic.core.edits.views import Searched, Subject
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import Fingerprint
 
-WeightPart = ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta
-HookPart = TokenResidual | Insertion | SteeringVector | Adapters
-Part = WeightPart | HookPart | TokenEmbedding | InitialNoise | ClassifierHead
-WEIGHT_PARTS = (ZeroedWeights, SparseWeights, LowRankDelta, DenseDelta)
-HOOK_PARTS = (TokenResidual, Insertion, SteeringVector, Adapters)
+P = TypeVar("P", bound=Part)
+_ONLY_ONE = (  # kinds of which an edit has one at most, and why
+    (InitialNoise, "two start noises; sampling starts from one"),
+    (ClassifierHead, "two heads; a picture gets one class, so leave one of them out"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ class Edit:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parts = tuple(sorted(filter(changes_something, self.parts), key=_turn))
+        parts = tuple(sorted((part for part in self.parts if not part.is_empty), key=_turn))
         if not parts:
             raise EditError("this edit touches nothing: no entry is shut or changed and no token is added")
         object.__setattr__(self, "parts", parts)
@@ -62,15 +60,18 @@ class Edit:
         self._check_set_once()
         if len(set(self.tokens)) < len(self.tokens):
             raise EditError(f"this edit adds a token twice: {' '.join(self.tokens)}")
-        if sum(isinstance(part, InitialNoise) for part in parts) > 1:
-            raise EditError("this edit has two start noises; sampling starts from one")
-        if sum(isinstance(part, ClassifierHead) for part in parts) > 1:
-            raise EditError("this edit has two heads; a picture gets one class, so leave one of them out")
+        for kind, why in _ONLY_ONE:
+            if len(self.of(kind)) > 1:
+                raise EditError(f"this edit has {why}")
+
+    def of(self, kind: type[P]) -> tuple[P, ...]:
+        """Its parts of one kind, such as ``edit.of(TokenEmbedding)``."""
+        return tuple(part for part in self.parts if isinstance(part, kind))
 
     @property
-    def weight_parts(self) -> tuple[WeightPart, ...]:
+    def weight_parts(self) -> tuple[Part, ...]:
         """The parts that write to parameters."""
-        return tuple(part for part in self.parts if isinstance(part, WEIGHT_PARTS))
+        return tuple(part for part in self.parts if part.names())
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -80,14 +81,29 @@ class Edit:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The tokens it adds to the tokenizers."""
-        return tuple(part.token for part in self.parts if isinstance(part, TokenEmbedding))
+        return tuple(part.token for part in self.of(TokenEmbedding))
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """Its tokens that a prompt says; the further ones of a subject of several (``<mine>_1``) come with the first."""
-        residuals = [part for part in self.parts if isinstance(part, TokenResidual)]
-        further = {word for part in residuals for word in part.words.split()[1:]}
+        further = {word for part in self.of(TokenResidual) for word in part.words.split()[1:]}
         return tuple(token for token in self.tokens if token not in further)
+
+    @property
+    def subject(self) -> Subject | None:
+        """The thing it was made of, as its provenance says; None for an edit of none."""
+        spoken = {word for part in self.of(TokenResidual) for word in part.words.split()}
+        return Subject.of(self.provenance, replaces_noun=bool(spoken & set(self.tokens)))
+
+    @property
+    def label(self) -> str:
+        """What to call it: its new words, else its noun; empty if it has neither."""
+        return "+".join(self.tokens) or (self.subject.noun if self.subject else "")
+
+    @property
+    def searched(self) -> Searched | None:
+        """Where it was searched for, as its provenance says; None if it was not searched."""
+        return Searched.of(self.provenance)
 
     def touched(self) -> dict[str, Positions]:
         """Every touched position by tensor name, strictly increasing; None where a part changes the whole tensor."""
@@ -96,16 +112,14 @@ class Edit:
     def _check_set_once(self) -> None:
         seen: dict[str, Positions] = {}
         for part in self.weight_parts:
-            for name in part.names():
-                if is_added(part):
-                    continue
+            for name in () if part.adds else part.names():
                 positions = part.change(name).indices
                 if name in seen and (twice := overlap(seen[name], positions, 0)):
                     raise EditError(f"{name}: parts of one edit overlap in {twice} entries")
                 seen[name] = union([seen[name], positions]) if name in seen else positions
 
 
-def touched_by(parts: Sequence[WeightPart]) -> dict[str, Positions]:
+def touched_by(parts: Sequence[Part]) -> dict[str, Positions]:
     """Every position that some parts write to, by tensor name; None where one of them writes to all."""
     gathered: dict[str, list[Positions]] = {}
     for part in parts:
@@ -114,21 +128,9 @@ def touched_by(parts: Sequence[WeightPart]) -> dict[str, Positions]:
     return {name: union(gathered[name]) for name in sorted(gathered)}
 
 
-def is_added(part: WeightPart) -> bool:
-    """Whether a part adds to entries rather than setting them."""
-    return isinstance(part, LowRankDelta | DenseDelta) or (isinstance(part, SparseWeights) and part.delta)
-
-
-def changes_something(part: Part) -> bool:
-    """Whether a part names anything at all."""
-    if isinstance(part, WEIGHT_PARTS):
-        return bool(part.names())
-    return bool(part.modules()) if isinstance(part, HOOK_PARTS) else True
-
-
 def _turn(part: Part) -> int:
     """Entries are set before anything is added to them; the rest touches no entry."""
-    return int(is_added(part)) if isinstance(part, WEIGHT_PARTS) else 2
+    return int(part.adds) if part.names() else 2
 
 
 def _as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,15 +140,9 @@ def _as_json(provenance: Mapping[str, Any]) -> dict[str, Any]:
         raise EditError(f"provenance: expected JSON values, found something else ({error})") from None
 
 
-def _check_inside(name: str, part: WeightPart, base: Fingerprint) -> None:
+def _check_inside(name: str, part: Part, base: Fingerprint) -> None:
     if name not in base.shapes or name not in base.sketches:
         raise EditError(
             f"{name}: missing in the fingerprint of {base.name}; pass every touched tensor to fingerprint()"
         )
-    if isinstance(part, LowRankDelta | DenseDelta):
-        check_fits(part, name, tuple(base.shapes[name]))
-        return
-    size = torch.Size(base.shapes[name]).numel()
-    last = int(part.indices[name][-1])
-    if last >= size:
-        raise EditError(f"{name}: expected positions below {size}, found {last}")
+    part.check_fits(name, tuple(base.shapes[name]))

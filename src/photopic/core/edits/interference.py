@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from photopic.core.edits.changes import Change, at_positions, repeated
 from photopic.core.edits.compose import check_same_base
-from photopic.core.edits.edit import Edit, is_added
+from photopic.core.edits.edit import Edit
 from photopic.core.edits.positions import overlap
 from photopic.core.edits.stack import EditStack
 from photopic.core.errors import EditError
@@ -61,7 +61,7 @@ def interference(
     for other in edits[1:]:
         check_same_base(edits[0], other)
     tensors = None if base is None else named_tensors(base)
-    names = [_name(edit, number) for number, edit in enumerate(edits)] if names is None else list(names)
+    names = [edit.label or f"edit {number}" for number, edit in enumerate(edits, 1)] if names is None else list(names)
     rows = [
         _row(f"{names[a]} + {names[b]}", name, edits[a], edits[b], tensors, spans)
         for a, b in combinations(range(len(edits)), 2)
@@ -106,7 +106,7 @@ def _row(pair: str, name: str, a: Edit, b: Edit, tensors: Mapping[str, Tensor] |
 def _set_twice(name: str, a: Edit, b: Edit, size: int) -> int:
     """Entries that both set, other than to zero in both: the ones a policy has to decide on."""
     pairs = [(x, y) for x in a.weight_parts for y in b.weight_parts if name in x.names() and name in y.names()]
-    decided = [(x, y) for x, y in pairs if not (is_added(x) or is_added(y) or x.kind == y.kind == "shut")]
+    decided = [(x, y) for x, y in pairs if not (x.adds or y.adds or (x.zeroes and y.zeroes))]
     return sum(overlap(x.change(name).indices, y.change(name).indices, size) for x, y in decided)
 
 
@@ -173,7 +173,3 @@ def _drift(
 def _without_tokens(edit: Edit) -> Edit:
     """A probe speaks no new words, and the modules may come without tokenizers."""
     return Edit(tuple(part for part in edit.parts if part.kind != "token"), edit.base, edit.provenance)
-
-
-def _name(edit: Edit, number: int) -> str:
-    return "+".join(edit.tokens) or str(edit.provenance.get("noun") or f"edit {number + 1}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from photopic.core.edits.edit import Edit
 from photopic.core.edits.positions import Write, check_tensor, deduplicated, first_names, overlap
 from photopic.core.edits.stack_item import LoadedEdit
-from photopic.core.errors import EditError
+from photopic.core.errors import OverlapError
 
 Writes = dict[str, list[Write]]  # by the first name of a shared parameter
 
@@ -50,7 +50,7 @@ def check_overlap(later: LoadedEdit, new: Writes, before: Mapping[str, Writes], 
         tensors: Those of the model, by name.
 
     Raises:
-        EditError: Names both edits, the tensor and how many entries.
+        OverlapError: Names both edits, the tensor and how many entries.
     """
     if later.overlap == "last" or not later.is_on:
         return
@@ -59,9 +59,11 @@ def check_overlap(later: LoadedEdit, new: Writes, before: Mapping[str, Writes], 
             pairs = [(a, b) for a in new[name] for b in writes[name] if not _both_shut(a, b)]
             clashing = sum(overlap(a.indices, b.indices, tensors[name].numel()) for a, b in pairs)
             if clashing:
-                raise EditError(
-                    f"{later.name} and {other} both touch {clashing} entries of {name}; "
-                    "pass overlap='last' to set or add the later one on top"
+                raise OverlapError(
+                    f"{later.name} and {other} both touch {clashing} entries of {name}",
+                    "pass overlap='last' to set or add the later one on top",
+                    tensor=name,
+                    count=clashing,
                 )
 
 

@@ -70,13 +70,24 @@ def overlap(a: Positions, b: Positions, size: int) -> int:
 
 
 def read_entries(tensor: Tensor, positions: Positions) -> Float[Tensor, " count"]:
-    """A copy of the entries at flat positions; `put` is the inverse."""
+    """A copy of the entries at flat positions; `write_entries` is the inverse."""
     if positions is None:
         return tensor.detach().reshape(-1).clone()
     positions = positions.to(tensor.device)
     if tensor.is_contiguous():
         return tensor.detach().view(-1).index_select(0, positions)
     return tensor.detach().take(positions)
+
+
+def base_at(tensors: Mapping[str, Tensor] | None, name: str, positions: Positions) -> Float[Tensor, " count"]:
+    """Entries of the base in float32.
+
+    Raises:
+        EditError: If the caller gave no base.
+    """
+    if tensors is None:
+        raise EditError(f"{name}: an edit sets its entries; pass the base model (base=modules) to know by how much")
+    return read_entries(tensors[name], positions).float().cpu()
 
 
 def write_entries(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +11,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedTokenizerBase
 
-from photopic.core.edits.activations import Hook, TokenResidual
-from photopic.core.edits.adapters import Adapters
-from photopic.core.edits.edit import HookPart
+from photopic.core.edits.part import Hook, Part, Weights
 from photopic.core.edits.runtime_tokens import AddedTokens, check_new_token, input_embedding
 from photopic.core.edits.token_rows import TokenEmbedding
 from photopic.core.errors import EditError
@@ -67,15 +64,13 @@ class LiveTokens:
             if len(row) != dim:
                 raise EditError(f"token {part.token!r}: {component}: expected a row of {dim}, found {len(row)}")
 
-    def as_read(self, part: HookPart) -> HookPart:
+    def as_read(self, part: Part) -> Part:
         """A residual at new tokens with the ids these have now, which depend on the other tokens there; any other part as it is."""
-        new = {each.token for each in self._tokens}
-        if not isinstance(part, TokenResidual) or not set(part.words.split()) <= new:
-            return part
-        words = part.words.split()
-        keys = {name: self._tokenizer_key(name) for name in part.ids}
-        ids = {name: tuple(self.tokenizers[key].convert_tokens_to_ids(words)) for name, key in keys.items()}
-        return replace(part, ids=ids)
+
+        def ids_of(component: str, words: list[str]) -> tuple[int, ...]:
+            return tuple(self.tokenizers[self._tokenizer_key(component)].convert_tokens_to_ids(words))
+
+        return part.with_ids({each.token for each in self._tokens}, ids_of)
 
     def _tokenizer_key(self, component: str) -> str:
         for key in (component, component.replace("text_encoder", "tokenizer")):
@@ -98,7 +93,7 @@ class LiveHooks:
         self.modules, self.name = modules, name
         self._handles: list[RemovableHandle] = []
 
-    def set(self, parts: Sequence[tuple[HookPart, Callable[[str], float]]]) -> None:
+    def set(self, parts: Sequence[tuple[Part, Weights]]) -> None:
         """Make these the hooks, whichever there were; each comes with its weight by module name."""
         if not parts and not self._handles:
             return
@@ -106,18 +101,18 @@ class LiveHooks:
             handle.remove()
         self._handles = []
         for part, weight in parts:
-            for name, hook in _hooks_of(part, weight, self._module):
+            for name, hook in part.hooks(weight, self._module):
                 handle = self._module(name).register_forward_hook(with_names(hook), with_kwargs=True)
                 self._handles.append(handle)
         _forget_compiled(self.modules)
 
-    def check(self, part: HookPart) -> None:
+    def check(self, part: Part) -> None:
         """Refuse a part for a module that is not there.
 
         Raises:
             EditError: Names the module.
         """
-        for name in part.needs() if isinstance(part, Adapters) else part.modules():
+        for name in part.needs():
             self._module(name)
 
     def _module(self, name: str) -> nn.Module:
@@ -129,15 +124,6 @@ class LiveHooks:
         except AttributeError:
             pass
         raise EditError(f"{self.name}: has no module {name}, which this edit hooks")
-
-
-def _hooks_of(
-    part: HookPart, weight: Callable[[str], float], module_of: Callable[[str], nn.Module]
-) -> Iterator[tuple[str, Hook]]:
-    if isinstance(part, Adapters):
-        yield from part.hooks(weight, module_of)
-    else:
-        yield from ((name, part.hook(name, weight(name))) for name in part.modules() if weight(name) != 0)
 
 
 def with_names(hook: Hook) -> Callable[..., Any]:

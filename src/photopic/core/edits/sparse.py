@@ -2,24 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from photopic.core.edits.positions import Write
+from photopic.core.edits.part import Part, within
+from photopic.core.edits.positions import Positions, Write, base_at
 from photopic.core.errors import EditError
 from photopic.core.numerics.int8_steps import to_steps
 from photopic.core.numerics.quantise import to_levels
 
 LEVELS = 4  # what 2 bits tell apart
+_SCALE_BYTES = {32: 0, 16: 0, 8: 4, 2: 16}  # a tensor: one float32 step, four float32 levels
 _DTYPES = {32: torch.float32, 16: torch.float16, 8: torch.float32, 2: torch.float32}
 
 
+class _AtPositions(Part):
+    """What the two kinds share: sorted positions by parameter."""
+
+    indices: Mapping[str, Tensor]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.indices
+
+    @property
+    def count(self) -> int:
+        """How many entries it writes to."""
+        return sum(len(positions) for positions in self.indices.values())
+
+    def names(self) -> tuple[str, ...]:
+        """The parameters it writes to."""
+        return tuple(self.indices)
+
+    def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
+        size, last = math.prod(shape), int(self.indices[name][-1])
+        if last >= size:
+            raise EditError(f"{name}: expected positions below {size}, found {last}")
+
+    def restricted(self, keep: Callable[[str], bool], outside: Mapping[str, Positions]) -> Sequence[Part]:
+        gone = {name: within(keep, outside, name) for name in self.indices}
+        if all(each is not None and not len(each) for each in gone.values()):
+            return (self,)
+        return (self._at({name: _free(positions, gone[name]) for name, positions in self.indices.items()}),)
+
+    def _at(self, free: Mapping[str, Tensor]) -> Part:
+        """The same with the positions of a mask for each parameter."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, eq=False)
-class ZeroedWeights:
+class ZeroedWeights(_AtPositions):
     """Entries that become zero. A binary mask over existing weights is one: `ZeroedWeights.of_masks`.
 
     Attributes:
@@ -31,6 +68,7 @@ class ZeroedWeights:
     """
 
     kind: ClassVar[str] = "shut"
+    zeroes: ClassVar[bool] = True
     indices: Mapping[str, Tensor]
 
     @classmethod
@@ -68,22 +106,20 @@ class ZeroedWeights:
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", _checked_indices(self.indices))
 
-    @property
-    def count(self) -> int:
-        """How many entries become zero."""
-        return sum(len(positions) for positions in self.indices.values())
-
-    def names(self) -> tuple[str, ...]:
-        """The parameters it writes to."""
-        return tuple(self.indices)
-
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
         return Write(self.indices[name], None)
 
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        found = {name: base_at(base, name, positions) for name, positions in self.indices.items()}
+        return SparseWeights(self.indices, {name: old + weight * (0.0 - old) for name, old in found.items()})
+
+    def _at(self, free: Mapping[str, Tensor]) -> ZeroedWeights:
+        return ZeroedWeights({name: self.indices[name][mask] for name, mask in free.items()})
+
 
 @dataclass(frozen=True, eq=False)
-class SparseWeights:
+class SparseWeights(_AtPositions):
     """Entries that become given values, or that given values are added to.
 
     Attributes:
@@ -165,17 +201,44 @@ class SparseWeights:
         return cls(indices, {name: rounding[bits](value.detach().cpu()) for name, value in values.items()}, bits, delta)
 
     @property
-    def count(self) -> int:
-        """How many entries get a value."""
-        return sum(len(positions) for positions in self.indices.values())
-
-    def names(self) -> tuple[str, ...]:
-        """The parameters it writes to."""
-        return tuple(self.indices)
+    def adds(self) -> bool:
+        """Whether the values are added."""
+        return self.delta
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
         return Write(self.indices[name], self.values[name], adds=self.delta)
+
+    def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
+        values = {name: each.float() for name, each in self.values.items()}
+        if self.delta:
+            return SparseWeights(self.indices, {name: weight * each for name, each in values.items()}, 32, True)
+        found = {name: base_at(base, name, positions) for name, positions in self.indices.items()}
+        return SparseWeights(self.indices, {name: old + weight * (values[name] - old) for name, old in found.items()})
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {name: [values] for name, values in self.values.items()}
+
+    def stored_bytes(self, name: str) -> int:
+        return -(-len(self.indices[name]) * self.bits // 8) + _SCALE_BYTES[self.bits]
+
+    def norm(self, name: str) -> float | None:
+        return float(self.values[name].double().norm()) if self.delta else None
+
+    def detail(self) -> str:
+        return f"{self.bits} bits, {'added' if self.delta else 'set'}"
+
+    def _at(self, free: Mapping[str, Tensor]) -> SparseWeights:
+        indices = {name: self.indices[name][mask] for name, mask in free.items()}
+        values = {name: self.values[name][mask] for name, mask in free.items()}
+        # at 8 bits the step follows from the largest value, which may be gone
+        is_held = self.bits != 8 or all(torch.equal(to_steps(each), each) for each in values.values())
+        return SparseWeights(indices, values, self.bits if is_held else 32, self.delta)
+
+
+def _free(positions: Tensor, gone: Positions) -> Tensor:
+    """Which positions are not taken, as a mask."""
+    return torch.zeros(len(positions), dtype=torch.bool) if gone is None else ~torch.isin(positions, gone)
 
 
 def _checked_indices(indices: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from photopic.core.edits.activations import InitialNoise
-from photopic.core.edits.edit import HOOK_PARTS, Edit
+from photopic.core.edits.edit import Edit
+from photopic.core.edits.file import load as load_file
 from photopic.core.edits.overlap import Writes, check_overlap, resolved
 from photopic.core.edits.positions import Positions, apply, read_entries, union, write_entries
 from photopic.core.edits.runtime import LiveHooks, LiveTokens
@@ -114,10 +114,8 @@ class EditStack:
             EditFileError: If the file is not an edit.
         """
         if not isinstance(edit, Edit):
-            from photopic.core.edits.file import load
-
             name = self._free(Path(edit).stem) if name is None else name
-            edit = load(edit)
+            edit = load_file(edit)
         label = self._label(edit, name)
         self._check_others()
         with self._base_state() as tensors:
@@ -129,10 +127,6 @@ class EditStack:
             self._active[label], self._writes[label] = active, writes
         return label
 
-    def add(self, edit: Edit, **options: Any) -> str:
-        """The same as `load`."""
-        return self.load(edit, **options)
-
     def unload(self, *names: str) -> None:
         """Take edits away; the others stay.
 
@@ -143,10 +137,6 @@ class EditStack:
         with self._base_state():
             for name in names:
                 del self._active[name], self._writes[name]
-
-    def remove(self, name: str) -> None:
-        """The same as `unload`."""
-        self.unload(name)
 
     def clear(self) -> None:
         """Take all edits away: every byte is the base's again."""
@@ -193,7 +183,7 @@ class EditStack:
             EditError: If an edit in force adds a token, hooks a module or sets the start noise, which no weight can hold.
         """
         for each in self._active.values():
-            kinds = {part.kind for part in each.edit.parts if part not in each.edit.weight_parts}
+            kinds = {part.kind for part in each.edit.parts if not part.names()}
             if each.is_on and kinds:
                 raise EditError(
                     f"{each.name}: expected only changes of weights to fuse, found {', '.join(sorted(kinds))}"
@@ -230,16 +220,13 @@ class EditStack:
     @property
     def has_start_noise(self) -> bool:
         """Whether an edit in force says what to start sampling from."""
-        return any(
-            isinstance(part, InitialNoise) for each in self._active.values() if each.is_on for part in each.edit.parts
-        )
+        return any(each.edit.of(InitialNoise) for each in self._active.values() if each.is_on)
 
     def start_noise(self, drawn: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
         """The noise to start sampling from, given what the seeds drew."""
         for each in self._active.values():
-            for part in each.edit.parts:
-                if isinstance(part, InitialNoise) and each.is_on:
-                    drawn = part.blend(drawn, each.weight_at("noise"))
+            for part in each.edit.of(InitialNoise) if each.is_on else ():
+                drawn = part.blend(drawn, each.weight_at("noise"))
         return drawn
 
     def _switch(self, names: tuple[str, ...], enabled: bool) -> None:
@@ -297,8 +284,8 @@ class EditStack:
                     self._stash[name] = (positions, read_entries(tensors[name], positions))
                 for write in writes:  # right after they were read, while they are in the cache
                     apply(tensors[name], write)
-            self._tokens.set([part for each in active for part in each.edit.parts if isinstance(part, TokenEmbedding)])
-            hooked = [(part, each) for each in active for part in each.edit.parts if isinstance(part, HOOK_PARTS)]
+            self._tokens.set([part for each in active for part in each.edit.of(TokenEmbedding)])
+            hooked = [(part, each) for each in active for part in each.edit.parts if part.modules()]
             self._hooks.set([(self._tokens.as_read(part), each.weight_at) for part, each in hooked])
         except BaseException:  # Ctrl-C in the middle leaves the base, not half an edit
             self._restore(tensors)
@@ -321,13 +308,12 @@ class EditStack:
         return bool(reason)
 
     def _check_parts(self, edit: Edit) -> None:
+        for part in edit.of(TokenEmbedding):
+            if any(part.token in each.edit.tokens for each in self._active.values()):  # also if it is disabled now
+                raise EditError(f"token {part.token!r} is already added by another edit; unload that one first")
+            self._tokens.check(part)
         for part in edit.parts:
-            if isinstance(part, TokenEmbedding):
-                if any(part.token in each.edit.tokens for each in self._active.values()):  # also if it is disabled now
-                    raise EditError(f"token {part.token!r} is already added by another edit; remove that one first")
-                self._tokens.check(part)
-            elif isinstance(part, HOOK_PARTS):
-                self._hooks.check(part)
+            self._hooks.check(part)
 
     def _check_others(self) -> None:
         for other in self._others:

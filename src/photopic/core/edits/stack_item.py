@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from photopic.core.edits.activations import InitialNoise
-from photopic.core.edits.edit import HOOK_PARTS, Edit
+from photopic.core.edits.edit import Edit
 from photopic.core.errors import EditError
 
 Weight = float | Mapping[str, float]
@@ -57,8 +56,7 @@ def checked_weight(edit: Edit, weight: Weight) -> Weight:
         EditError: If one is not finite, or a pattern matches nothing the edit touches.
     """
     numbers = dict(weight) if isinstance(weight, Mapping) else {"*": weight}
-    names = [*edit.touched(), *(name for part in edit.parts if isinstance(part, HOOK_PARTS) for name in part.modules())]
-    names += ["noise" for part in edit.parts if isinstance(part, InitialNoise)]
+    names = [name for part in edit.parts for name in part.weighted()]
     for pattern, number in numbers.items():
         if not math.isfinite(number):
             raise EditError(f"weight: expected a finite number, found {number}")

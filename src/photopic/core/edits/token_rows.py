@@ -9,12 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from photopic.core.edits.part import Part
 from photopic.core.edits.positions import FLOATS
 from photopic.core.errors import EditError
 
 
 @dataclass(frozen=True, eq=False)
-class TokenEmbedding:
+class TokenEmbedding(Part):
     """A new token and its input embedding in each text encoder.
 
     Attributes:
@@ -43,3 +44,9 @@ class TokenEmbedding:
         if not rows:
             raise EditError(f"token {self.token!r}: expected a row for at least one text encoder, found none")
         object.__setattr__(self, "rows", rows)
+
+    def stored(self) -> dict[str, list[Tensor]]:
+        return {f"{component}: {self.token}": [row] for component, row in self.rows.items()}
+
+    def detail(self) -> str:
+        return self.token

@@ -86,10 +86,10 @@ class SubjectWords:
         if not edit.tokens or token not in (None, *edit.tokens):
             raise EditError(f"edit: expected the new word {token or 'of a subject'}, found {edit.tokens or 'none'}")
         chosen = token or edit.tokens[0]
-        noun = _noun(edit.provenance, chosen)
+        noun = edit.subject.noun_of(chosen) if edit.subject else ""
         if not noun:
             raise EditError(f"edit: expected the class noun of {chosen} in its provenance, found none")
-        return cls(chosen, noun, any(isinstance(part, TokenResidual) for part in edit.parts))
+        return cls(chosen, noun, bool(edit.of(TokenResidual)))
 
     @property
     def prompt(self) -> str:
@@ -123,7 +123,7 @@ def state(model: TextToImage, edit: Edit, kind: str) -> AbstractContextManager[A
     """
     if kind == "with":
         return model.edits.applied(edit)
-    rows = tuple(part for part in edit.parts if isinstance(part, TokenEmbedding))
+    rows = edit.of(TokenEmbedding)
     return model.edits.applied(replace(edit, parts=rows)) if rows else nullcontext()
 
 
@@ -138,12 +138,3 @@ def losses(
     with_token, without = subject.captions(len(images), captions)
     concept, plain = encode_examples(model, images, with_token), encode_examples(model, images, without)
     return ConceptLoss(model, concept, plain, None).evaluate(count=count)
-
-
-def _noun(provenance: Mapping[str, Any], token: str) -> str:
-    """The noun of a token: said here, or by the parent of a composition that brought it."""
-    parents = provenance.get("parents")
-    if isinstance(parents, list):
-        return next(filter(None, (_noun(each, token) for each in parents if isinstance(each, dict))), "")
-    mine = provenance.get("token") in (None, token)
-    return str(provenance.get("noun") or "") if mine else ""

@@ -102,7 +102,7 @@ def explain(
         probes["attention"] = partial(attention_before_after, model, edit, prompt=prompt, sampling=sampling)
     if edit.tokens:
         probes["identifier"] = partial(with_and_without_identifier, model, edit, **pictured)
-    if any(isinstance(part, SparseWeights) for part in edit.parts):
+    if edit.of(SparseWeights):
         probes["precision"] = partial(precision_ladder, model, edit, **pictured)
     if others:
         probes["disentanglement"] = partial(disentanglement, [edit, *others], names)
@@ -219,7 +219,7 @@ def precision_ladder(
         >>> [row["rung"] for row in precision_ladder(model, tuned).rows]  # doctest: +SKIP
         ['16 bits', '8 bits', '2 bits', 'shut', 'before']
     """
-    stored = [part.bits for part in edit.parts if isinstance(part, SparseWeights)]
+    stored = [part.bits for part in edit.of(SparseWeights)]
     if not stored:
         raise EditError("precision ladder: expected an edit that holds values, found none; tune it first")
     rungs = {f"{bits} bits": _at(edit, bits) for bits in RUNGS if bits <= max(stored)} | {"shut": _at(edit, 0)}

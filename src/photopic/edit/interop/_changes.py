@@ -12,13 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from photopic.core.edits import DenseDelta, Edit, LowRankDelta, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits import Edit, Part, TokenEmbedding
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import difference, named_tensors
 from photopic.core.runs import write_atomically
 from photopic.models.text_to_image.handle import TextToImage
-
-WeightPart = ZeroedWeights | SparseWeights | LowRankDelta | DenseDelta
 
 
 def base_tensors(edit: Edit, model: TextToImage) -> dict[str, Tensor]:
@@ -54,16 +52,16 @@ def check_bare(model: TextToImage) -> None:
         raise EditError(f"{model.name}: expected no edits applied, found {', '.join(applied)}; take them away first")
 
 
-def parts_by_weight(edit: Edit) -> dict[str, list[WeightPart]]:
+def parts_by_weight(edit: Edit) -> dict[str, list[Part]]:
     """The parts that change weights, by the names of those."""
-    found: dict[str, list[WeightPart]] = {}
+    found: dict[str, list[Part]] = {}
     for part in edit.weight_parts:
         for name in part.names():
             found.setdefault(name, []).append(part)
     return dict(sorted(found.items()))
 
 
-def change(name: str, parts: Iterable[WeightPart], base: Tensor) -> Tensor:
+def change(name: str, parts: Iterable[Part], base: Tensor) -> Tensor:
     """New weight minus base weight in float32, on the CPU, in the shape of the weight."""
     before = base.detach().cpu().float().reshape(-1)
     changed = torch.zeros_like(before)
@@ -80,8 +78,8 @@ def change(name: str, parts: Iterable[WeightPart], base: Tensor) -> Tensor:
 
 def left_out_parts(edit: Edit) -> list[str]:
     """The parts that are no change of weights, in words."""
-    others = [part for part in edit.parts if not isinstance(part, WeightPart)]
-    return [f"token {part.token}" if isinstance(part, TokenEmbedding) else part.kind for part in others]
+    others = [part for part in edit.parts if not part.names()]
+    return [f"token {part.detail()}" if part.kind == TokenEmbedding.kind else part.kind for part in others]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -116,7 +116,8 @@ def model_card(edit: Edit, repo_id: str) -> str:
     """
     base, made = edit.base, edit.provenance
     on_hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", base.name)
-    prompt = made.get("prompt") if isinstance(made.get("prompt"), str) else f"a {' '.join(edit.tokens) or 'bear'}"
+    said = edit.subject.prompt if edit.subject else ""
+    prompt = said or f"a {' '.join(edit.tokens) or 'bear'}"
     facts = {
         "base": f"{_code(base.name)}, content {_code(base.digest[:12])}",
         "method": _code(str(made.get("method", "unknown"))),
@@ -160,8 +161,8 @@ def model_card(edit: Edit, repo_id: str) -> str:
 def _parts(edit: Edit) -> Iterator[str]:
     for part in edit.parts:
         count = getattr(part, "count", None)
-        if isinstance(part, TokenEmbedding):
-            yield f"new token {_code(part.token)}"
+        if part.kind == TokenEmbedding.kind:
+            yield f"new token {_code(part.detail())}"
         else:
             yield part.kind.replace("_", " ") + (f", {count:,} entries" if isinstance(count, int) else "")
 

@@ -14,7 +14,6 @@ from photopic.core.edits import Edit, LowRankDelta
 from photopic.core.errors import EditError
 from photopic.core.results import Report, provenance
 from photopic.edit.interop._changes import (
-    WeightPart,
     base_tensors,
     change,
     left_out_parts,
@@ -97,12 +96,12 @@ def export_lora(
 Pair = tuple[Tensor, Tensor, float]  # up (out, rank), down (rank, inner), scale
 
 
-def _passes(parts: list[WeightPart], name: str, rank: int) -> bool:
+def _passes(parts: list[Part], name: str, rank: int) -> bool:
     """Whether a change is a product of low enough rank already."""
     return len(parts) == 1 and isinstance(parts[0], LowRankDelta) and parts[0].down[name].shape[0] <= rank
 
 
-def _factors(name: str, parts: list[WeightPart], wanted: Float[Tensor, "out inner"], rank: int) -> Pair:
+def _factors(name: str, parts: list[Part], wanted: Float[Tensor, "out inner"], rank: int) -> Pair:
     part = parts[0]
     if isinstance(part, LowRankDelta) and _passes(parts, name, rank):
         return part.up[name], part.down[name], part.scales[name]

@@ -181,8 +181,8 @@ def _new_rows(edit: Edit, component: str, model: TextToImage) -> dict[int, tuple
     """The new tokens of one encoder by the id a tokenizer will give them, added in the edit's order."""
     tokenizer = copy.deepcopy(model.tokenizers[component])
     found: dict[int, tuple[str | None, Tensor]] = {}
-    for part in edit.parts:
-        if isinstance(part, TokenEmbedding) and component in part.rows:
+    for part in edit.of(TokenEmbedding):
+        if component in part.rows:
             check_new_token(tokenizer, part.token)
             tokenizer.add_tokens([AddedToken(part.token, normalized=False, special=False)])
             found[tokenizer.convert_tokens_to_ids(part.token)] = (part.token, part.rows[component])

@@ -35,7 +35,7 @@ def export_textual_inversion(edit: Edit, path: str | Path, *, token: str | None 
         >>> pipeline.load_textual_inversion("mine.safetensors")  # doctest: +SKIP
     """
     path = Path(path)
-    found = {part.token: part for part in edit.parts if isinstance(part, TokenEmbedding)}
+    found = {part.token: part for part in edit.of(TokenEmbedding)}
     if not found:
         raise EditError(f"{path.name}: expected an edit with a new token, found none in it")
     if token is None and len(found) > 1:
