@@ -248,7 +248,7 @@ def verdict_cost(kept: Kept, settings: Settings) -> list[Row]:
         ran = [verdict.evidence["members"] for verdict in wall.predict(images)]
         for _ in range(settings.rounds):
             began = time.perf_counter()
-            wall.assess(pixels, wall.fitted.threshold)
+            wall.assess(pixels, wall.fitted.bound)
             middle = time.perf_counter()
             with torch.no_grad():
                 for _ in range(len(wall.fitted.sizes) + 1):

@@ -72,6 +72,17 @@ def by_hand(model: Classifier, wall: ScalingConsistency, images: np.ndarray) -> 
     return (total / len(wall.fitted.sizes)).numpy()
 
 
+class Probabilities(nn.Module):
+    """A network with a softmax at its end."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network(pixels).logits.softmax(1)
+
+
 @pytest.mark.parametrize("build", [resnet, vit])
 @pytest.mark.parametrize("compat", ["paper", "published-code"])
 def test_scores_are_those_of_scaled_copies_and_the_model_keeps_every_bit(build, compat: str) -> None:  # type: ignore[no-untyped-def]
@@ -168,12 +179,51 @@ def test_an_interrupted_call_leaves_the_model_as_it_was(monkeypatch: pytest.Monk
     assert model.digest() == before and torch.equal(model.logits(images), plain)
 
 
-def test_a_network_in_training_mode_is_refused() -> None:
+def test_looking_in_training_mode_changes_no_byte_and_no_score() -> None:
     model, images = resnet(), pictures(40)
     wall = ScalingConsistency(model, replace(GIVEN, error_bound=0.3)).fit(images, predicted(model, images))
+    scores, before = wall.score(images), model.digest()
     model.network.train()
-    with pytest.raises(ModelError, match="training mode"):
-        wall.score(images)
+    assert np.array_equal(wall.score(images), scores)
+    model.logits(images), model.features(images)
+    assert model.digest() == before
+    assert all(part.training for part in model.network.modules())  # as its owner left it
+
+
+def test_scores_of_1_are_still_told_apart() -> None:
+    """Two heads so sure that their probability is 1 as a number: the surer one has less doubt, and can be rejected."""
+    model, images = resnet(), pictures(400)
+    with torch.no_grad():
+        model.head.weight.mul_(1e4), model.head.bias.mul_(1e4)
+    config = replace(GIVEN, threshold=None, false_positive_rate=0.05, error_bound=0.3)
+    wall = ScalingConsistency(model, config).fit(images, predicted(model, images))
+    assert wall.fitted is not None and wall.fitted.threshold == 1.0 and wall.fitted.bound < -50
+    rejected = np.mean([not verdict.accepted for verdict in wall.predict(pictures(400, 3))])
+    assert 0.01 < rejected < 0.12
+
+
+def test_probabilities_and_labels_of_others_are_refused() -> None:
+    model, images = resnet(), pictures(60)
+    truth = predicted(model, images)
+    with pytest.raises(DataError, match="right, as many as guessing; check that labels"):
+        ScalingConsistency(model, GIVEN).fit(images, (truth + 1) % len(model.labels))
+    sure = Classifier(
+        Probabilities(model.network),
+        preprocess=model.preprocess,
+        labels=model.labels,
+        name="sure",
+        head="network.classifier.1",
+    )
+    with pytest.raises(ModelError, match="expected logits, found probabilities"):
+        ScalingConsistency(sure, GIVEN).fit(images, truth)
+
+
+def test_a_parametrised_normalisation_is_refused_by_name() -> None:
+    model, images = resnet(), pictures(30)
+    (name, norm), *_ = [(n, part) for n, part in model.network.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    nn.utils.parametrize.register_parametrization(norm, "weight", nn.Identity())
+    with pytest.raises(ModelError, match=f"{name} is parametrised"):
+        ScalingConsistency(model, GIVEN).fit(images, predicted(model, images))
 
 
 def test_bad_input_is_refused_by_name() -> None:

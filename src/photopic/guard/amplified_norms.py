@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from photopic.core.edits import Edit, EditStack, SparseWeights
 from photopic.core.errors import DataError, ModelError
@@ -41,7 +42,6 @@ class Amplified:
         self, pixels: Float[Tensor, "n 3 height width"], sizes: Sequence[int]
     ) -> tuple[Float[Tensor, "n classes"], dict[str, Any]]:
         """Logits of the network as it is, and what members of these sizes can go on from."""
-        self._check_mode()
         names = {name for size in sizes for name in self._before(size)}
         with torch.no_grad(), recorded(self.model.network, sorted(names)) as kept:
             logits = self.model.forward(pixels)
@@ -85,15 +85,6 @@ class Amplified:
             self._edits[size] = Edit((SparseWeights(indices, values, bits=32),), base, about)
         return self._edits[size]
 
-    def _check_mode(self) -> None:
-        parts = dict(self.model.network.named_modules())
-        for layer in self.layers:
-            if isinstance(parts[layer], BATCH_NORMS) and parts[layer].training:
-                raise ModelError(
-                    f"{self.model.name}: {layer} is in training mode, where the next batch normalisation cancels what is "
-                    "amplified; call network.eval()"
-                )
-
 
 def norms(network: nn.Module) -> dict[str, nn.Module]:
     """Normalisations with a scale, by dotted name, as they are registered."""
@@ -108,7 +99,14 @@ def ordered(model: Classifier, images: Images, *, as_registered: bool) -> tuple[
     """When modules run, and the normalisations, the last first: in the order of a run, or as the released code takes them."""
     pixels = model.preprocess(images)
     order = order_of(model.network, lambda: model.forward(pixels))
-    called = [name for name in norms(model.network) if name in order.starts]
+    found = norms(model.network)
+    for name, part in found.items():
+        if is_parametrized(part):
+            raise ModelError(
+                f"{model.name}: the normalisation {name} is parametrised, so its scale cannot be amplified; bake it in with "
+                "torch.nn.utils.parametrize.remove_parametrizations"
+            )
+    called = [name for name in found if name in order.starts]
     return order, tuple(reversed(called if as_registered else order.sorted(called)))
 
 

@@ -26,6 +26,7 @@ from torch import nn
 from photopic.core.errors import DataError, ModelError
 from photopic.core.nn.hooks import tap
 from photopic.core.results import Verdict, provenance
+from photopic.guard._clean import check_reading, reading_of, tell_copies
 from photopic.guard.amplified_norms import Amplified, ordered
 from photopic.guard.guardfile import GuardFileError, SavedCheck, SavedGuard, load, save
 from photopic.guard.open_set.guard import CAVEATS as OPEN_SET_CAVEATS
@@ -36,6 +37,7 @@ from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Images
 
 BACKDOOR, OPEN_SET = "scaling_consistency", "open_set"  # the kinds of checks in a file
+READING = "reading"  # among the settings of a check: how the classifier read pictures
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()  # one a network, whoever guards it
 
 
@@ -83,6 +85,7 @@ class GuardedModel:
                 raise DataError(f"guard: {name} is around {check.model.name}, expected {model.name}")
         self.lock = _LOCKS.setdefault(model.network, threading.RLock())
         self._size: tuple[int, int] | None = None  # (height, width) of an image it was fitted on
+        self.reading: Mapping[str, Any] | None = None  # how the classifier read pictures when this was fitted
 
     def fit(
         self,
@@ -106,6 +109,7 @@ class GuardedModel:
         Warns:
             UserWarning: If the backdoor check will tell little about this model.
         """
+        tell_copies(images)
         with self._alone():
             if BACKDOOR in self.checks:
                 self.checks[BACKDOOR].fit(images, labels, batch=batch)
@@ -113,7 +117,7 @@ class GuardedModel:
                 self.checks[OPEN_SET].fit(images, labels, references=references, batch=batch)
         first: Any = images[0]
         height, width = first.size[::-1] if hasattr(first, "getpixel") else first.shape[:2]
-        self._size = int(height), int(width)
+        self._size, self.reading = (int(height), int(width)), reading_of(self.model)
         return self
 
     def __call__(self, images: Images, *, batch: int = 64) -> list[Prediction]:
@@ -197,12 +201,17 @@ class GuardedModel:
         if (wall := self.checks.get(BACKDOOR)) is not None:
             if wall.fitted is None or self._size is None:
                 raise ModelError(f"{self.model.name}: the guard is not fitted; call fit with clean images first")
-            state = {"config": asdict(wall.config), "fitted": asdict(wall.fitted), "size": list(self._size)}
+            fitted = {
+                key: value for key, value in asdict(wall.fitted).items() if key != "log_doubt" or value is not None
+            }
+            state = {"config": asdict(wall.config), "fitted": fitted, "size": list(self._size)}
             checks.append(SavedCheck(BACKDOOR, state, {}))
         if (known := self.checks.get(OPEN_SET)) is not None:
             checks.append(SavedCheck(OPEN_SET, *known.state()))
         with self._alone():
             digest = self.model.digest()
+        if self.reading is not None:  # files of before did not say
+            checks = [replace(check, settings={**check.settings, READING: self.reading}) for check in checks]
         save(SavedGuard(self.model.name, digest, checks, provenance("guard.guarded")), path)
 
 
@@ -280,11 +289,15 @@ def load_guarded(path: str | Path, model: Classifier | str | Path | None = None)
     for check in saved.checks:
         if check.kind in made or check.kind not in (BACKDOOR, OPEN_SET):
             raise GuardFileError(f"{name}: expected checks {BACKDOOR} and {OPEN_SET}, each once, found {check.kind}")
+        settings = dict(check.settings)
+        if (reading := settings.pop(READING, None)) is not None:
+            check_reading(name, reading, handle)
         of_state = _backdoor if check.kind == BACKDOOR else OpenSetGuard.of_state
-        made[check.kind] = of_state(handle, check.settings, check.arrays)
+        made[check.kind] = of_state(handle, settings, check.arrays)
     guarded = GuardedModel(handle, backdoor=made.get(BACKDOOR), open_set=made.get(OPEN_SET))
     sizes = [check.settings["size"] for check in saved.checks if check.kind == BACKDOOR]
     guarded._size = tuple(sizes[0]) if sizes else None
+    guarded.reading = saved.checks[0].settings.get(READING)
     return guarded
 
 

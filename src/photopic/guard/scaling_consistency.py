@@ -14,6 +14,7 @@ attacks that were trained against it. Clean images of the target class are its n
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
+from photopic.guard._clean import check_answers
 from photopic.guard.amplified_norms import Amplified, checked_labels, first_failing, norms, ordered, taken
 from photopic.metrics.conformal import conformal_threshold
 from photopic.models.classifier import Classifier
@@ -79,6 +81,8 @@ class Fitted:
         errors: Top-1 error on clean data with 1, 2, ... layers scaled, as far as it was followed.
         crossed: Whether the error crossed its bound.
         clean: Clean images the threshold rests on; 0 if it was given.
+        log_doubt: Log of what is left to 1 at the threshold, which tells scores apart that are all 1 as numbers; None in files
+            of before, where it is that of ``threshold``.
     """
 
     layers: tuple[str, ...]
@@ -89,6 +93,12 @@ class Fitted:
     errors: tuple[float, ...]
     crossed: bool
     clean: int
+    log_doubt: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """Log of the doubt below which a sample is flagged."""
+        return float(np.log1p(-self.threshold)) if self.log_doubt is None else self.log_doubt
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +108,13 @@ class Assessed:
     Attributes:
         label: The plain predictions.
         score: PSC; of a sample that was left alone, what it is if all other members give 0.
+        log_doubt: Log of 1 - PSC from the logits of the other classes; of a sample that was left alone, over the members that ran.
         members: How many ran.
     """
 
     label: Int[np.ndarray, "n"]
     score: Float[np.ndarray, "n"]
+    log_doubt: Float[np.ndarray, "n"]
     members: Int[np.ndarray, "n"]
 
 
@@ -152,6 +164,9 @@ class ScalingConsistency:
         choosing = mixed if given is not None else mixed[: len(mixed) // 2]
         order, layers = ordered(self.model, images[:1], as_registered=self.config.compat == "published-code")
         pixels = list(self._batches(taken(images, choosing), batch))
+        with torch.no_grad():
+            plain = torch.cat([self.model.forward(each).double().cpu() for each in pixels])  # (n, classes)
+        check_answers(self.model, plain.numpy(), truth[choosing])
         amplified, errors = first_failing(
             self.model, order, layers, self.config.omegas, pixels, truth[choosing], self.config.error_bound
         )
@@ -167,9 +182,9 @@ class ScalingConsistency:
         self.fitted = Fitted(layers, amplified.omega, len(errors), sizes, given or 1.0, tuple(errors), crossed, 0)
         if given is None:
             rest = mixed[len(choosing) :]
-            scores = self.score(taken(images, rest), batch=batch)
-            threshold = conformal_threshold(scores, self.config.false_positive_rate)
-            self.fitted = replace(self.fitted, threshold=threshold, clean=len(rest))
+            doubts = [self.assess(pixels).log_doubt for pixels in self._batches(taken(images, rest), batch)]
+            log_doubt = -conformal_threshold(-np.concatenate(doubts), self.config.false_positive_rate)
+            self.fitted = replace(self.fitted, threshold=-np.expm1(log_doubt), log_doubt=log_doubt, clean=len(rest))
         return self
 
     def _sizes(self, first: int, layers: int) -> tuple[int, ...]:
@@ -186,7 +201,7 @@ class ScalingConsistency:
             DataError: If a picture is not 8-bit RGB, or there is none.
             ModelError: If this is not fitted, or a batch normalisation is in training mode.
         """
-        return np.concatenate([self.assess(pixels, None).score for pixels in self._batches(images, batch)])
+        return np.concatenate([self.assess(pixels).score for pixels in self._batches(images, batch)])
 
     def stream(self, images: Images, *, batch: int = 64) -> Iterator[list[Verdict]]:
         """Verdicts batch by batch; members that cannot change a decision any more are left out, so the scores are bounds.
@@ -201,10 +216,13 @@ class ScalingConsistency:
         )
         rate = self.config.false_positive_rate if found.clean else None
         for pixels in self._batches(images, batch):
-            seen = self.assess(pixels, found.threshold)
+            seen = self.assess(pixels, found.bound)
             verdicts = []
-            for label, score, members in zip(seen.label, seen.score, seen.members, strict=True):
-                accepted = not self._exceeds(float(score), found.threshold)
+            rows = zip(seen.label, seen.score, seen.log_doubt, seen.members, strict=True)
+            for label, score, log_doubt, members in rows:
+                with np.errstate(divide="ignore"):  # none is missing
+                    most = np.logaddexp(log_doubt, np.log1p(-members / len(found.sizes)))  # if the missing ones gave 0
+                accepted = not self._below(most, found.bound)
                 how = (
                     f"after {members} of {len(found.sizes)} members"
                     if members < len(found.sizes)
@@ -217,7 +235,7 @@ class ScalingConsistency:
                 )
                 evidence = {
                     "label": self.model.labels[label], "score": float(score), "threshold": found.threshold,
-                    "members": int(members), "expected_false_positive_rate": rate,
+                    "log_doubt": float(log_doubt), "members": int(members), "expected_false_positive_rate": rate,
                 }  # fmt: skip
                 verdicts.append(Verdict(accepted, reason, evidence, about))
             yield verdicts
@@ -230,12 +248,12 @@ class ScalingConsistency:
         """Which images of a suspect training set to keep, for a model that was trained on it."""
         return np.array([verdict.accepted for verdict in self.predict(images, batch=batch)])
 
-    def assess(self, pixels: Float[Tensor, "n 3 height width"], threshold: float | None = None) -> Assessed:
+    def assess(self, pixels: Float[Tensor, "n 3 height width"], bound: float | None = None) -> Assessed:
         """One batch of pixel values, as ``Classifier.preprocess`` gives them.
 
         Args:
             pixels: The batch.
-            threshold: If given, a sample is left alone once its side of it is certain.
+            bound: Of the log of the doubt; if given, a sample is left alone once its side of it is certain.
 
         Raises:
             ModelError: As ``score`` does.
@@ -244,26 +262,29 @@ class ScalingConsistency:
         assert amplified is not None
         logits, kept = amplified.plain(pixels, found.sizes)
         label = logits.argmax(1)
-        total = torch.zeros(len(pixels), dtype=torch.float64, device=label.device)
+        doubt = torch.full((len(pixels),), -torch.inf, dtype=torch.float64, device=label.device)  # log of the sum
         members = torch.zeros_like(label)
         rows = torch.arange(len(pixels), device=label.device)
+        count = len(found.sizes)
         for done, size in enumerate(found.sizes, 1):
             chosen = None if len(rows) == len(pixels) else rows
-            probability = amplified.member(pixels, size, kept, chosen).double().softmax(1)
-            total[rows] += probability.gather(1, label[rows, None])[:, 0]
+            rest = _log_rest(amplified.member(pixels, size, kept, chosen).double(), label[rows])
+            doubt[rows] = torch.logaddexp(doubt[rows], rest)
             members[rows] = done
-            if threshold is not None:
-                bound = threshold * len(found.sizes)
-                least = total[rows]
-                most = least + len(found.sizes) - done
-                rows = rows[~self._exceeds(least, bound) & self._exceeds(most, bound)]
+            if bound is not None:
+                least, limit = doubt[rows], bound + math.log(count)
+                most = least.logaddexp(torch.tensor(count - done).double().log())  # if the members to come gave 0
+                rows = rows[self._below(least, limit) & ~self._below(most, limit)]
                 if not len(rows):
                     break
-        score = (total / len(found.sizes)).cpu().numpy()
-        return Assessed(label.cpu().numpy(), score, members.cpu().numpy())
+        score = (members - doubt.exp()) / count
+        return Assessed(
+            label.cpu().numpy(), score.cpu().numpy(), (doubt - math.log(count)).cpu().numpy(), members.cpu().numpy()
+        )
 
-    def _exceeds(self, score: Any, threshold: float) -> Any:
-        return score >= threshold if self.config.compat == "published-code" else score > threshold
+    def _below(self, doubt: Any, bound: float) -> Any:
+        """Whether so little doubt is flagged: score > threshold, or >= as the released code has it, where 1 is left out."""
+        return doubt <= bound if self.config.compat == "published-code" else doubt < bound
 
     def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
         for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
@@ -273,3 +294,9 @@ class ScalingConsistency:
         if self.fitted is None:
             raise ModelError(f"{self.model.name}: the firewall is not fitted; call fit with clean images first")
         return self.fitted
+
+
+def _log_rest(logits: Float[Tensor, "n classes"], label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """log(1 - p) of each label, summed from the other classes: where p is 1 as a number, samples still differ."""
+    others = logits.scatter(1, label[:, None], -torch.inf)  # (n, classes)
+    return others.logsumexp(1) - logits.logsumexp(1)

@@ -11,7 +11,7 @@ from scipy.stats import beta
 from photopic.core.errors import DataError
 
 
-def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float) -> float:
+def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float, *, largest: float = math.inf) -> float:
     """The split-conformal threshold of clean scores: the expected share of new clean scores above it is at most ``rate``.
 
     It is the ceil((n + 1)(1 - rate))-th smallest score (Vovk et al., *Algorithmic Learning in a Random World*).
@@ -19,9 +19,10 @@ def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float) -> float:
     Args:
         scores: Of clean inputs that were used for nothing else; higher is more suspicious.
         rate: Of false positives, above 0 and below 1.
+        largest: The score that no input can pass.
 
     Raises:
-        DataError: If there are too few scores for the rate, or one is not finite.
+        DataError: If there are too few scores for the rate, one is not finite, or the threshold is one that nothing can pass.
 
     Example:
         >>> conformal_threshold(np.arange(100.0), 0.1)
@@ -35,7 +36,13 @@ def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float) -> float:
         )
     if not np.isfinite(scores).all():
         raise DataError("clean scores: expected finite numbers, found NaN or infinity")
-    return float(np.sort(scores)[rank - 1])
+    threshold = float(np.sort(scores)[rank - 1])
+    if threshold >= largest:
+        raise DataError(
+            f"clean scores: {int((scores >= largest).sum())} of {len(scores)} are {largest:g}, the most there is, so no input "
+            "could be rejected; use another score or a higher rate"
+        )
+    return threshold
 
 
 def false_positive_band(n: int, rate: float, *, confidence: float = 0.95) -> tuple[float, float]:

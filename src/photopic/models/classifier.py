@@ -21,7 +21,7 @@ from photopic.models.classifier_files import bundled_classifiers, read
 from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite, fastest, put_on
+from photopic.models.networks import check_finite, evaluating, fastest, put_on
 from photopic.models.preprocessing import Images, batched
 
 __all__ = ["Classifier", "bundled_classifiers"]
@@ -154,7 +154,8 @@ class Classifier(Handle):
             ModelError: If the network refuses the size or puts out something else than a logit a label.
         """
         try:
-            output = self.network(pixels)
+            with evaluating(self.network):
+                output = self.network(pixels)
         except (RuntimeError, ValueError) as error:
             size = " x ".join(map(str, pixels.shape[2:]))
             line = next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -19,7 +19,7 @@ from photopic.core.errors import DataError, ModelError
 from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite, put_on
+from photopic.models.networks import check_finite, evaluating, put_on
 from photopic.models.preprocessing import Images
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
@@ -110,7 +110,8 @@ class DualEncoder(Handle):
 
     def encode_pixels(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
         """Features of pixel values, projected, of any length; gradients flow to the pixels and to what requires them."""
-        return _features(self.network.get_image_features(pixel_values=pixels))
+        with evaluating(self.network):
+            return _features(self.network.get_image_features(pixel_values=pixels))
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
         """The same as ``encode_pixels``."""
@@ -155,9 +156,11 @@ class DualEncoder(Handle):
         found = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
         ).to(self.device)
-        return _features(
-            self.network.get_text_features(input_ids=found["input_ids"], attention_mask=found.get("attention_mask"))
-        )
+        with evaluating(self.network):
+            read = self.network.get_text_features(
+                input_ids=found["input_ids"], attention_mask=found.get("attention_mask")
+            )
+        return _features(read)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str], *, batch: int = 256) -> Float[Tensor, "n dim"]:

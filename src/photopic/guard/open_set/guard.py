@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
+from photopic.guard._clean import check_answers
 from photopic.guard.open_set import FEW_SHOT, SCORERS, scorer
 from photopic.guard.open_set._common import REFERENCE, OpenSetDetector
 from photopic.guard.open_set.state import detector_of, state_of
@@ -99,6 +100,8 @@ class OpenSetGuard:
         features = self._features(images, batch)
         if labels is not None and len(labels) != len(features):
             raise DataError(f"labels: expected {len(features)}, one a picture, found {len(labels)}")
+        weight, bias = (each.detach().double().cpu().numpy() for each in (self.model.head.weight, self.model.head.bias))
+        check_answers(self.model, features @ weight.T + bias, None if labels is None else np.asarray(labels))
         if (references is not None) != (self.config.scorer in FEW_SHOT):
             needs = "needs references" if references is None else f"takes no references; {', '.join(FEW_SHOT)} do"
             raise DataError(f"scorer {self.config.scorer}: {needs}")
