@@ -25,7 +25,7 @@ from photopic.models.dual_encoder import DualEncoder
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline
-from tests.tiny_classifiers import tiny_class_folder, tiny_classifier
+from tests.tiny_classifiers import knowing_classifier, tinted_class_folder, tiny_class_folder, tiny_classifier
 from tests.tiny_encoders import tiny_dual_encoder
 
 QUICK: Mapping[str, Any] = {"steps": 4, "batch": 2}  # of configs that have such fields
@@ -52,6 +52,7 @@ def exported() -> str:
 
 
 SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
+    "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
     "edit.interference": {"edits": lambda: [edit(), edit(5)]},

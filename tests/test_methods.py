@@ -43,6 +43,9 @@ def content(result: Any, folder: Path) -> Any:
     if isinstance(result, Edit):
         save(replace(result, provenance=provenance), folder / "x.edit")
         return (folder / "x.edit").read_bytes()
+    if hasattr(result, "save"):
+        result.save(folder / "x")
+        return [path.read_bytes() for path in sorted((folder / "x").rglob("*"))] or (folder / "x").read_bytes()
     return json.dumps({**result.to_dict(), "provenance": provenance}, sort_keys=True, default=str)
 
 

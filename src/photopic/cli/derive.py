@@ -28,6 +28,7 @@ OUTPUTS = {  # result: what --output names, and what it is by default
     "Report": ("The page to write.", "MODEL-COMMAND.html"),
     "Map": ("Folder for the pictures; made if missing, nothing in it is overwritten.", "out"),
     "Model": ("Folder of the run: log, checkpoint, and the model in the end.", None),
+    "File": ("The file to write: safetensors, no pickle.", "guard.safetensors"),
     "Verdict": ("A page to write as well.", "none"),
 }
 DEVICE = "Where to compute: cpu, cuda, cuda:1, mps, ..."

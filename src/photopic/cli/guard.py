@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from photopic.cli import guard_serve
-from photopic.cli.outputs import check_output
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,23 +21,6 @@ if TYPE_CHECKING:
     from photopic.guard.guarded import GuardedModel, Prediction
 
 REJECTED = 1
-Scorer = Literal[
-    "msp",
-    "max-logit",
-    "energy",
-    "doctor",
-    "entropy",
-    "knn",
-    "mahalanobis",
-    "rmds",
-    "vim",
-    "react",
-    "sirc",
-    "fs-knn",
-    "ssd",
-    "fs-knns",
-]
-
 app = typer.Typer(
     help="Decide which inputs of a classifier to trust.",
     no_args_is_help=True,
@@ -51,77 +33,6 @@ app.command(epilog=guard_serve.EPILOG)(guard_serve.serve)
 @app.callback()
 def guard() -> None:
     """Decide which inputs of a classifier to trust."""
-
-
-@app.command(
-    epilog="Example: photopic guard fit emoji-resnet-64-0 clean/ -o emoji.guard    With shots of what to reject: "
-    "photopic guard fit emoji-resnet-64-0 clean/ --scorer fs-knns --reject others/ -o emoji.guard"
-)
-def fit(
-    model: Annotated[
-        str, typer.Argument(help="A bundled classifier, a folder with one of transformers, or a hub id; only read.")
-    ],
-    clean: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder with one sub-folder of clean pictures a class, named as the model names the class; a few "
-            "hundred, not those it was trained on. Without --backdoor and rmds, pictures alone do."
-        ),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The guard to write: one safetensors file, no pickle.")
-    ] = Path("guard.safetensors"),
-    scorer: Annotated[
-        Scorer,
-        typer.Option(
-            help="What tells unknown classes and likely mistakes. msp, the doubt of the classifier itself, needs nothing "
-            "else and is hard to beat at mistakes; fs-knn, ssd and fs-knns learn from --reject; rmds needs classes."
-        ),
-    ] = "msp",
-    backdoor: Annotated[
-        bool, typer.Option("--backdoor", help="Also look for backdoor triggers; takes several times as long a picture.")
-    ] = False,
-    reject: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of pictures of what to reject, 1 to 5 of a kind, for fs-knn, ssd and fs-knns.",
-            show_default="none",
-        ),
-    ] = None,
-    rate: Annotated[
-        float,
-        typer.Option(
-            min=1e-4,
-            max=0.5,
-            help="At most this share of clean pictures is expected to be rejected, by all checks together. "
-            "A rate of 0.01 needs about 200 clean pictures.",
-        ),
-    ] = 0.05,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output file if it exists.")] = False,
-) -> None:
-    """Fit a guard around a classifier from clean pictures.
-
-    One half of the pictures teaches what is normal, the other sets the threshold (split conformal): whatever the score, at most
-    the rate asked for of new pictures like these is expected to be rejected. The guard belongs to these weights and no others.
-    """
-    check_output(output, overwrite=overwrite)
-    from photopic.data.class_folder import load_classes
-    from photopic.guard.guarded import guarded
-    from photopic.models.classifier import Classifier
-    from photopic.report.progress import console
-
-    pictures = load_classes(clean)
-    shots = None if reject is None else load_classes(reject)
-    with console().status(f"loading {model}") as status:
-        handle = Classifier.load(model, device)
-        status.update(f"reading {len(pictures):,} pictures")
-        made = guarded(handle, backdoor=backdoor, open_set=scorer, false_positive_rate=rate)
-        _fit(made, pictures, shots, backdoor or scorer == "rmds")
-    made.save(output)
-    typer.echo(f"{output}: {output.stat().st_size:,} bytes; {_promise(made, len(pictures))}")
-    local = f" --model {model}" if Path(model).is_dir() else ""
-    typer.echo(f"next: photopic guard check {output} pictures/{local}")
 
 
 @app.command(
@@ -169,17 +80,6 @@ def check(
         raise typer.Exit(REJECTED)
 
 
-def _fit(made: GuardedModel, pictures: ClassFolder, shots: ClassFolder | None, needs_classes: bool) -> None:
-    """Classes are the sub-folders; without any, checks that can do without are told that all pictures are of one."""
-    labels = pictures.labels(made.model.labels)
-    if labels is None and needs_classes:
-        raise DataError(
-            f"{pictures.files[0].parent}: expected one sub-folder a class, which --backdoor and rmds need, found pictures "
-            "alone; sort them into sub-folders named as the model's classes"
-        )
-    made.fit(pictures, [0] * len(pictures) if labels is None else labels, references=shots)
-
-
 def _named(guard: Path) -> str:
     """The model a guard was fitted on, where its name leads to it."""
     from photopic.guard.guardfile import load
@@ -199,11 +99,6 @@ def _pictures(path: Path) -> ClassFolder:
 
 def _name(file: Path, given: Path) -> str:
     return file.name if file == given else file.relative_to(given).as_posix()
-
-
-def _promise(made: GuardedModel, count: int) -> str:
-    rate = made.expected_false_positive_rate
-    return f"{', '.join(made.checks)}; from {count:,} clean pictures; rejects at most {rate:.1%} of such, expected"
 
 
 def _as_json(guard: Path, made: GuardedModel, names: Sequence[str], judged: Sequence[Prediction]) -> dict[str, Any]:

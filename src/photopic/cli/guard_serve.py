@@ -86,7 +86,7 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
     Raises:
         PhotopicError: If there is no such file or model, or the pictures do not fit it.
     """
-    from photopic.guard.guarded import guarded, load_guarded
+    from photopic.guard.guarded import load_guarded
     from photopic.guard.guardfile import load
     from photopic.models.classifier import Classifier
 
@@ -101,15 +101,11 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
             f"--model {model}: expected the model as the argument where --clean is given; leave one out"
         )
     from photopic.data.class_folder import load_classes
+    from photopic.guard.fitting import GuardConfig, fit_guard
 
-    handle, images = Classifier.load(guard, device), load_classes(clean)
-    labels = images.labels(handle.labels)
-    if labels is None:
-        raise PhotopicError(
-            f"{clean}: expected one sub-folder a class, found pictures without; sort them into sub-folders"
-        )
+    images = load_classes(clean)
     typer.echo(f"fitting on {len(images)} pictures of {clean}", err=True)
-    return guarded(handle).fit(images, labels)
+    return fit_guard(Classifier.load(guard, device), images, config=GuardConfig(backdoor=True))
 
 
 def server(guarded: GuardedModel, limits: Limits, *, host: str, port: int) -> Any:

@@ -88,8 +88,11 @@ def _entry(each: Any) -> dict[str, Any]:
 
 
 def _result(annotation: Any) -> str:
-    """``Steps[Edit]`` is a generator whose third argument is the result."""
-    return str(get_args(annotation)[2].__name__)
+    """``Steps[Edit]`` is a generator whose third argument is the result; a handle is a Model, what saves one file a File."""
+    kind = get_args(annotation)[2]
+    if getattr(kind, "saves_file", False):
+        return "File"
+    return "Model" if hasattr(kind, "save") else str(kind.__name__)
 
 
 def _parameter(given: inspect.Parameter, annotation: Any, text: str) -> dict[str, Any]:

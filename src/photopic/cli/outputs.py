@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REJECTED = 1
+DEFAULTS = {"Map": "out", "File": "guard.safetensors"}
 
 
 def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) -> Path | None:
@@ -40,8 +41,7 @@ def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) ->
     if output is None and result == "Report" and entry["page"]:
         model = Path(str(given.get("model", command.partition(" ")[0]))).name
         output = Path(f"{model}-{command.rpartition(' ')[2]}.html")
-    if output is None and result == "Map":
-        output = Path("out")
+    output = Path(DEFAULTS[result]) if output is None and result in DEFAULTS else output
     if output is not None and result not in ("Map", "Model"):
         check_output(output, overwrite=given.get("overwrite", False))
         for each in entry["parameters"]:
@@ -103,10 +103,10 @@ def write(result: Any, output: Path | None, about: About, *, as_json: bool = Fal
         as_json: Print the numbers and nothing else.
     """
     writers: dict[str, Callable[..., None]] = {
-        "Edit": _edit, "Report": _report, "Map": _map, "Model": _model, "Verdict": _verdict,
+        "Edit": _edit, "Report": _report, "Map": _map, "Verdict": _verdict,
     }  # fmt: skip
     name = type(result).__name__
-    writers.get(name, _model)(result, output, about, as_json)
+    writers.get(name, _saved)(result, output, about, as_json)
     known = defaultdict(str, {**result.provenance, "output": output}) if not as_json else {}
     for line in about.after if not as_json else ():
         typer.echo(line.format_map(known))
@@ -153,9 +153,18 @@ def _map(found: Map, output: Path, about: About, as_json: bool) -> None:
         typer.echo(line)
 
 
-def _model(model: Any, output: Path, about: About, as_json: bool) -> None:
-    model.save(output / "model")
-    typer.echo(f"{output}: the model is in {output / 'model'}")
+def _saved(model: Any, output: Path, about: About, as_json: bool) -> None:
+    """A model in its folder, or what is one file."""
+    if about.view is not None:
+        from photopic.report.terminal import show
+
+        show(about.view(model))
+    if getattr(model, "saves_file", False):
+        model.save(output)
+        typer.echo(f"{output}: {output.stat().st_size:,} bytes")
+    else:
+        model.save(output / "model")
+        typer.echo(f"{output}: the model is in {output / 'model'}")
 
 
 def _verdict(verdict: Verdict, output: Path | None, about: About, as_json: bool) -> None:

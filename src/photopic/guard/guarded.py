@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -63,6 +63,9 @@ class Prediction:
 class GuardedModel:
     """A classifier with one or two checks around it; its parameters and buffers are the same after every call.
 
+    Attributes:
+        provenance: Where it comes from, where ``fit_guard`` made it.
+
     Args:
         model: The classifier.
         backdoor: The check for triggers.
@@ -72,11 +75,14 @@ class GuardedModel:
         DataError: If there is no check, or a check is around another classifier.
     """
 
+    saves_file: ClassVar[bool] = True  # and no folder
+
     def __init__(
         self, model: Classifier, *, backdoor: ScalingConsistency | None = None, open_set: OpenSetGuard | None = None
     ):
         given = {BACKDOOR: backdoor, OPEN_SET: open_set}
         self.model = model
+        self.provenance: Mapping[str, Any] = {}
         self.checks: dict[str, Any] = {name: check for name, check in given.items() if check is not None}
         if not self.checks:
             raise DataError("guard: expected a check, found backdoor and open_set both off; turn one on")
@@ -90,7 +96,7 @@ class GuardedModel:
     def fit(
         self,
         images: Images,
-        labels: Sequence[int] | Int[np.ndarray, "_"],
+        labels: Sequence[int] | Int[np.ndarray, "_"] | None = None,
         *,
         references: Any = None,
         batch: int = 64,
@@ -99,7 +105,7 @@ class GuardedModel:
 
         Args:
             images: A few hundred that nobody tampered with, of classes the model knows, and not those it was trained on.
-            labels: Their true classes.
+            labels: Their true classes; None where they are not known, for scorers that do without.
             references: Images to reject, in the same form, for few-shot scorers.
             batch: Images at a time.
 
@@ -112,6 +118,10 @@ class GuardedModel:
         tell_copies(images)
         with self._alone():
             if BACKDOOR in self.checks:
+                if labels is None:
+                    raise DataError(
+                        "labels: expected the class of every image, which the backdoor check needs, found none"
+                    )
                 self.checks[BACKDOOR].fit(images, labels, batch=batch)
             if OPEN_SET in self.checks:
                 self.checks[OPEN_SET].fit(images, labels, references=references, batch=batch)
@@ -190,6 +200,11 @@ class GuardedModel:
             yield
 
     # -- files
+
+    def stamped(self, provenance: Mapping[str, Any]) -> GuardedModel:
+        """The same guard, saying where it comes from."""
+        self.provenance = dict(provenance)
+        return self
 
     def save(self, path: str | Path) -> None:
         """Write what was fitted, and which weights it belongs to; ``load_guarded`` is the inverse.
