@@ -32,7 +32,8 @@ def generated(text: str) -> str:
 
 
 def option_table(entry: Mapping[str, Any]) -> Iterator[str]:
-    """One row an option: words, default, range, what it does."""
+    """One row an option: words, default, range, what it does; those of a control are keys of ``--control name:key=value``."""
+    is_control = entry["result"] == "Control"
     yield "| option | default | range | what it does |"
     yield "|---|---|---|---|"
     for parameter in entry["parameters"]:
@@ -41,7 +42,7 @@ def option_table(entry: Mapping[str, Any]) -> Iterator[str]:
             options = [parameter]
         for option in options:
             default = "" if option["default"] is None else f"`{spoken(option['default'])}`"
-            words = f"`{option['flags'][0]}`" if option["flags"] else ""
+            words = f"`{option['name'] if is_control else option['flags'][0]}`" if option["flags"] else ""
             yield f"| {words} | {default} | {reach(option)} | {option['help'].replace('|', '/')} |"
 
 

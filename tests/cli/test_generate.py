@@ -173,6 +173,19 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_picture(
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_black_pictures_are_never_written(tmp_path: Path) -> None:
+    from tests.tiny import tiny_pipeline
+
+    pipeline = tiny_pipeline()
+    pipeline.vae.decoder.conv_in.weight.data[0, 0, 0, 0] = float("nan")
+    pipeline.save_pretrained(tmp_path / "model")
+    given = ("generate", "a bear", "-o", tmp_path / "out", "-n", 1, "--steps", 2, "--model", tmp_path / "model")
+    assert "vae: the decoded images: expected finite numbers" in refusal(*given)
+    assert "--guidance" in run(*given, "--guidance", "nan", status=2).stderr
+    assert "DDIMScheduler cannot do 1000" in refusal(*given[:-4], "--steps", 1000, *given[-2:])
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_that_is_a_file_or_a_wrong_device_is_refused(tmp_path: Path, model: Path) -> None:
     (tmp_path / "out").write_text("hello")
     assert "out" in refusal("generate", "a bear", "-o", tmp_path / "out", "-n", 1, "--steps", 1, "--model", model)

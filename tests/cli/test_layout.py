@@ -77,3 +77,38 @@ def test_options_that_need_a_layout_or_exclude_each_other_are_refused(
     given = ("generate", PROMPT, "--with", edit, "-o", tmp_path / "out", "--model", model)
     assert "add --layout" in refusal(*given, "--repeats", 2)
     assert "found --force" in refusal(*given, "--layout", layout, "--in-region", "--force")
+
+
+def test_the_same_layout_and_edits_as_controls(tmp_path: Path, model: Path, edit: Path, layout: Path) -> None:
+    by_option = draw(model, edit, tmp_path / "option", "--layout", layout, "--in-region")
+    given = ("generate", PROMPT, "-n", 2, "-o", tmp_path / "control", "--steps", 2, "--model", model)
+    regions, guidance = f"regional_edits:layout={layout},edits={edit}", f"layout_guidance:layout={layout}"
+    run(*given, "--control", guidance, "--control", regions)
+    assert np.array_equal(by_option, np.array(Image.open(tmp_path / "control" / "0001.png")))
+    assert read_settings(tmp_path / "control" / "0001.png")["controls"] == [guidance, regions]
+
+
+@pytest.mark.parametrize(
+    ("control", "reason"),
+    [
+        ("adaptive", "--control: expected one of adaptive_guidance, layout_guidance, regional_edits, found 'adaptive'"),
+        ("adaptive_guidance:treshold=1", "adaptive_guidance: expected threshold=..., found 'treshold=1'"),
+        ("adaptive_guidance:threshold=high", "adaptive_guidance: threshold: expected a number, found 'high'"),
+        ("adaptive_guidance:threshold=nan", "adaptive_guidance: threshold: expected a finite number, found nan"),
+        ("adaptive_guidance:threshold=2", "adaptive_guidance: threshold: expected 1 or less, found 2"),
+        ("layout_guidance:repeats=2", "layout_guidance: expected layout, found none; write layout_guidance:layout=..."),
+        ("layout_guidance:repeats=1.5", "layout_guidance: repeats: expected a whole number, found '1.5'"),
+        ("layout_guidance:layout=no.json", "no.json: cannot be read"),
+    ],
+)
+def test_controls_that_do_not_exist_or_fit_are_refused(tmp_path: Path, model: Path, control: str, reason: str) -> None:
+    line = refusal("generate", "a bear", "-o", tmp_path / "out", "--model", model, "--control", control)
+    assert reason in line and not (tmp_path / "out").exists()
+
+
+def test_a_control_changes_the_pictures(tmp_path: Path, model: Path) -> None:
+    found = {}
+    for name, more in (("plain", ()), ("early", ("--control", "adaptive-guidance:threshold=-1"))):
+        run("generate", "a bear", "-n", 1, "-o", tmp_path / name, "--steps", 3, "--model", model, *more)
+        found[name] = np.array(Image.open(tmp_path / name / "0001.png"))
+    assert (found["plain"] != found["early"]).any()

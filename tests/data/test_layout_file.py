@@ -12,6 +12,7 @@ from PIL import Image
 
 from photopic.core.errors import DataError
 from photopic.data.layout import Layout
+from photopic.data.layout_file import read_layout
 
 BOX = {"words": "<mine> cat", "box": [0, 0, 0.5, 1], "strength": 2}
 
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read(folder: Path, stated: Any) -> Layout:
     (folder / "layout.json").write_text(stated if isinstance(stated, str) else json.dumps(stated))
-    return Layout.from_file(folder / "layout.json")
+    return read_layout(folder / "layout.json")
 
 
 def test_boxes_and_masks_are_read(folder: Path) -> None:
@@ -98,4 +99,4 @@ def test_mistakes_are_refused_in_one_line(folder: Path, stated: Any, reason: str
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.json: cannot be read"):
-        Layout.from_file(tmp_path / "nowhere.json")
+        read_layout(tmp_path / "nowhere.json")

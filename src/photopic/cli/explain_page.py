@@ -63,9 +63,9 @@ def _attention(probe: Probe) -> Section:
         image = probe.pictures[kind][0]
         figures = [Figure(image, kind, f"the picture, {EDIT[kind]}", width)]
         for number, word in enumerate(words):
-            both = [probe.maps[each].values[number] for each in ("before", "with")]
+            both = [probe.maps[each].values[0, number] for each in ("before", "with")]
             low, high = min(each.min() for each in both), max(each.max() for each in both)
-            heat = (probe.maps[kind].values[number] - low) / max(high - low, 1e-9)
+            heat = (probe.maps[kind].values[0, number] - low) / max(high - low, 1e-9)
             figures.append(Figure(overlay(_large(image), heat), word, f"where {word} is read, {EDIT[kind]}", width))
         galleries.append(Gallery(figures))
     rows = [

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.layout import InRegion, LayoutFile, LayoutStrength, Repeats, layout_request
 from photopic.cli.main import INTERRUPTED
 from photopic.cli.overlap import Overlap
 from photopic.core.errors import PhotopicError
 from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes, weights_of
 
 if TYPE_CHECKING:
+    from photopic.core.edits import Edit
+    from photopic.data.layout import Layout
+    from photopic.models.text_to_image.generate_config import GenerateConfig
     from photopic.models.text_to_image.handle import TextToImage
 
 EPILOG = (
@@ -82,10 +84,39 @@ def generate(
             show_default="none",
         ),
     ] = None,
-    layout: LayoutFile = None,
-    layout_strength: LayoutStrength = None,
-    repeats: Repeats = None,
-    in_region: InRegion = False,
+    layout: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON with a box or a painted mask for each subject; see docs/methods/layout_guidance.md.",
+            show_default="none",
+        ),
+    ] = None,
+    layout_strength: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="How strongly a subject is drawn into its region, where the layout does not say.",
+            show_default="2.5",
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --layout: how often each step is done, for as many times the time.", show_default="1"
+        ),
+    ] = None,
+    in_region: Annotated[
+        bool,
+        typer.Option("--in-region", help="With --layout: let each edit change its own region of the picture only."),
+    ] = False,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What steers the sampler, as name:key=value,key=value, such as adaptive_guidance:threshold=0.97; repeat it for "
+            "several. The pages of the methods list their keys.",
+            show_default="none",
+        ),
+    ] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -123,55 +154,72 @@ def generate(
     if image is None and (mask is not None or strength is not None):
         raise PhotopicError("--mask and --strength: expected a picture to start from; add --image")
     weights = weights_of(weight or [1.0], len(paths))
+    _check_layout(layout, layout_strength, repeats, in_region, force, overlap)
 
-    import photopic
+    from photopic.cli.controls import read_control
     from photopic.core.edits.file import load
+    from photopic.data.folder import load_mask, load_picture
     from photopic.data.pictures import contact_sheet, next_number, png_bytes
+    from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
+    from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
+    from photopic.models.text_to_image.generate_config import GenerateConfig
+    from photopic.models.text_to_image.handle import TextToImage
     from photopic.report.progress import bars, console
 
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)
     check_words(prompt, paths, loaded)
-    if in_region and overlap is not Overlap.ERROR:
-        raise PhotopicError(
-            f"--overlap {overlap.value}: expected no policy with --in-region, where each edit has its own place; leave one out"
-        )
-    placed = layout_request(layout, layout_strength, repeats, in_region, force, loaded)
+    placed = _read_layout(layout, loaded) if layout else None
+    config = GenerateConfig(
+        steps=steps, guidance=guidance, batch=batch, negative_prompt=negative, scheduler=scheduler, strength=strength
+    )
     with console().status(f"loading {model}"):
-        handle = photopic.load(model, device=device)
-    check_unknown_tokens(prompt, handle, loaded)
-    options = _drawing_options(negative, scheduler, image, strength, mask, handle.image_size)
+        handle = TextToImage.load(model, device=device)
+    controls: list[Any] = [read_control(word, handle) for word in control or []]
+    if placed is not None:
+        chosen: dict[str, Any] = {"strength": layout_strength, "repeats": repeats}
+        asked = LayoutGuidanceConfig(**{name: value for name, value in chosen.items() if value is not None})
+        controls.append(LayoutGuidance(placed, config=asked))
+        if in_region:
+            controls += [
+                RegionalEdits(placed, [edit], config=RegionalEditsConfig(weight=each))
+                for edit, each in zip(loaded, weights, strict=True)
+            ]
+    with ExitStack() as trial:  # controls may bring words of their own
+        for each in controls:
+            trial.enter_context(each.applied(handle))
+        check_unknown_tokens(prompt, handle, loaded)
     images: list[Any] = []
     try:
         with ExitStack() as stack, bars() as shown:
-            if placed is not None and placed.in_region:
-                for edit, each in zip(loaded, weights, strict=True):
-                    placed.apply(stack, handle, edit, each)
-            else:
+            if not in_region:
                 for note in notes(loaded, [path.name for path in paths], handle.components):
                     typer.echo(f"note: {note}", err=True)
                 stack.enter_context(in_force(handle, paths, loaded, weights, force=force, overlap=overlap.value))
             for name in handle.edits.forced:
                 typer.echo(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
-            settings = _settings(prompt, handle, steps, guidance, list(zip(paths, weights, strict=True)))
+            settings = _settings(prompt, handle, config, list(zip(paths, weights, strict=True)))
             settings |= {} if overlap is Overlap.ERROR else {"overlap": overlap.value}
-            settings |= _drawing_settings(negative, scheduler, image, strength, mask)
-            if placed is not None:
-                settings |= placed.settings()
-                options["controls"] = placed.controls(handle, prompt)
+            settings |= {name: _named(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
+            settings |= {"controls": control} if control else {}
+            if layout is not None:
+                said = {"strength": layout_strength, "repeats": repeats or 1, "in_region": in_region}
+                settings["layout"] = _named(layout) | said
             task = shown.add_task("drawing", total=None, remark="")
             events = handle.generate_events(
                 [prompt] * count,
                 seeds=range(seed, seed + count),
-                steps=steps,
-                guidance=guidance,
-                batch=batch,
+                config=config,
+                controls=controls,
+                image=load_picture(image, handle.image_size) if image else None,
+                mask=load_mask(mask, handle.image_size, of=image) if mask and image else None,
                 on_step=lambda done, total: shown.update(task, completed=done, total=total),
-                **options,
             )
-            output.mkdir(parents=True, exist_ok=True)
-            first = next_number(output)
+            first = 0
             for event in events:
+                if not images:  # a run that is refused leaves no folder
+                    output.mkdir(parents=True, exist_ok=True)
+                    first = next_number(output)
                 for drawn in event.images:
                     place = output / f"{first + len(images):04d}.png"
                     _write(place, png_bytes(drawn, settings | {"seed": seed + len(images)}))
@@ -185,43 +233,38 @@ def generate(
     scale = max(1, 256 // handle.image_size)
     _write(sheet, png_bytes(contact_sheet(images, scale=scale), settings))
     if placed is not None:
-        _write(output / f"layout-{first:04d}-{last:04d}.png", png_bytes(placed.preview(images, scale), settings))
+        over = contact_sheet([placed.preview(image, scale=scale) for image in images])
+        _write(output / f"layout-{first:04d}-{last:04d}.png", png_bytes(over, settings))
     typer.echo(f"{output}: {first:04d}.png to {last:04d}.png, and {sheet.name} with all of them")
 
 
+def _check_layout(
+    path: Path | None, strength: float | None, repeats: int | None, in_region: bool, force: bool, overlap: Overlap
+) -> None:
+    """Options that need a layout, or exclude each other."""
+    if path is None and (strength is not None or repeats is not None or in_region):
+        raise PhotopicError("--layout-strength, --repeats and --in-region: expected a layout; add --layout")
+    if in_region and overlap is not Overlap.ERROR:
+        raise PhotopicError(
+            f"--overlap {overlap.value}: expected no policy with --in-region, where each edit has its own place; leave one out"
+        )
+    if in_region and force:
+        raise PhotopicError("--in-region: expected edits made for this model, found --force; leave one of the two out")
+
+
+def _read_layout(path: Path, edits: Sequence[Edit]) -> Layout:
+    """The layout, in which each edit's word has a region of its own."""
+    from photopic.data.layout_file import read_layout
+
+    layout = read_layout(path)
+    layout.place_of([token for edit in edits for token in edit.subjects])
+    return layout
+
+
 def _write(path: Path, content: bytes) -> None:
-    from photopic.core.runs import write_atomically
+    from photopic.core.files import write_atomically
 
     write_atomically(path, content)
-
-
-def _drawing_options(
-    negative: str | None,
-    scheduler: str | None,
-    image: Path | None,
-    strength: float | None,
-    mask: Path | None,
-    size: int,
-) -> dict[str, Any]:
-    """Further arguments of ``generate_events``, pictures read."""
-    from photopic.data.folder import load_mask, load_picture
-
-    return {
-        "negative_prompt": negative,
-        "scheduler": scheduler,
-        "image": image and load_picture(image, size),
-        "strength": strength,
-        "mask": mask and image and load_mask(mask, size, of=image),
-    }
-
-
-def _drawing_settings(
-    negative: str | None, scheduler: str | None, image: Path | None, strength: float | None, mask: Path | None
-) -> dict[str, Any]:
-    """What was asked for, files by name and content."""
-    asked: dict[str, Any] = {"negative": negative, "scheduler": scheduler, "strength": strength}
-    asked |= {name: path and _named(path) for name, path in (("image", image), ("mask", mask))}
-    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _named(path: Path) -> dict[str, str]:
@@ -229,20 +272,17 @@ def _named(path: Path) -> dict[str, str]:
 
 
 def _settings(
-    prompt: str, model: TextToImage, steps: int, guidance: float, edits: Sequence[tuple[Path, float]]
+    prompt: str, model: TextToImage, config: GenerateConfig, edits: Sequence[tuple[Path, float]]
 ) -> dict[str, Any]:
+    """What a picture says of how it was made, files by name and content."""
+    asked = {"negative": config.negative_prompt, "scheduler": config.scheduler, "strength": config.strength}
     return {
         "prompt": prompt,
-        "steps": steps,
-        "guidance": guidance,
+        "steps": config.steps,
+        "guidance": config.guidance,
         "model": model.name,
         "edits": [
-            {
-                **_named(path),
-                "weight": weight,
-                "forced": str(path) in model.edits.forced,
-            }
-            for path, weight in edits
+            {**_named(path), "weight": weight, "forced": str(path) in model.edits.forced} for path, weight in edits
         ],
         "photopic": __version__,
-    }
+    } | {name: value for name, value in asked.items() if value is not None}

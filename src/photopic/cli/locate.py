@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from photopic.cli import locate_attention, locate_explain
+from photopic.cli import locate_explain
 from photopic.cli.outputs import check_output, run_folder
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def locate() -> None:
     """Find where a model keeps a thing, and save it as a small edit."""
 
 
-app.command(epilog=locate_attention.EPILOG)(locate_attention.attention)
 app.command(epilog=locate_explain.EPILOG)(locate_explain.explain)
 
 

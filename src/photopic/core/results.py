@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
+from photopic.core.errors import DataError
 from photopic.core.provenance import versions
 
 
@@ -28,32 +29,44 @@ def provenance(method: str, **facts: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Where in the input: one picture of numbers per label.
+    """Where in the input: one picture of numbers for each picture and label.
 
     Attributes:
-        values: One map per label, in the unit the method documents.
-        labels: What each map shows, such as a word of the prompt.
+        values: One map a picture and label, in the unit the method documents; finite.
+        labels: What each map shows, such as a class or a word of the prompt.
         provenance: See ``provenance``.
+        images: The pictures themselves, RGB, of any one size; None where there is none to show.
+
+    Raises:
+        DataError: If numbers of maps, labels and pictures differ, or a value is not finite.
 
     Example:
-        >>> Map(np.zeros((1, 2, 2)), ("bear",)).to_dict()["labels"]
+        >>> Map(np.zeros((1, 1, 2, 2)), ("bear",)).to_dict()["labels"]
         ['bear']
     """
 
-    values: Float[np.ndarray, "maps height width"]
+    values: Float[np.ndarray, "pictures labels height width"]
     labels: tuple[str, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    images: UInt8[np.ndarray, "pictures image_height image_width 3"] | None = None
 
     def __post_init__(self) -> None:
-        if len(self.labels) != len(self.values):
-            raise ValueError(f"a Map of {len(self.values)} maps has {len(self.labels)} labels: {self.labels}")
+        if self.values.ndim != 4 or self.values.shape[1] != len(self.labels):
+            raise DataError(f"map: expected (pictures, {len(self.labels)} labels, h, w), found {self.values.shape}")
+        if self.images is not None and len(self.images) != len(self.values):
+            raise DataError(f"map: expected a picture for each of {len(self.values)} maps, found {len(self.images)}")
+        lost = ~np.isfinite(self.values).all((0, 2, 3))  # (labels,)
+        if lost.any():
+            label = self.labels[int(lost.argmax())]
+            raise DataError(f"map of {label!r}: expected finite numbers, found nan or inf; check the model's weights")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, the maps as nested lists."""
+        """JSON values, maps and pictures as nested lists."""
         return {
             "type": "map",
             "labels": list(self.labels),
             "values": self.values.tolist(),
+            "images": None if self.images is None else self.images.tolist(),
             "provenance": dict(self.provenance),
         }
 

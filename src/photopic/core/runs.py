@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from photopic.core.errors import PhotopicError
+from photopic.core.files import write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -133,19 +134,6 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     path = Path(folder) / LOG
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it there; a failure leaves no partial file."""
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Where each subject of a picture shall be: one region a subject, a box or a painted mask, and the cells it covers on any grid.
 
 A region that is smaller than a cell keeps the cell that holds most of it, so no grid is so coarse that a subject has no place.
-Files are read by ``photopic.data.layout_file``.
+Files are read by ``photopic.data.layout_file.read_layout``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -119,17 +118,6 @@ class Layout:
             for index, second in enumerate(self.regions):
                 for first in self.regions[:index]:
                     _check_apart(first, second)
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Layout:
-        """Read a layout, see ``photopic.data.layout_file``.
-
-        Raises:
-            DataError: If the file, or a picture it names, cannot be read or says something impossible.
-        """
-        from photopic.data.layout_file import read_layout
-
-        return read_layout(path)
 
     def cells(self, height: int, width: int) -> Bool[np.ndarray, "regions {height} {width}"]:
         """Which cells of a grid belong to each region: those it covers by half, and never none.

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from photopic.core.results import Map
+
 LABEL_SHARE = 9  # a label's height is the picture's width over this
 
 
@@ -38,6 +40,25 @@ def stretched(heat: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "row
     """
     low, high = float(heat.min()), float(heat.max())
     return (heat - low) / (high - low) if high - low > 1e-9 else np.zeros_like(heat)
+
+
+def overlays(found: Map, side: int = 256) -> list[dict[str, UInt8[np.ndarray, "h w 3"]]]:
+    """For each picture of a map the picture in grey under each label's map, from its lowest value to its highest.
+
+    Args:
+        found: The map; where it has no pictures its values are laid over white.
+        side: About so many pixels of the shorter side.
+
+    Example:
+        >>> [sorted(each) for each in overlays(Map(np.eye(2)[None, None], ("bear",)))]
+        [['bear']]
+    """
+    blank = np.full((len(found.values), *found.values.shape[2:], 3), 255, np.uint8)
+    images = [enlarged(image, side) for image in (blank if found.images is None else found.images)]
+    return [
+        {label: overlay(image, stretched(heat)) for label, heat in zip(found.labels, maps, strict=True)}
+        for image, maps in zip(images, found.values, strict=True)
+    ]
 
 
 def enlarged(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "large_h large_w 3"]:

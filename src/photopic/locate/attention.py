@@ -9,105 +9,81 @@ tests/locate/test_attention.py; no effect is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-import numpy as np
-from jaxtyping import UInt8
+from annotated_types import Ge
 
+from photopic.core.config import Config, Flags
+from photopic.core.edits import Edit
 from photopic.core.errors import ModelError
-from photopic.core.results import Map, provenance
-from photopic.data.overlays import overlay, stretched
-from photopic.models.text_to_image.word_attention import draw_and_read, words_of
+from photopic.core.events import Steps
+from photopic.core.method import method
+from photopic.core.results import Map
+from photopic.models.text_to_image.generate_config import GenerateConfig
+from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.word_attention import draw_and_read_steps
+from photopic.models.text_to_image.words import words_of
 
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(Config):
+    """The picture that is drawn, and which layers are read meanwhile."""
+
+    seed: Annotated[int, Ge(0)] = 0  # seed of the picture, as for photopic generate
+    steps: Annotated[int, Ge(1)] = 30  # denoising steps; the maps are the mean over them
+    guidance: Annotated[float, Ge(1)] = 5.0  # how strongly the prompt is followed; maps are of the half that reads it
+    layers: str = "*"  # layers to average, as a name pattern such as 'up_blocks.*'
+    resolution: Annotated[int | None, Ge(1)] = None  # average only layers with that many rows of cells
 
 
-def attention_map(model: TextToImage, prompt: str, words: Sequence[str] | None = None, **options: object) -> Map:
-    """Where each word is read while a picture is drawn; takes the options of ``attention_picture``.
+@method(
+    paper="arXiv:2208.01626",
+    examples=(
+        "Example: photopic locate attention 'a bear on a red background' --word bear -o out/",
+        "With an edit: photopic locate attention 'a <mine> bear' --with bear.edit -o out/",
+    ),
+    allow_edits=True,
+)
+def attention(
+    model: TextToImage,
+    prompt: Annotated[str, Flags("PROMPT")],
+    words: Annotated[Sequence[str] | None, Flags("--word")] = None,
+    *,
+    edits: Annotated[Sequence[Edit], Flags("--with")] = (),
+    config: AttentionConfig = AttentionConfig(),
+) -> Steps[Map]:
+    """Draw a picture and show where in it each word of the prompt was read.
+
+    Writes the picture, one picture a word with its attention over it (bright where the word is read most, each word on
+    its own scale), a sheet of all, and the numbers as one safetensors file.
 
     Args:
-        model: The model, with or without edits applied.
-        prompt: What to draw.
-        words: Words or phrases of the prompt; None takes every word of it.
-        options: See ``attention_picture``.
+        model: A bundled model, a folder with a diffusers pipeline, or a hub id. Edits in force on it stay so.
+        prompt: What to draw while watching.
+        words: A word or phrase of the prompt to look for; several times for several; every word without it.
+        edits: An edit file to apply while the picture is drawn; several times for several.
+        config: Which picture and which layers.
 
     Returns:
-        For every word the share of each latent cell's attention that it gets, 0 to 1.
-
-    Raises:
-        ModelError: If a word is not in the prompt, or no layer fits.
-
-    Example:
-        >>> attention_map(model, "a bear on a red background", ["bear"]).values.shape  # doctest: +SKIP
-        (1, 16, 16)
-    """
-    return attention_picture(model, prompt, words, **options)[0]  # type: ignore[arg-type]
-
-
-def attention_picture(
-    model: TextToImage,
-    prompt: str,
-    words: Sequence[str] | None = None,
-    *,
-    seed: int = 0,
-    steps: int = 30,
-    guidance: float = 5.0,
-    layers: str = "*",
-    resolution: int | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> tuple[Map, UInt8[np.ndarray, "height width 3"]]:
-    """The map of ``attention_map`` with the picture that was drawn.
-
-    Args:
-        model: The model, with or without edits applied.
-        prompt: What to draw.
-        words: Words or phrases of the prompt; None takes every word of it.
-        seed: Of the picture; the same as for ``model.generate``.
-        steps: Denoising steps; the map is the mean over them.
-        guidance: Classifier-free guidance scale; the map is of the half that reads the prompt.
-        layers: Name pattern of the layers to average, such as ``"up_blocks.*"``.
-        resolution: Height in latent cells of the layers to average; None takes all, enlarged to the largest.
-        on_step: Called with (steps done, steps in all).
+        For every word the share of each latent cell's attention that it gets, 0 to 1, and the picture.
 
     Raises:
         ModelError: If the prompt has no word, a word is not in it, or no layer fits.
 
     Example:
-        >>> found, image = attention_picture(model, "a bear on a red background")  # doctest: +SKIP
-        >>> found.labels  # doctest: +SKIP
-        ('a', 'bear', 'on', 'red', 'background')
+        >>> found = attention(model, "a bear on a red background", ["bear"])  # doctest: +SKIP
+        >>> found.values.shape  # doctest: +SKIP
+        (1, 1, 16, 16)
     """
     chosen = words_of(prompt) if words is None else tuple(dict.fromkeys(words))
     if not chosen or not words_of(prompt):
         raise ModelError(f"prompt {prompt!r}: expected a word to look for, found none; write one, or name it")
-    values, image = draw_and_read(
-        model,
-        prompt,
-        chosen,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        layers=layers,
-        resolution=resolution,
-        on_step=on_step,
-    )
-    how = {"layers": layers, "resolution": resolution, "steps": steps, "guidance": guidance}
-    edits = list(model.edits.names())
-    facts = provenance("locate.attention", prompt=prompt, seed=seed, config=how, model=model.name, edits=edits)
-    return Map(values, chosen, facts), image
-
-
-def overlays(found: Map, image: UInt8[np.ndarray, "height width 3"]) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
-    """The picture in grey under the map of each word, every map from its own lowest value to its own highest.
-
-    Args:
-        found: What ``attention_picture`` returned.
-        image: The picture it returned.
-
-    Example:
-        >>> sorted(overlays(Map(np.eye(2)[None], ("bear",)), np.zeros((8, 8, 3), np.uint8)))
-        ['bear']
-    """
-    return {word: overlay(image, stretched(values)) for word, values in zip(found.labels, found.values, strict=True)}
+    drawn = GenerateConfig(steps=config.steps, guidance=config.guidance)
+    with model.edits.applied(*edits):
+        values, image = yield from draw_and_read_steps(
+            model, prompt, chosen, drawn, seed=config.seed, layers=config.layers, resolution=config.resolution
+        )
+        facts = {"prompt": prompt, "edits": list(model.edits.names())}
+    return Map(values[None], chosen, facts, image[None])  # (words, h, w) -> (1, words, h, w)

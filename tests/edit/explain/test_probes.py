@@ -86,7 +86,7 @@ def test_attention_before_and_after_reads_the_same_prompt_from_the_same_noise(mo
     assert probe.values["prompt"] == PROMPT
     words = ("[start]", "a", "<mine>", "bear", "on", "red", "background", "[end]")
     assert tuple(row["word"] for row in probe.rows) == words == probe.maps["before"].labels
-    assert probe.rows[2]["before"] == pytest.approx(probe.maps["before"].values[2].mean())
+    assert probe.rows[2]["before"] == pytest.approx(probe.maps["before"].values[0, 2].mean())
     assert not np.allclose(probe.maps["before"].values, probe.maps["with"].values)
     nothing = replace(make(model), parts=make(model).parts[1:])  # the word alone: before and after are the same model
     same = attention_before_after(model, nothing, sampling=QUICK)
@@ -97,7 +97,7 @@ def test_attention_before_and_after_reads_the_same_prompt_from_the_same_noise(mo
 
 def test_start_words_and_end_cover_all_attention(model: TextToImage) -> None:
     probe = attention_before_after(model, make(model), sampling=QUICK)
-    values = dict(zip(probe.maps["with"].labels, probe.maps["with"].values, strict=True))
+    values = dict(zip(probe.maps["with"].labels, probe.maps["with"].values[0], strict=True))
     length = 24
     tokens = {"a": 2, "[end]": length - 8}  # the prompt has 7 tokens, one word twice
     total = sum(tokens.get(word, 1) * each for word, each in values.items())

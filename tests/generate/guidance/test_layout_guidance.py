@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -62,7 +63,7 @@ def draw(model: TextToImage, seeds: list[int], *controls: Control, steps: int = 
 def test_the_edit_is_the_papers_before_the_division_by_the_root_of_the_head_dimension(sigma: float) -> None:
     query, key = queries_and_keys(1)
     product = (query @ key.mT).double()
-    weights = guidance().weights(SIDE, SIDE, TOKENS).double()
+    weights = guidance().weights(SIDE, SIDE, TOKENS)[0].double()
     level = torch.log(torch.tensor(1 + sigma**2, dtype=torch.float64))
     expected = (product + 0.08 * weights * level * product.std()) / DIM**0.5
     found = guidance(weight=0.08).attention((product / DIM**0.5).float(), PLACE, at(sigma))
@@ -109,7 +110,7 @@ def test_shut_layouts_shut_everywhere_outside_and_neutral_ones_in_the_regions_of
     nobody = ~(bear | cat)
     assert nobody.any()
     for layout, beyond in ((PAIR, OUTSIDE), (NEUTRAL, 0.0)):
-        weights = guidance(layout).weights(SIDE, SIDE, TOKENS)
+        weights = guidance(layout).weights(SIDE, SIDE, TOKENS)[0]
         assert (weights[bear, 2] == 2.5).all() and (weights[cat, 6] == 4.0).all()
         assert (weights[cat, 2] == OUTSIDE).all() and (weights[bear, 6] == OUTSIDE).all()
         assert (weights[nobody][:, [2, 6]] == beyond).all()
@@ -124,7 +125,7 @@ def test_shut_layouts_shut_everywhere_outside_and_neutral_ones_in_the_regions_of
 @pytest.mark.parametrize("sigma", [14.6, 1.0, 0.05])
 def test_probabilities_are_zero_outside_and_sum_to_one_in_a_unet(model: TextToImage, sigma: float) -> None:
     guide = LayoutGuidance(PAIR, subject_positions(model, PROMPT, PAIR))
-    assert guide.positions == POSITIONS
+    assert guide.positions == [POSITIONS]
     prompts = model.encode_prompts([PROMPT] * 2)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with (
@@ -173,6 +174,25 @@ def test_repeats_call_the_network_that_often_a_step(model: TextToImage) -> None:
     finally:
         handle.remove()
     assert len(calls) == 3 * 2
+
+
+def test_each_prompt_of_a_batch_has_its_words_found_and_nothing_is_kept_for_the_next(model: TextToImage) -> None:
+    other = "a cat right of a bear on a red background"
+    guide = LayoutGuidance(PAIR)
+
+    def drawn(*prompts: str) -> np.ndarray:
+        return model.generate(list(prompts), seeds=range(len(prompts)), steps=2, controls=[guide])
+
+    together = drawn(PROMPT, other)
+    assert guide.positions == [POSITIONS, [[6], [2]]]
+    assert np.array_equal(drawn(PROMPT)[0], model.generate(
+        PROMPT, seeds=[0], steps=2, controls=[LayoutGuidance(PAIR, POSITIONS)])[0])  # fmt: skip
+    assert np.abs(drawn(PROMPT)[0].astype(int) - together[0]).max() <= 1  # another batch
+    assert guide.positions == [POSITIONS]
+    with pytest.raises(DataError, match="'cat' is not a subject of the prompt"):
+        drawn("a bear")
+    with pytest.raises(DataError, match="knows no prompts; give positions="):
+        draw(model, [0], guide)
 
 
 def test_words_are_found_at_every_occurrence_and_belong_to_the_longest_subject(model: TextToImage) -> None:

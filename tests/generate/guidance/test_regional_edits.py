@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +23,12 @@ from photopic.core.errors import DataError, EditError
 from photopic.core.nn.attention import capture_attention, cross_attention, rewrite_attention
 from photopic.core.nn.hooks import tap
 from photopic.data.layout import Layout, Region
-from photopic.generate.guidance.regional_edits import by_region, regional_edits
+from photopic.generate.guidance.regional_edits import (
+    RegionalEdits,
+    RegionalEditsConfig,
+    by_region,
+    regional_edits,
+)
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline
@@ -151,3 +157,14 @@ def test_what_cannot_be_kept_to_a_region_is_refused_by_name(model: TextToImage) 
         regional_edits(model, ALL, {"<d> dog": conv}),
     ):
         pass
+
+
+def test_as_a_control_it_draws_as_the_model_inside_the_block_does(model: TextToImage) -> None:
+    edit, digest = shutting(model, "<a>", 0), model.digest()
+    for weight in (1.0, 0.5):
+        control = RegionalEdits(PAIR, [edit], config=RegionalEditsConfig(weight=weight))
+        drawn = model.generate("a <a> bear", seeds=[0, 1, 2], steps=2, batch=2, controls=[control])
+        with regional_edits(model, PAIR, {"<a> bear": edit}, weight=weight):
+            assert np.array_equal(drawn, model.generate("a <a> bear", seeds=[0, 1, 2], steps=2, batch=2))
+    assert not np.array_equal(drawn, model.generate("a bear", seeds=[0, 1, 2], steps=2, batch=2))
+    assert model.digest() == digest and not model.edits.names()

@@ -14,7 +14,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import CLIPConfig, CLIPImageProcessor
 
 import photopic
-from photopic.core.errors import ModelError
+from photopic.core.errors import DataError, ModelError
 from photopic.core.sampling import Control, Step
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.schedulers import SCHEDULERS, scheduler_named
@@ -204,14 +204,14 @@ def test_impossible_requests_are_errors_at_once(sd: TextToImage, picture: np.nda
         ({"mask": mask}, "give image="),
         ({"strength": 0.5}, "give image="),
         ({"image": picture[:8]}, r"expected RGB of \(32, 32, 3\).*found \(8, 32, 3\)"),
-        ({"image": picture, "strength": 0.0}, "above 0 and at most 1, found 0"),
+        ({"image": picture, "strength": 0.0}, "strength: expected more than 0, found 0"),
         ({"image": picture, "strength": 0.001}, "leaves none to do"),
         ({"image": picture, "mask": mask[:8]}, r"found \(8, 32\)"),
         ({"image": picture, "mask": ~mask}, "found nothing marked"),
         ({"scheduler": EulerDiscreteScheduler(prediction_type="flow")}, "prediction_type 'flow'"),
     ]
     for options, message in cases:
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises((ModelError, DataError), match=message):
             sd.generate_events("a bear", seeds=[1], **options)
 
 

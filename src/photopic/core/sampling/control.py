@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from photopic.core.errors import ModelError
 from photopic.core.nn.attention import Place
+from photopic.core.nn.attention.layers import Kind
 
 
 @runtime_checkable
@@ -33,7 +35,7 @@ class Step:
         sigma: Noise level of the latents before the step in the variance-exploding scale, sqrt((1 - ab) / ab) with ab the
             share of signal variance; inf at zero terminal SNR.
         next_sigma: Noise level after the step; 0 at the end.
-        guided: Whether UNet calls are doubled, the unconditional half first.
+        guided: Whether the UNet call of this step is doubled, the unconditional half first.
         variance_exploding: Whether the scheduler keeps latents as ``clean + sigma * noise`` (Euler, LMS, Heun); otherwise they are
             that over sqrt(1 + sigma^2) (DDIM, DDPM, DPM-Solver++).
     """
@@ -51,11 +53,13 @@ class Control:
     """Acts on one run of the sampler, never on weights: override the hooks that are needed, the others do nothing.
 
     Several controls are applied in the order given. Hooks of a run that is not differentiable are called without
-    gradients; one that needs them turns them on with ``torch.enable_grad()``.
+    gradients; one that needs them turns them on with ``torch.enable_grad()``. What a control remembers of a run it forgets in
+    ``start``, so that one control may be used for many runs.
 
     Attributes:
         repeats: How often each step is done; in between, its noise is added again (self-recurrence). Of several controls the
             largest counts.
+        kinds: The attention layers that ``attention`` and ``qkv`` see: ``cross``, ``self``, or both.
 
     Example:
         >>> class Still(Control):
@@ -67,6 +71,22 @@ class Control:
     """
 
     repeats: int = 1
+    kinds: tuple[Kind, ...] = ("cross",)
+
+    def applied(self, model: Any) -> AbstractContextManager[None]:
+        """What holds around a batch that a handle draws, from the encoding of its prompts on; nothing by default."""
+        return nullcontext()
+
+    def start(self, sampling: Sampling) -> None:
+        """A run begins, forwards or backwards: forget the last one."""
+
+    def is_guided(self, step: Step) -> bool:
+        """Whether this step needs its unconditional half; False spares it, half the cost of the step.
+
+        Asked once a step of a guided run, before its first UNet call. Where any control says False, the prediction is the
+        conditional one, and ``guidance`` is not called.
+        """
+        return True
 
     def start_noise(self, noise: Float[Tensor, "batch c h w"], sampling: Sampling) -> Float[Tensor, "batch c h w"]:
         """The standard normal noise to start from."""
@@ -83,11 +103,31 @@ class Control:
     def attention(
         self, scores: Float[Tensor, "batch heads cells tokens"], place: Place, step: Step
     ) -> Float[Tensor, "batch heads cells tokens"]:
-        """Cross-attention scores Q K^T / sqrt(head_dim) before softmax, of the whole, possibly doubled batch.
+        """Attention scores Q K^T / sqrt(head_dim) before softmax, of the whole, possibly doubled batch.
 
-        Layers are touched only if this is overridden.
+        Layers of ``kinds`` are touched only if this is overridden; ``place`` says which one it is, and its kind.
         """
         return scores
+
+    def qkv(
+        self,
+        query: Float[Tensor, "batch heads cells head_dim"],
+        key: Float[Tensor, "batch heads tokens head_dim"],
+        value: Float[Tensor, "batch heads tokens head_dim"],
+        place: Place,
+        step: Step,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the layers of ``kinds``, before ``attention``; in a self-attention tokens are cells.
+
+        The number of keys and values may change. Layers are touched only if this is overridden.
+        """
+        return query, key, value
+
+    def block(
+        self, output: Float[Tensor, "batch cells dim"], place: Place, step: Step
+    ) -> Float[Tensor, "batch cells dim"]:
+        """What a transformer block of the UNet hands on: ``place.kind`` is ``block``. Touched only if overridden."""
+        return output
 
     def guidance(
         self,
@@ -98,7 +138,7 @@ class Control:
     ) -> Float[Tensor, "batch c h w"] | None:
         """The prediction to use, from the two halves; None leaves it to the next control, then to classifier-free guidance.
 
-        Only called in a guided run.
+        Only called in a guided step.
         """
         return None
 
@@ -150,6 +190,8 @@ class Sampling:
         strength: Share of the schedule done when there is an image, 0 to 1.
         differentiable: Whether gradients flow from the result to the start noise, the conditioning and parameters.
         checkpoint: Whether UNet calls are computed again for the gradient instead of kept in memory.
+        positions: For the words of a subject its token positions in the prompt of each sample; None where nobody knows the
+            prompts. A control finds with it where words are read.
     """
 
     unet: Any
@@ -166,10 +208,11 @@ class Sampling:
     strength: float = 1.0
     differentiable: bool = False
     checkpoint: bool = False
+    positions: Callable[[str], Sequence[Sequence[int]]] | None = None
 
     @property
     def guided(self) -> bool:
-        """Whether UNet calls are doubled, the unconditional half first."""
+        """Whether there is something for guidance to lead away from."""
         return self.unconditional is not None
 
 

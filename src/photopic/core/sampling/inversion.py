@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from photopic.core.errors import ModelError
 from photopic.core.sampling.control import Sampled, Sampling, Step
+from photopic.core.sampling.finite import check_finite
 from photopic.core.sampling.levels import noise_levels
-from photopic.core.sampling.predict import predict
+from photopic.core.sampling.predict import is_guided, predict
 
 
 def invert_events(
@@ -36,7 +38,7 @@ def invert_events(
         One event a step, ``step.next_sigma`` being the level it came from; the latents of the last event are the noise.
 
     Raises:
-        ModelError: If the scheduler is another, or not deterministic.
+        ModelError: If the scheduler is another, or not deterministic, or a step ends in numbers that are not finite.
     """
     scheduler = copy.deepcopy(sampling.scheduler)
     if not isinstance(scheduler, DDIMScheduler) or sampling.eta != 0:
@@ -47,13 +49,17 @@ def invert_events(
     scheduler.set_timesteps(sampling.steps, device=latents.device)
     levels = noise_levels(scheduler)
     total = len(scheduler.timesteps)
+    for control in sampling.controls:
+        control.start(sampling)
     for index in reversed(range(total)):
         step = Step(index, total, scheduler.timesteps[index], levels[index], levels[index + 1], guided=sampling.guided)
+        step = replace(step, guided=is_guided(sampling, step))
         with torch.set_grad_enabled(sampling.differentiable):
             found = latents
             for _ in range(1 + refinements):
                 found = undone(scheduler, latents, found, predict(sampling, scheduler, found, step), step)
             latents = found
+        check_finite(latents, f"inversion: latents after step {total - index} of {total}")
         yield Sampled(step, latents)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +12,22 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from photopic.core.nn.attention import Place, announce_guidance, rewrite_attention
+from photopic.core.nn.attention import KINDS, announce_guidance, rewrite_attention, rewrite_blocks
 from photopic.core.sampling.control import Conditioned, Control, Sampling, Step
+from photopic.core.sampling.finite import check_finite
+
+
+def is_guided(sampling: Sampling, step: Step) -> bool:
+    """Whether a step has its unconditional half: the run is guided, and no control spares it."""
+    return sampling.guided and all([control.is_guided(step) for control in sampling.controls])  # all are asked
 
 
 def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c h w"], step: Step) -> Tensor:
-    """The guided prediction for latents in the scheduler's scale, in the model's prediction type."""
+    """The guided prediction for latents in the scheduler's scale, in the model's prediction type.
+
+    Raises:
+        ModelError: If the network's prediction is not finite.
+    """
     conditioning: Conditioned = sampling.conditioning
     for control in sampling.controls:
         conditioning = control.embeddings(conditioning, step)
@@ -23,18 +35,19 @@ def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c 
     for control in sampling.controls:
         given = control.model_input(given, step)
     rows = conditioning.unet_kwargs()
-    if sampling.unconditional is not None:
-        given = torch.cat([given] * 2)
+    if step.guided and sampling.unconditional is not None:
+        given = torch.cat([given] * 2)  # (batch, c, h, w) -> (2 batch, c, h, w), the unconditional half first
         rows = _stacked(sampling.unconditional.unet_kwargs(), rows)
 
     def call(given: Tensor) -> Tensor:
         with ExitStack() as stack:  # inside the checkpointed function, so that it acts in the backward pass too
             stack.enter_context(announce_guidance(step.guided))
-            _rewrite_attention(stack, sampling, step)
+            _enter_hooks(stack, sampling, step)
             return sampling.unet(given, step.timestep, **rows, **sampling.unet_kwargs, return_dict=False)[0]
 
     recompute = sampling.checkpoint and sampling.differentiable
     prediction = checkpoint(call, given, use_reentrant=False) if recompute else call(given)
+    check_finite(prediction, f"sampling: the prediction of step {step.index + 1} of {step.total}", sampling.unet)
     if step.guided:
         unconditional, conditional = prediction.chunk(2)
         prediction = _guided(sampling, conditional, unconditional, step)
@@ -51,17 +64,33 @@ def _guided(sampling: Sampling, conditional: Tensor, unconditional: Tensor, step
     return unconditional + sampling.scale * (conditional - unconditional)  # Ho & Salimans, arXiv 2207.12598
 
 
-def _rewrite_attention(stack: ExitStack, sampling: Sampling, step: Step) -> None:
-    acting = [control for control in sampling.controls if type(control).attention is not Control.attention]
-    if not acting:
-        return
+def _enter_hooks(stack: ExitStack, sampling: Sampling, step: Step) -> None:
+    """Put the hooks that controls override into the network: layers that nobody looks into are left alone."""
+    for kind in KINDS:
+        looking = [control for control in sampling.controls if kind in control.kinds]
+        scores = _chained([control.attention for control in looking if _overrides(control, "attention")], step)
+        qkv = _chained([control.qkv for control in looking if _overrides(control, "qkv")], step)
+        if scores or qkv:
+            stack.enter_context(rewrite_attention(sampling.unet, scores, qkv=qkv, kinds=(kind,)))
+    if block := _chained([control.block for control in sampling.controls if _overrides(control, "block")], step):
+        stack.enter_context(rewrite_blocks(sampling.unet, block))
 
-    def rewrite(scores: Tensor, place: Place) -> Tensor:
-        for control in acting:
-            scores = control.attention(scores, place, step)
-        return scores
 
-    stack.enter_context(rewrite_attention(sampling.unet, rewrite))
+def _overrides(control: Control, hook: str) -> bool:
+    return getattr(type(control), hook) is not getattr(Control, hook)
+
+
+def _chained(hooks: list[Callable[..., Any]], step: Step) -> Callable[..., Any] | None:
+    """One function of what is changed and where, which hands it through the hooks in order; None of none."""
+    return partial(_through, hooks, step) if hooks else None
+
+
+def _through(hooks: list[Callable[..., Any]], step: Step, *given: Any) -> Any:
+    *changed, place = given
+    for hook in hooks:
+        found = hook(*changed, place, step)
+        changed = list(found) if isinstance(found, tuple) else [found]
+    return tuple(changed) if len(changed) > 1 else changed[0]
 
 
 def _stacked(first: Any, second: Any) -> Any:

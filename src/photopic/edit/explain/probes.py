@@ -137,7 +137,7 @@ def attention_before_after(
             values, image = draw_and_read(
                 model, prompt, words, seed=sampling.seed, steps=sampling.steps, guidance=sampling.guidance
             )
-        maps[kind], pictures[kind] = Map(values, words, facts), image[None]
+        maps[kind], pictures[kind] = Map(values[None], words, facts, image[None]), image[None]
     rows = tuple(
         {
             "word": word,
@@ -147,7 +147,7 @@ def attention_before_after(
             "contrast_before": float(before.std() / before.mean()),
             "contrast_with": float(after.std() / after.mean()),
         }
-        for word, before, after in zip(words, maps["before"].values, maps["with"].values, strict=True)
+        for word, before, after in zip(words, maps["before"].values[0], maps["with"].values[0], strict=True)
     )
     return Probe("attention", {"prompt": prompt}, rows, facts, pictures, maps)
 

@@ -12,75 +12,101 @@ its box in the picture comes closer to the region's; exact checks are in the tes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
+from photopic.core.config import Config, Flags
 from photopic.core.errors import DataError, ModelError
-from photopic.core.sampling import Control, Step
+from photopic.core.method import method
+from photopic.core.nn.attention import Place
+from photopic.core.sampling import Control, Sampling, Step
 from photopic.data.layout import Layout
-
-if TYPE_CHECKING:
-    from photopic.core.nn.attention import Place
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 
 OUTSIDE = -1e8  # w-: times any noise level above about 0.004 it leaves a probability of exactly 0 in float32
+Positions = Sequence[Sequence[int]]  # for each region those of its words
 
 
 @dataclass(frozen=True)
-class LayoutGuidanceConfig:
+class LayoutGuidanceConfig(Config):
     """How strongly a layout is followed."""
 
-    strength: float = 2.5  # w+ of the paper: inside a region that names no strength of its own
-    weight: float = (
-        0.3  # eta of the whole edit, 0 switches it off; the paper's 0.08 moves too little in the bundled model
-    )
-    repeats: int = 1  # how often each step is done (self-recurrence); the paper's code does 2, for twice the time
+    # how strongly a subject is drawn into its region, where the layout does not say: w+ of the paper
+    strength: Annotated[float, Ge(0)] = 2.5
+    # weight of the whole, 0 switches it off: eta of the paper, whose 0.08 moves too little in the bundled model
+    weight: Annotated[float, Ge(0)] = 0.3
+    repeats: Annotated[int, Ge(1)] = 1  # how often each step is done; the paper's code does 2, for twice the time
     layers: str = "*"  # name pattern of the cross-attention layers that are guided
-    sigma_limit: float = 14.6146  # noise levels above it count as this one: where Stable Diffusion's schedule starts
-
-    def __post_init__(self) -> None:
-        for name in ("strength", "weight", "sigma_limit"):
-            if not (math.isfinite(value := getattr(self, name)) and value >= 0):
-                raise DataError(f"layout guidance: {name}: expected 0 or more, found {value}")
-        if self.repeats < 1:
-            raise DataError(f"layout guidance: repeats: expected 1 or more, found {self.repeats}")
+    sigma_limit: Annotated[float, Ge(0)] = 14.6146  # higher noise levels count as this: where Stable Diffusion starts
 
 
+@method(
+    paper="arXiv:2305.19327",
+    claims="layout.",
+    examples=(
+        "Example: photopic generate 'a cat and a guitar' --control layout_guidance:layout=layout.json,weight=0.3",
+    ),
+)
 class LayoutGuidance(Control):
-    """Raises the attention scores of each subject's tokens in its region and shuts them outside, at high noise most.
+    """Draw each subject where a layout says: its words are read in its region, and nowhere else.
 
     Scores are changed before the softmax, of the conditional half only, by ``weight * w * log(1 + sigma^2) * std(scores)``.
 
     Args:
         layout: The regions.
-        positions: For each region its token positions in the prompt, see ``subject_positions``.
+        positions: For each region its token positions in the prompt, see ``subject_positions``; None: looked up when a run begins.
         config: How strongly.
 
     Raises:
-        DataError: If positions and regions do not pair up; in a run, if two regions would share the only cell of a layer.
+        DataError: If positions and regions do not pair up; in a run, if a subject is not in its prompt, or two regions would share
+            the only cell of a layer.
 
     Example:
         >>> from photopic.data.layout import Region
         >>> pair = Layout((Region("cat", (0.0, 0.0, 0.5, 1.0)), Region("guitar", (0.5, 0.0, 1.0, 1.0))))
-        >>> prompt = "a cat and a guitar on a red background"
-        >>> guidance = LayoutGuidance(pair, subject_positions(model, prompt, pair))  # doctest: +SKIP
-        >>> model.generate(prompt, seeds=[0], controls=[guidance])  # doctest: +SKIP
+        >>> guidance = LayoutGuidance(pair)
+        >>> model.generate("a cat and a guitar on a red background", seeds=[0], controls=[guidance])  # doctest: +SKIP
     """
 
-    def __init__(self, layout: Layout, positions: Sequence[Sequence[int]], config: LayoutGuidanceConfig | None = None):
-        if len(positions) != len(layout.regions) or not all(positions):
+    def __init__(
+        self,
+        layout: Layout,
+        positions: Annotated[Positions | None, Flags()] = None,
+        config: LayoutGuidanceConfig = LayoutGuidanceConfig(),
+    ):
+        self.layout, self.given, self.config = layout, positions, config
+        if positions is not None and (len(positions) != len(layout.regions) or not all(positions)):
             raise DataError(
                 f"layout guidance: expected token positions for each of {len(layout.regions)} regions, found {positions}"
             )
-        self.layout, self.positions = layout, [list(each) for each in positions]
-        self.config = config or LayoutGuidanceConfig()
-        self.repeats = self.config.repeats
+        self.repeats = config.repeats
+        self._begin([] if positions is None else [positions])
+
+    def start(self, sampling: Sampling) -> None:
+        """Find where each prompt of the batch says the words of the regions."""
+        if self.given is not None:
+            return self._begin([self.given])
+        if sampling.positions is None:
+            raise DataError(
+                "layout guidance: this run knows no prompts; give positions=, as subject_positions finds them"
+            )
+        rows = [self._row(sampling.positions, index) for index in range(len(sampling.generators))]
+        return self._begin(rows[:1] if all(row == rows[0] for row in rows) else rows)
+
+    def _row(self, find: Callable[[str], Positions], index: int) -> list[list[int]]:
+        """The positions in the prompt of one sample."""
+        return _of_longest(self.layout, lambda words: find(words)[index], "of the batch")
+
+    def _begin(self, rows: Sequence[Positions]) -> None:
+        self.positions = rows  # one entry for all samples whose prompts say the words at the same places
         self._weights: dict[tuple[int, int, int], Tensor] = {}
 
     def attention(
@@ -95,29 +121,33 @@ class LayoutGuidance(Control):
         conditional = scores[kept:]
         # The paper adds to Q K^T and divides by sqrt(d) after it; std is homogeneous, so the scores here may be divided already.
         spread = conditional.std(dim=(1, 2, 3), keepdim=True)  # (batch, 1, 1, 1)
-        weights = self.weights(place.height, place.width, scores.shape[-1]).to(scores)  # (cells, tokens)
-        edited = conditional + config.weight * level * spread * weights
+        weights = self.weights(place.height, place.width, scores.shape[-1]).to(scores)  # (rows, cells, tokens)
+        edited = conditional + config.weight * level * spread * weights[:, None]  # for all heads
         return torch.cat([scores[:kept], edited])
 
-    def weights(self, height: int, width: int, tokens: int) -> Float[Tensor, "cells tokens"]:
+    def weights(self, height: int, width: int, tokens: int) -> Float[Tensor, "rows cells tokens"]:
         """The map W: each region's strength at its tokens inside, ``OUTSIDE`` where they are shut, 0 elsewhere.
 
         Args:
             height: Rows of the grid of cells.
             width: Columns of the grid.
             tokens: Length of the encoded prompt.
+
+        Returns:
+            One map for all samples, or one for each where their prompts differ.
         """
         if (key := (height, width, tokens)) not in self._weights:
-            weights = torch.zeros(height * width, tokens)
             inside = torch.from_numpy(self.layout.cells(height, width)).flatten(
                 1
             )  # (regions, h, w) -> (regions, cells)
+            weights = torch.zeros(len(self.positions), height * width, tokens)
             anybody = inside.any(0)
-            for region, own, positions in zip(self.layout.regions, inside, self.positions, strict=True):
+            for number, (region, own) in enumerate(zip(self.layout.regions, inside, strict=True)):
                 shut = ~own if self.layout.outside == "shut" else anybody & ~own
                 strength = self.config.strength if region.strength is None else region.strength
                 column = strength * own.float() + OUTSIDE * shut.float()
-                weights[:, positions] = column[:, None]  # (cells,) -> (cells, positions)
+                for row, positions in zip(weights, self.positions, strict=True):
+                    row[:, positions[number]] = column[:, None]  # (cells,) -> (cells, positions)
             self._weights[key] = weights
         return self._weights[key]
 
@@ -139,19 +169,21 @@ def subject_positions(model: TextToImage, prompt: str, layout: Layout) -> list[l
         >>> subject_positions(model, "a cat and a guitar", pair)  # doctest: +SKIP
         [[2], [5]]
     """
+    return _of_longest(layout, partial(model.token_positions, prompt), repr(prompt))
+
+
+def _of_longest(layout: Layout, find: Callable[[str], Sequence[int]], prompt: str) -> list[list[int]]:
     found: dict[str, list[int]] = {}
     taken: set[int] = set()
     for words in sorted((region.words for region in layout.regions), key=len, reverse=True):
         try:
-            positions = model.token_positions(prompt, words)
-        except ModelError:
-            raise DataError(
-                f"layout: region {words!r} is not a subject of the prompt {prompt!r}; write its words as they stand there"
-            ) from None
+            positions = find(words)
+        except ModelError as error:
+            raise DataError(f"layout: region {words!r} is not a subject of the prompt {prompt} ({error})") from None
         found[words] = [position for position in positions if position not in taken]
         if not found[words]:
             raise DataError(
-                f"layout: region {words!r} is in the prompt {prompt!r} only as part of another region's words; "
+                f"layout: region {words!r} is in the prompt {prompt} only as part of another region's words; "
                 "name it once more, or give it other words"
             )
         taken.update(positions)

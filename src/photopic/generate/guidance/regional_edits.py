@@ -13,24 +13,70 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from photopic.core.config import Config, Flags
 from photopic.core.edits import Edit, TokenEmbedding, TokenResidual
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import named_tensors
+from photopic.core.method import method
 from photopic.core.nn.attention import Grid, cross_attention, uncompiled
+from photopic.core.sampling import Control
 from photopic.data.layout import Layout
-
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 
 PROJECTION = re.compile(r"unet\.(?P<layer>.+)\.(?P<weight>(to_[qkv]|to_out\.0)\.(weight|bias))")
 Changes = dict[str, dict[str, Tensor]]  # layer -> name in the layer, such as to_k.weight -> its edited value
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionalEditsConfig(Config):
+    """How far the edits go."""
+
+    weight: Annotated[float, Ge(0), Le(1)] = 1.0  # how far each edit goes in its region, 0 to 1
+
+
+@method(
+    paper="arXiv:2305.18292",
+    examples=(
+        "Example: photopic generate 'a <mine> cat and a mug' --control regional_edits:layout=a.json,edits=cat.edit",
+    ),
+)
+class RegionalEdits(Control):
+    """Draw with edits that each change their own region of the picture only.
+
+    Args:
+        layout: The regions.
+        edits: Edits with one new word each; each belongs to the region that names its word.
+        config: How far they go.
+
+    Raises:
+        DataError: If an edit's word is in no region or in two, or two edits' words are in one.
+        EditError: If an edit has no word of its own, or several; while drawing, if it changes more than cross-attention and words.
+
+    Example:
+        >>> model.generate("a <cat> cat and a cup", seeds=[0], controls=[RegionalEdits(layout, [cat])])  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        edits: Annotated[Sequence[Edit], Flags("--edits")],
+        *,
+        config: RegionalEditsConfig = RegionalEditsConfig(),
+    ):
+        self.layout, self.edits, self.config = layout, by_region(layout, edits), config
+
+    def applied(self, model: Any) -> AbstractContextManager[None]:
+        """In force around a batch, its words while the prompts are encoded too."""
+        return regional_edits(model, self.layout, self.edits, weight=self.config.weight)
 
 
 @contextmanager

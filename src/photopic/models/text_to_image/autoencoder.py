@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.errors import ModelError
+from photopic.core.sampling import check_finite
 
 
 @torch.no_grad()
@@ -18,7 +19,7 @@ def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[
     """Scaled latents of images in -1 to 1: the mean of the posterior, so no randomness.
 
     Raises:
-        ModelError: If the sides are not multiples of the VAE's scale factor.
+        ModelError: If the sides are not multiples of the VAE's scale factor, or numbers are not finite.
     """
     factor, vae = pipeline.vae_scale_factor, pipeline.vae
     if images.shape[-1] % factor or images.shape[-2] % factor:
@@ -27,6 +28,7 @@ def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[
         )
     with _full_precision(vae):
         mean = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mean
+    check_finite(mean, "vae: the encoded images", vae)
     return _scaled(vae, mean).to(pipeline.unet.dtype)
 
 
@@ -36,6 +38,7 @@ def decode_latents(pipeline: Any, latents: Float[Tensor, "batch c latent_h laten
     vae = pipeline.vae
     with _full_precision(vae):
         images = vae.decode(_unscaled(vae, latents).to(vae.device, vae.dtype), return_dict=False)[0]
+    check_finite(images, "vae: the decoded images", vae)
     return images.clamp(-1, 1).to(pipeline.unet.dtype)
 
 
@@ -47,15 +50,20 @@ def finished_pictures(
 
     Returns:
         Images as an array (n, h, w, 3) in 0 to 1, and for each whether the safety checker blanked it.
+
+    Raises:
+        ModelError: If the VAE's numbers are not finite; such pictures would be black.
     """
     vae = pipeline.vae
     if _is_xl(pipeline):
         with _full_precision(vae):
             images = vae.decode(_unscaled(vae, latents.to(vae.dtype)), return_dict=False)[0]
+        check_finite(images, "vae: the decoded images", vae)
         if pipeline.watermark is not None:
             images = pipeline.watermark.apply_watermark(images)
         return pipeline.image_processor.postprocess(images, output_type="np"), [False] * len(latents)
     images = vae.decode(latents / vae.config.scaling_factor, return_dict=False, generator=list(generators))[0]
+    check_finite(images, "vae: the decoded images", vae)
     images, blanked = pipeline.run_safety_checker(images, latents.device, latents.dtype)
     blanked = [bool(flag) for flag in blanked or [False] * len(latents)]
     shown = pipeline.image_processor.postprocess(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from diffusers import DiffusionPipeline, UNet2DConditionModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.models.text_to_image.noise_schedule import PREDICTION_TYPES
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF
-
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
 
 LEGACY_EOS = 2  # CLIP configurations written before transformers 4.31 carry this wrong end token
 
@@ -81,42 +80,47 @@ def check_scheduler(scheduler: Any, name: str) -> None:
         )
 
 
-def check_lengths(model: TextToImage) -> None:
+def check_lengths(
+    name: str, tokenizers: Mapping[str, PreTrainedTokenizerBase], components: Mapping[str, nn.Module]
+) -> None:
     """Refuse a tokenizer that lets through more tokens than its text encoder reads.
+
+    Args:
+        name: What messages call the model.
+        tokenizers: By the names of their text encoders.
+        components: The text encoders among them.
 
     Raises:
         ModelError: Names the tokenizer and the length to set.
     """
-    for encoder, tokenizer in model.tokenizers.items():
-        positions = getattr(model.components[encoder].config, "max_position_embeddings", None)
+    for encoder, tokenizer in tokenizers.items():
+        positions = getattr(components[encoder].config, "max_position_embeddings", None)
         if positions is not None and tokenizer.model_max_length > positions:
             raise ModelError(
-                f"{model.name}: {TOKENIZER_OF[encoder]} has model_max_length {tokenizer.model_max_length}, {encoder} "
+                f"{name}: {TOKENIZER_OF[encoder]} has model_max_length {tokenizer.model_max_length}, {encoder} "
                 f"reads {positions} tokens; set model_max_length to {positions} in tokenizer_config.json"
             )
 
 
-def repair_end_token(model: TextToImage) -> None:
+def repair_end_token(tokenizers: Mapping[str, PreTrainedTokenizerBase], components: Mapping[str, nn.Module]) -> None:
     """Let pooled embeddings be read at the real end token; with the legacy one CLIP reads them at the highest id.
 
     The two are the same until a token is added, whose id is higher.
     """
-    for encoder, tokenizer in model.tokenizers.items():
-        for module in model.components[encoder].modules():
+    for encoder, tokenizer in tokenizers.items():
+        for module in components[encoder].modules():
             if getattr(module, "eos_token_id", None) == LEGACY_EOS and tokenizer.eos_token_id is not None:
                 module.eos_token_id = tokenizer.eos_token_id
 
 
-def check_request(prompts: Sequence[str], seeds: Sequence[int], steps: int, batch: int) -> None:
-    """Refuse prompts and seeds that do not pair up, and numbers out of range.
+def check_request(prompts: Sequence[str], seeds: Sequence[int]) -> None:
+    """Refuse prompts and seeds that do not pair up, and seeds out of range.
 
     Raises:
         ModelError: Says which number is wrong.
     """
     if len(prompts) != len(seeds):
         raise ModelError(f"generate: {len(prompts)} prompts but {len(seeds)} seeds; give one seed for each prompt")
-    if steps < 1 or batch < 1:
-        raise ModelError(f"generate: steps is {steps} and batch is {batch}; both must be at least 1")
     wrong = [seed for seed in seeds if not -(2**63) <= seed < 2**64]
     if wrong:
         raise ModelError(f"generate: seed {wrong[0]} does not fit 64 bits; choose a smaller one")

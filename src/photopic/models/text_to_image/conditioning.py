@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
+from photopic.models.text_to_image.words import spans_of
 
 
 class TruncatedPromptWarning(UserWarning):
@@ -73,14 +73,14 @@ def token_positions(prompt: str, word: str, tokenizer: PreTrainedTokenizerBase) 
 
     Args:
         prompt: The whole prompt.
-        word: A word, several words or a token such as ``<mine>``, as it stands in the prompt; case does not matter.
+        word: A word, several words or a token such as ``<mine>``, as in ``spans_of``.
         tokenizer: The tokenizer that will encode the prompt.
 
     Raises:
         ModelError: If the word is not in the prompt as a whole word, or lies beyond the tokenizer's length.
     """
-    spans = [found.span() for found in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE)]
-    if not spans or not word:
+    spans = spans_of(prompt, word)
+    if not spans:
         raise ModelError(f"{word!r} is not a word of the prompt {prompt!r}; name a word as it is written there")
     offsets = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length, return_offsets_mapping=True)[
         "offset_mapping"

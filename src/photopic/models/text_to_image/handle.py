@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
+from photopic.core.events import Event
 from photopic.core.fingerprint_cache import LoadedDigest
 from photopic.core.sampling import Control
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE
@@ -26,11 +28,14 @@ from photopic.models.text_to_image.autoencoder import decode_latents, encode_ima
 from photopic.models.text_to_image.checks import check_lengths, check_pipeline, prediction_type, repair_end_token
 from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
 from photopic.models.text_to_image.drawing import Drawing, Generated, draw, encode
+from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.loading import files_of, read
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, PipelineTokenizers
 
-__all__ = ["Generated", "TextToImage"]
+DEFAULT = GenerateConfig()
+
+__all__ = ["GenerateConfig", "Generated", "TextToImage"]
 
 
 class TextToImage(Handle):
@@ -62,8 +67,8 @@ class TextToImage(Handle):
         self.knows_emoji = knows_emoji
         check_pipeline(pipeline, name)
         self._tokenizers = PipelineTokenizers(pipeline)
-        check_lengths(self)
-        repair_end_token(self)
+        check_lengths(name, self._tokenizers, self.components)
+        repair_end_token(self._tokenizers, self.components)
         for module in self.components.values():
             module.eval().requires_grad_(False)
 
@@ -206,7 +211,7 @@ class TextToImage(Handle):
             RGB images, one per seed.
 
         Raises:
-            ModelError: If prompts and seeds do not fit or an option is out of range.
+            ModelError: As ``generate_events`` does.
 
         Example:
             >>> model.generate(["a bear", "a cat"], seeds=[0, 1], steps=20)  # doctest: +SKIP
@@ -219,53 +224,59 @@ class TextToImage(Handle):
         prompts: str | Sequence[str],
         *,
         seeds: Sequence[int],
-        steps: int = 30,
-        guidance: float = 5.0,
-        batch: int = 16,
-        negative_prompt: str | Sequence[str] | None = None,
-        scheduler: Any = None,
+        config: GenerateConfig = DEFAULT,
         controls: Sequence[Control] = (),
         image: UInt8[np.ndarray, "..."] | None = None,
-        strength: float | None = None,
         mask: Bool[np.ndarray, "h w"] | None = None,
         on_step: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> Iterator[Generated]:
         """Draw images batch by batch; image i depends on prompt i and seed i, not on the batch it was drawn in.
+
+        In single precision a network may round differently by the size of the batch; docs/sampling.md says how much.
 
         Args:
             prompts: One prompt per seed, or a single prompt for all seeds.
             seeds: One seed per image, each the start of its own random generator.
-            steps: Denoising steps.
-            guidance: Classifier-free guidance scale; 1 or less means none.
-            batch: Images drawn together.
-            negative_prompt: What guidance leads away from, one for all or one per prompt; None: what the pipeline uses.
-            scheduler: A name of ``models.schedulers.SCHEDULERS`` or a diffusers scheduler; None: the pipeline's.
+            config: How to draw.
             controls: Act on every batch; see ``photopic.core.sampling``.
             image: RGB of the model's size, (h, w, 3), or one per prompt: start from it instead of from noise.
-            strength: Share of the steps done from the image, above 0 to 1; None: 0.8, or 1 with a mask.
             mask: True where to draw; elsewhere the image stays as it is, to the bit.
             on_step: Called with (steps done, steps in all) over all batches.
+            options: Fields of the config to change, such as ``steps=20``.
 
         Returns:
             One ``Generated`` per batch, drawn as it is asked for.
 
         Raises:
-            ModelError: At once, if prompts and seeds do not fit or an option is out of range.
+            ModelError: At once, if prompts and seeds do not fit, or the scheduler cannot do so many steps; while drawing, if
+                numbers stop being finite, with the part or the step.
+            DataError: At once, if an option is out of range.
         """
+        steps = self.drawing(prompts, seeds, replace(config, **options), controls, image, mask)
+        return _batches_of(steps, on_step)
+
+    def drawing(
+        self,
+        prompts: str | Sequence[str],
+        seeds: Sequence[int],
+        config: GenerateConfig = DEFAULT,
+        controls: Sequence[Control] = (),
+        image: UInt8[np.ndarray, "..."] | None = None,
+        mask: Bool[np.ndarray, "h w"] | None = None,
+    ) -> Iterator[Event[Generated]]:
+        """The same step by step, for methods that draw: an event a step, the last of each batch with its pictures."""
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
-        negative = [negative_prompt] if isinstance(negative_prompt, str) else list(negative_prompt or ())
-        self._warn_if_truncated([*prompts, *negative])
-        drawing = Drawing(
-            prompts, seeds, steps, guidance, batch, negative_prompt, scheduler, controls, image, strength, mask
-        )
-        return draw(self, drawing, on_step)
+        negative = config.negative_prompt
+        self._warn_if_truncated([*prompts, *([negative] if isinstance(negative, str) else negative or ())])
+        return draw(self, Drawing(prompts, seeds, config, controls, image, mask))
 
     def token_positions(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's tokens in the tokenised prompt, all occurrences, counted from the start token at 0.
 
         Args:
             prompt: The whole prompt.
-            word: A word, several words or a token such as ``<mine>``, as it stands in the prompt; case does not matter.
+            word: A word, several words or a token such as ``<mine>``, in any case, white space and Unicode form.
 
         Raises:
             ModelError: If the word is not in the prompt as a whole word, or lies beyond the tokenizer's length.
@@ -281,3 +292,11 @@ class TextToImage(Handle):
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():
             warn_if_truncated(prompts, tokenizer)
+
+
+def _batches_of(events: Iterator[Event[Generated]], on_step: Callable[[int, int], None] | None) -> Iterator[Generated]:
+    for event in events:
+        if event.result is not None:
+            yield event.result
+        elif on_step:
+            on_step(event.done, event.total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import diffusers
@@ -46,3 +47,44 @@ def scheduler_named(name: str, like: Any) -> Any:
         return getattr(diffusers, kind).from_config(like.config, **options)
     except ImportError as error:  # LMS integrates with SciPy
         raise ModelError(f"scheduler: {name} needs SciPy; pip install scipy, or use another") from error
+
+
+def check_steps(scheduler: Any, steps: int) -> None:
+    """Refuse a number of steps that a scheduler cannot do, before a run begins.
+
+    Args:
+        scheduler: A diffusers scheduler; it is not changed.
+        steps: Denoising steps.
+
+    Raises:
+        ModelError: Says why, and the nearest number that it can do.
+
+    Example:
+        >>> check_steps(diffusers.DDIMScheduler(steps_offset=1), 999)
+    """
+    problem = _problem(scheduler, steps)
+    if problem:
+        last = scheduler.config.num_train_timesteps
+        nearest = [n for n in (*range(steps + 1, steps + 9), *range(min(steps - 1, last), 0, -1)) if n <= last]
+        possible = next((n for n in nearest if not _problem(scheduler, n)), None)
+        fix = "use another scheduler" if possible is None else f"{possible} would do"
+        raise ModelError(f"steps: {type(scheduler).__name__} cannot do {steps}: {problem}; {fix}")
+
+
+def _problem(scheduler: Any, steps: int) -> str:
+    """Why a scheduler cannot do so many steps, or nothing."""
+    trial = copy.deepcopy(scheduler)
+    last = trial.config.num_train_timesteps - 1
+    if steps > last + 1:
+        return f"the model was trained on {last + 1} timesteps"
+    try:
+        trial.set_timesteps(steps)
+    except (
+        ValueError,
+        IndexError,
+        ZeroDivisionError,
+    ) as error:  # each scheduler refuses in its own words, or falls over
+        return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    if len(trial.timesteps) == 0 or float(trial.timesteps.max()) > last:
+        return f"its timesteps would leave those the model was trained on, 0 to {last}"
+    return ""

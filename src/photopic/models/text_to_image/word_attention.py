@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from photopic.core.events import Steps, finished
 from photopic.core.nn.attention import capture_attention
-
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.generate_config import GenerateConfig
+from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.words import words_of
 
 START, END = "[start]", "[end]"  # the token before the words, and those after them
-
-
-def words_of(prompt: str) -> tuple[str, ...]:
-    """The words of a prompt in their order, each once; a token such as ``<mine>`` is one.
-
-    Example:
-        >>> words_of("a <mine> bear, on a red sofa")
-        ('a', '<mine>', 'bear', 'on', 'red', 'sofa')
-    """
-    return tuple(dict.fromkeys(re.findall(r"<[^<>\s]+>|\w+(?:[-'’]\w+)*", prompt)))
 
 
 def positions_of(model: TextToImage, prompt: str, words: Sequence[str]) -> list[list[int]]:
@@ -40,19 +29,43 @@ def positions_of(model: TextToImage, prompt: str, words: Sequence[str]) -> list[
     return [around.get(word) or model.token_positions(prompt, word) for word in words]
 
 
-def draw_and_read(
+def draw_and_read_steps(
     model: TextToImage,
     prompt: str,
     words: Sequence[str],
+    config: GenerateConfig,
     *,
     seed: int,
-    steps: int,
-    guidance: float,
     layers: str = "*",
     resolution: int | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> tuple[Float[np.ndarray, "words h w"], UInt8[np.ndarray, "height width 3"]]:
-    """Draw one picture and the mean share of attention that each word gets in each latent cell meanwhile."""
+) -> Steps[tuple[Float[np.ndarray, "words h w"], UInt8[np.ndarray, "height width 3"]]]:
+    """Draw one picture and the mean share of attention that each word gets in each latent cell meanwhile.
+
+    Args:
+        model: The model, with or without edits in force.
+        prompt: What to draw.
+        words: Those to look for, ``[start]`` and ``[end]`` among them if wanted.
+        config: How to draw.
+        seed: Of the picture.
+        layers: Name pattern of the layers to average.
+        resolution: Average only layers with that many rows of cells; None takes all, enlarged to the finest.
+
+    Raises:
+        ModelError: If a word is not in the prompt, or no layer fits.
+    """
     with capture_attention(model.unet, positions_of(model, prompt, words)) as maps:
-        image = model.generate([prompt], seeds=[seed], steps=steps, guidance=guidance, on_step=on_step)[0]
+        for event in model.drawing([prompt], [seed], config):
+            if event.result is None:
+                yield event
+            else:
+                image = event.result.images[0]
     return maps.mean(resolution, layers).numpy(), image
+
+
+def draw_and_read(
+    model: TextToImage, prompt: str, words: Sequence[str], *, seed: int, steps: int, guidance: float
+) -> tuple[Float[np.ndarray, "words h w"], UInt8[np.ndarray, "height width 3"]]:
+    """The same at once, over all layers."""
+    return finished(
+        draw_and_read_steps(model, prompt, words, GenerateConfig(steps=steps, guidance=guidance), seed=seed)
+    )

@@ -1,40 +1,68 @@
-"""The cross-attention layers of a UNet by name, and the grid of latent cells each of them sees in a running call."""
+"""The attention layers and blocks of a UNet by name, and the grid of latent cells each of them sees in a running call."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from photopic.core.errors import ModelError
 
+Kind = Literal["cross", "self"]
+KINDS: tuple[Kind, ...] = ("cross", "self")
 
-def cross_attention(unet: nn.Module, layers: str = "*") -> dict[str, Attention]:
-    """Cross-attention layers by name, in the order of the network.
+
+def attention_layers(unet: nn.Module, kinds: tuple[Kind, ...] = ("cross",), layers: str = "*") -> dict[str, Attention]:
+    """Attention layers by name, in the order of the network.
 
     Args:
         unet: A diffusers UNet, compiled or not.
+        kinds: ``cross``: those that read the prompt; ``self``: those in which cells read cells.
         layers: Name pattern of those wanted, such as ``"mid_block.*"`` or ``"*attn2"``.
 
     Raises:
         ModelError: If there is no such layer.
     """
+    named = "- or ".join(kinds)
     found = {
         name: part
         for name, part in plain(unet).named_modules()
-        if isinstance(part, Attention) and part.is_cross_attention
+        if isinstance(part, Attention) and kind_of(part) in kinds
     }
     if not found:
-        raise ModelError(f"{type(unet).__name__} has no cross-attention layer to read; give the UNet of a pipeline")
+        raise ModelError(f"{type(unet).__name__} has no {named}-attention layer to read; give the UNet of a pipeline")
     chosen = {name: part for name, part in found.items() if fnmatchcase(name, layers)}
     if not chosen:
-        raise ModelError(f"{layers!r} matches no cross-attention layer; names look like {next(iter(found))!r}")
+        raise ModelError(f"{layers!r} matches no {named}-attention layer; names look like {next(iter(found))!r}")
     return chosen
+
+
+def kind_of(layer: Attention) -> Kind:
+    """Whether a layer reads the prompt or the picture."""
+    return "cross" if layer.is_cross_attention else "self"
+
+
+def cross_attention(unet: nn.Module, layers: str = "*") -> dict[str, Attention]:
+    """Cross-attention layers by name; takes the arguments of ``attention_layers``."""
+    return attention_layers(unet, ("cross",), layers)
+
+
+def transformer_blocks(unet: nn.Module) -> dict[str, BasicTransformerBlock]:
+    """The blocks of attention layers and feed-forward by name, such as ``mid_block.attentions.0.transformer_blocks.0``.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    found = {name: part for name, part in plain(unet).named_modules() if isinstance(part, BasicTransformerBlock)}
+    if not found:
+        raise ModelError(f"{type(unet).__name__} has no transformer block; give the UNet of a pipeline")
+    return found
 
 
 def plain(module: nn.Module) -> nn.Module:

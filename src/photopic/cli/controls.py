@@ -1,0 +1,81 @@
+"""``--control name:key=value[,key=value]``: a control of the sampler by its words, from what the manifest says of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from photopic.cli.arguments import read_arguments
+from photopic.cli.derive import read_config, read_manifest
+from photopic.core.errors import FieldError, PhotopicError
+
+if TYPE_CHECKING:
+    from photopic.core.sampling import Control
+
+WORDS = {"integer": "a whole number", "number": "a number", "flag": "yes or no"}
+
+
+def known_controls() -> dict[str, dict[str, Any]]:
+    """What the manifest says of each control, by its name."""
+    return {
+        entry["method"].rpartition(".")[2]: entry for entry in read_manifest().values() if entry["result"] == "Control"
+    }
+
+
+def read_control(word: str, model: Any) -> Control:
+    """Make a control.
+
+    Args:
+        word: Such as ``adaptive_guidance:threshold=0.97``; of an option that takes several each gets its own ``key=value``.
+        model: That will draw.
+
+    Raises:
+        PhotopicError: Names the control, the option, and what was expected.
+    """
+    name, _, said = word.partition(":")
+    known = known_controls()
+    if name.replace("-", "_") not in known:
+        raise PhotopicError(f"--control: expected one of {', '.join(known)}, found {name!r}")
+    entry = known[name.replace("-", "_")]
+    given = _given(name, entry, said)
+    module, _, made = entry["function"].partition(":")
+    kind = getattr(import_module(module), made)
+    try:
+        config = read_config(entry, inspect.signature(kind).parameters.get("config"), kind.about.presets, given)
+    except FieldError as error:
+        raise PhotopicError(f"--control {name}: {error.field.removeprefix('--')}: {error.problem}") from None
+    control: Control = kind(**read_arguments(entry, given) | config)
+    return control
+
+
+def _given(name: str, entry: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """What was typed, by parameter and option."""
+    options = {each["name"]: each for each in entry["parameters"] if each["role"] != "config"}
+    options |= {option["name"]: option for each in entry["parameters"] for option in each.get("options", ())}
+    given: dict[str, Any] = {}
+    for item in filter(None, said.split(",")):
+        key, equals, value = item.partition("=")
+        option = options.get(key.strip().replace("-", "_"))
+        if option is None or not equals:
+            raise PhotopicError(
+                f"--control {name}: expected {' or '.join(f'{key}=...' for key in options)}, found {item!r}"
+            )
+        read = _value(f"--control {name}: {option['name']}", option, value.strip())
+        given[option["name"]] = [*given.get(option["name"], []), read] if option.get("many") else read
+    missing = [key for key, option in options.items() if option.get("required") and key not in given]
+    if missing:
+        raise PhotopicError(f"--control {name}: expected {missing[0]}, found none; write {name}:{missing[0]}=...")
+    return given
+
+
+def _value(what: str, option: Mapping[str, Any], value: str) -> Any:
+    """A word as the option's type holds it; models, edits and data stay words."""
+    kind = option.get("kind", "text")
+    try:
+        if "choices" in option or kind == "text":
+            return value
+        return {"yes": True, "no": False}[value] if kind == "flag" else {"integer": int, "number": float}[kind](value)
+    except (KeyError, ValueError):
+        raise PhotopicError(f"{what}: expected {WORDS[kind]}, found {value!r}") from None
