@@ -7,7 +7,7 @@ from photopic.edit.interop.hub import hub_files, load_from_hub, model_card, save
 from photopic.edit.interop.lora_export import export_lora
 from photopic.edit.interop.lora_import import import_lora
 from photopic.edit.interop.peft_states import export_peft_shira, export_peft_trainable_tokens
-from photopic.edit.interop.textual_inversion import export_textual_inversion
+from photopic.edit.interop.textual_inversion import export_textual_inversion, import_textual_inversion
 
 __all__ = [
     "export_comfy",
@@ -20,6 +20,7 @@ __all__ = [
     "import_checkpoint",
     "import_file",
     "import_lora",
+    "import_textual_inversion",
     "load_from_hub",
     "model_card",
     "save_to_hub",

@@ -72,6 +72,18 @@ def kohya_name(name: str, model: TextToImage) -> str:
     return kohya_prefix(component, model) + path.replace(".", "_")
 
 
+def sd_scripts_reads(name: str) -> bool:
+    """Whether the kohya scripts build a module for a layer; they pass over others without a word.
+
+    Example:
+        >>> sd_scripts_reads("unet.conv_in.weight")
+        False
+    """
+    if name.startswith("unet."):
+        return bool(_BLOCK.fullmatch(name.removeprefix("unet.")))
+    return ".self_attn." in name or ".mlp." in name
+
+
 def with_text_model(path: str) -> str:
     """A layer of a text encoder as LoRA files call it; newer versions of transformers have no wrapper ``text_model``."""
     return path if path.startswith(("text_model.", "text_projection")) else f"text_model.{path}"

@@ -21,7 +21,7 @@ from photopic.edit.interop.lora_export import export_lora
 from photopic.edit.interop.lora_import import import_lora
 from photopic.edit.interop.peft_states import export_peft_shira, export_peft_trainable_tokens
 from photopic.edit.interop.recognise import kind_of_file
-from photopic.edit.interop.textual_inversion import export_textual_inversion
+from photopic.edit.interop.textual_inversion import export_textual_inversion, import_textual_inversion
 from photopic.models.text_to_image.handle import TextToImage
 
 Format = Literal["diffusers", "kohya", "comfyui", "shira", "tokens", "textual-inversion"]
@@ -40,6 +40,7 @@ def import_file(
     file: Annotated[str, Flags("FILE")],
     *,
     keep: Annotated[float | None, Gt(0), Le(1)] = None,
+    token: str | None = None,
 ) -> Steps[Edit]:
     """Read a file or folder of another library as an edit: LoRA, peft adapter, ComfyUI differences, textual inversion, checkpoint.
 
@@ -49,6 +50,7 @@ def import_file(
         model: The model it was made for: a bundled name, a folder or a hub id.
         file: A safetensors file, or a folder as peft or diffusers writes it.
         keep: Of a checkpoint, the share of all entries to keep, those with the largest relative change; all by default.
+        token: Of a textual inversion, the word; by default that of the file.
 
     Returns:
         The edit, bound to the model.
@@ -61,10 +63,13 @@ def import_file(
     """
     yield Event("reading")
     path = Path(file)
-    readers: Mapping[str, Callable[..., Edit]] = {"lora": import_lora, "checkpoint": import_checkpoint}
+    readers: Mapping[str, Callable[[], Edit]] = {
+        "lora": lambda: import_lora(path, model),
+        "textual-inversion": lambda: import_textual_inversion(path, model, token=token),
+        "checkpoint": lambda: import_checkpoint(path, model, keep=keep),
+    }
     kind = kind_of_file(path)
-    options = {"keep": keep} if kind == "checkpoint" else {}
-    edit = readers[kind](path, model, **options)
+    edit = readers[kind]()
     facts = {key: value for key, value in edit.provenance.items() if key != "method"}
     return replace(edit, provenance=facts | {"format": kind})
 

@@ -20,7 +20,7 @@ from photopic.edit.interop._changes import (
     parts_by_weight,
     write_tensors,
 )
-from photopic.edit.interop._names import kohya_name, layers, with_text_model
+from photopic.edit.interop._names import kohya_name, layers, sd_scripts_reads, with_text_model
 from photopic.models.text_to_image.handle import TextToImage
 
 
@@ -47,7 +47,8 @@ def export_lora(
 
     Returns:
         One row a layer with its ``rank`` and ``relative_error`` (Frobenius norm of what is lost over that of the change), and in
-        the values the largest and the overall error and what was ``left_out``.
+        the values the largest and the overall error, what was ``left_out``, and of kohya's naming what the kohya scripts pass over,
+        which adapt attention blocks, resnets and samplers of the UNet and attention and MLP of text encoders alone.
 
     Raises:
         EditError: If the model is not the edit's base, edits are applied to it, or nothing of the edit fits into a LoRA.
@@ -88,6 +89,7 @@ def export_lora(
         "largest_relative_error": max(row["relative_error"] for row in rows),
         "overall_relative_error": (lost / whole) ** 0.5,
         "left_out": left_out,
+        "not_read_by_sd_scripts": [name for name in sorted(pairs) if naming == "kohya" and not sd_scripts_reads(name)],
     }
     facts = {"config": {"rank": rank, "naming": naming}, "edit": dict(edit.provenance)}
     return Report("export_lora", values, tuple(rows), provenance("interop.export_lora", **facts))

@@ -1,71 +1,53 @@
-"""LoRA files of diffusers, peft and the kohya scripts as edits."""
+"""LoRA files of diffusers, peft, the kohya scripts, LyCORIS and ComfyUI as edits."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from photopic.core.edits import Edit, LowRankDelta
+from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights
 from photopic.core.errors import EditError
+from photopic.core.fingerprint import named_tensors
 from photopic.core.results import provenance
 from photopic.edit.interop._changes import check_bare, read_metadata, read_tensors
-from photopic.edit.interop._names import ADAPTED, kohya_names, layers
+from photopic.edit.interop._lora_keys import Names, other_kind, parsed
+from photopic.edit.interop._lora_scales import CONFIG_FILE, commonest, read_scales
+from photopic.edit.interop._names import ADAPTED
+from photopic.edit.interop.textual_inversion import BUNDLED, bundled_words
 from photopic.models.text_to_image.handle import TextToImage
 
-_ENDINGS = {  # how the keys of one layer end, and which factor they hold
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    "_lora.down.weight": "down",
-    "_lora.up.weight": "up",
-    ".alpha": "alpha",
-}
-_OTHER_KINDS = {
-    "lora_mid": "a CP-decomposed (LoCon mid) convolution",
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "hada_w": "LoHa",
-    "lokr_": "LoKr",
-    "oft_": "OFT",
-    ".diff": "a dense difference",
-}
-_OLD_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
-METADATA_KEY = "lora_adapter_metadata"
 _SHOWN = 5
+_KEPT = (torch.float32, torch.float16, torch.bfloat16)  # as an edit keeps factors
 
 
 @dataclass
 class _Layer:
-    """What a file holds for one layer, with the keys it came under."""
+    """What a file holds for one weight, with the keys it came under."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
 
 
 def import_lora(path: str | Path, model: TextToImage) -> Edit:
-    """Read a LoRA file as an edit with one `LowRankDelta` part.
+    """Read a LoRA file as an edit, most of it one `LowRankDelta` part.
 
-    Reads the namings of diffusers (``unet.….lora_A.weight``, the older ``.lora.down.weight`` and ``to_q_lora.down.weight``, with
-    peft's metadata where a file has it) and of the kohya scripts (``lora_unet_….lora_down.weight``, ``lora_te_``, ``lora_te1_``,
-    ``lora_te2_``, with diffusers' block names or the original ones), for linear layers and convolutions. A product is scaled by
-    alpha / rank of its own layer, and by 1 where the file has no alpha.
+    Reads the namings of diffusers (``unet.….lora_A.weight``, the older ``.lora.down.weight`` and ``to_q_lora.down.weight``), of
+    peft (without a component's name, with an adapter's), of the kohya scripts and LyCORIS (``lora_unet_….lora_down.weight``,
+    ``lora_te_``, ``lora_te1_``, ``lora_te2_``, with diffusers' block names or the original ones) and of ComfyUI
+    (``diffusion_model.…``, differences), for linear layers and convolutions.
+
+    A product is scaled by alpha / rank of its own layer. The alpha is that of the file, else of peft's settings in its metadata or
+    in ``adapter_config.json`` beside it, else the commonest in the file, as diffusers has it; without any the scale is 1. Biases
+    of factors, whole differences (``.diff``, norms), SHiRA's entries and bundled embeddings come along as further parts.
 
     Args:
-        path: A safetensors file.
+        path: A safetensors file, or a folder as peft writes it, of one component or with a folder for each.
         model: What it was trained for, with no edits applied.
 
     Returns:
@@ -73,7 +55,7 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
 
     Raises:
         EditError: If a key is unknown or lacks its other factor, a shape does not fit, or nothing in the file fits the model; for
-            DoRA, LoHa, LoKr, OFT and CP-decomposed files by name.
+            DoRA, LoHa, LoKr, OFT, GLoRA, IA3 and others by name.
 
     Example:
         >>> edit = import_lora("style.safetensors", model)  # doctest: +SKIP
@@ -82,54 +64,94 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
     """
     path = Path(path)
     check_bare(model)
-    tensors = dict(read_tensors(path))
-    config = _peft_config(path)
-    for key in tensors:
-        _check_kind(path.name, key)
-    known = layers(model)
-    found = _gather(path.name, tensors, {name: module.weight for name, module in known.items()}, model)
-    up, down, scales = {}, {}, {}
-    for name, layer in sorted(found.items()):
-        up[name], down[name] = _factors(path.name, layer, name, tuple(known[name].weight.shape))
-        scales[name] = _scale(path.name, layer, name, config)
-    facts = {"file": path.name, "data": hashlib.sha256(path.read_bytes()).hexdigest()}
-    base = model.edits.fingerprint(*up)
-    return Edit((LowRankDelta(up, down, scales),), base, provenance("interop.import_lora", **facts))
+    parts = [part for file, component in _files(path, model) for part in _parts(file, model, component)]
+    names = {name for part in parts if hasattr(part, "change") for name in part.names()}  # type: ignore[union-attr]
+    hashed = hashlib.sha256()
+    for file, _ in _files(path, model):
+        with file.open("rb") as opened:
+            hashed.update(hashlib.file_digest(opened, "sha256").digest())
+    facts = {"file": path.name, "data": hashed.hexdigest()}
+    return Edit(tuple(parts), model.edits.fingerprint(*names), provenance("interop.import_lora", **facts))
 
 
-def _check_kind(file: str, key: str) -> None:
-    for mark, kind in _OTHER_KINDS.items():
-        if mark in key:
-            raise EditError(f"{file}: {key}: expected a plain LoRA, found {kind}, which photopic cannot import")
+def adapter_folders(folder: Path) -> list[Path]:
+    """The folders of peft's adapters in a folder: itself, or those inside it that are named as components."""
+    return [each for each in (folder, *(folder / name for name in ADAPTED)) if (each / CONFIG_FILE).is_file()]
 
 
-def _gather(
-    file: str, tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], model: TextToImage
-) -> dict[str, _Layer]:
-    """The factors of each layer by the name of its weight."""
-    kohya = kohya_names(model, weights)
+def _files(path: Path, model: TextToImage) -> list[tuple[Path, str | None]]:
+    """The files to read, each with its component where its folder says so."""
+    if not path.is_dir():
+        return [(path, None)]
+    found = adapter_folders(path)
+    if not found:
+        raise EditError(f"{path}: expected an adapter of peft, found no {CONFIG_FILE} in it or in {', '.join(ADAPTED)}")
+    return [
+        (folder / "adapter_model.safetensors", folder.name if folder.name in model.components else None)
+        for folder in found
+    ]
+
+
+def _parts(file: Path, model: TextToImage, component: str | None) -> Iterator[Part]:
+    """All that one file holds, as parts of an edit."""
+    tensors = dict(read_tensors(file))
+    yield from bundled_words(file.name, {key: each for key, each in tensors.items() if key.startswith(BUNDLED)}, model)
+    known = {name: each for name, each in named_tensors(model.components).items() if name.partition(".")[0] in ADAPTED}
+    tensors = {key: each for key, each in tensors.items() if not key.startswith(BUNDLED)}
+    weights = [name for name in known if name.endswith(".weight")]
+    layers = _gather(file.name, tensors, Names(model, weights, component), model.name)
+    metadata = read_metadata(file)
+    scales = read_scales(file, metadata)
+    alphas = {name: _alpha(file.name, layer) for name, layer in layers.items() if "alpha" in layer.tensors}
+    scales = replace(scales, common=commonest(alphas))
+    up, down, factors = {}, {}, {}
+    dense: dict[str, Tensor] = {}
+    for name, layer in sorted(layers.items()):
+        shape = tuple(known[name].shape)
+        if layer.tensors.keys() & {"up", "down", "alpha", "up_bias"}:
+            up[name], down[name] = _factors(file.name, layer, name, shape)
+            factors[name] = scales.of(name, len(down[name]), alphas.get(name))
+        _add_dense(dense, file.name, layer, name, known, factors.get(name, 1.0))
+    if up:
+        yield LowRankDelta(up, down, factors)
+    if dense:
+        yield DenseDelta(dense)
+    yield from _shira(file.name, layers, known)
+
+
+def _gather(file: str, tensors: Mapping[str, Tensor], names: Names, model: str) -> dict[str, _Layer]:
+    """The tensors of each layer by the name of its weight."""
     found: dict[str, _Layer] = {}
-    unknown = []
+    unknown, adapters = [], set()
     for key, tensor in tensors.items():
-        ending = next((ending for ending in _ENDINGS if key.endswith(ending)), None)
-        name = _weight_name(key.removesuffix(ending), kohya, weights) if ending else None
-        if ending is None or name is None:
+        if kind := other_kind(key):
+            raise EditError(f"{file}: {key}: expected a plain LoRA, found {kind}, which photopic cannot import")
+        read = parsed(key)
+        meant = [] if read is None else names.find(read.stem)
+        if read is None or not meant:
             unknown.append(key)
             continue
-        layer, role = found.setdefault(name, _Layer()), _ENDINGS[ending]
-        if role in layer.tensors:
-            raise EditError(f"{file}: {key}: means the same as {layer.keys[role]}; expected one {role} a layer")
-        layer.tensors[role], layer.keys[role] = tensor, key
-    if not found:
+        if len(meant) > 1:
+            raise EditError(f"{file}: {key}: may be {' or '.join(meant)}; put it into a folder named as its component")
+        adapters |= {read.adapter} - {None}
+        layer = found.setdefault(meant[0], _Layer())
+        if read.role in layer.tensors:
+            raise EditError(
+                f"{file}: {key}: means the same as {layer.keys[read.role]}; expected one {read.role} a layer"
+            )
+        layer.tensors[read.role], layer.keys[read.role] = tensor, key
+    if tensors and not found:
         raise EditError(
-            f"{file}: none of its {len(tensors)} tensors fits a layer of {model.name} ({_some(unknown)}); "
+            f"{file}: none of its {len(tensors)} tensors fits a layer of {model} ({_some(unknown)}); "
             "expected a LoRA for this model"
         )
     if unknown:
         raise EditError(
-            f"{file}: {len(unknown)} of its {len(tensors)} tensors fit no layer of {model.name}: {_some(unknown)}; "
+            f"{file}: {len(unknown)} of its {len(tensors)} tensors fit no layer of {model}: {_some(unknown)}; "
             "it is for another model"
         )
+    if len(adapters) > 1:
+        raise EditError(f"{file}: holds the adapters {', '.join(sorted(map(str, adapters)))}; save one at a time")
     return found
 
 
@@ -138,34 +160,17 @@ def _some(keys: Iterable[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "") if keys else "it is empty"
 
 
-def _weight_name(stem: str, kohya: Mapping[str, str], weights: Mapping[str, Tensor]) -> str | None:
-    """The weight that the stem of a key means."""
-    if stem in kohya:
-        return kohya[stem]
-    component, _, layer = stem.removeprefix("base_model.model.").partition(".")
-    if component not in ADAPTED:
-        return None
-    layer = layer.replace(".processor.", ".")
-    if component != "unet":
-        head, _, last = layer.rpartition(".")
-        layer = f"{head}.{_OLD_PROJECTIONS.get(last, last)}"
-    plain = layer.removeprefix("text_model.")
-    spellings = [layer, f"{layer}.0", plain, f"text_model.{plain}"]  # to_out is to_out.0 since diffusers 0.14
-    return next((name for each in spellings if (name := f"{component}.{each}.weight") in weights), None)
-
-
 def _factors(file: str, layer: _Layer, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """up as (out, rank) and down as (rank, in x height x width)."""
     for role in ("down", "up"):
         if role not in layer.tensors:
-            key = next(layer.keys[each] for each in ("down", "up", "alpha") if each in layer.keys)
+            key = next(layer.keys[each] for each in ("down", "up", *layer.keys) if each in layer.keys)
             raise EditError(f"{file}: {key}: expected both factors of {name}, found no {role}")
-        tensor, key = layer.tensors[role], layer.keys[role]
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise EditError(f"{file}: {key}: expected finite floating-point values, found others")
-    down, up = layer.tensors["down"], layer.tensors["up"]
-    rank, inner = len(down) if down.ndim else 0, torch.Size(shape[1:]).numel()
-    fits = rank and up.ndim >= 2 and up.shape[:2] == (shape[0], rank) and up.numel() == shape[0] * rank
+    down, up = _kept(file, layer, "down"), _kept(file, layer, "up")
+    rank, inner = len(down) if down.ndim else 0, prod(shape[1:])
+    fits = (
+        rank and len(shape) > 1 and up.ndim >= 2 and up.shape[:2] == (shape[0], rank) and up.numel() == shape[0] * rank
+    )
     if not fits or down.numel() != rank * inner or (down.ndim == 4 and tuple(down.shape[1:]) != _as_conv(shape)):
         raise EditError(
             f"{file}: {layer.keys['down']}: expected factors of {name} with shape {shape}, "
@@ -175,51 +180,67 @@ def _factors(file: str, layer: _Layer, name: str, shape: tuple[int, ...]) -> tup
     return up.reshape(shape[0], rank).to(dtype), down.reshape(rank, inner).to(dtype)
 
 
+def _kept(file: str, layer: _Layer, role: str) -> Tensor:
+    """A tensor as an edit keeps it: 8-bit floats as float16, which holds all of them, and float64 as float32."""
+    tensor = layer.tensors[role]
+    if tensor.is_floating_point() and tensor.dtype not in _KEPT:
+        tensor = tensor.to(torch.float16 if tensor.element_size() == 1 else torch.float32)
+    if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        raise EditError(f"{file}: {layer.keys[role]}: expected finite floating-point values, found others")
+    return tensor
+
+
 def _as_conv(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if len(shape) == 4 else (shape[1], 1, 1)
 
 
-def _scale(file: str, layer: _Layer, name: str, config: Mapping[str, Any]) -> float:
-    """alpha / rank, or alpha / sqrt(rank) for a rank-stabilised LoRA."""
-    rank = len(layer.tensors["down"])
-    if "alpha" in layer.tensors:
-        alpha = layer.tensors["alpha"]
-        if alpha.numel() != 1 or not bool(torch.isfinite(alpha).all()):
+def _alpha(file: str, layer: _Layer) -> float:
+    alpha = layer.tensors["alpha"]
+    if alpha.numel() != 1 or not bool(torch.isfinite(alpha.float()).all()):
+        raise EditError(f"{file}: {layer.keys['alpha']}: expected one finite number, found shape {tuple(alpha.shape)}")
+    return float(alpha)
+
+
+def _add_dense(
+    dense: dict[str, Tensor], file: str, layer: _Layer, name: str, known: Mapping[str, Tensor], scale: float
+) -> None:
+    """Differences of a weight and its bias; the bias of a factor is scaled with the product."""
+    bias = f"{name.removesuffix('.weight')}.bias"
+    for role, target, factor in (("diff", name, 1.0), ("diff_b", bias, 1.0), ("up_bias", bias, scale)):
+        if role not in layer.tensors:
+            continue
+        if target not in known:
+            raise EditError(f"{file}: {layer.keys[role]}: expected a layer with a bias, found {name} without one")
+        delta, shape = _kept(file, layer, role), tuple(known[target].shape)
+        if delta.numel() != prod(shape):
             raise EditError(
-                f"{file}: {layer.keys['alpha']}: expected one finite number, found shape {tuple(alpha.shape)}"
+                f"{file}: {layer.keys[role]}: expected {target} with shape {shape}, found {tuple(delta.shape)}"
             )
-        return float(alpha) / rank
-    component, path = name.rsplit(".", 1)[0].split(".", 1)
-    alpha_of = {
-        key.removeprefix(f"{component}."): each for key, each in config.items() if key.startswith(f"{component}.")
-    }
-    if "lora_alpha" not in alpha_of:
-        return 1.0
-    alpha = _of_pattern(alpha_of.get("alpha_pattern") or {}, path, alpha_of["lora_alpha"])
-    if not isinstance(alpha, int | float):
-        raise EditError(f"{file}: {METADATA_KEY}: {name}: expected a number as alpha, found {alpha!r}")
-    return alpha / (math.sqrt(rank) if alpha_of.get("use_rslora") else rank)
+        delta = delta.reshape(shape) if factor == 1.0 else factor * delta.reshape(shape).float()
+        dense[target] = dense[target].float() + delta.float() if target in dense else delta
 
 
-def _of_pattern(patterns: Mapping[str, Any], path: str, default: Any) -> Any:
-    """As peft reads its patterns: a regular expression for the whole path or for its end."""
-    return next((value for key, value in patterns.items() if re.fullmatch(rf"(.*\.)?({key})", path)), default)
-
-
-def _peft_config(path: Path) -> dict[str, Any]:
-    """The settings diffusers keeps with a LoRA it saved, or none."""
-    text = read_metadata(path).get(METADATA_KEY)
-    if text is None:
-        return {}
-    try:
-        config = json.loads(text)
-    except ValueError as error:
-        raise EditError(f"{path.name}: {METADATA_KEY}: expected JSON, found something else ({error})") from None
-    if not isinstance(config, dict):
-        raise EditError(f"{path.name}: {METADATA_KEY}: expected an object, found {type(config).__name__}")
-    for key, value in config.items():
-        if key.endswith("use_dora") and value:
+def _shira(file: str, layers: Mapping[str, _Layer], known: Mapping[str, Tensor]) -> Iterator[SparseWeights]:
+    """The entries that a SHiRA adapter adds to; zeros, with which layers are filled up, are left out."""
+    indices, values = {}, {}
+    for name, layer in sorted(layers.items()):
+        if not layer.tensors.keys() & {"shira_values", "shira_positions"}:
+            continue
+        if not {"shira_values", "shira_positions"} <= layer.tensors.keys() or known[name].ndim != 2:
             raise EditError(
-                f"{path.name}: {METADATA_KEY}: {key}: expected a plain LoRA, found DoRA, which photopic cannot import"
+                f"{file}: {next(iter(layer.keys.values()))}: expected values and positions of a linear layer"
             )
-    return config
+        added, at = _kept(file, layer, "shira_values").float(), layer.tensors["shira_positions"].long()
+        limits = torch.tensor(known[name].shape)[:, None]
+        if at.shape != (2, added.numel()) or bool((at < 0).any()) or bool((at >= limits).any()):
+            raise EditError(
+                f"{file}: {layer.keys['shira_positions']}: expected rows and columns of {name}, found others"
+            )
+        flat, order = (at[0] * known[name].shape[1] + at[1]).sort()  # row x inner + column
+        kept = added[order] != 0
+        if bool((flat.diff() == 0).any()):
+            raise EditError(f"{file}: {layer.keys['shira_positions']}: names an entry of {name} twice")
+        if bool(kept.any()):
+            indices[name], values[name] = flat[kept], added[order][kept]
+    if indices:
+        yield SparseWeights(indices, values, delta=True)

@@ -6,19 +6,24 @@ from pathlib import Path
 
 from photopic.core.errors import EditError
 from photopic.edit.interop._changes import read_keys
+from photopic.edit.interop._lora_keys import other_kind, parsed
+from photopic.edit.interop.lora_import import adapter_folders
 
-_LORA = (".lora_", "_lora.", ".lora.", ".alpha")  # in the keys of a LoRA, whatever its naming
+_EMBEDDING = 4  # a textual inversion has no more tensors, and none with the name of a layer
 
 
 def kind_of_file(path: Path) -> str:
-    """``lora`` or ``checkpoint``.
+    """``lora``, ``textual-inversion`` or ``checkpoint``; adapters of every kind count as ``lora``, whose reader names the others.
 
     Raises:
-        EditError: If there is no such file, or it is not of safetensors.
+        EditError: If there is no such file or folder, or the file is not of safetensors.
     """
     if path.is_dir():
-        return "checkpoint"
+        return "lora" if adapter_folders(path) else "checkpoint"
     if not path.is_file():
         raise EditError(f"{path}: no such file or folder; name a safetensors file, or a folder of peft or diffusers")
     keys = read_keys(path)
-    return "lora" if any(mark in key for key in keys for mark in _LORA) else "checkpoint"
+    if any(parsed(key) or other_kind(key) for key in keys):
+        return "lora"
+    is_short = len(keys) <= _EMBEDDING and not any(key.endswith((".weight", ".bias")) for key in keys)
+    return "textual-inversion" if is_short else "checkpoint"

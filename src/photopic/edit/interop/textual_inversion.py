@@ -1,15 +1,93 @@
-"""The new tokens of edits as textual-inversion embeddings."""
+"""Textual-inversion embeddings: the new tokens of edits as such files, and such files, or those bundled with a LoRA, as edits."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from jaxtyping import Float
+from torch import Tensor
+
 from photopic.core.edits import Edit, TokenEmbedding
+from photopic.core.edits.runtime_tokens import input_embedding
 from photopic.core.errors import EditError
 from photopic.core.results import Report, provenance
-from photopic.edit.interop._changes import left_out_parts, write_tensors
+from photopic.edit.interop._changes import check_bare, left_out_parts, read_tensors, write_tensors
+from photopic.models.text_to_image.handle import TextToImage
 
 _SDXL_KEYS = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
+_NAMELESS = ("emb_params", "string_to_param.*", "*")  # under which A1111 keeps vectors; the file's name is the word
+BUNDLED = "bundle_emb."  # before the embeddings that come with a LoRA
+
+
+def import_textual_inversion(path: str | Path, model: TextToImage, *, token: str | None = None) -> Edit:
+    """Read a textual-inversion embedding as an edit with its new words.
+
+    Several vectors become several words, ``<mine>``, ``<mine>_1`` ...; a prompt says the first, as with diffusers.
+
+    Args:
+        path: A safetensors file of diffusers, of A1111 (``emb_params``), or for SDXL (``clip_l`` and ``clip_g``).
+        model: What it was trained for, with no edits applied.
+        token: The word; that of the file, or ``<name of the file>``, if left out.
+
+    Returns:
+        The edit, bound to the model.
+
+    Raises:
+        EditError: If the file holds something else, or vectors of another length than the model's.
+
+    Example:
+        >>> import_textual_inversion("mine.safetensors", model).tokens  # doctest: +SKIP
+        ('<mine>', '<mine>_1')
+    """
+    path = Path(path)
+    check_bare(model)
+    parts = tuple(_words(path.name, dict(read_tensors(path)), token, path.stem, model))
+    facts = {"file": path.name, "data": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return Edit(parts, model.edits.fingerprint(), provenance("interop.import_textual_inversion", **facts))
+
+
+def bundled_words(file: str, tensors: Mapping[str, Tensor], model: TextToImage) -> Iterator[TokenEmbedding]:
+    """The words of the embeddings bundled with a LoRA: ``bundle_emb.<name>.<key>``, called ``<name>``."""
+    words: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, rest = key.removeprefix(BUNDLED).partition(".")
+        words.setdefault(name, {})[rest] = tensor
+    for name, found in words.items():
+        yield from _words(f"{file}: {BUNDLED}{name}", found, None, name, model)
+
+
+def _words(
+    file: str, tensors: Mapping[str, Tensor], token: str | None, name: str, model: TextToImage
+) -> Iterator[TokenEmbedding]:
+    """One word a vector; with two text encoders each has its own vectors, of which there are as many."""
+    encoders = {key: each for each, key in _SDXL_KEYS.items() if each in model.components}
+    if tensors and tensors.keys() <= encoders.keys():
+        vectors = {encoders[key]: tensor for key, tensor in tensors.items()}
+    elif len(tensors) == 1:
+        (key, tensor), *_ = tensors.items()
+        vectors, name = {"text_encoder": tensor}, name if key in _NAMELESS else key
+    else:
+        raise EditError(
+            f"{file}: expected one tensor, or those of {', '.join(encoders)}, found {', '.join(sorted(tensors)[:5]) or 'none'}"
+        )
+    rows = {component: _rows(file, component, tensor, model) for component, tensor in vectors.items()}
+    counts = {component: len(each) for component, each in rows.items()}
+    if len(set(counts.values())) > 1:
+        raise EditError(f"{file}: expected as many vectors for each text encoder, found {counts}")
+    token = token or (name if name.startswith("<") else f"<{name}>")
+    for number in range(next(iter(counts.values()))):
+        word = f"{token}_{number}" if number else token
+        yield TokenEmbedding(word, {component: each[number] for component, each in rows.items()})
+
+
+def _rows(file: str, component: str, tensor: Tensor, model: TextToImage) -> Float[Tensor, "vectors dim"]:
+    rows = tensor.reshape(1, -1) if tensor.ndim == 1 else tensor
+    dim = input_embedding(model.components[component]).embedding_dim
+    if not rows.is_floating_point() or rows.ndim != 2 or rows.shape[1] != dim:
+        raise EditError(f"{file}: expected vectors of length {dim} for {component}, found shape {tuple(tensor.shape)}")
+    return rows.float()
 
 
 def export_textual_inversion(edit: Edit, path: str | Path, *, token: str | None = None) -> Report:
