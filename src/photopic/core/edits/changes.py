@@ -14,6 +14,7 @@ from photopic.core.edits.dense import DenseDelta
 from photopic.core.edits.edit import Edit
 from photopic.core.edits.part import Part
 from photopic.core.edits.positions import Positions, apply, base_at, read_entries, union
+from photopic.core.edits.rules import Rule, summed
 from photopic.core.edits.sparse import SparseWeights
 
 
@@ -69,11 +70,11 @@ def without(parts: Sequence[Part], taken: Mapping[str, Positions]) -> list[Part]
     return [left for part in parts for left in part.restricted(lambda _: True, taken)]
 
 
-def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
+def clashing(edits: Sequence[Edit], rule: Rule) -> dict[str, Positions]:
     """Entries that several edits touch and whose changes do not add up by themselves.
 
-    Under ``sum`` added changes do, and so does one that is set with others added after it, so only entries set twice are left;
-    under ``ties`` every entry touched twice has to vote.
+    Where they are summed, added changes do, and so does one that is set with others added after it, so only entries set twice are
+    left; under any other rule every entry touched twice has to be decided.
     """
     found: dict[str, Positions] = {}
     names = {name for edit in edits for name in edit.touched()}
@@ -81,7 +82,7 @@ def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
         sets = []
         for edit in edits:
             parts = [part for part in edit.weight_parts if name in part.names()]
-            if policy == "sum":
+            if rule is summed:
                 parts = [part for part in parts if not part.adds]
             if parts:
                 sets.append(union([part.change(name).indices for part in parts]))
@@ -92,9 +93,13 @@ def clashing(edits: Sequence[Edit], policy: str) -> dict[str, Positions]:
 
 
 def merged(
-    changes: Sequence[Change], contested: Mapping[str, Positions], policy: str, tensors: Mapping[str, Tensor] | None
+    changes: Sequence[Change],
+    contested: Mapping[str, Positions],
+    rule: Rule,
+    tensors: Mapping[str, Tensor] | None,
+    importance: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> list[Part]:
-    """One change for the contested entries: the sum, or the mean of those with the elected sign."""
+    """One change for the contested entries, as a rule makes it of those of all; ``importance`` has a tensor an edit that votes."""
     sparse_indices: dict[str, Tensor] = {}
     sparse_values: dict[str, Tensor] = {}
     dense: dict[str, Tensor] = {}
@@ -103,15 +108,15 @@ def merged(
         stacked = torch.stack(
             [at_positions(change, positions) for change in voters]
         )  # (edits, entries), 0 where untouched
-        total = stacked.sum(0)
-        if policy == "ties":
-            agrees = (stacked.sign() == total.sign()) & (stacked != 0)
-            total = (stacked * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+        matters = None
+        if importance is not None:
+            matters = torch.stack([read_entries(each, positions).float().cpu() for each in importance[name]])
+        total = rule(stacked, matters)
         if positions is None:
             dense[name] = total
         else:
             sparse_indices[name], sparse_values[name] = positions, total
-    if policy == "sum" and tensors is not None:  # set entries stay set entries
+    if rule is summed and tensors is not None:  # set entries stay set entries
         values = {name: base_at(tensors, name, at) + sparse_values[name] for name, at in sparse_indices.items()}
         return [SparseWeights(sparse_indices, values), *_deltas(dense, changes)]
     return [SparseWeights(sparse_indices, sparse_values, delta=True), *_deltas(dense, changes)]

@@ -24,6 +24,7 @@ from photopic.core.edits.edit import Edit, touched_by
 from photopic.core.edits.part import Part
 from photopic.core.edits.positions import Positions, complement, union
 from photopic.core.edits.positions import overlap as common
+from photopic.core.edits.rules import RULES, Importance, Rule, summed
 from photopic.core.edits.sparse import ZeroedWeights
 from photopic.core.errors import EditError, OverlapError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
@@ -34,9 +35,10 @@ OverlapPolicy = Literal["error", "union", "first", "sum", "ties"]
 
 def compose(
     *edits: Edit,
-    overlap: OverlapPolicy = "error",
+    overlap: OverlapPolicy | Rule = "error",
     weights: Sequence[float] | None = None,
     base: Mapping[str, nn.Module] | None = None,
+    importance: Importance | None = None,
 ) -> Edit:
     """Combine edits of one base into one.
 
@@ -45,10 +47,11 @@ def compose(
 
     Args:
         edits: At least one, all for the same base.
-        overlap: What becomes of entries that several edits touch; see the module.
+        overlap: What becomes of entries that several edits touch; see the module. A rule decides on each of them.
         weights: One an edit, 1 each if left out; 0 leaves an edit out, others scale its changes and need ``base`` where it
             sets entries.
-        base: The base model's modules by component; ``sum``, ``ties`` and weights need its entries where an edit sets them.
+        base: The base model's modules by component; ``sum``, ``ties``, rules and weights need its entries where an edit sets them.
+        importance: For a rule, one an edit.
 
     Returns:
         One edit whose provenance lists its parents.
@@ -68,6 +71,8 @@ def compose(
         check_same_base(edits[0], other)
     tensors = None if base is None else _tensors_of(base, edits)
     scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True) if weight != 0]
+    if importance is not None:
+        importance = [each for each, weight in zip(importance, scales, strict=True) if weight != 0]
     if not scaled:
         raise EditError("compose: the result touches nothing: every weight is 0")
     if overlap in ("error", "union"):
@@ -75,7 +80,8 @@ def compose(
     elif overlap == "first":
         parts = _first(scaled)
     else:
-        parts = _added(scaled, overlap, tensors)
+        rule = overlap if callable(overlap) else RULES[overlap]
+        parts = _by_rule(scaled, rule, tensors, importance)
     return Edit(tuple(parts), _common_base(edits), _lineage(edits, overlap, scales))
 
 
@@ -171,15 +177,21 @@ def _first(edits: Sequence[Edit]) -> list[Part]:
     return joined(parts)
 
 
-def _added(edits: Sequence[Edit], overlap: OverlapPolicy, tensors: Mapping[str, Tensor] | None) -> list[Part]:
+def _by_rule(
+    edits: Sequence[Edit], rule: Rule, tensors: Mapping[str, Tensor] | None, importance: Importance | None
+) -> list[Part]:
     """Tensors that one edit touches keep its parts; entries that several touch are merged."""
-    contested = clashing(edits, overlap)
+    contested = clashing(edits, rule)
     kept = [part for edit in edits for part in without(edit.parts, contested)]
     changes = [Change.of(edit, name, tensors) for edit in edits for name in contested if name in edit.touched()]
-    hooked = [part for part in kept if part.modules()] if overlap == "sum" else []  # these add up too
+    hooked = [part for part in kept if part.modules()] if rule is summed else []  # these add up too
     once = {part.digest(): part for part in kept if not part.names() and not part.is_empty and part not in hooked}
     written = [part for part in kept if part.names()]
-    return [*joined(written), *merged(changes, contested, overlap, tensors), *hooked, *once.values()]
+    matters = None
+    if importance is not None:
+        voting = {name: [n for n, edit in enumerate(edits) if name in edit.touched()] for name in contested}
+        matters = {name: [importance[n][name] for n in numbers] for name, numbers in voting.items()}
+    return [*joined(written), *merged(changes, contested, rule, tensors, matters), *hooked, *once.values()]
 
 
 def joined(parts: Sequence[Part]) -> list[Part]:
@@ -263,7 +275,7 @@ def _common_base(edits: Sequence[Edit]) -> Fingerprint:
     return replace(smallest, sketches=dict(sorted(sketches.items())), shapes=dict(sorted(shapes.items())))
 
 
-def _lineage(edits: Sequence[Edit], overlap: OverlapPolicy, weights: Sequence[float]) -> dict[str, Any]:
+def _lineage(edits: Sequence[Edit], overlap: OverlapPolicy | Rule, weights: Sequence[float]) -> dict[str, Any]:
     parents = [parent for edit in edits for parent in _parents(edit)]
     if overlap in ("error", "union"):
         parents = [json.loads(text) for text in sorted({json.dumps(value, sort_keys=True) for value in parents})]
@@ -271,7 +283,7 @@ def _lineage(edits: Sequence[Edit], overlap: OverlapPolicy, weights: Sequence[fl
         return parents[0]
     lineage: dict[str, Any] = {"method": "compose", "parents": parents}
     if overlap != "error":
-        lineage["overlap"] = overlap
+        lineage["overlap"] = overlap.__name__ if callable(overlap) else overlap
     return lineage if set(weights) == {1.0} else lineage | {"weights": list(weights)}
 
 

@@ -65,7 +65,7 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
     path = Path(path)
     check_bare(model)
     parts = [part for file, component in _files(path, model) for part in _parts(file, model, component)]
-    names = {name for part in parts if hasattr(part, "change") for name in part.names()}  # type: ignore[union-attr]
+    names = {name for part in parts for name in part.names()}
     hashed = hashlib.sha256()
     for file, _ in _files(path, model):
         with file.open("rb") as opened:
