@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
 
 import photopic
 from photopic.core.errors import ModelError
+from photopic.edit.interop._names import original_names
 from photopic.models import files
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
@@ -80,7 +86,7 @@ def test_broken_folders(copied: Path) -> None:
     index.write_text(text)
     weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    fails("cannot be loaded")
+    fails("is no safetensors file")
     weights.unlink()
     fails("cannot be loaded")
     shutil.rmtree(copied / "vae")
@@ -89,7 +95,71 @@ def test_broken_folders(copied: Path) -> None:
     fails("has no model_index.json")
 
 
-def test_a_single_file_is_refused_with_the_way_to_convert_it(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ModelError, match="from_single_file"):
-        photopic.load(tmp_path / "model.safetensors")
+VAE = (  # names of diffusers and of the original layout; blocks of the decoder count from the other end
+    (r"down_blocks\.(\d)\.resnets\.(\d)", r"down.\1.block.\2"),
+    (r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample"),
+    (r"up_blocks\.(\d)\.resnets\.(\d)", lambda found: f"up.{2 - int(found[1])}.block.{found[2]}"),
+    (r"up_blocks\.(\d)\.upsamplers\.0", lambda found: f"up.{2 - int(found[1])}.upsample"),
+    (r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}"),
+    (r"mid_block\.attentions\.0", "mid.attn_1"),
+    ("conv_shortcut", "nin_shortcut"),
+    ("conv_norm_out", "norm_out"),
+    ("group_norm", "norm"),
+    (r"to_out\.0", "proj_out"),
+    (r"to_([qkv])", r"\1"),
+)
+
+
+def original_layout(pipeline: Any) -> dict[str, Tensor]:
+    """The weights of a tiny pipeline as a checkpoint in one file has them."""
+    found = {}
+    state = pipeline.unet.state_dict()
+    names = original_names({key.rpartition(".")[0] for key in state})
+    for key, each in state.items():
+        path, _, last = key.rpartition(".")
+        found[f"model.diffusion_model.{names[path]}.{last}"] = each.clone()
+    for key, each in pipeline.vae.state_dict().items():
+        for pattern, replacement in VAE:
+            key = re.sub(pattern, replacement, key)
+        is_projection = ".attn_1." in key and each.ndim == 2
+        found[f"first_stage_model.{key}"] = each[..., None, None].clone() if is_projection else each.clone()
+    for key, each in pipeline.text_encoder.state_dict().items():
+        found[f"cond_stage_model.transformer.text_model.{key.removeprefix('text_model.')}"] = each.clone()
+    return found
+
+
+def test_a_single_file_loads_with_the_configuration_beside_it(saved: Path, tmp_path: Path) -> None:
+    save_file(original_layout(tiny_pipeline()), tmp_path / "x.safetensors")
+    shutil.copytree(saved, tmp_path / "x", ignore=shutil.ignore_patterns("*.safetensors"))
+    found, wanted = TextToImage.load(tmp_path / "x.safetensors", "cpu"), TextToImage.load(saved, "cpu")
+    ours, theirs = found.parameters(), wanted.parameters()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], each) for name, each in theirs.items())
+
+
+def test_a_single_file_without_its_configuration_says_what_is_missing(tmp_path: Path) -> None:
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(
+        ModelError, match=r"x\.safetensors: a checkpoint in one file needs the configuration of its pipeline"
+    ):
+        TextToImage.load(tmp_path / "x.safetensors", "cpu")
+    save_file({"conv.weight": torch.ones(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"x\.safetensors: expected a whole checkpoint .*, found conv\.weight"):
+        TextToImage.load(tmp_path / "x.safetensors", "cpu")
+    (tmp_path / "x.ckpt").write_bytes(b"no pickle is opened")
+    with pytest.raises(ModelError, match=r"x\.ckpt: is a file, expected a folder"):
+        TextToImage.load(tmp_path / "x.ckpt", "cpu")
+
+
+def test_a_folder_of_half_precision_files_only_is_read(tmp_path: Path) -> None:
+    tiny_pipeline().save_pretrained(tmp_path, variant="fp16")
+    assert TextToImage.load(tmp_path, "cpu").digest() == TextToImage(tiny_pipeline(), "tiny").digest()
+
+
+def test_a_folder_saved_while_an_adapter_was_active_is_named(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline()
+    pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k"]))
+    pipeline.save_pretrained(tmp_path)
+    with pytest.raises(
+        ModelError, match=r"unet/diffusion_pytorch_model\.safetensors: was saved while an adapter was active"
+    ):
+        TextToImage.load(tmp_path, "cpu")

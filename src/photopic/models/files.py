@@ -14,6 +14,7 @@ from photopic.core.errors import ModelError
 BUNDLED = Path(__file__).parent / "bundled"
 INDEX = "model_index.json"  # of a diffusers pipeline
 PROCESS = "process.safetensors"  # of a diffusion model trained here
+SINGLE_FILE = ".safetensors"  # how the name of a whole pipeline in one file ends
 TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
 DUAL_ENCODER, CLASSIFIER = "a dual encoder", "a classifier"
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
@@ -25,7 +26,7 @@ def bundled_names() -> tuple[str, ...]:
 
 
 def found_source(name: str) -> Path | str:
-    """The folder a name stands for, or the hub id.
+    """The folder or single file a name stands for, or the hub id.
 
     Raises:
         ModelError: If it is neither.
@@ -33,10 +34,11 @@ def found_source(name: str) -> Path | str:
     folder = BUNDLED / name if name in bundled_names() else Path(name).expanduser()
     if folder.is_dir():
         return folder
+    if folder.is_file() and folder.suffix == SINGLE_FILE:
+        return folder
     if folder.is_file():
         raise ModelError(
-            f"{name}: is a file, expected a folder as save_pretrained writes it; convert a checkpoint with "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(folder)"
+            f"{name}: is a file, expected a folder as save_pretrained writes it, or a checkpoint in one {SINGLE_FILE} file"
         )
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         bundled = ", ".join(bundled_names()) or "none in this installation"
@@ -57,6 +59,8 @@ def kind_of(source: Path | str) -> str:
         >>> kind_of(BUNDLED / "emoji-clip-vit")
         'a dual encoder'
     """
+    if isinstance(source, Path) and source.is_file():
+        return TEXT_TO_IMAGE  # a whole pipeline in the original layout; its reader says if it is none
     index = read_json(source, INDEX)
     if index is not None:
         unet = index.get("unet")

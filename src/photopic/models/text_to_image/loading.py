@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
 from photopic.models.files import INDEX, first_line, no_progress_bars, quiet
+
+_WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
 
 
 def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
@@ -19,24 +23,17 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
 
     Args:
         name: What was asked for, for messages.
-        source: The folder, or the id on the hub.
+        source: The folder, a checkpoint in one file, or the id on the hub.
         device: Where to put it.
         dtype: Number format of the weights; None is float32.
 
     Raises:
         ModelError: If the pipeline is incomplete or of another kind, or there is no such device.
     """
-    if isinstance(source, Path):
-        _check_folder(source)
-    with quiet():
-        from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
-    try:
-        with no_progress_bars():
-            pipeline: Any = DiffusionPipeline.from_pretrained(
-                str(source), dtype=dtype or torch.float32, use_safetensors=True
-            )
-    except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
-        raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {first_line(error)}") from error
+    if isinstance(source, Path) and source.is_file():
+        pipeline = _read_single_file(source, dtype or torch.float32)
+    else:
+        pipeline = _read_folder(name, source, dtype or torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline.to(device)
@@ -45,8 +42,48 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     return pipeline
 
 
+def _read_folder(name: str, source: Path | str, dtype: torch.dtype) -> Any:
+    variant = None
+    if isinstance(source, Path):
+        _check_folder(source)
+        variant = _variant(source)
+    with quiet():
+        from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
+    try:
+        with no_progress_bars():
+            return DiffusionPipeline.from_pretrained(str(source), dtype=dtype, use_safetensors=True, variant=variant)
+    except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
+        raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {first_line(error)}") from error
+
+
+def _read_single_file(path: Path, dtype: torch.dtype) -> Any:
+    """A checkpoint in the original layout, converted by diffusers; sizes and tokenizers come from a folder beside it."""
+    keys = _keys(path)
+    if not any(key.startswith("model.diffusion_model.") for key in keys):
+        raise ModelError(
+            f"{path}: expected a whole checkpoint (model.diffusion_model...), found {keys[0] if keys else 'none'}"
+        )
+    beside = [folder for folder in (path.with_suffix(""), path.parent) if (folder / INDEX).is_file()]
+    with quiet():
+        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)  # a second text encoder
+    kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    config = str(beside[0]) if beside else None
+    try:
+        with no_progress_bars():
+            return kind.from_single_file(str(path), config=config, torch_dtype=dtype, local_files_only=True)
+    except Exception as error:  # diffusers and the hub each raise their own kinds
+        raise ModelError(
+            f"{path}: a checkpoint in one file needs the configuration of its pipeline, which is not on this machine; put the "
+            f"configuration files of that pipeline into {path.with_suffix('')}/, or convert the file with diffusers' "
+            f"from_single_file(...).save_pretrained(folder) ({first_line(error)})"
+        ) from error
+
+
 def files_of(source: Path | str, pipeline: Any, parts: Iterable[str]) -> list[Path]:
     """Everything on disk that the weights of some components depend on; none where that is not known."""
+    if isinstance(source, Path) and source.is_file():
+        return [source]
     folder = source if isinstance(source, Path) else Path(pipeline.unet.config._name_or_path).parent  # the hub's cache
     found = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in parts]
     return [folder / INDEX, *chain.from_iterable(found)] if all(found) else []
@@ -68,3 +105,28 @@ def _check_folder(folder: Path) -> None:
         raise ModelError(
             f"{folder}: {INDEX} names {', '.join(missing)} but there is no such folder in it; copy the whole model"
         )
+    for path in sorted(folder.glob("*/*.safetensors")):
+        adapted = next((key for key in _keys(path) if ".base_layer." in key or ".lora_A." in key), None)
+        if adapted is not None:
+            raise ModelError(
+                f"{path}: was saved while an adapter was active (it holds {adapted}); open the pipeline as it was in diffusers, "
+                "call unload_lora_weights() or fuse_lora() and unload, and save it again"
+            )
+
+
+def _variant(folder: Path) -> str | None:
+    """The variant to read, such as ``fp16``, where a component has files of that one only."""
+    for part in sorted({path.parent for path in folder.glob("*/*.safetensors")}):
+        found = {match[1] for path in part.glob("*.safetensors") if (match := _WEIGHTS.fullmatch(path.name))}
+        if found and None not in found:
+            return "fp16" if "fp16" in found else min(str(each) for each in found)
+    return None
+
+
+def _keys(path: Path) -> list[str]:
+    """The names of the tensors in a file, none of which is read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: is no safetensors file ({first_line(error)}); copy the model again") from error
