@@ -11,8 +11,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
@@ -22,7 +23,7 @@ from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, fastest, put_on
-from photopic.models.preprocessing import Images, batched
+from photopic.models.preprocessing import Images, Preprocessing, batched
 
 __all__ = ["Classifier", "bundled_classifiers"]
 
@@ -146,6 +147,15 @@ class Classifier(Handle):
             DataError: If a picture is not 8-bit RGB or gray, or there is none.
         """
         return self._preprocess(batched(images)).to(self.device, self.dtype)
+
+    def pictures(self, pixels: Float[Tensor, "n channels height width"]) -> UInt8[np.ndarray, "n height width 3"]:
+        """What the network reads, as pictures to show; after a preprocessing of one's own each stretched from black to white."""
+        if isinstance(self._preprocess, Preprocessing):
+            return self._preprocess.pictures(pixels)
+        colours = pixels if pixels.shape[1] == 3 else pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        low, high = colours.amin((1, 2, 3), True), colours.amax((1, 2, 3), True)
+        values = (colours - low) / (high - low).clamp(min=1e-30) * 255  # (n, 3, height, width)
+        return values.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
     def forward(self, pixels: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
         """Logits of pixel values; gradients flow to the pixels.

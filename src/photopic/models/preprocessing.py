@@ -111,6 +111,18 @@ class Preprocessing:
         batch = (batch - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
         return (batch.flip(1) if self.blue_first else batch).contiguous()
 
+    def pictures(self, pixels: Float[Tensor, "n 3 height width"]) -> UInt8[np.ndarray, "n height width 3"]:
+        """What the network reads as pictures: scaling and normalising undone, resizing and cropping kept.
+
+        Example:
+            >>> steps, picture = Preprocessing(mean=(0.5,) * 3, blue_first=True), np.full((1, 2, 2, 3), 7, np.uint8)
+            >>> bool((steps.pictures(steps(picture)) == picture).all())
+            True
+        """
+        values = (pixels.flip(1) if self.blue_first else pixels).float().cpu()
+        values = (values * torch.tensor(self.std)[:, None, None] + torch.tensor(self.mean)[:, None, None]) / self.scale
+        return values.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()  # (n, height, width, 3)
+
     def _shaped(self, array: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
         height, width = array.shape[:2]
         target = self.resize
