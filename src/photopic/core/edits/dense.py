@@ -100,7 +100,8 @@ class LowRankDelta(_Added):
     def product(self, name: str, device: torch.device | None = None) -> Float[Tensor, "out inner"]:
         """scale x up @ down in float32."""
         up, down = self.up[name].to(device).float(), self.down[name].to(device).float()
-        return self.scales[name] * (up @ down)  # (out, rank) @ (rank, in) -> (out, in)
+        product = up @ down  # (out, rank) @ (rank, in) -> (out, in)
+        return product if self.scales[name] == 1 else product.mul_(self.scales[name])
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""

@@ -116,6 +116,11 @@ def apply(tensor: Tensor, write: Write) -> None:
     elif write.weight == 1 and not write.adds:
         assert values is not None
         write_entries(tensor, write.indices, values)
+    elif write.adds and write.indices is None and tensor.dtype != torch.float64:
+        assert values is not None
+        # In place, with the same rounding as below: both numbers are taken to float32, added, and rounded once.
+        added = values.to(tensor.device, torch.float32).view(tensor.shape)
+        tensor.detach().add_(added if write.weight == 1 else write.weight * added)
     else:
         entries = read_entries(tensor, write.indices)
         entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
