@@ -18,7 +18,7 @@ from photopic.core.config import hints_of, unpacked
 from photopic.core.edits import Edit, LowRankDelta, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.class_folder import ClassFolder
-from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
 from photopic.edit.interop import export_lora
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
@@ -60,6 +60,9 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "edit.interop.export_file": {"to": "kohya", "output": lambda: f"{tempfile.mkdtemp()}/x.safetensors"},
     "locate.attention": {"prompt": "a bear on a red background"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
+    "tune.few_shot.tip_adapter": {"trained": True},
+    "tune.few_shot.linear_probe": {"solver": "adam"},
+    "measure.learning_curve": {"methods": ("zero-shot", "linear-probe", "lora"), "shots": (1,), "seeds": 2},
 }
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Classifier: lambda: tiny_classifier(),
@@ -68,6 +71,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Edit: edit,
     Handle: pipeline,
     TextToImage: pipeline,
+    ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
 }
 

@@ -44,9 +44,15 @@ def content(result: Any, folder: Path) -> Any:
         save(replace(result, provenance=provenance), folder / "x.edit")
         return (folder / "x.edit").read_bytes()
     if hasattr(result, "save"):
+        if "provenance" in getattr(result, "__dataclass_fields__", {}):
+            result = replace(result, provenance=provenance)
         result.save(folder / "x")
-        return [path.read_bytes() for path in sorted((folder / "x").rglob("*"))] or (folder / "x").read_bytes()
-    return json.dumps({**result.to_dict(), "provenance": provenance}, sort_keys=True, default=str)
+        files = [path for path in sorted((folder / "x").rglob("*")) if path.is_file()]
+        return {path.name: path.read_bytes() for path in files or [folder / "x"]}
+    found = {**result.to_dict(), "provenance": provenance}
+    if "rows" in found:  # how long something took is of the run too
+        found["rows"] = [{key: value for key, value in row.items() if key != "seconds"} for row in found["rows"]]
+    return json.dumps(found, sort_keys=True, default=str)
 
 
 def models_of(given: dict[str, Any]) -> list[Any]:
@@ -102,6 +108,11 @@ def test_a_result_saves_and_loads(method: Method[Any, Any], tmp_path: Path) -> N
         assert mapfile.load(tmp_path / "x.safetensors").to_dict() == result.to_dict()
     else:
         assert isinstance(result, Report | Verdict) or hasattr(result, "save")
+        if hasattr(type(result), "load"):
+            result.save(tmp_path / "a")
+            type(result).load(tmp_path / "a", result.model).save(tmp_path / "b")
+            for path in (tmp_path / "a").iterdir():
+                assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
         if isinstance(result, Report | Verdict):
             assert json.loads(json.dumps(result.to_dict()))["provenance"]["method"] == method.name
 

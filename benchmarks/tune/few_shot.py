@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,12 +25,15 @@ import torch
 from benchmarks.harness.cache import code_of, key_hash
 from benchmarks.harness.ledger import ROOT, Row, write_result
 from benchmarks.harness.runner import in_parallel, line_of, mine
+from photopic.core.events import Steps
 from photopic.core.results import Report
+from photopic.core.runs import Run
 from photopic.data.emoji_tasks import emoji_task
-from photopic.data.few_shot import LabelledImages
+from photopic.data.few_shot import LabelledImages, ShotPool
+from photopic.learning.classifiers import Tuned
+from photopic.measure._few_shot_methods import able, learner
 from photopic.measure.few_shot import LearningCurveConfig, learning_curve
 from photopic.models.dual_encoder import DualEncoder
-from photopic.tune.few_shot.methods import able, learner
 
 MODELS = ("emoji-clip-vit",)  # emoji-clip-cnn with --model, to fit into a quarter of an hour
 REFERENCE, SHUFFLED = "zero-shot", "shuffled"
@@ -74,13 +77,14 @@ class Settings:
 
 FULL = Settings((0, 1, 2), (1, 4, 16), steps=40, batch=16)
 QUICK = Settings((0,), (1, 4), steps=3, batch=8, tasks=("held-out-style",), test_per_class=3)
-Unit = tuple[str, str, int, int]  # model, task, shots, seed
+Unit = tuple[str, str, int]  # model, task, shots
 
 
 @cache
-def drawn(task: str, shots: int, test_per_class: int) -> tuple[LabelledImages, LabelledImages]:
+def drawn(task: str, shots: int, test_per_class: int) -> ShotPool:
     """Pictures to draw shots from and to test on."""
-    return emoji_task(task, classes=CLASSES, train_per_class=shots, test_per_class=test_per_class, seed=TASK_SEED)
+    parts = emoji_task(task, classes=CLASSES, train_per_class=shots, test_per_class=test_per_class, seed=TASK_SEED)
+    return ShotPool(*parts)
 
 
 @cache
@@ -89,13 +93,13 @@ def loaded(name: str) -> DualEncoder:
     return DualEncoder.load(name)
 
 
-def shuffled(model: DualEncoder, data: LabelledImages, seed: int) -> Iterator[Any]:
+def shuffled(model: DualEncoder, data: LabelledImages, seed: int) -> Steps[Tuned]:
     """The control: a linear probe on labels in random order."""
     labels = np.random.default_rng(seed).permutation(data.labels)
-    yield from learner("linear-probe")(model, LabelledImages(data.images, labels, data.names), seed)
+    return (yield from learner("linear-probe", {})(model, LabelledImages(data.images, labels, data.names), seed))
 
 
-def curve(model: DualEncoder, task: str, settings: Settings, methods: Sequence[str], **chosen: Any) -> Report:
+def curve(model: DualEncoder, task: str, settings: Settings, methods: Sequence[Any], **chosen: Any) -> Report:
     """The learning curve of a task, or a part of it; what is kept is not made again."""
     key = {
         "code": code_of(*CODE, shuffled, learner),
@@ -103,14 +107,16 @@ def curve(model: DualEncoder, task: str, settings: Settings, methods: Sequence[s
         "model": model.digest(),
         "task": task,
     }
-    learners = {name: learner(name, steps=settings.steps, batch=settings.batch) for name in methods} | {
-        SHUFFLED: shuffled
-    }
-    config = LearningCurveConfig(**({"shots": settings.shots, "seeds": settings.seeds} | chosen))
-    train, test = drawn(task, max(settings.shots), settings.test_per_class)
+    config = LearningCurveConfig(
+        methods=tuple(methods),
+        seeds=len(settings.seeds),
+        steps=settings.steps,
+        batch=settings.batch,
+        **({"shots": settings.shots} | chosen),
+    )
     folder = ROOT / "runs" / "few-shot" / key_hash(key)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return learning_curve(model, train, test, methods=learners, config=config, folder=folder)
+    pool = drawn(task, max(settings.shots), settings.test_per_class)
+    return learning_curve(model, pool, others={SHUFFLED: shuffled}, config=config, run=Run(folder))
 
 
 def rows(models: Sequence[str], settings: Settings, methods: Sequence[str]) -> tuple[list[Row], float]:
@@ -163,15 +169,11 @@ def main() -> None:
     models, methods = options.model or list(MODELS), options.methods or list(METHODS)
     if options.part:
         units: list[Unit] = [
-            (name, task, shots, seed)
-            for name in models
-            for seed in settings.seeds
-            for shots in settings.shots
-            for task in settings.tasks
+            (name, task, shots) for name in models for shots in settings.shots for task in settings.tasks
         ]
-        for name, task, shots, seed in mine(units, options.part):
-            curve(loaded(name), task, settings, able(methods, loaded(name)), shots=(shots,), seeds=(seed,))
-            print(Path(name).name, task, shots, seed, flush=True)
+        for name, task, shots in mine(units, options.part):
+            curve(loaded(name), task, settings, able(methods, loaded(name)), shots=(shots,))
+            print(Path(name).name, task, shots, flush=True)
         return
     passed = ["--quick"] if options.quick else []
     for flag, values in (("--model", models), ("--methods", methods)):

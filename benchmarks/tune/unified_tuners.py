@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -24,11 +24,12 @@ from benchmarks.harness.cache import Kept, code_of
 from benchmarks.harness.ledger import Row
 from benchmarks.harness.runner import Benchmark, Handle, dual_encoder, mine, run
 from photopic.data.emoji_tasks import emoji_task
-from photopic.data.few_shot import LabelledImages
+from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.classifiers import TextClassifier
+from photopic.learning.tuned_classifier import TunedClassifier
 from photopic.metrics.intervals import Interval, bootstrap, paired_bootstrap
 from photopic.models.dual_encoder import DualEncoder
-from photopic.tune.few_shot.unified_tuners import UnifiedTunersConfig, preset, tune_unified
+from photopic.tune.few_shot.unified_tuners import BRANCHES, UnifiedTunersConfig, unified_tuners
 
 MODEL = "emoji-clip-vit"
 TASKS = ("held-out-style",)
@@ -36,14 +37,14 @@ CLASSES = 200
 CODE = ("photopic.tune.few_shot.unified_tuners", "photopic.data.emoji_tasks", "photopic.data.few_shot")
 LINEAR = ("linear", "linear-fast")  # the linear probe at two learning rates
 WAYS: dict[str, dict[str, Any]] = {
-    "linear": {"tuners": preset("linear")},
-    "linear-fast": {"tuners": preset("linear"), "lr": 1e-2},
-    "single": {"tuners": preset("single")},
-    "dual": {"tuners": preset("dual")},
-    "tri": {"tuners": preset("tri")},
-    "dual-none": {"tuners": preset("dual", scaling="none")},
-    "dual-serial": {"tuners": preset("dual", serial=True)},
-    "dual-shuffled": {"tuners": preset("dual")},  # the control: labels in random order
+    "linear": {"tuners": BRANCHES["linear"]},
+    "linear-fast": {"tuners": BRANCHES["linear"], "lr": 1e-2},
+    "single": {"tuners": BRANCHES["single"]},
+    "dual": {"tuners": BRANCHES["dual"]},
+    "tri": {"tuners": BRANCHES["tri"]},
+    "dual-none": {"tuners": BRANCHES["dual"], "scaling": "none"},
+    "dual-serial": {"tuners": tuple(replace(spec, serial=True) for spec in BRANCHES["dual"])},
+    "dual-shuffled": {"tuners": BRANCHES["dual"]},  # the control: labels in random order
 }
 
 
@@ -98,7 +99,7 @@ def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, fl
         train = LabelledImages(train.images, labels, train.names)
     config = UnifiedTunersConfig(**{"steps": settings.steps, "seed": seed} | WAYS[way])
     began = time.monotonic()
-    classifier = tune_unified(model, train, config=config)
+    classifier = TunedClassifier(model, unified_tuners(model, FewShotTask(train), config=config))
     return {
         "seconds": time.monotonic() - began,
         "accuracy": accuracy(classifier, test),

@@ -49,7 +49,7 @@ def test_it_writes_a_page_and_json(encoder: Path, pictures: Path, tmp_path: Path
     assert [(row["method"], row["shots"]) for row in report["rows"]] == [
         (name, shots) for name in ("zero-shot", "linear-probe", "full") for shots in (1, 2)
     ]
-    assert report["values"]["test_pictures"] == [12] and report["provenance"]["settings"]["steps"] == 2
+    assert report["values"]["test_pictures"] == [12] and report["provenance"]["config"]["steps"] == 2
     page = out.read_text()
     assert page.count("<svg") == 1 and page.count('class="range c0"') == 2 and "<script" not in page
     assert "Gain over zero-shot" in page and "shots a class" in page
@@ -81,7 +81,7 @@ def test_ctrl_c_keeps_what_is_done(
     monkeypatch.setattr(few_shot, "_measured", interrupted)
     result = run("measure", "fewshot", pictures, "--model", encoder, "-o", out, *QUICK, status=130)
     assert "run the same command again to go on" in result.stderr
-    kept = sorted(path.name for path in (tmp_path / "curve.html.run" / "cells").iterdir())
+    kept = list((tmp_path / "curve.html.run" / "measured").iterdir())
     assert len(kept) == 3
     run("measure", "fewshot", pictures, "--model", encoder, "-o", out, *QUICK)
     assert len(calls) == 4 + 9 - 3 and out.exists()  # zero-shot is measured once
@@ -100,7 +100,7 @@ def test_what_is_wrong_is_one_line(encoder: Path, pictures: Path, tmp_path: Path
     assert "--shots: expected whole numbers with commas between" in refusal(*start, "--shots", "1 2")
     assert "expected 9 pictures or more to draw 9 shots, found 3" in refusal(*start, "--shots", "9")
     assert "--methods: expected one or more" in refusal(*start, "--methods", ",")
-    assert "rate: expected a number above 0, found 0.0" in refusal(*start, "--rate", 0)
+    assert "--rate: expected more than 0, found 0.0" in refusal(*start, "--rate", 0)
     assert "is for emoji tasks" in refusal(*start, "--classes", 3)
     assert "held-out-style" in refusal(
         "measure", "fewshot", "emoji:held-out", "--model", encoder, "-o", tmp_path / "no.html"

@@ -46,7 +46,7 @@ def test_a_mask_is_learnt_from_a_folder(tmp_path: Path, pictures: Path, encoder:
     said = run("tune", "mask", pictures, "--model", encoder, "--shots", 2, "-o", file, *BRIEF).stdout
     assert "accuracy on 2 pictures not learnt from" in said
     assert "zero-shot" in said
-    assert "with the edit" in said
+    assert "with what was learnt" in said
     assert f"look inside with: photopic inspect {file}" in said
     assert [each.name for each in tmp_path.iterdir()] == ["mine.edit"]  # the run folder is gone
     edit = load(file)

@@ -50,7 +50,8 @@ def _read(each: Mapping[str, Any], word: str, given: Mapping[str, Any], read: Ma
     options = None
     if source.options is not None:
         names = [option["name"] for option in each["options"]]
-        options = source.options(**{name: given[name] for name in names if given.get(name) is not None})
+        typed = {name: given[name] for name in names if given.get(name) is not None}
+        options = source.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in typed.items()})
     model = next((value for value in read.values() if hasattr(value, "edits")), None)  # pictures are read to its size
     return source.read(word, options, model)
 

@@ -10,7 +10,6 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
@@ -27,7 +26,7 @@ OUTPUTS = {  # result: what --output names, and what it is by default
     "Edit": ("The edit file to write.", None),
     "Report": ("The page to write.", "MODEL-COMMAND.html"),
     "Map": ("Folder for the pictures; made if missing, nothing in it is overwritten.", "out"),
-    "Model": ("Folder of the run: log, checkpoint, and the model in the end.", None),
+    "Model": ("The folder to write, for what was trained.", None),
     "File": ("The file to write: safetensors, no pickle.", "guard.safetensors"),
     "Verdict": ("A page to write as well.", "none"),
 }
@@ -64,11 +63,12 @@ def _epilog(entry: Mapping[str, Any]) -> str:
 
 def _callback(command: str, entry: Mapping[str, Any]) -> Any:
     """A function with the signature that Typer reads; it hands on what was typed, so that presets and defaults count."""
-    parameters = _signature(entry)
+    parameters, options = _signature(entry), _options(entry)
 
     def run(context: Any, **values: Any) -> None:
-        typed = {name for name in values if context.get_parameter_source(name).name != "DEFAULT"}
-        run_method(command, entry, {name: values[name] for name in typed})
+        typed = {name: values[name] for name in values if context.get_parameter_source(name).name != "DEFAULT"}
+        lists = {name: _listed(options[name], typed[name]) for name in typed if _has_commas(options.get(name, {}))}
+        run_method(command, entry, typed | lists)
 
     run.__name__ = command.rpartition(" ")[2].replace("-", "_")
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -92,6 +92,32 @@ def _signature(entry: Mapping[str, Any]) -> list[inspect.Parameter]:
     return sorted(found.values(), key=lambda each: each.default is not inspect.Parameter.empty)
 
 
+def _options(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Every option of a command that is no model, edit or data set, by its name; of two that share one the first."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for each in entry["parameters"]:
+        for option in [*([each] if each["role"] == "option" else []), *each.get("options", ())]:
+            found.setdefault(option["name"], option)
+    return found
+
+
+def _has_commas(option: Mapping[str, Any]) -> bool:
+    """Whether several values may stand in one word with commas between: numbers and choices, which have none themselves."""
+    return bool(option.get("many")) and (option["kind"] != "text" or "choices" in option)
+
+
+def _listed(option: Mapping[str, Any], words: Sequence[str]) -> list[Any]:
+    """``["1,4", "16"]`` as numbers; choices stay words."""
+    parts = [part.strip() for word in words for part in word.split(",") if part.strip()]
+    kind = KINDS[option["kind"]]
+    try:
+        return [kind(part) for part in parts]
+    except ValueError:
+        numbers = "whole numbers" if kind is int else "numbers"
+        problem = f"expected {numbers} with commas between, such as 1,4,16, found {' '.join(words)!r}"
+        raise FieldError(option["flags"][0], problem) from None
+
+
 def _common(entry: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
     yield _output("Verdict" if entry["result"] == "Report" and not entry["page"] else entry["result"])
     if entry["trains"]:
@@ -107,22 +133,23 @@ def _common(entry: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
 
 def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Parameter:
     """An option of a config or a plain parameter, or the positional argument that its only flag without dashes names."""
-    words = tuple(map(str, option.get("choices", ())))
-    kind: Any = Literal[words] if words else KINDS[option["kind"]]
-    if option["many"]:  # Typer takes no list of literals
-        kind = list[StrEnum(option["name"], {word: word for word in words})] if words else list[kind]  # type: ignore[misc]
-    text, flags = _sentence(option["help"]), list(option["flags"])
+    kind: Any = Literal[tuple(map(str, option["choices"]))] if "choices" in option else KINDS[option["kind"]]
+    kind = list[str] if _has_commas(option) else list[kind] if option["many"] else kind
+    words = f": {', '.join(option['choices'])}" if _has_commas(option) and "choices" in option else ""
+    text, flags = _sentence(option["help"] + words), list(option["flags"])
     if flags and not flags[0].startswith("-"):
         return _parameter(option["name"], kind, typer.Argument(help=text, metavar=flags[0]))
     if kind is bool:  # --flip and --no-flip
         flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
-    bounded = kind in (int, float, list[int], list[float])
-    bounds: dict[str, Any] = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
+    bounded = kind in (int, float)
+    bounds = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
     if required:
         return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds))
     default = option["default"]
     if default is None or option["many"]:
-        return _optional(option["name"], kind, flags, text, _shown(default), **bounds)
+        return _optional(
+            option["name"], kind, flags, text, _shown(default, "," if _has_commas(option) else " "), **bounds
+        )
     default = str(default) if "choices" in option else default
     return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds), default)
 
@@ -169,9 +196,9 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "?")) else text + "."
 
 
-def _shown(default: Any) -> str:
+def _shown(default: Any, between: str) -> str:
     if isinstance(default, list):
-        return " ".join(map(str, default))
+        return between.join(map(str, default))
     if isinstance(default, bool):
         return {True: "yes", False: "no"}[default]
     return "" if default is None else str(default)
@@ -227,11 +254,15 @@ def read_config(
     own = next((each for each in entry["parameters"] if each["role"] == "config"), None)
     if own is None or parameter is None:
         return {}
+    from photopic.core.config import check_value, hints_of
+
     base = presets[given["preset"]] if given.get("preset") else parameter.default
     changed = {
         option["name"]: _typed(option, given[option["name"]]) for option in own["options"] if option["name"] in given
     }
     try:
+        for name, value in changed.items():
+            check_value(name, value, hints_of(type(base))[name])
         return {"config": replace(base, **changed)}
     except FieldError as error:
         flags = {option["name"]: option["flags"][0] for option in own["options"]}
@@ -242,5 +273,5 @@ def _typed(option: Mapping[str, Any], value: Any) -> Any:
     """What Typer gave as what the field holds: choices that are numbers, lists that are tuples."""
     if "choices" in option:
         back = {str(each): each for each in option["choices"]}
-        value = [back[str(each)] for each in value] if option["many"] else back[str(value)]
+        value = [back.get(str(each), each) for each in value] if option["many"] else back[str(value)]
     return tuple(value) if option["many"] else value

@@ -25,6 +25,7 @@ from photopic.core.method import About, Method
 from photopic.data.sources import SOURCES
 
 VERBS = ("locate", "edit", "tune", "train", "generate", "measure", "guard", "knowledge")  # the rooms that hold methods
+
 PLAIN = {str: "text", int: "integer", float: "number", bool: "flag"}
 
 
@@ -125,9 +126,8 @@ def option_list(config: type) -> list[dict[str, Any]]:
     found = []
     for each in fields(config):
         default = each.default if each.default is not MISSING else None
-        option = _option(each.name, hints[each.name], default, help_of[each.name])
-        if option["flags"]:
-            found.append(option)
+        if _flags(each.name, unpacked(hints[each.name])[1]):
+            found.append(_option(each.name, hints[each.name], default, help_of[each.name]))
     return found
 
 

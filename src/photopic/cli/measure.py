@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from photopic.cli import measure_fewshot, measure_slopes
+from photopic.cli import measure_slopes
 
 app = typer.Typer(
     help="Look inside a classifier or a denoiser, or compare methods that learn from few pictures.",
@@ -19,5 +19,4 @@ def measure() -> None:
     """Look inside a classifier or a denoiser, or compare methods that learn from few pictures."""
 
 
-app.command(epilog=measure_fewshot.EPILOG)(measure_fewshot.fewshot)
 app.command(epilog=measure_slopes.EPILOG)(measure_slopes.slopes)

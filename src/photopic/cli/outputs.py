@@ -42,6 +42,8 @@ def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) ->
         model = Path(str(given.get("model", command.partition(" ")[0]))).name
         output = Path(f"{model}-{command.rpartition(' ')[2]}.html")
     output = Path(DEFAULTS[result]) if output is None and result in DEFAULTS else output
+    if output is not None and result == "Model" and output.exists() and not given.get("overwrite", False):
+        raise PhotopicError(f"{output}: expected a new folder name, found one; choose another or add --overwrite")
     if output is not None and result not in ("Map", "Model"):
         check_output(output, overwrite=given.get("overwrite", False))
         for each in entry["parameters"]:
@@ -107,7 +109,7 @@ def write(result: Any, output: Path | None, about: About, *, as_json: bool = Fal
     }  # fmt: skip
     name = type(result).__name__
     writers.get(name, _saved)(result, output, about, as_json)
-    known = defaultdict(str, {**result.provenance, "output": output}) if not as_json else {}
+    known = defaultdict(str, {**getattr(result, "provenance", {}), "output": output}) if not as_json else {}
     for line in about.after if not as_json else ():
         typer.echo(line.format_map(known))
     if about.failed is not None and about.failed(result):
@@ -155,16 +157,13 @@ def _map(found: Map, output: Path, about: About, as_json: bool) -> None:
 
 def _saved(model: Any, output: Path, about: About, as_json: bool) -> None:
     """A model in its folder, or what is one file."""
+    model.save(output)
     if about.view is not None:
         from photopic.report.terminal import show
 
         show(about.view(model))
-    if getattr(model, "saves_file", False):
-        model.save(output)
-        typer.echo(f"{output}: {output.stat().st_size:,} bytes")
-    else:
-        model.save(output / "model")
-        typer.echo(f"{output}: the model is in {output / 'model'}")
+    files = [each for each in (output, *output.rglob("*")) if each.is_file()]
+    typer.echo(f"{output}: {sum(each.stat().st_size for each in files):,} bytes")
 
 
 def _verdict(verdict: Verdict, output: Path | None, about: About, as_json: bool) -> None:

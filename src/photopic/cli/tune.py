@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from photopic.cli import tune_action, tune_tuners
+from photopic.cli import tune_action
 from photopic.cli.outputs import check_output, run_folder
 from photopic.cli.overlap import Overlap
 from photopic.core.errors import PhotopicError
@@ -51,7 +51,6 @@ def tune() -> None:
     """Learn an edit from a few pictures, or go on learning one."""
 
 
-app.command(epilog=tune_tuners.EPILOG)(tune_tuners.tuners)
 app.command(epilog=tune_action.EPILOG)(tune_action.action)
 
 

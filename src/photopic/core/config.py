@@ -14,6 +14,7 @@ import math
 import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from functools import cache
 from inspect import getsource
 from textwrap import dedent
@@ -89,14 +90,14 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
         >>> check_value("rate", 0.5, Annotated[float | None, Gt(0), Le(1)])
         >>> check_value("layers", "crss", Literal["cross", "self"])
         Traceback (most recent call last):
-        photopic.core.errors.FieldError: layers: expected cross or self, found 'crss'
+        photopic.core.errors.FieldError: layers: expected cross or self, found 'crss'; did you mean cross?
     """
     kind, bounds = unpacked(annotation)
     choices = [each for each in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,))]
     if value is None and NoneType in choices:
         return
     if not any(_is_kind(value, each) for each in choices if each is not NoneType):
-        raise FieldError(name, f"expected {_words(choices)}, found {value!r}")
+        raise FieldError(name, f"expected {_words(choices)}, found {value!r}{_nearest(value, choices)}")
     if isinstance(value, list | tuple):
         item = next((get_args(each)[0] for each in choices if get_origin(each) in (tuple, list, Sequence)), Any)
         for each in value:
@@ -179,6 +180,13 @@ def _check_bound(name: str, value: int | float, bound: Any) -> None:
             inside = {Ge: value >= limit, Gt: value > limit, Le: value <= limit, Lt: value < limit}[kind]
             if not inside:
                 raise FieldError(name, f"expected {words.format(limit)}, found {value}")
+
+
+def _nearest(value: Any, choices: Sequence[Any]) -> str:
+    """``; did you mean cross?``, where a word is close to one of the choices."""
+    words = [str(word) for each in choices if get_origin(each) is Literal for word in get_args(each)]
+    near = get_close_matches(str(value), words, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _words(choices: Sequence[Any]) -> str:

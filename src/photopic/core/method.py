@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import update_wrapper
+from importlib import import_module, resources
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 import numpy as np
@@ -255,6 +256,23 @@ class _Decorator(Protocol):
     def __call__(self, body: C, /) -> C: ...
     @overload
     def __call__(self, body: Callable[P, Generator[Event[Any], None, R]], /) -> Method[P, R]: ...
+
+
+def method_named(name: str) -> Method[Any, Any]:
+    """The method that provenance calls by a name, found by the manifest, so that none has to import another.
+
+    Args:
+        name: Such as ``tune.few_shot.lora``.
+
+    Example:
+        >>> method_named("tune.few_shot.mask_tuning").about.command
+        'tune mask'
+    """
+    entries = json.loads(resources.files("photopic").joinpath("methods.json").read_text(encoding="utf-8")).values()
+    path = next(each["function"] for each in entries if each["method"] == name)
+    module, _, function = path.partition(":")
+    found: Method[Any, Any] = getattr(import_module(module), function)
+    return found
 
 
 def digest_of(name: str, value: Any) -> Any:

@@ -170,6 +170,39 @@ class FewShotTask:
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class ShotPool:
+    """What shots are drawn from, and what every method is measured on.
+
+    Attributes:
+        train: Pictures to draw shots from.
+        test: Other pictures of the same classes.
+
+    Raises:
+        DataError: If the two have different classes, or a class has no test picture.
+    """
+
+    train: LabelledImages
+    test: LabelledImages
+
+    def __post_init__(self) -> None:
+        if self.train.names != self.test.names:
+            raise DataError(
+                f"test pictures: expected the classes of the training pictures ({_some(self.train.names)}), found "
+                f"{_some(self.test.names)}"
+            )
+        for name, count in zip(self.test.names, self.test.counts, strict=True):
+            if not count:
+                raise DataError(
+                    f"class {name}: expected one test picture or more, found none; add some or leave it out"
+                )
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of all pictures, their classes and the names."""
+        return FewShotTask(self.train, self.test).digest
+
+
 def labelled_folder(path: str | Path) -> LabelledImages:
     """A folder with one sub-folder of pictures a class, named as the class; pictures are read when asked for.
 
@@ -251,6 +284,10 @@ def _picked(images: Any, index: Int64[np.ndarray, " k"]) -> Any:
         classes = images.classes and tuple(images.classes[each] for each in index)
         return ClassFolder(tuple(images.files[each] for each in index), classes)
     return [images[each] for each in index]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
 
 
 def _check_seed(seed: int) -> None:

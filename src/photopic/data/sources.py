@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from photopic.core.config import Config
 from photopic.core.errors import DataError
 from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.emoji_tasks import emoji_task
-from photopic.data.few_shot import FewShotTask, labelled_folder
+from photopic.data.few_shot import FewShotTask, ShotPool, labelled_folder, split
 from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
 
@@ -97,18 +97,40 @@ def read_few_shot(word: str, options: FewShotOptions, model: Any = None) -> FewS
         kept = max(16, shots)  # so that the test pictures are the same for all numbers of shots up to 16
         train, test = emoji_task(word.removeprefix(TASK), classes=options.classes, train_per_class=kept, seed=seed)
         return FewShotTask(train.shots(shots, seed), test)
-    if options.classes is not None:
-        raise DataError("--classes: is for emoji tasks; a folder has the classes it has, so leave it out")
+    _no_classes(options.classes)
     return FewShotTask(*labelled_folder(Path(word)).draw(shots, seed))
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoolOptions(Config):
+    """How pictures are divided into those that shots are drawn from and those that are measured on."""
+
+    shots: Annotated[tuple[int, ...], Ge(1)] = (1, 2, 4, 8, 16)  # pictures of each class to learn from, commas between
+    classes: Annotated[int | None, Ge(2)] = None  # classes of an emoji task; as the task has it by default
+    test_share: Annotated[float, Ge(0.01), Le(0.99)] = 0.5  # share of a folder's pictures of each class to measure on
+
+
+def read_pool(word: str, options: PoolOptions, model: Any = None) -> ShotPool:
+    """What to draw shots from and what to measure on; the same for every number of shots and every seed."""
+    if word.startswith(TASK):
+        kept = max(16, *options.shots)
+        return ShotPool(*emoji_task(word.removeprefix(TASK), classes=options.classes, train_per_class=kept))
+    _no_classes(options.classes)
+    return ShotPool(*split(labelled_folder(Path(word)), options.test_share, seed=0))
+
+
+def _no_classes(classes: int | None) -> None:
+    if classes is not None:
+        raise DataError("--classes: is for emoji tasks; a folder has the classes it has, so leave it out")
+
+
+SHOTS_HELP = (
+    "Folder with one sub-folder of pictures a class, named as the class; or emoji:held-out-style, emoji:held-out-concepts, "
+    "emoji:groups to try it without pictures."
+)
 SOURCES: dict[type, Source[Any]] = {
-    FewShotTask: Source(
-        "Folder with one sub-folder of pictures a class, named as the class; or emoji:held-out-style, "
-        "emoji:held-out-concepts, emoji:groups to try it without pictures.",
-        read_few_shot,
-        FewShotOptions,
-    ),
+    FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions),
+    ShotPool: Source(SHOTS_HELP, read_pool, PoolOptions),
     ClassFolder: Source(
         "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",
         lambda word, options, model: load_classes(word),
@@ -118,12 +140,3 @@ SOURCES: dict[type, Source[Any]] = {
         lambda word, options, model: read_layout(word),
     ),
 }
-
-
-DATA_HELP = SOURCES[FewShotTask].help
-
-
-def read_task(data: str, shots: int, seed: int, classes: int | None = None) -> tuple[Any, Any]:
-    """The two halves of ``read_few_shot``."""
-    task = read_few_shot(data, FewShotOptions(shots=shots, seed=seed, classes=classes))
-    return task.train, task.test

@@ -1,22 +1,29 @@
-"""What every few-shot method gives back, so that all are measured by one call, and the two classifiers most of them end in."""
+"""What every few-shot method comes to, so that all are measured by one call, and the classifier that class names make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from photopic.core.edits import file as edit_file
-from photopic.core.errors import DataError
+from photopic.core.errors import DataError, ModelError
+from photopic.core.runs import write_atomically
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.preprocessing import Images
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit
+
+CLASSIFIER = "classifier.safetensors"
 
 
 @runtime_checkable
@@ -52,8 +59,9 @@ class TextClassifier:
         class_embeddings: One row of length 1 a class, as ``DualEncoder.class_features`` gives.
         edit: What was learnt of the image tower, or None.
         trainable: Number of parameters that were trained.
-        embeddings_learnt: Whether the rows were learnt, so that they have to be saved with the edit. Rows that names make are not.
         templates: What ``for_names`` makes rows with.
+        names: Of the classes, where it is to be saved.
+        provenance: See ``core.results.provenance``.
 
     Raises:
         DataError: If the rows are not of the width of the model's features.
@@ -67,13 +75,18 @@ class TextClassifier:
     class_embeddings: Float[Tensor, "classes dim"]
     edit: Edit | None = None
     trainable: int = 0
-    embeddings_learnt: bool = False
     templates: Sequence[str] = TEMPLATES
+    names: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n classes"]:
         """exp(logit scale) x cosine of each picture and each class."""
         features = edited_features(self.model, images, self.edit, batch=batch)
-        _check_width(features, self.class_embeddings)
+        if features.shape[1] != self.class_embeddings.shape[1]:
+            raise DataError(
+                f"classes: expected rows of {features.shape[1]} numbers, as the model's features are, found "
+                f"{self.class_embeddings.shape[1]}; make them with the same model"
+            )
         return self.model.logit_scale * features @ self.class_embeddings.mT  # (n, dim) @ (dim, classes) -> (n, classes)
 
     def for_names(self, names: Sequence[str]) -> Tuned:
@@ -85,75 +98,77 @@ class TextClassifier:
         Raises:
             DataError: As ``DualEncoder.class_features``.
         """
-        return replace(self, class_embeddings=self.model.class_features(names, self.templates), embeddings_learnt=False)
+        return replace(self, class_embeddings=self.model.class_features(names, self.templates), names=tuple(names))
 
     @cached_property
     def size_bytes(self) -> int:
-        """Bytes of the edit's file, and of the rows if they were learnt."""
-        return edit_bytes(self.edit) + (tensor_bytes([self.class_embeddings]) if self.embeddings_learnt else 0)
+        """Bytes of the edit's file; the rows follow from the names."""
+        return edit_bytes(self.edit)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the rows and names into a folder, made if missing; an edit is a file of its own."""
+        save_classifier(folder, self.model, {"class_embeddings": self.class_embeddings}, self.names, self.provenance)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: DualEncoder) -> TextClassifier:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ModelError: If the folder holds no such classifier, or one of another model.
+        """
+        tensors, about = load_classifier(folder, model)
+        return cls(model, tensors["class_embeddings"], names=tuple(about["names"]), provenance=about["provenance"])
 
 
-@dataclass(frozen=True, eq=False)
-class LinearHead:
-    """A linear layer over features of length 1, of the image tower with an edit, or without.
-
-    Attributes:
-        model: The base model; the edit is applied inside ``logits`` only.
-        weight: One row a class.
-        bias: One number a class.
-        edit: What was learnt of the image tower, or None.
-        edit_trainable: Number of parameters that were trained besides the head.
-
-    Raises:
-        DataError: If the rows are not of the width of the model's features.
-
-    Example:
-        >>> LinearHead(model, torch.zeros(2, 128), torch.zeros(2)).trainable  # doctest: +SKIP
-        258
-    """
-
-    model: DualEncoder
-    weight: Float[Tensor, "classes dim"]
-    bias: Float[Tensor, " classes"]
-    edit: Edit | None = None
-    edit_trainable: int = 0
-
-    def logits(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n classes"]:
-        """weight x features + bias."""
-        features = edited_features(self.model, images, self.edit, batch=batch)
-        _check_width(features, self.weight)
-        return features @ self.weight.mT + self.bias  # (n, dim) @ (dim, classes) -> (n, classes)
-
-    @property
-    def trainable(self) -> int:
-        """Parameters of the head and of what else was trained."""
-        return self.weight.numel() + self.bias.numel() + self.edit_trainable
-
-    @cached_property
-    def size_bytes(self) -> int:
-        """Bytes of the edit's file and of the head."""
-        return edit_bytes(self.edit) + tensor_bytes([self.weight, self.bias])
-
-
-def tuned_of(event: Any) -> Tuned | None:
-    """What a method's event carries as ``tuned``; None with all but the last."""
-    found = getattr(event, "tuned", None)
-    return found if isinstance(found, Tuned) else None
-
-
-def finished(events: Iterable[Any]) -> Tuned:
-    """What a few-shot method learnt, its events read to the end.
+def save_classifier(
+    folder: str | Path,
+    model: DualEncoder,
+    tensors: Mapping[str, Tensor],
+    names: Sequence[str],
+    provenance: Mapping[str, Any],
+    **settings: Any,
+) -> None:
+    """Write a classifier that is no edit as ``classifier.safetensors``, whole or not at all.
 
     Args:
-        events: What the method yields; the last event has a ``Tuned`` as ``tuned``.
-
-    Example:
-        >>> finished(linear_probe(model, data)).logits(images)  # doctest: +SKIP
+        folder: Made if missing.
+        model: The base model it was made for.
+        tensors: What it is made of.
+        names: Of its classes.
+        provenance: Where it comes from.
+        settings: JSON values that it needs besides.
     """
-    *_, last = events
-    found = tuned_of(last)
-    assert found is not None, last
-    return found
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    base = {"name": model.name, "digest": model.digest()}
+    about = {"names": list(names), "provenance": dict(provenance), "settings": settings, "base": base}
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, _metadata(about))
+    write_atomically(target / CLASSIFIER, content)
+
+
+def load_classifier(folder: str | Path, model: DualEncoder) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``save_classifier`` wrote: its tensors, and ``names``, ``provenance`` and ``settings``.
+
+    Raises:
+        ModelError: If the folder holds no such classifier, a damaged one, or one of another model.
+    """
+    path = Path(folder) / CLASSIFIER
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            about = json.loads(file.metadata()["photopic"])
+        base = about["base"]["digest"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: expected a classifier that photopic tune wrote, found {error}") from error
+    if base != model.digest():
+        raise ModelError(
+            f"{path}: made for base {about['base']['name']} ({base[:12]}), but this model is {model.name} ({model.digest()[:12]})"
+        )
+    return tensors, about
+
+
+def _metadata(about: Mapping[str, Any]) -> dict[str, str]:
+    return {"photopic": json.dumps(about, sort_keys=True)}
 
 
 def edited_features(
@@ -192,11 +207,3 @@ def edit_bytes(edit: Edit | None) -> int:
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the entries of tensors."""
     return sum(each.numel() * each.element_size() for each in tensors)
-
-
-def _check_width(features: Tensor, rows: Tensor) -> None:
-    if features.shape[1] != rows.shape[1]:
-        raise DataError(
-            f"classes: expected rows of {features.shape[1]} numbers, as the model's features are, found {rows.shape[1]}; "
-            "make them with the same model"
-        )

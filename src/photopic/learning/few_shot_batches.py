@@ -1,21 +1,21 @@
-"""What methods that learn from few labelled pictures share: the loop's settings, its batches, what a step reports."""
+"""What methods that learn from few labelled pictures share: the loop's settings and its batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Int64
 from PIL import Image
 from torch import Tensor
 
-from photopic.core.edits import Edit
+from photopic.core.config import Config
 from photopic.core.errors import DataError
 from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import Tuned
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.preprocessing import arrays
 
@@ -24,53 +24,19 @@ CROP_RATIO = (math.log(3 / 4), math.log(4 / 3))  # logarithm of width to height 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """A loop over few pictures; the rate falls along a half cosine without warm-up."""
+class Training(Config):
+    """A loop over few pictures: what the configs of all methods that take steps share."""
 
-    steps: int  # of the optimizer
-    lr: float  # at the first step
-    batch: int = 32  # pictures a step; all of them where there are fewer
-    augment: bool = True  # random crops of half the area or more, resized
-    flip: bool = False  # also mirror half of the pictures; off since many things have a direction
-    seed: int = 0  # of the order and the crops
+    steps: Annotated[int, Ge(1)] = 200  # steps of learning; more takes longer
+    lr: Annotated[float, Gt(0)] = 1e-2  # size of a step at first; it falls along a half cosine
+    batch: Annotated[int, Ge(1)] = 32  # pictures a step, all where there are fewer; lower it when memory is short
+    augment: bool = True  # crop pictures at random while learning, to half the area or more
+    flip: bool = False  # also mirror them at random, where left and right do not matter
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise DataError(f"{name}: expected {least} or more, found {getattr(self, name)}")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise DataError(f"lr: expected a number above 0, found {self.lr}")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One event of a few-shot loop; the last one carries the result.
-
-    Attributes:
-        stage: ``preparing``, ``tuning`` or ``done``.
-        step: Steps done.
-        steps: Steps in all.
-        loss: Of the step, 0 where there is none yet.
-        accuracy: Share of the training pictures named right, running mean over about the last ten steps, 0 to 1.
-        share: Share of the weights changed so far, for methods that choose; 0 otherwise.
-        elapsed_s: Seconds since this process began.
-        eta_s: Seconds still to go by the pace so far.
-        warning: One line the user should see, or empty.
-        edit: What was learnt, with the last event only, where it is an edit.
-        tuned: The classifier that came of it, with the last event only.
-    """
-
-    stage: str
-    step: int = 0
-    steps: int = 0
-    loss: float = 0.0
-    accuracy: float = 0.0
-    share: float = 0.0
-    elapsed_s: float = 0.0
-    eta_s: float = 0.0
-    warning: str = ""
-    edit: Edit | None = None
-    tuned: Tuned | None = None
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 0: a half cosine without warm-up."""
+        return self.lr * cosine(step, self.steps)
 
 
 def cosine(step: int, steps: int) -> float:
@@ -83,9 +49,26 @@ def cosine(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def running(before: float | None, now: float) -> float:
-    """The running mean of a share: nine parts of what it was, one part of what is new."""
-    return now if before is None else 0.9 * before + 0.1 * now
+class RunningShare:
+    """The running mean of a share over about the last ten steps: nine parts of what it was, one part of what is new.
+
+    Attributes:
+        value: The mean, not a number before the first step; a checkpoint keeps it.
+
+    Example:
+        >>> share = RunningShare()
+        >>> share.update(1.0), share.update(0.0)
+        (1.0, 0.9)
+    """
+
+    def __init__(self) -> None:
+        self.value = torch.full((), torch.nan, dtype=torch.float64)
+
+    def update(self, now: float) -> float:
+        """Add the share of a step; returns the mean."""
+        mean = now if self.value.isnan() else 0.9 * self.value.item() + 0.1 * now
+        self.value.fill_(mean)
+        return mean
 
 
 def check_trainable(data: LabelledImages) -> None:
@@ -103,31 +86,29 @@ def check_trainable(data: LabelledImages) -> None:
             )
 
 
-def batches(
-    model: DualEncoder, data: LabelledImages, training: Training, *, start: int = 0
-) -> Iterator[tuple[int, Float[Tensor, "n 3 height width"], Int64[Tensor, " n"]]]:
-    """The batches of a loop, each a function of seed and step alone, so that a loop goes on exactly where it stopped.
+def batch_at(
+    model: DualEncoder, data: LabelledImages, training: Training, step: int
+) -> tuple[Int64[np.ndarray, " batch"], Float[Tensor, "batch 3 height width"], Int64[Tensor, " batch"]]:
+    """The batch of a step: a function of seed and step alone, so that a loop goes on exactly where it stopped.
 
     Args:
-        model: Prepares the pictures; batches lie on its device.
+        model: Prepares the pictures; the batch lies on its device.
         data: What to learn from.
-        training: How many, how large, whether to augment.
-        start: The step to go on from.
+        training: How large it is, whether to augment.
+        step: From 0.
 
-    Yields:
-        Number of the step, pixel values, classes.
+    Returns:
+        Which pictures, their pixel values, their classes.
 
     Raises:
-        DataError: As ``check_trainable``, and if a picture is not 8-bit RGB.
+        DataError: If a picture is not 8-bit RGB.
 
     Example:
-        >>> for step, pixels, labels in batches(model, data, Training(steps=100, lr=1e-3)): ...  # doctest: +SKIP
+        >>> index, pixels, labels = batch_at(model, data, Training(), 0)  # doctest: +SKIP
     """
-    check_trainable(data)
-    for step in range(start, training.steps):
-        index = drawn(len(data), training, step)
-        labels = torch.from_numpy(data.labels[index]).to(model.device)
-        yield step, pixels_of(model, data, index, training, step), labels
+    index = drawn(len(data), training, step)
+    labels = torch.from_numpy(data.labels[index]).to(model.device)
+    return index, pixels_of(model, data, index, training, step), labels
 
 
 def drawn(count: int, training: Training, step: int) -> Int64[np.ndarray, " batch"]:

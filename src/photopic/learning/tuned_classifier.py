@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,8 +14,8 @@ from torch import Tensor
 from photopic.core.edits import Adapters, ClassifierHead, Edit
 from photopic.core.edits import file as edit_file
 from photopic.core.errors import EditError
-from photopic.learning.classifiers import edit_bytes, edited_features
-from photopic.models.dual_encoder import DualEncoder
+from photopic.learning.classifiers import TextClassifier, Tuned, edit_bytes, edited_features
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.preprocessing import Images
 
 
@@ -94,3 +96,28 @@ class TunedClassifier:
     def size_bytes(self) -> int:
         """Bytes of the file."""
         return edit_bytes(self.edit)
+
+
+def classifier_of(
+    model: DualEncoder,
+    result: Any,
+    class_embeddings: Float[Tensor, "classes dim"],
+    templates: Sequence[str] = TEMPLATES,
+) -> Tuned:
+    """The classifier that a few-shot method's result makes.
+
+    Args:
+        model: The base model.
+        result: A classifier already; or an edit, which names the classes by its head, or by the rows given.
+        class_embeddings: One row of length 1 a class.
+        templates: What made the rows.
+
+    Example:
+        >>> classifier_of(model, edit, model.class_features(names)).logits(images)  # doctest: +SKIP
+    """
+    if isinstance(result, Tuned):
+        return result
+    if any(isinstance(part, ClassifierHead) for part in result.parts):
+        return TunedClassifier(model, result)
+    trained = int(result.provenance.get("trained", 0))
+    return TextClassifier(model, class_embeddings, result, trained, templates)

@@ -9,170 +9,183 @@ Claim: ``few_shot.accuracy`` of benchmarks/tune/few_shot.py.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Gt
 
-from photopic.core.errors import DataError
-from photopic.core.results import Report, provenance
+from photopic.core.config import Config, Flags
+from photopic.core.errors import DataError, FieldError
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
+from photopic.core.results import Report
 from photopic.core.runs import Run, write_atomically
-from photopic.data.few_shot import LabelledImages, base_and_new
-from photopic.learning.classifiers import Transferable, Tuned, tuned_of
-from photopic.measure._common import Measuring, finished
+from photopic.data.few_shot import LabelledImages, ShotPool, base_and_new
+from photopic.learning.classifiers import Transferable, Tuned
+from photopic.measure._few_shot_methods import METHODS, Learn, able, learner
+from photopic.measure._few_shot_view import few_shot_view
 from photopic.metrics.few_shot import Outcome, learning_curve_table
-from photopic.models.dual_encoder import DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 
-Method = Callable[[DualEncoder, LabelledImages, int], Iterable[Any]]
-"""A method: from the model, the shots and a seed to events, of which the last carries a ``Tuned`` as ``tuned``."""
 NAME = re.compile(r"[\w.+-]+")
+ADDED_LATER = ("methods", "shots", "seeds", "reference")  # what may differ in a folder that is gone on with
+Name = Literal[
+    "zero-shot", "linear-probe", "linear-adam", "coop", "tip-adapter", "tip-adapter-f", "lora", "bitfit", "full", "mask",
+    "mask-plain", "tuners",
+]  # fmt: skip
+USUAL: tuple[Name, ...] = (
+    "zero-shot", "linear-probe", "coop", "tip-adapter", "lora", "bitfit", "full", "mask", "tuners",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LearningCurveConfig:
-    """What to measure."""
+@dataclass(frozen=True, kw_only=True)
+class LearningCurveConfig(Config):
+    """What to measure, and the budget that every method gets."""
 
-    shots: tuple[int, ...] = (1, 2, 4, 8, 16)  # pictures of each class
-    seeds: tuple[int, ...] = (0, 1, 2)  # each draws its own shots, and seeds the methods
-    protocol: Literal["all", "base-to-new"] = "all"  # measured on all classes, or learnt on half of them
-    reference: str | None = "zero-shot"  # the method gains are over, if it is among them
+    methods: tuple[Name, ...] | None = (
+        None  # methods to compare, commas between; without it all usual ones that the model can do
+    )
+    shots: Annotated[tuple[int, ...], Ge(1)] = (1, 2, 4, 8, 16)  # pictures of each class to learn from, commas between
+    seeds: Annotated[int, Ge(1)] = 3  # how often each is repeated, every time with other shots
+    seed: Annotated[int, Ge(0)] = 0  # first of the seeds, which draw the shots and seed the methods
+    base_to_new: bool = False  # learn the first half of the classes by name, measure on both halves
+    steps: Annotated[int, Ge(1)] = 200  # steps of every method that takes steps
+    batch: Annotated[int, Ge(1)] = 32  # pictures a step; all where there are fewer
+    augment: bool = True  # crop pictures at random while learning
+    rate: Annotated[float, Gt(0)] = (
+        1.0  # multiplies the learning rates, which fit the bundled encoders; larger models need less
+    )
+    reference: Annotated[str | None, Flags()] = "zero-shot"  # the method that gains are over, if it is among them
 
     def __post_init__(self) -> None:
-        for name, least in (("shots", 1), ("seeds", 0)):
-            found = getattr(self, name)
-            if not found or len(set(found)) < len(found) or min(found) < least:
-                raise DataError(f"{name}: expected different numbers from {least}, found {', '.join(map(str, found))}")
-        if self.protocol not in ("all", "base-to-new"):
-            raise DataError(f"protocol: expected all or base-to-new, found {self.protocol!r}")
+        super().__post_init__()
+        if not self.shots or len(set(self.shots)) < len(self.shots):
+            raise FieldError("shots", f"expected different numbers from 1, found {', '.join(map(str, self.shots))}")
+        if self.methods is not None and not self.methods:
+            raise FieldError("methods", "expected one or more names with commas between, found none")
 
 
-@dataclass(frozen=True)
-class CurveEvent(Measuring):
-    """One event of a learning curve.
-
-    Attributes:
-        cell: Method, shots and seed of what is going on, in words.
-        accuracy: Of the shots while a method learns, of the test pictures once a cell is done.
-        step: Steps of the method done.
-        steps: Steps of the method.
-    """
-
-    cell: str = ""
-    accuracy: float | None = None
-    step: int = 0
-    steps: int = 0
-
-
-def learning_curve(model: DualEncoder, train: LabelledImages, test: LabelledImages, **options: Any) -> Report:
-    """Measure learning curves; drives ``trace_learning_curve`` to its end. See there for arguments and errors.
-
-    Example:
-        >>> report = learning_curve(model, train, test, methods={"zero-shot": zero_shot})  # doctest: +SKIP
-        >>> report.rows[0]["score"]  # doctest: +SKIP
-        0.41
-    """
-    return finished(trace_learning_curve(model, train, test, **options))
-
-
-def trace_learning_curve(
+@method(
+    claims="few_shot.",
+    command="measure fewshot",
+    examples=(
+        "Example: photopic measure fewshot emoji:held-out-style --methods zero-shot,tip-adapter,lora,mask --shots 1,4,16",
+        "Your pictures: photopic measure fewshot pictures/ --model openai/clip-vit-base-patch32",
+    ),
+    view=few_shot_view,
+)
+def learning_curve(
     model: DualEncoder,
-    train: LabelledImages,
-    test: LabelledImages,
+    data: ShotPool,
     *,
-    methods: Mapping[str, Method],
+    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    others: Annotated[Mapping[str, Learn], Flags()] = {},
     config: LearningCurveConfig = LearningCurveConfig(),
-    folder: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Iterator[CurveEvent]:
-    """Measure learning curves, reporting after every step of every method; the last event carries the report.
+    run: Run | None = None,
+) -> Steps[Report]:
+    """How well methods do with 1, 2, 4, ... pictures of each class, on the same shots and test pictures.
+
+    Interrupted with Ctrl-C, the same command goes on where it stopped. With --run, more shots or methods can be added later.
 
     Args:
-        model: What the methods tune; it is the same afterwards.
-        train: What shots are drawn from.
-        test: What is measured on: other pictures of the same classes.
-        methods: By the name in the report, in its order.
-        config: Shots, seeds and protocol.
-        folder: Where to keep what is done and go on from; it may have been made with other shots, seeds and methods.
-        settings: JSON values that say how the methods were set up; another setup is refused in the same folder.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: What shots are drawn from, and what is measured on.
+        templates: Sentence with {} where a class name goes; several times.
+        others: Methods of your own by name, besides those of the config: generators from model, shots and seed that return
+            something with ``logits``, ``trainable`` and ``size_bytes``.
+        config: Methods, shots, seeds and budget.
+        run: A folder to keep what is done and go on from; it may have been made with other shots, seeds and methods.
 
     Returns:
         Rows as ``metrics.few_shot.learning_curve_table`` has them.
 
     Raises:
-        DataError: If train and test have different classes, a class has too few pictures, or a method's name is no word.
-        RunMismatchError: If the folder holds another model, other data or another setup.
+        DataError: If a class has too few pictures, or a method's name is no word.
+        RunMismatchError: If the folder holds another model, other data or another budget.
 
     Example:
-        >>> for event in trace_learning_curve(model, train, test, methods=methods): print(event.cell)  # doctest: +SKIP
+        >>> config = LearningCurveConfig(methods=("zero-shot", "lora"), shots=(4,))
+        >>> learning_curve(model, data, config=config).rows[0]["score"]  # doctest: +SKIP
+        0.41
     """
-    learnt, judged = _checked(train, test, methods, config)
-    identity = {
-        "model": model.digest(),
-        "train": train.digest,
-        "test": test.digest,
-        "protocol": config.protocol,
-        "settings": dict(settings or {}),
-    }
-    cells = _Cells(None if folder is None else Run(folder, identity).folder / "cells")
-    plan = [(method, shots, seed) for shots in config.shots for method in methods for seed in config.seeds]
+    learnt, judged = _parts(data, others, config)
+    yield Event("preparing")
+    methods = _learners(model, templates, others, config)
+    cells = _Cells(None if run is None else run.bound(_identity(model, data, templates, config)))
+    seeds = tuple(range(config.seed, config.seed + config.seeds))
+    plan = [(name, shots, seed) for shots in config.shots for name in methods for seed in seeds]
     for number, cell in enumerate(plan):
-        method, shots, seed = cell
-        said = f"{method}, {shots} {'shot' if shots == 1 else 'shots'}, seed {seed}"
+        name, shots, seed = cell
+        said = f"{number + 1} of {len(plan)}: {name}, {shots} {'shot' if shots == 1 else 'shots'}, seed {seed}"
         if not cells.has(cell):
-            began, tuned = time.monotonic(), None
-            for event in methods[method](model, learnt.shots(shots, seed), seed):
-                tuned = tuned_of(event)
-                step, steps, accuracy = (getattr(event, name, 0) for name in ("step", "steps", "accuracy"))
-                warning = getattr(event, "warning", "")
-                yield CurveEvent("measuring", number, len(plan), warning, None, said, accuracy or None, step, steps)
-            if tuned is None:
-                raise DataError(f"method {method}: expected its last event to carry what it tuned, found none")
+            began = time.monotonic()
+            tuned = yield from _renamed(methods[name](model, learnt.shots(shots, seed), seed), said)
             cells.keep(cell, _measured(tuned, judged, time.monotonic() - began))
-        yield CurveEvent("measuring", number + 1, len(plan), cell=said, accuracy=cells.accuracy(cell))
+        yield Event(said, 1, 1, {"accuracy": cells.accuracy(cell)})
     outcomes = {
-        (method, shots): cells.outcome([(method, shots, seed) for seed in config.seeds])
-        for method in methods
+        (name, shots): cells.outcome([(name, shots, seed) for seed in seeds])
+        for name in methods
         for shots in config.shots
     }
     reference = config.reference if config.reference in methods else None
     values = {
-        "classes": len(train.names),
+        "classes": len(data.train.names),
         "test_pictures": [len(each) for each in judged],
-        "protocol": config.protocol,
+        "protocol": "base-to-new" if config.base_to_new else "all",
         "reference": reference,
+        "seeds": config.seeds,
+        "weights": model.parameter_count,
     }
-    facts = identity | {"model": model.name, "base": identity["model"], "seeds": list(config.seeds)}
-    rows = learning_curve_table(outcomes, reference)
-    report = Report("learning_curve", values, rows, provenance("measure.few_shot", **facts))
-    yield CurveEvent("done", len(plan), len(plan), report=report)
+    return Report("learning_curve", values, learning_curve_table(outcomes, reference))
 
 
-def _checked(
-    train: LabelledImages, test: LabelledImages, methods: Mapping[str, Method], config: LearningCurveConfig
+def _parts(
+    data: ShotPool, others: Mapping[str, Learn], config: LearningCurveConfig
 ) -> tuple[LabelledImages, list[LabelledImages]]:
     """What shots are drawn from, and what is measured on; everything is refused before anything takes time."""
-    if not methods:
-        raise DataError("methods: expected one or more, found none")
-    for name in methods:
-        if not NAME.fullmatch(name):
-            raise DataError(f"method {name!r}: expected a name of letters, digits, dots and hyphens")
-    if train.names != test.names:
-        raise DataError(
-            f"test pictures: expected the classes of the training pictures ({_some(train.names)}), found {_some(test.names)}"
-        )
-    for name, count in zip(test.names, test.counts, strict=True):
-        if not count:
-            raise DataError(f"class {name}: expected one test picture or more, found none; add some or leave it out")
-    train.shots(max(config.shots), 0)
-    if config.protocol == "all":
-        return train, [test]
-    base, new = base_and_new(train.names)
-    return train.classes(base), [test.classes(base), test.classes(new)]
+    for name in others:
+        if not NAME.fullmatch(name) or name in METHODS:
+            raise DataError(f"method {name!r}: expected a name of letters, digits, dots and hyphens that no method has")
+    data.train.shots(max(config.shots), 0)
+    if not config.base_to_new:
+        return data.train, [data.test]
+    base, new = base_and_new(data.train.names)
+    return data.train.classes(base), [data.test.classes(base), data.test.classes(new)]
+
+
+def _learners(
+    model: DualEncoder, templates: Sequence[str], others: Mapping[str, Learn], config: LearningCurveConfig
+) -> dict[str, Learn]:
+    """The methods asked for: all that the model can do where none is named, own ones behind."""
+    usual = () if others else able(USUAL, model)
+    names = usual if config.methods is None else dict.fromkeys(config.methods)
+    budget = {"steps": config.steps, "batch": config.batch, "augment": config.augment}
+    return {name: learner(name, budget, rate=config.rate, templates=templates) for name in names} | dict(others)
+
+
+def _identity(model: DualEncoder, data: ShotPool, templates: Sequence[str], config: LearningCurveConfig) -> str:
+    """What has to be the same for a folder to be gone on with; shots, seeds and methods may be added."""
+    budget = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in ADDED_LATER}
+    given = [model.digest(), data.digest, list(templates), budget]
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+
+def _renamed(steps: Steps[Tuned], stage: str) -> Steps[Tuned]:
+    """The events of one method, as a stage of the measurement."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            tuned: Tuned = stop.value
+            return tuned
+        yield Event(stage, event.done, event.total, event.numbers, event.warning)
 
 
 def _measured(tuned: Tuned, judged: Sequence[LabelledImages], seconds: float) -> dict[str, Any]:
@@ -189,19 +202,16 @@ def _right(tuned: Tuned, data: LabelledImages) -> str:
     return "".join("1" if each else "0" for each in right)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
-
-
 class _Cells:
     """What was measured, one file a cell if there is a folder. What learns nothing is measured once for all its cells."""
 
-    def __init__(self, folder: Path | None):
-        self.folder = folder
+    def __init__(self, run: Run | None):
+        self.run, self.folder = run, None if run is None else run.folder / "measured"
         self.found: dict[tuple[str, int, int], dict[str, Any]] = {}
         self.constant: dict[str, dict[str, Any]] = {}
-        if folder is not None:
-            folder.mkdir(exist_ok=True)
+        if run is not None and self.folder is not None:
+            run.resume()  # refuses the cells of another measurement
+            self.folder.mkdir(exist_ok=True)
 
     def has(self, cell: tuple[str, int, int]) -> bool:
         """Whether a cell need not be measured."""
@@ -214,7 +224,8 @@ class _Cells:
     def keep(self, cell: tuple[str, int, int], found: dict[str, Any]) -> None:
         """Keep what was measured."""
         self._put(cell, found)
-        if self.folder is not None:
+        if self.run is not None:
+            self.run.checkpoint({}, len(self.found))
             write_atomically(self._path(cell), json.dumps(found).encode())
 
     def accuracy(self, cell: tuple[str, int, int]) -> float:

@@ -7,59 +7,70 @@ benchmarks/tune/few_shot.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
-from photopic.core.edits import SparseWeights
+from photopic.core.config import Flags
+from photopic.core.edits import Edit, SparseWeights
 from photopic.core.errors import ModelError
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import TextClassifier
-from photopic.learning.few_shot_batches import Step, Training
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.few_shot import FewShotTask
+from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import check_bare, done, edit_of, fit_weights, image_parameters
+from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, unit_rows
 
 
-@dataclass(frozen=True)
-class BiasOnlyConfig:
+@dataclass(frozen=True, kw_only=True)
+class BiasOnlyConfig(Training):
     """How to train; written into the edit."""
 
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-2))  # Adam
 
-
+@method(
+    paper="arXiv:2106.10199",
+    claims="few_shot.",
+    examples=("Example: photopic tune bias-only emoji:held-out-style --shots 4 -o biases.edit",),
+    view=accuracy_view,
+)
 def bias_only(
     model: DualEncoder,
-    data: LabelledImages,
+    data: FewShotTask,
     *,
+    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
     config: BiasOnlyConfig = BiasOnlyConfig(),
-    templates: Sequence[str] = TEMPLATES,
-) -> Iterator[Step]:
-    """Train the biases of the image tower, reporting after every step; the last event carries a ``TextClassifier`` as ``tuned``.
+    run: Run | None = None,
+) -> Steps[Edit]:
+    """Train the biases of the image encoder alone, those of its normalisations included (BitFit).
 
     Args:
-        model: Its weights are never written.
-        data: The shots.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: A few pictures of each class, and perhaps others to measure on.
+        templates: Sentence with {} where a class name goes; several times.
         config: How to train.
-        templates: Sentences with ``{}`` where a class name goes.
+        run: A run folder to checkpoint in and to resume from.
+
+    Returns:
+        The values of the biases.
 
     Raises:
         DataError: If there is one class only, a class without pictures, or a name without a token.
-        EditError: If the model has edits applied.
         ModelError: If the image tower has no bias.
 
     Example:
-        >>> finished(bias_only(model, data)).trainable  # doctest: +SKIP
+        >>> bias_only(model, data).provenance["trained"]  # doctest: +SKIP
         4736
     """
-    check_bare(model)
+    check_trainable(data.train)
     biases = [name for name in image_parameters(model) if name.endswith(".bias")]
     if not biases:
         raise ModelError(f"{model.name}: expected biases in its image tower to train, found none; use LoRA instead")
-    rows = model.class_features(data.names, templates).to(model.device)
-    found, last = yield from fit_weights(model, data, config.training, biases, rows)
+    rows = unit_rows(model, data.train, templates)
+    yield Event("preparing")
+    found = yield from learn_weights(model, data.train, config, biases, rows, run)
     values = {name: tensor.reshape(-1) for name, tensor in found.items()}
-    indices = {name: torch.arange(value.numel()) for name, value in values.items()}
-    edit = edit_of(SparseWeights(indices, values), biases, model, data, "bias_only", config)
-    trained = sum(value.numel() for value in values.values())
-    yield done(config.training, last, TextClassifier(model, rows.cpu(), edit, trained, templates=templates))
+    part = SparseWeights({name: torch.arange(value.numel()) for name, value in values.items()}, values)
+    return as_edit([part], biases, model, data, rows, trained=part.count)

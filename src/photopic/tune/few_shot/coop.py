@@ -9,31 +9,37 @@ benchmarks/tune/few_shot.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from photopic.core.errors import DataError, ModelError
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import TextClassifier, tensor_bytes
-from photopic.learning.few_shot_batches import Step, Training
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.few_shot import FewShotTask
+from photopic.learning.classifiers import TextClassifier, load_classifier, save_classifier, tensor_bytes
+from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import cosines, done, fit
+from photopic.tune.few_shot._common import Classifying, accuracy_view, cosines, measured, unit_rows
 
 
-@dataclass(frozen=True)
-class PromptConfig:
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig(Training):
     """How to learn a prompt."""
 
     words: str = "a photo of a"  # what the context starts from; as many vectors as it has tokens
-    ending: str = "."  # what follows the name
-    deviation: float = 0.0  # above 0: start from random vectors of this standard deviation instead
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=5e-2))  # Adam
+    ending: str = "."  # what follows the class name in the sentence
+    deviation: Annotated[float, Ge(0)] = 0.0  # above 0, start from random vectors of this standard deviation instead
+    lr: Annotated[float, Gt(0)] = 5e-2  # size of a step at first; it falls along a half cosine
 
 
 class Prompt:
@@ -77,7 +83,7 @@ class Prompt:
         self.start = known if not config.deviation else self._random(known)
 
     def _random(self, like: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(self.config.training.seed)
+        generator = torch.Generator().manual_seed(self.config.seed)
         return (self.config.deviation * torch.randn(like.shape, generator=generator)).to(like.device)
 
     def rows(self, context: Float[Tensor, "tokens width"], names: Sequence[str]) -> Float[Tensor, "classes dim"]:
@@ -122,9 +128,7 @@ class PromptedClassifier(TextClassifier):
     def for_names(self, names: Sequence[str]) -> PromptedClassifier:
         """The learnt context before other names."""
         assert self.prompt is not None and self.context is not None
-        with torch.no_grad():
-            rows = self.prompt.rows(self.context.to(self.model.device), names).cpu()
-        return replace(self, class_embeddings=rows)
+        return self.of(self.prompt, self.context, names)
 
     @property
     def size_bytes(self) -> int:
@@ -132,42 +136,68 @@ class PromptedClassifier(TextClassifier):
         assert self.context is not None
         return tensor_bytes([self.context])
 
+    def save(self, folder: str | Path) -> None:
+        """Write the vectors and how they were learnt into a folder, made if missing."""
+        assert self.prompt is not None and self.context is not None
+        settings = asdict(self.prompt.config)
+        save_classifier(folder, self.model, {"context": self.context}, self.names, self.provenance, **settings)
 
+    @classmethod
+    def load(cls, folder: str | Path, model: DualEncoder) -> PromptedClassifier:
+        """Read what ``save`` wrote; raises as ``load_classifier`` and ``Prompt``."""
+        tensors, about = load_classifier(folder, model)
+        found = cls.of(Prompt(model, PromptConfig(**about["settings"])), tensors["context"], about["names"])
+        return replace(found, provenance=about["provenance"])
+
+    @classmethod
+    def of(cls, prompt: Prompt, context: Float[Tensor, "tokens width"], names: Sequence[str]) -> PromptedClassifier:
+        """The classifier that a context before some names makes."""
+        with torch.no_grad():
+            rows = prompt.rows(context.to(prompt.model.device), names).cpu()
+        trained = context.numel()
+        return cls(prompt.model, rows, None, trained, names=tuple(names), prompt=prompt, context=context)
+
+
+@method(
+    paper="arXiv:2109.01134",
+    claims="few_shot.",
+    presets={"paper": PromptConfig(words=" ".join(["a"] * 16), deviation=0.02, lr=2e-3, flip=True)},
+    examples=("Example: photopic tune coop emoji:held-out-style --shots 4 -o prompt/",),
+    view=accuracy_view,
+)
 def coop(
-    model: DualEncoder,
-    data: LabelledImages,
-    *,
-    config: PromptConfig = PromptConfig(),
-    templates: Sequence[str] = TEMPLATES,
-) -> Iterator[Step]:
-    """Learn a prompt, reporting after every step; the last event carries a ``PromptedClassifier`` as ``tuned``.
+    model: DualEncoder, data: FewShotTask, *, config: PromptConfig = PromptConfig(), run: Run | None = None
+) -> Steps[PromptedClassifier]:
+    """Learn vectors in the place of the words before a class name; both encoders stay as they are (CoOp).
 
     Args:
-        model: Its weights are never written.
-        data: The shots.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: A few pictures of each class, and perhaps others to measure on.
         config: How to learn.
-        templates: Not read: the config has the words.
+        run: A run folder to checkpoint in and to resume from.
+
+    Returns:
+        The classifier that the learnt context makes of the names, and of others.
 
     Raises:
         DataError: If there is one class only, a class without pictures, or a name without a token.
         ModelError: If the text tower cannot be given vectors in place of words.
 
     Example:
-        >>> finished(coop(model, data)).for_names(["fox", "owl"]).logits(images)  # doctest: +SKIP
+        >>> coop(model, data).for_names(["fox", "owl"]).logits(images)  # doctest: +SKIP
     """
-    prompt = Prompt(model, config)
+    check_trainable(data.train)
+    prompt, names = Prompt(model, config), data.train.names
+    yield Event("preparing")
     context = prompt.start.clone().requires_grad_()
 
     def logits(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            features = model.encode_pixels(pixels)
-        return cosines(model, features, prompt.rows(context, data.names))
+            features = model.encode_pixels(pixels)  # (batch, dim)
+        return cosines(model, features, prompt.rows(context, names))
 
-    last = Step("preparing")
-    for last in fit(model, data, config.training, [context], logits):
-        yield last
-    kept = context.detach().cpu()
-    with torch.no_grad():
-        rows = prompt.rows(kept.to(model.device), data.names).cpu()
-    found = PromptedClassifier(model, rows, trainable=kept.numel(), prompt=prompt, context=kept)
-    yield done(config.training, last, found)
+    yield from fit(Classifying(model, data.train, config, {"context": context}, logits), config.steps, run=run)
+    found = PromptedClassifier.of(prompt, context.detach().cpu(), names)
+    if data.test is None:
+        return found
+    return measured(found, model, data.test, unit_rows(model, data.train, TEMPLATES).cpu())

@@ -6,52 +6,68 @@ result is a dense delta. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_sho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-from photopic.core.edits import DenseDelta
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import TextClassifier
-from photopic.learning.few_shot_batches import Step, Training
+from annotated_types import Gt
+
+from photopic.core.config import Flags
+from photopic.core.edits import DenseDelta, Edit
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.few_shot import FewShotTask
+from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import check_bare, done, edit_of, fit_weights, image_parameters
+from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, unit_rows
 
 
-@dataclass(frozen=True)
-class FullConfig:
+@dataclass(frozen=True, kw_only=True)
+class FullConfig(Training):
     """How to train; written into the edit."""
 
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=3e-4))  # Adam
+    lr: Annotated[float, Gt(0)] = 3e-4  # size of a step at first; it falls along a half cosine
 
 
+@method(
+    claims="few_shot.",
+    command="tune full",
+    examples=("Example: photopic tune full emoji:held-out-style --shots 4 -o full.edit",),
+    view=accuracy_view,
+)
 def full_fine_tuning(
     model: DualEncoder,
-    data: LabelledImages,
+    data: FewShotTask,
     *,
+    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
     config: FullConfig = FullConfig(),
-    templates: Sequence[str] = TEMPLATES,
-) -> Iterator[Step]:
-    """Train the whole image tower, reporting after every step; the last event carries a ``TextClassifier`` as ``tuned``.
+    run: Run | None = None,
+) -> Steps[Edit]:
+    """Train every weight of the image encoder: the plain baseline, and the largest file.
 
     Args:
-        model: Its weights are never written.
-        data: The shots.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: A few pictures of each class, and perhaps others to measure on.
+        templates: Sentence with {} where a class name goes; several times.
         config: How to train.
-        templates: Sentences with ``{}`` where a class name goes.
+        run: A run folder to checkpoint in and to resume from.
+
+    Returns:
+        What was added to the weights.
 
     Raises:
         DataError: If there is one class only, a class without pictures, or a name without a token.
-        EditError: If the model has edits applied.
 
     Example:
-        >>> finished(full_fine_tuning(model, data)).edit  # doctest: +SKIP
+        >>> full_fine_tuning(model, data).parts[0].kind  # doctest: +SKIP
+        'delta'
     """
-    check_bare(model)
-    base = image_parameters(model)
-    rows = model.class_features(data.names, templates).to(model.device)
-    found, last = yield from fit_weights(model, data, config.training, list(base), rows)
+    check_trainable(data.train)
+    base, rows = image_parameters(model), unit_rows(model, data.train, templates)
+    yield Event("preparing")
+    found = yield from learn_weights(model, data.train, config, list(base), rows, run)
     deltas = {name: tensor - base[name] for name, tensor in found.items()}
     deltas = {name: delta for name, delta in deltas.items() if bool(delta.any())}
-    edit = edit_of(DenseDelta(deltas), list(deltas), model, data, "full", config)
     trained = sum(each.numel() for each in base.values())
-    yield done(config.training, last, TextClassifier(model, rows.cpu(), edit, trained, templates=templates))
+    return as_edit([DenseDelta(deltas)], list(deltas), model, data, rows, trained=trained)

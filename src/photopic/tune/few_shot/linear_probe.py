@@ -8,87 +8,102 @@ that the other methods see. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import LinearHead
-from photopic.learning.few_shot_batches import Step, Training, check_trainable
+from photopic.core.edits import ClassifierHead, Edit
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import best_setting, done, fit, held_back
+from photopic.tune.few_shot._common import Classifying, accuracy_view, as_edit, best_setting, held_back, unit_rows
 
 Head = tuple[Float[Tensor, "classes dim"], Float[Tensor, " classes"]]
 
 
-@dataclass(frozen=True)
-class LinearProbeConfig:
-    """How to fit."""
+@dataclass(frozen=True, kw_only=True)
+class LinearProbeConfig(Training):
+    """How to fit; steps, rate, batch and crops are of ``adam`` alone."""
 
-    solver: Literal["logistic", "adam"] = "logistic"  # adam: on the augmented batches that all methods see
-    strengths: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of scikit-learn to choose from
-    default_strength: float = 10.0  # C where no shot can be held back
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=0.05))  # Adam; the seed holds back
+    # logistic: regression on the pictures as they are; adam: on the augmented batches that all methods see
+    solver: Literal["logistic", "adam"] = "logistic"
+    # penalties to choose from, C of scikit-learn: more fits the shots closer
+    strengths: Annotated[tuple[float, ...], Gt(0)] = (0.1, 1.0, 10.0, 100.0, 1000.0)
+    default_strength: Annotated[float, Gt(0)] = 10.0  # C where no shot can be held back to choose it
+    lr: Annotated[float, Gt(0)] = 0.05  # size of a step at first; it falls along a half cosine
 
 
+@method(
+    paper="arXiv:2103.00020",
+    claims="few_shot.",
+    presets={"paper": LinearProbeConfig(strengths=tuple(10 ** (12 * place / 95 - 6) for place in range(96)))},
+    examples=("Example: photopic tune linear-probe emoji:held-out-style --shots 4 -o probe.edit",),
+    view=accuracy_view,
+)
 def linear_probe(
-    model: DualEncoder,
-    data: LabelledImages,
-    *,
-    config: LinearProbeConfig = LinearProbeConfig(),
-    templates: Sequence[str] = TEMPLATES,
-) -> Iterator[Step]:
-    """Fit a linear head; the last event carries a ``LinearHead`` as ``tuned``.
+    model: DualEncoder, data: FewShotTask, *, config: LinearProbeConfig = LinearProbeConfig(), run: Run | None = None
+) -> Steps[Edit]:
+    """Fit a linear classifier over the features of the frozen image encoder, without the class names.
 
     Args:
-        model: Its weights are never written.
-        data: The shots.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: A few pictures of each class, and perhaps others to measure on.
         config: How to fit.
-        templates: Not read: a linear probe does without names.
+        run: A run folder to checkpoint in and to resume from.
+
+    Returns:
+        The classifier, a head without any change of the model.
 
     Raises:
         DataError: If there is one class only, or a class without pictures.
 
     Example:
-        >>> finished(linear_probe(model, data)).trainable  # doctest: +SKIP
+        >>> TunedClassifier(model, linear_probe(model, data)).trainable  # doctest: +SKIP
         258
     """
-    check_trainable(data)
+    check_trainable(data.train)
+    yield Event("preparing")
     if config.solver == "adam":
-        yield from _adam(model, data, config)
-        return
-    yield Step("preparing")
-    features = model.image_features(data.images)
-    weight, bias = _logistic(features, data.labels, len(data.names), _strength(model, data, config))
-    accuracy = float(((features @ weight.mT + bias).argmax(1).numpy() == data.labels).mean())
-    yield Step("done", accuracy=accuracy, tuned=LinearHead(model, weight, bias))
+        weight, bias = yield from _adam(model, data.train, config, run)
+    else:
+        features = model.image_features(data.train.images)
+        strength = _strength(model, data.train, config)
+        weight, bias = _logistic(features, data.train.labels, len(data.train.names), strength)
+    head = ClassifierHead(data.train.names, weight, bias)
+    rows = (
+        unit_rows(model, data.train, TEMPLATES) if data.test is not None else weight
+    )  # to measure the names beside it
+    return as_edit([head], (), model, data, rows, trained=weight.numel() + bias.numel())
 
 
-def _adam(model: DualEncoder, data: LabelledImages, config: LinearProbeConfig) -> Iterator[Step]:
+def _adam(model: DualEncoder, data: LabelledImages, config: LinearProbeConfig, run: Run | None) -> Steps[Head]:
     width = model.image_features(data.images[:1]).shape[1]
     weight = torch.zeros(len(data.names), width, device=model.device, requires_grad=True)
     bias = torch.zeros(len(data.names), device=model.device, requires_grad=True)
 
     def logits(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            features = F.normalize(model.encode_pixels(pixels), dim=-1)
+            features = F.normalize(model.encode_pixels(pixels), dim=-1)  # (batch, dim)
         return features @ weight.mT + bias
 
-    last = Step("preparing")
-    for last in fit(model, data, config.training, [weight, bias], logits):
-        yield last
-    yield done(config.training, last, LinearHead(model, weight.detach().cpu(), bias.detach().cpu()))
+    learner = Classifying(model, data, config, {"weight": weight, "bias": bias}, logits)
+    yield from fit(learner, config.steps, run=run)
+    return weight.detach().cpu(), bias.detach().cpu()
 
 
 def _strength(model: DualEncoder, data: LabelledImages, config: LinearProbeConfig) -> float:
     """The C that is best on held-back shots."""
-    parts = held_back(data, config.training.seed)
+    parts = held_back(data, config.seed)
     if parts is None:
         return config.default_strength
     kept, held = parts

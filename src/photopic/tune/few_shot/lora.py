@@ -8,74 +8,83 @@ benchmarks/tune/few_shot.py.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt
 from torch import nn
 
-from photopic.core.edits import LowRankDelta
-from photopic.core.errors import DataError, ModelError
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import TextClassifier
-from photopic.learning.few_shot_batches import Step, Training
+from photopic.core.config import Flags
+from photopic.core.edits import Edit, LowRankDelta
+from photopic.core.errors import ModelError
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.few_shot import FewShotTask
+from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import IMAGE_TOWER, check_bare, cosines, done, edit_of, fit
+from photopic.tune.few_shot._common import IMAGE_TOWER, Classifying, accuracy_view, as_edit, cosines, unit_rows
 
 ADAPTER = "default"  # what peft calls the only one
 
 
-@dataclass(frozen=True)
-class LoraConfig:
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig(Training):
     """How to train; written into the edit."""
 
-    rank: int = 4  # of every product
-    alpha: float = 8.0  # products are multiplied with alpha / rank
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-2))  # Adam
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise DataError(f"rank: expected 1 or more, found {self.rank}")
+    rank: Annotated[int, Ge(1)] = 4  # width of every product; more can change more
+    alpha: Annotated[float, Gt(0)] = 8.0  # strength: products are multiplied with alpha / rank
 
 
+@method(
+    paper="arXiv:2106.09685",
+    claims="few_shot.",
+    examples=("Example: photopic tune lora emoji:held-out-style --shots 4 -o lora.edit",),
+    view=accuracy_view,
+)
 def lora(
     model: DualEncoder,
-    data: LabelledImages,
+    data: FewShotTask,
     *,
+    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
     config: LoraConfig = LoraConfig(),
-    templates: Sequence[str] = TEMPLATES,
-) -> Iterator[Step]:
-    """Train low-rank products, reporting after every step; the last event carries a ``TextClassifier`` as ``tuned``.
+    run: Run | None = None,
+) -> Steps[Edit]:
+    """Train low-rank products beside the linear layers of the image encoder, with peft (LoRA).
 
     Args:
-        model: Its weights are never written.
-        data: The shots.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: A few pictures of each class, and perhaps others to measure on.
+        templates: Sentence with {} where a class name goes; several times.
         config: How to train.
-        templates: Sentences with ``{}`` where a class name goes.
+        run: A run folder to checkpoint in and to resume from.
+
+    Returns:
+        The products.
 
     Raises:
         DataError: If there is one class only, a class without pictures, or a name without a token.
-        EditError: If the model has edits applied.
         ModelError: If the image tower has neither linear layers nor convolutions, or peft is not installed.
 
     Example:
-        >>> finished(lora(model, data)).edit.parts[0].kind  # doctest: +SKIP
+        >>> lora(model, data).parts[0].kind  # doctest: +SKIP
         'low_rank'
     """
-    check_bare(model)
-    rows = model.class_features(data.names, templates).to(model.device)
+    check_trainable(data.train)
+    rows = unit_rows(model, data.train, templates)
+    yield Event("preparing")
     adapted = with_adapters(model, config)
-    factors = [each for each in adapted.image_tower.parameters() if each.requires_grad]
-    last = Step("preparing")
-    for last in fit(
-        model, data, config.training, factors, lambda pixels: cosines(model, adapted.encode_pixels(pixels), rows)
-    ):
-        yield last
+    factors = {name: each for name, each in adapted.image_tower.named_parameters() if each.requires_grad}
+    learner = Classifying(
+        model, data.train, config, factors, lambda pixels: cosines(model, adapted.encode_pixels(pixels), rows)
+    )
+    yield from fit(learner, config.steps, run=run)
     part = exported(adapted.image_tower)
-    edit = edit_of(part, part.names(), model, data, "lora", config)
-    trained = sum(each.numel() for each in factors)
-    yield done(config.training, last, TextClassifier(model, rows.cpu(), edit, trained, templates=templates))
+    trained = sum(each.numel() for each in factors.values())
+    return as_edit([part], part.names(), model, data, rows, trained=trained)
 
 
 def with_adapters(model: DualEncoder, config: LoraConfig) -> DualEncoder:
@@ -98,7 +107,7 @@ def with_adapters(model: DualEncoder, config: LoraConfig) -> DualEncoder:
         raise ModelError(f"{model.name}: expected linear layers or convolutions in its image tower, found none")
     adapters = peft.LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)
     with torch.random.fork_rng():
-        torch.manual_seed(config.training.seed)
+        torch.manual_seed(config.seed)
         peft.inject_adapter_in_model(adapters, network.vision_model, ADAPTER)
     for part in network.vision_model.modules():
         if isinstance(inner := getattr(part, "base_layer", None), nn.Conv2d):

@@ -33,19 +33,18 @@ from photopic.core.method import method
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.few_shot_batches import (
+    RunningShare,
     Training,
+    batch_at,
     check_trainable,
     cosine,
-    drawn,
     epoch_of,
     epochs,
-    pixels_of,
-    running,
 )
 from photopic.learning.losses.distillation import Teacher, distillation
 from photopic.learning.parameters.binary_mask import BinaryMask, GateForm, Masked, Variant, maskable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import accuracy_view, measured, unit_rows
+from photopic.tune.few_shot._common import accuracy_view, as_edit, unit_rows
 
 RESCALED = 10  # where no bit could flip, the rate is raised until the steps go so many times from start to threshold
 MUCH = 0.06  # more was switched off only where few steps reached far, and then for the worse
@@ -154,9 +153,7 @@ def mask_tuning(
     if mask.share > MUCH:
         much = f"{mask.share:.0%} of the weights is a lot to switch off; more steps or a smaller reach choose better"
         yield Event("measuring", warning=much)
-    facts = {"classes": list(data.train.names), "images": len(data.train), "share_masked": mask.share, "lr": lr}
-    edit = Edit((part,), model.fingerprint(*part.names()), facts)
-    return measured(edit, model, data.test, rows.cpu())
+    return as_edit([part], part.names(), model, data, rows, share_masked=mask.share, lr=lr)
 
 
 class _Masking:
@@ -176,13 +173,11 @@ class _Masking:
         same = None if config.augment or config.flip else data.images  # then the teacher says the same in every step
         self.teacher = Teacher(model, rows, same) if config.dropout else None
         self.encoder, self.training = Masked(model), config.training(len(data))
-        self.accuracy = torch.full((), torch.nan, dtype=torch.float64)  # running mean, none before the first step
+        self.accuracy = RunningShare()
 
     def step(self, step: int) -> Mapping[str, float]:
         data, training, config = self.data, self.training, self.config
-        index = drawn(len(data), training, step)
-        pixels = pixels_of(self.model, data, index, training, step)  # (batch, 3, height, width)
-        labels = torch.from_numpy(data.labels[index]).to(self.model.device)  # (batch,)
+        index, pixels, labels = batch_at(self.model, data, training, step)  # (batch,), (batch, 3, h, w), (batch,)
         guide = None
         if self.teacher is not None:
             guide = partial(distillation, teacher=self.teacher(pixels, index), temperature=config.temperature)
@@ -195,20 +190,18 @@ class _Masking:
             form=config.form,
             generator=torch.Generator(self.model.device).manual_seed((config.seed * 1_000_003 + step) % 2**63),
         )
-        before = None if self.accuracy.isnan() else self.accuracy.item()
-        now = running(before, (logits.argmax(1) == labels).float().mean().item())
-        self.accuracy.fill_(now)
+        now = self.accuracy.update((logits.argmax(1) == labels).float().mean().item())
         return {"loss": loss.item(), "accuracy": now, "share": self.mask.share}
 
     def state(self) -> dict[str, Tensor]:
         mask = {f"mask.{name}": real for name, real in self.mask.real.items()}
-        return mask | optimizer_tensors(self.mask.adam) | {"accuracy": self.accuracy}
+        return mask | optimizer_tensors(self.mask.adam) | {"accuracy": self.accuracy.value}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         for name, real in self.mask.real.items():
             real.copy_(state[f"mask.{name}"])
         load_optimizer(self.mask.adam, state)
-        self.accuracy.copy_(state["accuracy"])
+        self.accuracy.value.copy_(state["accuracy"])
 
 
 def step_budget(config: MaskTuningConfig, count: int, lr: float) -> float:

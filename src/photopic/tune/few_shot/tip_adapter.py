@@ -10,38 +10,41 @@ augmented ones. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_shot.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from photopic.core.errors import DataError
-from photopic.data.few_shot import LabelledImages
-from photopic.learning.classifiers import tensor_bytes
-from photopic.learning.few_shot_batches import Step, Training, check_trainable
+from photopic.core.config import Flags
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.learning.classifiers import load_classifier, save_classifier, tensor_bytes
+from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 from photopic.models.preprocessing import Images
-from photopic.tune.few_shot._common import best_setting, done, fit, held_back
+from photopic.tune.few_shot._common import Classifying, accuracy_view, best_setting, held_back, measured
 
 
-@dataclass(frozen=True)
-class CacheConfig:
-    """How to make the cache."""
+@dataclass(frozen=True, kw_only=True)
+class CacheConfig(Training):
+    """How to make the cache; steps, rate, batch and crops are of trained keys alone."""
 
-    trained: bool = False  # Tip-Adapter-F: train the keys
-    alpha: float = 5.0  # weight of the cache, where no shot can be held back; published 1
-    beta: float = 2.0  # how fast a shot's say falls with its distance, where none can be held back; published 5.5
-    alphas: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # to choose from
-    betas: tuple[float, ...] = (0.5, 1.0, 2.0, 3.5, 5.5, 10.0, 15.0)  # to choose from
-    training: Training = field(default_factory=lambda: Training(steps=200, lr=1e-2))  # Adam; the seed holds back
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "beta"):
-            if min(getattr(self, name), *getattr(self, f"{name}s")) < 0:
-                raise DataError(f"{name}: expected 0 or more, found a negative one")
+    trained: bool = False  # train the keys too (Tip-Adapter-F)
+    alpha: Annotated[float, Ge(0)] = 5.0  # weight of the cache, where no shot can be held back to choose it
+    beta: Annotated[float, Ge(0)] = 2.0  # how fast a shot's say falls with its distance, where none can be held back
+    # weights of the cache to choose from on held-back shots
+    alphas: Annotated[tuple[float, ...], Ge(0)] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+    # falls with the distance to choose from on held-back shots
+    betas: Annotated[tuple[float, ...], Ge(0)] = (0.5, 1.0, 2.0, 3.5, 5.5, 10.0, 15.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,8 @@ class CacheClassifier:
         alpha: Weight of the cache; 0 is zero-shot.
         beta: How fast a shot's say falls with its distance.
         trainable: Number of parameters that were trained.
+        names: Of the classes.
+        provenance: See ``core.results.provenance``.
     """
 
     model: DualEncoder
@@ -65,6 +70,8 @@ class CacheClassifier:
     alpha: float
     beta: float
     trainable: int = 0
+    names: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n classes"]:
         """Scaled cosines with the names, plus what the cache says."""
@@ -77,52 +84,93 @@ class CacheClassifier:
         """Bytes of the keys and their classes."""
         return tensor_bytes([self.keys, self.labels])
 
+    def save(self, folder: str | Path) -> None:
+        """Write keys, rows and settings into a folder, made if missing."""
+        tensors = {"class_embeddings": self.class_embeddings, "keys": self.keys, "labels": self.labels}
+        settings = {"alpha": self.alpha, "beta": self.beta, "trainable": self.trainable}
+        save_classifier(folder, self.model, tensors, self.names, self.provenance, **settings)
 
+    @classmethod
+    def load(cls, folder: str | Path, model: DualEncoder) -> CacheClassifier:
+        """Read what ``save`` wrote; raises as ``load_classifier``."""
+        tensors, about = load_classifier(folder, model)
+        names, provenance = tuple(about["names"]), about["provenance"]
+        return cls(model, **tensors, **about["settings"], names=names, provenance=provenance)
+
+
+@method(
+    paper="arXiv:2111.03930",
+    claims="few_shot.",
+    presets={"paper": CacheConfig(alpha=1.0, beta=5.5, alphas=(1.0,), betas=(5.5,), lr=1e-3, batch=256, flip=True)},
+    examples=(
+        "Example: photopic tune tip-adapter emoji:held-out-style --shots 4 -o cache/",
+        "Tip-Adapter-F: photopic tune tip-adapter pictures/ --trained -o cache/",
+    ),
+    view=accuracy_view,
+)
 def tip_adapter(
     model: DualEncoder,
-    data: LabelledImages,
+    data: FewShotTask,
     *,
+    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
     config: CacheConfig = CacheConfig(),
-    templates: Sequence[str] = TEMPLATES,
-) -> Iterator[Step]:
-    """Make a cache of the shots; the last event carries a ``CacheClassifier`` as ``tuned``.
+    run: Run | None = None,
+) -> Steps[CacheClassifier]:
+    """Keep the shots as a cache beside the class names; nothing is trained unless you ask for it.
 
     Args:
-        model: Its weights are never written.
-        data: The shots.
-        config: How to make it, and whether to train its keys.
-        templates: Sentences with ``{}`` where a class name goes.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: A few pictures of each class, and perhaps others to measure on.
+        templates: Sentence with {} where a class name goes; several times.
+        config: How to make the cache, and whether to train its keys.
+        run: A run folder to checkpoint in and to resume from.
+
+    Returns:
+        The names' classifier with the cache.
 
     Raises:
         DataError: If there is one class only, a class without pictures, or a name without a token.
 
     Example:
-        >>> finished(tip_adapter(model, data, config=CacheConfig(trained=True))).alpha  # doctest: +SKIP
+        >>> tip_adapter(model, data, config=CacheConfig(trained=True)).alpha  # doctest: +SKIP
         5.0
     """
-    check_trainable(data)
-    yield Step("preparing")
-    rows = model.class_features(data.names, templates)
-    keys, labels = model.image_features(data.images), torch.from_numpy(data.labels)
-    alpha, beta = _chosen(model, data, rows, config)
-    if not config.trained:
-        found = CacheClassifier(model, rows, keys, labels, alpha, beta)
-        yield Step("done", accuracy=float((found.logits(data.images).argmax(1) == labels).float().mean()), tuned=found)
-        return
-    device = model.device
-    there, held_rows, held_labels = keys.to(device).requires_grad_(), rows.to(device), labels.to(device)
+    train = data.train
+    check_trainable(train)
+    rows = model.class_features(train.names, templates)
+    yield Event("preparing")
+    keys, labels = model.image_features(train.images), torch.from_numpy(train.labels)
+    alpha, beta = _chosen(model, train, rows, config)
+    trained = 0
+    if config.trained:
+        keys = yield from _trained(model, train, rows, keys, (alpha, beta), config, run)
+        trained = keys.numel()
+    found = CacheClassifier(model, rows, keys, labels, alpha, beta, trained, train.names)
+    return measured(found, model, data.test, rows)
+
+
+def _trained(
+    model: DualEncoder,
+    data: LabelledImages,
+    rows: Float[Tensor, "classes dim"],
+    keys: Float[Tensor, "shots dim"],
+    chosen: tuple[float, float],
+    config: CacheConfig,
+    run: Run | None,
+) -> Steps[Float[Tensor, "shots dim"]]:
+    """The keys after training; alpha and beta stay as they were chosen."""
+    alpha, beta = chosen
+    learnt, rows = keys.to(model.device).requires_grad_(), rows.to(model.device)
+    labels = torch.from_numpy(data.labels).to(model.device)
 
     def logits(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            features = F.normalize(model.encode_pixels(pixels), dim=-1)
-        zero_shot = model.logit_scale * features @ held_rows.mT
-        return zero_shot + alpha * said(features, there, held_labels, len(rows), beta)
+            features = F.normalize(model.encode_pixels(pixels), dim=-1)  # (batch, dim)
+        zero_shot = model.logit_scale * features @ rows.mT  # (batch, classes)
+        return zero_shot + alpha * said(features, learnt, labels, len(rows), beta)
 
-    last = Step("preparing")
-    for last in fit(model, data, config.training, [there], logits):
-        yield last
-    trained = there.detach().cpu()
-    yield done(config.training, last, CacheClassifier(model, rows, trained, labels, alpha, beta, trained.numel()))
+    yield from fit(Classifying(model, data, config, {"keys": learnt}, logits), config.steps, run=run)
+    return learnt.detach().cpu()
 
 
 def said(
@@ -141,7 +189,7 @@ def _chosen(
     model: DualEncoder, data: LabelledImages, rows: Float[Tensor, "classes dim"], config: CacheConfig
 ) -> tuple[float, float]:
     """alpha and beta that are best on held-back shots with a cache of the others."""
-    parts = held_back(data, config.training.seed)
+    parts = held_back(data, config.seed)
     if parts is None:
         return config.alpha, config.beta
     kept, held = parts

@@ -1,32 +1,50 @@
 """Zero-shot classification: the names of the classes alone make the classifier; nothing is learnt.
 
-Paper: CLIP (arXiv:2103.00020). The pictures given are not looked at, only their names. Claim: ``few_shot.accuracy`` of
+Paper: CLIP (arXiv:2103.00020). The pictures to learn from are not looked at, only their names. Claim: ``few_shot.accuracy`` of
 benchmarks/tune/few_shot.py, where every other method is compared with this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Annotated
 
-from photopic.data.few_shot import LabelledImages
+from photopic.core.config import Flags
+from photopic.core.events import Event, Steps
+from photopic.core.method import method
+from photopic.data.few_shot import FewShotTask
 from photopic.learning.classifiers import TextClassifier
-from photopic.learning.few_shot_batches import Step
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.tune.few_shot._common import accuracy_view, measured
 
 
-def zero_shot(model: DualEncoder, data: LabelledImages, *, templates: Sequence[str] = TEMPLATES) -> Iterator[Step]:
-    """The classifier that the class names make, as a few-shot method that learns nothing.
+@method(
+    paper="arXiv:2103.00020",
+    claims="few_shot.",
+    examples=("Example: photopic tune zero-shot emoji:held-out-style -o names/",),
+    view=accuracy_view,
+    allow_edits=True,
+)
+def zero_shot(
+    model: DualEncoder, data: FewShotTask, *, templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES
+) -> Steps[TextClassifier]:
+    """The classifier that the class names make, as a few-shot method that learns nothing: what others are compared with.
 
     Args:
-        model: A dual encoder.
-        data: Only its names are read.
-        templates: Sentences with ``{}`` where a name goes.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: Only its names are read, and what is measured on.
+        templates: Sentence with {} where a class name goes; several times.
+
+    Returns:
+        The classifier.
 
     Raises:
         DataError: If a name has no token of the model, or a template has no place for it.
 
     Example:
-        >>> finished(zero_shot(model, data)).logits(images)  # doctest: +SKIP
+        >>> zero_shot(model, data).logits(images)  # doctest: +SKIP
     """
-    rows = model.class_features(data.names, templates)
-    yield Step("done", tuned=TextClassifier(model, rows, templates=templates))
+    yield Event("preparing")
+    rows = model.class_features(data.train.names, templates)
+    found = TextClassifier(model, rows, templates=templates, names=data.train.names)
+    return measured(found, model, data.test, rows)

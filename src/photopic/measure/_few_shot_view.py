@@ -1,33 +1,32 @@
-"""The page of ``photopic measure fewshot``: learning curves, gains and costs of few-shot methods."""
+"""How learning curves are shown: accuracy by shots, gains and costs of few-shot methods."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from photopic.core.results import Report
-from photopic.core.view import Lines, Note, Section, Table, Text
-from photopic.report.html import render
+from photopic.core.view import Lines, Note, Section, Table, Text, View
 
-Facts = Sequence[tuple[str, str]]
 APART = 0.025  # how far the strokes of two methods stand apart, in steps of the horizontal axis
 
 
-def fewshot_page(report: Report, facts: Facts) -> str:
-    """The whole page.
-
-    Args:
-        report: What ``learning_curve`` returned.
-        facts: (name, value) pairs for the foot of the page.
-    """
-    values, seeds = report.values, len(report.provenance["seeds"])
+def few_shot_view(report: Report) -> View:
+    """The whole page of what ``learning_curve`` returned."""
+    values, config = report.values, report.provenance["config"]
     protocol = values["protocol"] == "base-to-new"
     sections = [_curves(report, protocol), *_gains(report), _costs(report)]
     if protocol:
         sections.insert(1, _base_and_new(report))
-    best = _best(report, protocol)
-    facts = [*facts, ("seeds", f"{seeds}, each with its own shots, the same for every method")]
-    return render(f"Learning from few pictures with {report.provenance['model']}", sections, lead=best, facts=facts)
+    crops = "cropped at random" if config["augment"] else "as they are"
+    facts = [
+        ("model", f"{report.provenance['model']}, {values['weights']:,} weights"),
+        ("pictures", f"{values['classes']:,} classes, {sum(values['test_pictures']):,} to measure on"),
+        ("learning", f"{config['steps']:,} steps of {config['batch']} pictures, {crops}"),
+        ("seeds", f"{values['seeds']}, each with its own shots, the same for every method"),
+    ]
+    title = f"Learning from few pictures with {report.provenance['model']}"
+    return View(title, sections, lead=_best(report, protocol), facts=facts)
 
 
 def _best(report: Report, protocol: bool) -> str:
@@ -68,7 +67,7 @@ def _curves(report: Report, protocol: bool) -> Section:
         names = [str(each) for each in shots]
         blocks.append(Lines(lines, "shots a class", what, x_names=names, from_zero=False, ranges=ranges))
     blocks.append(Table(head, table, f"{what.capitalize()}, with 95 % intervals."))
-    if len(report.provenance["seeds"]) < 3:
+    if report.values["seeds"] < 3:
         blocks.append(Note("with fewer than three seeds the intervals hardly show how much the shots matter.", "Seeds"))
     if protocol and len(lines) < len(methods):
         blocks.append(Note("methods without numbers here cannot name classes they were not shown.", "Left out"))
