@@ -18,7 +18,9 @@ from photopic.core.config import hints_of, unpacked
 from photopic.core.edits import Edit, LowRankDelta, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.class_folder import ClassFolder
+from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
+from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
@@ -60,6 +62,14 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "edit.interop.export_file": {"to": "kohya", "output": lambda: f"{tempfile.mkdtemp()}/x.safetensors"},
     "locate.attention": {"prompt": "a bear on a red background"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
+    "tune.action.few_shot_action": {
+        "hidden": 16,
+        "queries": 2,
+        "validate_every": 2,
+        "validation_episodes": 10,
+        "test_episodes": 10,
+        "way": 2,
+    },
     "tune.few_shot.tip_adapter": {"trained": True},
     "tune.few_shot.linear_probe": {"solver": "adam"},
     "measure.learning_curve": {"methods": ("zero-shot", "linear-probe", "lora"), "shots": (1,), "seeds": 2},
@@ -71,9 +81,15 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Edit: edit,
     Handle: pipeline,
     TextToImage: pipeline,
+    ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
     ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
 }
+
+
+def clips(split: str) -> Clips:
+    """Three clips of three frames of each of two actions."""
+    return sprite_clips(split, 3, chosen=actions(split)[:2], config=SpriteVideos(frames=3, size=32))
 
 
 def labelled(count: int, *, seed: int = 0) -> LabelledImages:

@@ -24,13 +24,19 @@ from safetensors.torch import load_file, save_file
 from benchmarks.harness.cache import Kept, code_of
 from benchmarks.harness.ledger import Row
 from benchmarks.harness.runner import Benchmark, Handle, dual_encoder, mine, run
-from photopic.data.clips import SPLITS
+from photopic.data.clips import SPLITS, ActionTask
 from photopic.data.episodes import draw_episodes
 from photopic.data.sprite_videos import MOTIONS, REVERSED, actions, sprite_clips
 from photopic.metrics.intervals import Interval, bootstrap, paired_bootstrap
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.video_tower import TemporalTransformer
-from photopic.tune.action.few_shot_action import ActionRecogniser, FewShotActionConfig, Recognition, VideoBank, train
+from photopic.tune.action.few_shot_action import (
+    ActionRecogniser,
+    FewShotActionConfig,
+    Recognition,
+    VideoBank,
+    few_shot_action,
+)
 
 MODEL = "emoji-clip-vit"
 CODE = ("photopic.tune.action.few_shot_action", "photopic.data.sprite_videos")
@@ -134,9 +140,7 @@ def measured(
         made = untrained(model, test.text.shape[1])
     else:
         config = config_of(settings, way, seed)
-        *_, last = train(model, parts["train"], parts["validation"], config=config)
-        assert last.result is not None
-        made = last.result
+        made = few_shot_action(model, ActionTask(parts["train"], parts["validation"]), config=config)
         test = test.shuffled(seed) if config.shuffled_text else test
     found: dict[str, Any] = {"gamma": made.gamma}
     for shots in SHOTS:

@@ -51,7 +51,7 @@ def test_a_folder_of_clips_becomes_a_model_and_a_table(tmp_path: Path, folder: P
     assert [each.name for each in tmp_path.iterdir()] == ["actions"]  # the run folder is gone
     made = ActionRecogniser.load(output, DualEncoder.load(encoder))
     assert f"{made.trainable:,} trained parameters" in said
-    assert "found a file" in refusal("tune", "action", folder, "--model", encoder, "-o", output, *BRIEF)
+    assert "expected a new folder name" in refusal("tune", "action", folder, "--model", encoder, "-o", output, *BRIEF)
 
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, folder: Path, encoder: Path) -> None:

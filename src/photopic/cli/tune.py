@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from photopic.cli import tune_action
 from photopic.cli.outputs import check_output, run_folder
 from photopic.cli.overlap import Overlap
 from photopic.core.errors import PhotopicError
@@ -49,9 +48,6 @@ BitsKept = Annotated[Bits, typer.Option(help="Precision the values are kept at."
 @app.callback()
 def tune() -> None:
     """Learn an edit from a few pictures, or go on learning one."""
-
-
-app.command(epilog=tune_action.EPILOG)(tune_action.action)
 
 
 @app.command(

@@ -8,10 +8,13 @@ distances, one from the middle of each part, as TSN samples them at test time (W
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,15 @@ class Clips:
         """Frames of each clip."""
         return len(self.videos[0])
 
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of every frame, the classes and their names; clips in files are read for it."""
+        hasher = hashlib.sha256(json.dumps([self.names, self.labels.tolist(), self.groups]).encode())
+        for video in self.videos:
+            array = np.asarray(video)  # (frames, h, w, 3)
+            hasher.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return hasher.hexdigest()
+
     def classes(self, chosen: Sequence[int]) -> Clips:
         """The clips of some classes alone, relabelled from 0 in the order given."""
         number = {old: new for new, old in enumerate(chosen)}
@@ -82,6 +94,34 @@ class Clips:
         captions = None if self.captions is None else tuple(self.captions[place] for place in kept)
         groups = None if self.groups is None else tuple(self.groups[old] for old in chosen)
         return Clips(videos, labels, tuple(self.names[old] for old in chosen), captions, groups)
+
+
+@dataclass(frozen=True, eq=False)
+class ActionTask:
+    """Clips, or their features, of classes that no two parts share.
+
+    Attributes:
+        training: What is learnt from.
+        validation: What says which state names new classes best.
+        test: What the result is measured on, or None to measure nothing.
+
+    Raises:
+        DataError: If two parts share a class.
+    """
+
+    training: Any
+    validation: Any
+    test: Any = None
+
+    def __post_init__(self) -> None:
+        parts = {"training": self.training, "validation": self.validation, "test": self.test}
+        check_apart({name: part.names for name, part in parts.items() if part is not None})
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of all parts."""
+        parts = [part.digest for part in (self.training, self.validation, self.test) if part is not None]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def load_clips(path: str | Path, frames: int = 8) -> Clips:

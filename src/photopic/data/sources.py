@@ -15,14 +15,17 @@ from annotated_types import Ge, Le
 from photopic.core.config import Config
 from photopic.core.errors import DataError
 from photopic.data.class_folder import ClassFolder, load_classes
+from photopic.data.clips import SPLITS, ActionTask, load_splits
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, ShotPool, labelled_folder, split
 from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
+from photopic.data.sprite_videos import MOTIONS, SpriteVideos, actions, sprite_clips
 
 T = TypeVar("T")
 SCENES = "emoji-scenes"
 HELP = f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many."
+SPRITES = "sprites"
 TASK = "emoji:"  # before the name of a task of the emoji world
 
 
@@ -124,12 +127,41 @@ def _no_classes(classes: int | None) -> None:
         raise DataError("--classes: is for emoji tasks; a folder has the classes it has, so leave it out")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ActionOptions(Config):
+    """How clips are read and their classes parted."""
+
+    frames: Annotated[int, Ge(1)] = 8  # frames taken of each clip, at equal distances
+    objects: Annotated[int, Ge(1), Le(48)] = 16  # objects of the training classes of sprites
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
+
+
+def read_action(word: str, options: ActionOptions, model: Any = None) -> ActionTask:
+    """Clips of training, validation and test classes: of a folder, or sprites of the emoji world."""
+    if word != SPRITES:
+        splits = load_splits(word, options.frames, seed=options.seed)
+        return ActionTask(*(splits[split] for split in SPLITS))
+    shares = {"train": (options.objects, 6), "validation": (6, 3), "test": (8, 6)}  # objects, clips a class
+    config = SpriteVideos(frames=options.frames)
+    return ActionTask(*(
+        sprite_clips(split, each, seed=options.seed, config=config, chosen=actions(split)[: count * len(MOTIONS)])
+        for split, (count, each) in shares.items()
+    ))  # fmt: skip
+
+
 SHOTS_HELP = (
     "Folder with one sub-folder of pictures a class, named as the class; or emoji:held-out-style, emoji:held-out-concepts, "
     "emoji:groups to try it without pictures."
 )
 SOURCES: dict[type, Source[Any]] = {
     FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions),
+    ActionTask: Source(
+        "Folder with one sub-folder of clips a class, named as the action ('dog running'). A clip is a folder of frames, or an "
+        "animated GIF, WebP or PNG. Sub-folders train, validation and test part the classes, else chance does. Or sprites, to try "
+        "it without clips.",
+        read_action,
+        ActionOptions,
+    ),
     ShotPool: Source(SHOTS_HELP, read_pool, PoolOptions),
     ClassFolder: Source(
         "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",

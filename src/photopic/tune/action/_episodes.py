@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import hashlib
+import json
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from photopic.core.errors import DataError
+from photopic.core.events import Event, Steps, finished
 from photopic.data.clips import Clips
 from photopic.data.episodes import Episodes
 from photopic.metrics.intervals import Interval
@@ -50,22 +53,27 @@ class VideoBank:
     @classmethod
     def of(cls, model: DualEncoder, clips: Clips, template: str = "a photo of {}") -> VideoBank:
         """Read clips and class names with a model as it stands; raises as ``frame_features`` and for a name without tokens."""
-        reading = cls.reading(model, clips, template)
-        while True:
-            try:
-                next(reading)
-            except StopIteration as done:
-                return cast(VideoBank, done.value)
+        return finished(cls.reading(model, clips, template))
 
     @classmethod
-    def reading(cls, model: DualEncoder, clips: Clips, template: str) -> Generator[int, None, VideoBank]:
-        """``of`` as a generator of the number of clips that are read; it returns the bank."""
+    def reading(cls, model: DualEncoder, clips: Clips | VideoBank, template: str) -> Steps[VideoBank]:
+        """``of`` as a generator of events; what are features already is given back."""
+        if isinstance(clips, VideoBank):
+            return clips
         text = text_features_of_any_length(model, clips.names, template)
         parts: list[Tensor] = []
         for part in frame_features_in_parts(model, clips.videos):
-            parts.append(part)
-            yield sum(map(len, parts))
+            parts.append(part)  # (part, t, dim)
+            yield Event("reading", sum(map(len, parts)), len(clips))
         return cls(torch.cat(parts), clips.labels, clips.names, text, clips.groups)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex sha256 of the features, the classes, their names and groups."""
+        hasher = hashlib.sha256(json.dumps([self.names, self.labels.tolist(), self.groups]).encode())
+        for tensor in (self.features, self.text):
+            hasher.update(tensor.contiguous().numpy().tobytes())
+        return hasher.hexdigest()
 
     def shuffled(self, seed: int) -> VideoBank:
         """The same with every class's text that of another class: the control."""

@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from photopic.core.config import Flags
 from photopic.core.edits import DenseDelta, Edit
 from photopic.core.errors import ModelError
-from photopic.core.provenance import versions
+from photopic.core.method import plain
+from photopic.core.results import provenance
 from photopic.core.runs import load_optimizer, optimizer_tensors
+from photopic.data.clips import ActionTask
 from photopic.data.episodes import draw_episodes
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.video_tower import TemporalTransformer, image_parameters
 from photopic.tune.action._episodes import VideoBank, distances, prototypes, text_logits
-from photopic.tune.action._recogniser import ActionRecogniser, recognition_of
+from photopic.tune.action._recogniser import ActionRecogniser, Recognition, recognition_of
 
-if TYPE_CHECKING:
-    from photopic.tune.action.few_shot_action import FewShotActionConfig
+
+@dataclass(frozen=True)
+class FewShotActionConfig(Recognition):
+    """How to train, always with one labelled clip a class, as published; what ``Recognition`` says stays so afterwards."""
+
+    way: Annotated[int, Ge(2)] = 5  # classes to choose among in an episode
+    queries: Annotated[int, Ge(1)] = 5  # judged clips of each class in an episode
+    episodes: Annotated[int, Ge(1), Flags("--episodes-a-step")] = 4  # episodes of one step of learning
+    # share of episodes among the motions of one object; half by default where clips say so, so that motion counts; published: 0
+    within_group: Annotated[float | None, Ge(0), Le(1)] = None
+    steps: Annotated[int, Ge(1)] = 500  # steps of learning; more takes longer; published: 3,000 to 30,000 episodes
+    # size of a step of the transformer; published: 2e-6 to 5e-5, with everything pretrained
+    lr: Annotated[float, Gt(0)] = 1e-3
+    tower_lr: Annotated[float, Gt(0)] = 1e-4  # size of a step of the image tower where it is tuned
+    weight_decay: Annotated[float, Ge(0)] = 5e-4  # as Adam adds it to the gradient
+    video_text: Annotated[float, Ge(0)] = (
+        1.5  # weight of the loss that draws clips to the names of their classes; 0: none
+    )
+    # frozen: the image encoder stays, every clip is read once, training takes minutes; tuned: it learns too, as published,
+    # and every step reads its clips again
+    tower: Literal["frozen", "tuned"] = "frozen"
+    attention_dropout: Annotated[float, Ge(0), Lt(1)] = 0.2  # share of attention weights dropped while learning
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.05  # share of activations dropped while learning
+    shuffled_text: bool = False  # give every class another's name, the control; what names help is then gone
+    validate_every: Annotated[int, Ge(1)] = 50  # steps between measurements on validation classes
+    validation_episodes: Annotated[int, Ge(2)] = 300  # episodes of each of these measurements
+    test_episodes: Annotated[int, Ge(2), Flags("--episodes")] = 1000  # test episodes behind each number of the table
+    beta: Annotated[float, Ge(0), Le(1)] = 0.9  # share of the names where names and clips are fused in the table
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
 
 def rate(step: int, steps: int) -> float:
@@ -47,13 +75,12 @@ class Learner:
     def __init__(
         self,
         model: DualEncoder,
-        training: Any,
-        validation: Any,
+        task: ActionTask,
         banks: Sequence[VideoBank],
         config: FewShotActionConfig,
     ):
         self.model, self.config, self.how = model, config, recognition_of(config)
-        self.clips = (training, validation)
+        self.clips = task
         self.reader = _copy(model) if config.tower == "tuned" else model
         self.bank, self.held = (self._named(bank) for bank in banks)
         with torch.random.fork_rng(devices=[]):
@@ -77,8 +104,8 @@ class Learner:
         self.validation = self.best = 0.0
         self.kept: dict[str, Tensor] = {}
 
-    def step(self, step: int) -> tuple[float, float]:
-        """One step of Adam on a few episodes: its loss and the running accuracy."""
+    def step(self, step: int) -> Mapping[str, float]:
+        """One step of Adam on a few episodes, now and then a look at validation classes."""
         config = self.config
         self.temporal.train()
         for group, start in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -86,11 +113,18 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed * 1_000_003 + step + 1)  # of the dropout
             loss, accuracy = self._loss(step)
+            if not torch.isfinite(loss):
+                raise ModelError(
+                    f"step {step + 1}: the loss is {loss.item()}; lower lr ({config.lr:g}) and start again"
+                )
             self.optimizer.zero_grad()
             loss.backward()
         self.optimizer.step()
         self.recent.append(accuracy)
-        return float(loss.detach()), sum(self.recent) / len(self.recent)
+        if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
+            self.validate()
+        running = sum(self.recent) / len(self.recent)
+        return {"loss": loss.item(), "accuracy": running, "validation": self.validation, "best": self.best}
 
     def _loss(self, step: int) -> tuple[Tensor, float]:
         config, bank = self.config, self.bank
@@ -102,7 +136,7 @@ class Learner:
             queries=config.queries,
             seed=[config.seed, step],
             groups=bank.groups,
-            within=config.within_group,
+            within=within_group(config, bank),
         )
         classes, support, asked = (torch.from_numpy(each) for each in drawn)
         each = torch.cat([support, asked], -1)  # (e, way, 1 + queries)
@@ -125,14 +159,14 @@ class Learner:
         """Features of clips: looked up where the tower is frozen, read with gradients where it is tuned."""
         if not self.tower:
             return self.bank.features[places]
-        videos = [self.clips[0].videos[place] for place in places.tolist()]
+        videos = [self.clips.training.videos[place] for place in places.tolist()]
         pixels = self.reader.preprocess([frame for video in videos for frame in video])
         return self.reader.encode_pixels(pixels).float().cpu().unflatten(0, (len(videos), -1))
 
     def validate(self) -> None:
         """Measure on validation classes, and keep the state if it is the best so far."""
         if self.tower:
-            self.held = self._named(VideoBank.of(self.reader, self.clips[1], self.config.template))
+            self.held = self._named(VideoBank.of(self.reader, self.clips.validation, self.config.template))
         now = ActionRecogniser(self.model, self.temporal, self.gamma.item(), self.how)
         way = min(self.config.way, len(self.held.names))
         scores = now.evaluate(self.held, way=way, episodes=self.config.validation_episodes, seed=self.config.seed + 1)
@@ -147,13 +181,13 @@ class Learner:
         edit = _tower_edit(self.model, self.tower, self.config) if self.tower else None
         return ActionRecogniser(self.model, self.temporal.eval(), self.gamma.item(), self.how, edit)
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs."""
         numbers = torch.tensor([self.validation, self.best, *self.recent], dtype=torch.float64)
         kept = {"kept." + name: value for name, value in self.kept.items()}
         return {**self._state(), **kept, "numbers": numbers, **optimizer_tensors(self.optimizer)}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from ``tensors``."""
         self._set(tensors)
         self.kept = {name.removeprefix("kept."): value for name, value in tensors.items() if name.startswith("kept.")}
@@ -161,28 +195,25 @@ class Learner:
         self.recent.extend(recent)
         load_optimizer(self.optimizer, tensors)
 
-    def identity(self) -> str:
-        """Hex sha256 of all that decides the training."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        digest.update(self.model.digest().encode())
-        for bank in (self.bank, self.held):
-            digest.update("\n".join(bank.names).encode())
-            for array in (bank.labels, bank.features.numpy(), bank.text.numpy()):
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
     def _state(self) -> dict[str, Tensor]:
         temporal = {"temporal." + name: value for name, value in self.temporal.state_dict().items()}
         tower = {"tower." + name: value.detach() for name, value in self.tower.items()}
         return {**temporal, **tower, "gamma": self.gamma.detach()}
 
     @torch.no_grad()
-    def _set(self, tensors: dict[str, Tensor]) -> None:
+    def _set(self, tensors: Mapping[str, Tensor]) -> None:
         for name, value in self._state().items():
             value.copy_(tensors[name])
 
     def _named(self, bank: VideoBank) -> VideoBank:
         return bank.shuffled(self.config.seed) if self.config.shuffled_text else bank
+
+
+def within_group(config: FewShotActionConfig, clips: Any) -> float:
+    """The share of episodes among hard classes: half by default, where clips say which those are."""
+    if config.within_group is None:
+        return 0.0 if clips.groups is None else 0.5
+    return config.within_group
 
 
 def _copy(model: DualEncoder) -> DualEncoder:
@@ -202,12 +233,5 @@ def _tower_edit(model: DualEncoder, tower: dict[str, nn.Parameter], config: FewS
     base = dict(model.network.named_parameters())
     deltas = {f"network.{name}": (value - base[name]).detach() for name, value in tower.items()}
     moved = {name: delta for name, delta in deltas.items() if bool(delta.any())}
-    provenance = {
-        "method": "few_shot_action",
-        "paper": "arXiv:2303.02982",
-        "config": asdict(config),
-        "seed": config.seed,
-        "steps": config.steps,
-        "versions": versions(),
-    }
-    return Edit((DenseDelta(moved),), base=model.fingerprint(*moved), provenance=provenance)
+    facts = provenance("tune.action.few_shot_action", paper="arXiv:2303.02982", config=plain(config), seed=config.seed)
+    return Edit((DenseDelta(moved),), base=model.fingerprint(*moved), provenance=facts)

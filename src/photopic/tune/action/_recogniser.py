@@ -7,18 +7,20 @@ own weights are never in the folder, a tuned image tower is there as an edit.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from photopic.core.config import Config
 from photopic.core.edits import DenseDelta, Edit
 from photopic.core.edits import file as edit_file
 from photopic.core.errors import DataError, ModelError
@@ -44,18 +46,19 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Recognition:
+class Recognition(Config):
     """How videos are compared; what training used belongs to what it made."""
 
-    modulation: bool = True  # the class name stands beside the labelled frames
-    matcher: Matcher = "otam"  # or "mean": the mean frame, blind to order
+    modulation: bool = True  # let the class name correct what a few clips say of the class
+    matcher: Matcher = "otam"  # otam: compare clips frame by frame in order of time; mean: compare their mean frames
     merge: Merge = "before"  # average the clips of a class before the transformer over time, or after
-    softness: float = 0.5  # lambda of the soft minimum; 0 is the hard one
-    motion: float = 0.5  # share of a distance that is between frames without the mean of their clip; published: 0
-    template: str = "a photo of {}"  # no article, as in the published code
-    heads: int = 8  # of attention over time, fewer where the width is no multiple
-    hidden: int = 2048  # width of the feed-forward network
-    depth: int = 1  # layers over time
+    softness: Annotated[float, Ge(0)] = 0.5  # lambda of the soft minimum of otam; 0 is the hard one
+    # share of a distance that is between what changes in a clip; 0, as published, hardly knows the order of frames
+    motion: Annotated[float, Ge(0), Le(1)] = 0.5
+    template: str = "a photo of {}"  # sentence with {} where a class name goes; no article, as in the published code
+    heads: Annotated[int, Ge(1)] = 8  # heads of attention over time, fewer where the width is no multiple
+    hidden: Annotated[int, Ge(1)] = 2048  # width of the feed-forward network over time
+    depth: Annotated[int, Ge(1)] = 1  # layers of the transformer over time
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class ActionRecogniser:
         gamma: What cosines of videos and names are multiplied with.
         how: How videos are compared.
         edit: The change of the image tower, or None where it was frozen.
+        provenance: See ``core.results.provenance``; ``test`` holds the accuracy on test classes.
 
     Example:
         >>> found = recogniser.name(support, videos)  # doctest: +SKIP
@@ -95,6 +99,7 @@ class ActionRecogniser:
     gamma: float
     how: Recognition
     edit: Edit | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def trainable(self) -> int:
@@ -228,6 +233,7 @@ class ActionRecogniser:
             "how": asdict(self.how),
             "base": {"name": self.model.name, "digest": self.model.digest()},
             "tower": self.edit is not None,
+            "provenance": dict(self.provenance),
         }
         if self.edit:
             edit_file.save(self.edit, target / TOWER)
@@ -276,7 +282,7 @@ class ActionRecogniser:
                 f"({model.digest()[:12]}); give the model it was made for"
             )
         edit = edit_file.load(Path(folder) / TOWER) if tuned else None
-        return cls(model, temporal.eval(), gamma, how, edit)
+        return cls(model, temporal.eval(), gamma, how, edit, about.get("provenance", {}))
 
     def _with_edit(self, read: Any) -> Any:
         if self.edit is None:
@@ -287,4 +293,4 @@ class ActionRecogniser:
 
 def recognition_of(config: Any) -> Recognition:
     """The part of a training's configuration that says how videos are compared."""
-    return Recognition(**{field.name: getattr(config, field.name) for field in fields(Recognition)})
+    return Recognition(**{each.name: getattr(config, each.name) for each in fields(Recognition)})

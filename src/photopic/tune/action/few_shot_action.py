@@ -14,199 +14,143 @@ benchmarks/tune/few_shot_action.py.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-
-from photopic.core.errors import DataError, ModelError, PhotopicError
+from photopic.core.errors import DataError
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
 from photopic.core.runs import Run
-from photopic.data.clips import Clips, check_apart
+from photopic.core.view import Section, Table, Text, View
+from photopic.data.clips import ActionTask
 from photopic.data.episodes import draw_episodes
-from photopic.learning.progress import load_matching
 from photopic.models.dual_encoder import DualEncoder
 from photopic.tune.action._episodes import EpisodeScores, VideoBank, normal_interval
-from photopic.tune.action._learner import Learner
+from photopic.tune.action._learner import FewShotActionConfig, Learner, within_group
 from photopic.tune.action._recogniser import ActionRecogniser, Named, Recognition
 
 __all__ = [
     "ActionRecogniser",
-    "ActionStep",
     "EpisodeScores",
     "FewShotActionConfig",
     "Named",
     "Recognition",
     "VideoBank",
+    "few_shot_action",
     "normal_interval",
-    "train",
-    "train_few_shot_action",
 ]
 
 
-@dataclass(frozen=True)
-class FewShotActionConfig(Recognition):
-    """How to train, always with one labelled clip a class, as published; what ``Recognition`` says stays so afterwards."""
-
-    way: int = 5  # classes an episode
-    queries: int = 5  # judged clips a class and episode
-    episodes: int = 4  # episodes a step
-    within_group: float = 0.0  # share of episodes among the motions of one object, where clips say so; published: 0
-    steps: int = 500  # of Adam; published: 3,000 to 30,000 episodes
-    lr: float = 1e-3  # of the transformer and gamma; published: 2e-6 to 5e-5, with everything pretrained
-    tower_lr: float = 1e-4  # of the image tower where it is tuned
-    weight_decay: float = 5e-4  # as Adam adds it to the gradient
-    video_text: float = 1.5  # v, weight of the loss that draws videos to the names of all training classes; 0: none
-    tower: Literal["frozen", "tuned"] = "frozen"  # published: tuned
-    attention_dropout: float = 0.2
-    dropout: float = 0.05
-    shuffled_text: bool = False  # every class gets another's name: the control
-    validate_every: int = 50  # steps
-    validation_episodes: int = 300
-    seed: int = 0  # of the start, the episodes, the dropout and the shuffling
-
-    def __post_init__(self) -> None:
-        for name, least in (("way", 2), ("queries", 1), ("episodes", 1), ("steps", 1), ("validate_every", 1)):
-            if getattr(self, name) < least:
-                raise DataError(f"{name}: expected {least} or more, found {getattr(self, name)}")
-        if not 0 <= self.motion <= 1:
-            raise DataError(f"motion: expected 0 to 1, found {self.motion}")
-        if not (self.lr > 0 and self.tower_lr > 0 and self.video_text >= 0 and self.softness >= 0):
-            raise DataError(
-                "lr and tower_lr: expected above 0, video_text and softness 0 or more, found "
-                f"{self.lr}, {self.tower_lr}, {self.video_text}, {self.softness}"
-            )
+RECOMMENDED = FewShotActionConfig()
 
 
-@dataclass(frozen=True)
-class ActionStep:
-    """One event of the training; the last one carries the result.
-
-    Attributes:
-        stage: ``reading``, ``tuning`` or ``done``.
-        step: Steps done; while reading, clips read.
-        steps: Steps in all; while reading, clips in all.
-        loss: Of the step, both parts.
-        accuracy: Share of queries named right, mean of the last 25 steps, 0 to 1.
-        validation: Accuracy on validation classes when it was last measured, 0 before.
-        best: The highest of these so far.
-        elapsed_s: Seconds since this process began.
-        eta_s: Seconds still to go by the pace so far.
-        warning: Empty; as other methods' events have it.
-        result: The recogniser as it was when best on validation classes, with the last event only.
-    """
-
-    stage: str
-    step: int = 0
-    steps: int = 0
-    loss: float = 0.0
-    accuracy: float = 0.0
-    validation: float = 0.0
-    best: float = 0.0
-    elapsed_s: float = 0.0
-    eta_s: float = 0.0
-    warning: str = ""
-    result: ActionRecogniser | None = None
+def action_view(made: ActionRecogniser) -> View:
+    """Accuracy on test classes by each way of naming, with 95 % intervals."""
+    count = Text(f"{made.trainable:,} trained parameters")
+    test = made.provenance.get("test")
+    if not test:
+        return View("accuracy", [Section("", [count, Text("accuracy: not measured, since there are no test classes")])])
+    rows = [
+        [each["named_by"], f"{each['value']:.1%}", f"{max(0.0, each['low']):.1%} to {min(1.0, each['high']):.1%}"]
+        for each in test["rows"]
+    ]
+    title = f"accuracy on {test['classes']} classes that were not trained on, {test['episodes']} episodes"
+    return View("accuracy", [Section("", [count, Table(["named by", "right", "95 % interval"], rows, caption=title)])])
 
 
-def train_few_shot_action(
-    model: DualEncoder, training: Clips, validation: Clips, *, config: FewShotActionConfig = FewShotActionConfig()
-) -> ActionRecogniser:
-    """Learn to name videos; drives ``train`` to its end. See there for arguments and errors.
-
-    Example:
-        >>> recogniser = train_few_shot_action(model, training, validation)  # doctest: +SKIP
-    """
-    *_, last = train(model, training, validation, config=config)
-    assert last.result is not None
-    return last.result
-
-
-def train(
+@method(
+    paper="arXiv:2303.02982",
+    claims="few_shot_action.",
+    presets={"paper": FewShotActionConfig(motion=0.0, within_group=0.0, lr=1e-5, tower="tuned", tower_lr=1e-5)},
+    command="tune action",
+    examples=(
+        "Example: photopic tune action sprites -o actions/",
+        "Your clips: photopic tune action clips/ --model openai/clip-vit-base-patch32 -o actions/",
+        "Without the class names: photopic tune action clips/ --no-modulation -o plain/",
+    ),
+    view=action_view,
+    after=('in Python: ActionRecogniser.load("{output}", model)',),
+)
+def few_shot_action(
     model: DualEncoder,
-    training: Clips | VideoBank,
-    validation: Clips | VideoBank,
+    data: ActionTask,
     *,
-    config: FewShotActionConfig = FewShotActionConfig(),
+    config: FewShotActionConfig = RECOMMENDED,
     run: Run | None = None,
-    save_every: int = 25,
-) -> Iterator[ActionStep]:
-    """Learn to name videos, reporting after every step.
+) -> Steps[ActionRecogniser]:
+    """Learn from some classes of clips to name others, which were never trained on, by one to five clips and their names.
+
+    Training, validation and test share no class: the state that is kept is chosen on validation classes, and the table is about
+    test classes. Interrupted with Ctrl-C, the same command goes on where it stopped.
 
     Args:
-        model: The dual encoder; its weights are never written.
-        training: Clips of ``config.way`` classes or more; or their features, where the tower is frozen.
-        validation: Clips of other classes: the state that names them best is kept.
+        model: A bundled dual encoder, a folder with one of transformers, or a hub id.
+        data: Clips of ``config.way`` classes or more, of other classes to choose the state, and of others to measure; or the
+            features of clips, where the tower is frozen.
         config: How to train.
         run: A run folder to checkpoint in and to resume from.
-        save_every: Steps between checkpoints.
+
+    Returns:
+        The recogniser as it was when best on validation classes.
 
     Raises:
-        DataError: If there are too few classes or clips, both sets share a class, or a name has no token.
-        ModelError: If the model has edits applied.
-        PhotopicError: If the loss is no number.
-        RunMismatchError: If the run folder holds another training.
+        DataError: If there are too few classes or clips, or a name has no token.
+        ModelError: If the loss is no number.
 
     Example:
-        >>> for event in train(model, training, validation): print(event.step, event.accuracy)  # doctest: +SKIP
+        >>> few_shot_action(model, ActionTask(training, validation)).name(support, videos)  # doctest: +SKIP
     """
-    clock = time.monotonic()
-    _check(model, training, validation, config)
-    bank = yield from _reading(model, training, config)
-    held = yield from _reading(model, validation, config)
-    learner = Learner(model, training, validation, (bank, held), config)
-    identity = learner.identity()
-    done = 0
-    if run and (found := load_matching(run, identity)):
-        tensors, done = found
-        learner.restore(tensors)
-    for step in range(done, config.steps):
-        loss, accuracy = learner.step(step)
-        if not np.isfinite(loss):
-            raise PhotopicError(f"step {step + 1}: the loss is {loss}; lower lr ({config.lr:g}) and start again")
-        if (step + 1) % config.validate_every == 0 or step + 1 == config.steps:
-            learner.validate()
-        if run and ((step + 1) % save_every == 0 or step + 1 == config.steps):
-            run.save(learner.tensors(), {"step": step + 1, "identity": identity})
-        elapsed = time.monotonic() - clock
-        to_go = elapsed / (step + 1 - done) * (config.steps - step - 1)
-        now, best = learner.validation, learner.best
-        yield ActionStep("tuning", step + 1, config.steps, loss, accuracy, now, best, elapsed, to_go)
-    result = learner.result()
-    elapsed = time.monotonic() - clock
-    yield ActionStep(
-        "done", config.steps, config.steps, 0.0, 0.0, learner.validation, learner.best, elapsed, result=result
-    )
+    _check(data, config)
+    bank = yield from VideoBank.reading(model, data.training, config.template)
+    held = yield from VideoBank.reading(model, data.validation, config.template)
+    learner = Learner(model, data, (bank, held), config)
+    yield from fit(learner, config.steps, run=run)
+    made = learner.result()
+    if data.test is None:
+        return made
+    test = yield from _tested(model, made, data.test, config)
+    return replace(made, provenance={"test": test})
 
 
-def _reading(
-    model: DualEncoder, source: Clips | VideoBank, config: FewShotActionConfig
-) -> Generator[ActionStep, None, VideoBank]:
-    if isinstance(source, VideoBank):
-        return source
-    reading = VideoBank.reading(model, source, config.template)
-    while True:
-        try:
-            yield ActionStep("reading", next(reading), len(source))
-        except StopIteration as done:
-            return cast(VideoBank, done.value)
+def _tested(
+    model: DualEncoder, made: ActionRecogniser, test: Any, config: FewShotActionConfig
+) -> Steps[dict[str, Any]]:
+    """Accuracy on test classes with each number of labelled clips there are enough clips for."""
+    yield Event("measuring")
+
+    def judged(bank: VideoBank, shots: int) -> EpisodeScores:
+        bank = bank.shuffled(config.seed) if config.shuffled_text else bank
+        how: dict[str, Any] = {"way": config.way, "episodes": config.test_episodes, "beta": config.beta}
+        return made.evaluate(bank, shots=shots, seed=config.seed, **how)
+
+    bank = test if isinstance(test, VideoBank) else made.bank(test)
+    once = judged(bank, 1)
+    ways: dict[str, Any] = {}
+    if made.edit is not None:
+        before = judged(VideoBank.of(model, test, made.how.template), 1)
+        ways["class names alone, before training"] = before.interval("zero_shot")
+    ways["class names alone"] = once.interval("zero_shot")
+    ways |= {"1 clip a class": once.interval(), "1 clip a class and names fused": once.interval("fused")}
+    fewest = min(int((bank.labels == label).sum()) for label in range(len(bank.names)))
+    if fewest > 5:
+        five = judged(bank, 5)
+        ways |= {"5 clips a class": five.interval(), "5 clips a class and names fused": five.interval("fused")}
+    else:
+        said = f"5 labelled clips a class need 6 or more of each, found {fewest}; that row is left out"
+        yield Event("measuring", warning=said)
+    rows: list[Mapping[str, Any]] = [{"named_by": name, **found._asdict()} for name, found in ways.items()]
+    return {"classes": len(bank.names), "episodes": config.test_episodes, "rows": rows}
 
 
-def _check(model: DualEncoder, training: Any, validation: Any, config: FewShotActionConfig) -> None:
-    if model.edits.list():
-        raise ModelError(f"{model.name}: has edits applied; take them off before training")
-    if config.tower == "tuned" and (isinstance(training, VideoBank) or isinstance(validation, VideoBank)):
+def _check(data: ActionTask, config: FewShotActionConfig) -> None:
+    """What is wrong with the clips is said before anything slow."""
+    training, validation, way = data.training, data.validation, config.way
+    if config.tower == "tuned" and any(isinstance(each, VideoBank) for each in (training, validation, data.test)):
         raise DataError("tower: tuning needs clips, found their features; give the clips, or keep the tower frozen")
-    check_apart({"training": training.names, "validation": validation.names})
-    way = config.way  # what is wrong with the clips is said before anything slow
-    draw_episodes(
-        training.labels,
-        training.names,
-        episodes=1,
-        way=way,
-        queries=config.queries,
-        groups=training.groups,
-        within=config.within_group,
-    )
+    hard = {"groups": training.groups, "within": within_group(config, training)}
+    draw_episodes(training.labels, training.names, episodes=1, way=way, queries=config.queries, **hard)
     draw_episodes(validation.labels, validation.names, episodes=1, way=min(way, max(2, len(validation.names))))
+    if data.test is not None:
+        draw_episodes(data.test.labels, data.test.names, episodes=1, way=way)
