@@ -17,16 +17,20 @@ import torch
 from photopic.core.config import hints_of, unpacked
 from photopic.core.edits import Edit, LowRankDelta, ZeroedWeights
 from photopic.core.method import Method
+from photopic.data.captioned import CaptionedImages
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
+from photopic.learning.subject.new_token import new_rows
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.handle import Handle
+from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import tiny_pipeline
+from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
+from tests.tiny import IMAGE_SIZE, tiny_pipeline
 from tests.tiny_classifiers import knowing_classifier, tinted_class_folder, tiny_class_folder, tiny_classifier
 from tests.tiny_encoders import tiny_dual_encoder
 
@@ -60,6 +64,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "edit.interference": {"edits": lambda: [edit(), edit(5)]},
     "edit.interop.import_file": {"file": exported},
     "edit.interop.export_file": {"to": "kohya", "output": lambda: f"{tempfile.mkdtemp()}/x.safetensors"},
+    "edit.explain.explain": {"steps": 1, "pictures": 1, "edit": lambda: located_edit()},
+    "locate.concept_neurons": {"noun": "bear", "preservation_count": 2, "evaluation": 2, "tune": 2},
     "locate.attention": {"prompt": "a bear on a red background"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
     "tune.action.few_shot_action": {
@@ -73,6 +79,15 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "tune.few_shot.tip_adapter": {"trained": True},
     "tune.few_shot.linear_probe": {"solver": "adam"},
     "measure.learning_curve": {"methods": ("zero-shot", "linear-probe", "lora"), "shots": (1,), "seeds": 2},
+    "tune.subject.joint_tuning": {
+        "edits": lambda: [located_edit(), located_edit("<two>", "cat", 2)],
+        "data": lambda: [captioned(2), captioned(2, seed=1)],
+        "preservation_count": 2,
+        "evaluation": 2,
+    },
+    "tune.subject.located_weights": {"edit": lambda: located_edit(), "preservation_count": 2, "evaluation": 2},
+    "tune.subject.take_apart": {"edit": lambda: joint_edit()},
+    "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},
 }
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Classifier: lambda: tiny_classifier(),
@@ -84,12 +99,32 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
     ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
+    CaptionedImages: lambda: captioned(2),
 }
 
 
 def clips(split: str) -> Clips:
     """Three clips of three frames of each of two actions."""
     return sprite_clips(split, 3, chosen=actions(split)[:2], config=SpriteVideos(frames=3, size=32))
+def captioned(count: int, *, seed: int = 0) -> CaptionedImages:
+    """Noise, its captions left to the method."""
+    generator = torch.Generator().manual_seed(seed)
+    return CaptionedImages(torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator) * 2 - 1)
+
+
+def located_edit(token: str = "<one>", noun: str = "bear", seed: int = 1) -> Edit:
+    """What a search could have found: an eighth of the cross-attention weights, and a new word."""
+    model = pipeline()
+    weights = attention_weights(model)
+    sizes = {name: torch.arange(weight.numel() // 8) for name, weight in weights.items()}
+    part, rows = ZeroedWeights(random_positions(sizes, weights, seed)), new_rows(model, token, noun, start="random")
+    return Edit((part, rows), model.fingerprint(*part.indices), {"method": "by hand", "noun": noun, "token": token})
+
+
+def joint_edit() -> Edit:
+    """Two located edits made one, without learning."""
+    edits, data = [located_edit(), located_edit("<two>", "cat", 2)], [captioned(1), captioned(1, seed=1)]
+    return joint_tuning(pipeline(), edits, data, config=JointTuningConfig(steps=0, evaluation=0, prior_weight=0.0))
 
 
 def labelled(count: int, *, seed: int = 0) -> LabelledImages:

@@ -19,6 +19,7 @@ from photopic.cli.manifest import manifest, methods, text_of
 from photopic.core.config import check_value, hints_of
 from photopic.core.edits import Edit
 from photopic.core.edits.file import load, save
+from photopic.core.edits.several import Edits
 from photopic.core.errors import DataError, ModelError
 from photopic.core.method import Method
 from photopic.core.results import Map, Report, Verdict
@@ -72,7 +73,10 @@ def test_a_method_leaves_its_models_as_they_were_and_repeats_itself(method: Meth
 
 
 @each_of(TRAINED)
-def test_interrupted_is_uninterrupted(method: Method[Any, Any], tmp_path: Path) -> None:
+def test_interrupted_is_uninterrupted(
+    method: Method[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 1)  # so that there is something to go on from
     given = case(method)
     whole = method(**given, run=Run(tmp_path / "whole"))
     events = [event.done for event in method.events(**given)]
@@ -107,7 +111,7 @@ def test_a_result_saves_and_loads(method: Method[Any, Any], tmp_path: Path) -> N
         mapfile.save(result, tmp_path / "x.safetensors")
         assert mapfile.load(tmp_path / "x.safetensors").to_dict() == result.to_dict()
     else:
-        assert isinstance(result, Report | Verdict) or hasattr(result, "save")
+        assert isinstance(result, Report | Verdict | Edits) or hasattr(result, "save")
         if hasattr(type(result), "load"):
             result.save(tmp_path / "a")
             type(result).load(tmp_path / "a", result.model).save(tmp_path / "b")

@@ -31,8 +31,8 @@ from photopic.core.runs import write_atomically
 SOURCE = ROOT / "src"
 # Exact by their own tests, so no number depends on how they do it.
 NO_NUMBERS = re.compile(
-    r"photopic\.(core\.(edits(\.(?!adapter_hooks|attached_adapters)\w+)*|numerics\.lasso_kernel|fingerprint_cache|errors|"
-    r"fingerprint|runs|provenance)|learning\.progress)"
+    r"photopic\.core\.(edits(\.(?!adapter_hooks|attached_adapters)\w+)*|numerics\.lasso_kernel|fingerprint_cache|errors|"
+    r"fingerprint|runs|provenance|events|method|config|view)"
 )
 
 

@@ -17,18 +17,17 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-import photopic
 from benchmarks.harness.cache import Kept, code_of, content_of
 from benchmarks.harness.ledger import ROOT
 from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
 from photopic.core.runs import write_atomically
 from photopic.data import scenes, splits
+from photopic.data.captioned import CaptionedImages
 from photopic.data.emoji_world import HELD_OUT_STYLE
-from photopic.learning.progress import data_digest
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.metrics.oracle import Oracle
 from photopic.models.text_to_image.handle import TextToImage
-from photopic.tune.subject.located_weights import LocatedWeightsConfig, tune
+from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
 
 TOKEN = "<mine>"
 REFERENCES = ("red", "blue", "yellow", "white", "green")  # backgrounds of the five pictures a user would give
@@ -41,16 +40,8 @@ EIGHT = ("panda", "zebra", "parrot", "tropical fish", "strawberry", "doughnut", 
 THREE = ("panda", "strawberry", "violin")
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Pictures of a held-out subject in the held-out style, and their captions."""
-
-    images: Tensor  # (n, 3, 64, 64) in -1 to 1
-    captions: tuple[str, ...]
-
-
-def reference(name: str, backgrounds: Sequence[str] = REFERENCES, seed: int = 0) -> Reference:
-    """One picture a background, slightly moved and resized; captions name the noun and the background."""
+def reference(name: str, backgrounds: Sequence[str] = REFERENCES, seed: int = 0) -> CaptionedImages:
+    """One picture a background, slightly moved and resized, (n, 3, 64, 64); captions name the noun and the background."""
     rng = np.random.default_rng((seed, len(backgrounds), *name.encode()))
     images, captions = [], []
     for colour in backgrounds:
@@ -60,7 +51,7 @@ def reference(name: str, backgrounds: Sequence[str] = REFERENCES, seed: int = 0)
         scene = scenes.compose([scenes.Placement(name, HELD_OUT_STYLE, centre, side)], background)
         images.append(scene.image)
         captions.append(f"a {TOKEN} {splits.SUBJECTS[name]} on {scenes.with_article(background.phrase)}")
-    return Reference(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, tuple(captions))
+    return CaptionedImages(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1, captions)
 
 
 def token_prompts(name: str, count: int) -> list[str]:
@@ -119,7 +110,7 @@ class Bench:
         torch.set_num_threads(1)
         for module in (LOCATING, TUNING, DRAWING):
             code_of(module)  # read now: a file that is edited while the benchmark runs changes no key
-        self.model: TextToImage = photopic.load(model) if isinstance(model, str) else model
+        self.model = TextToImage.load(model) if isinstance(model, str) else model
         self.steps, self.guidance = steps, guidance
         self.base = self.model.edits.fingerprint()
         self.kept = Kept(folder / self.base.digest[:12])
@@ -133,12 +124,10 @@ class Bench:
         """The concept neurons of a subject."""
 
         def make() -> Edit:
-            given = reference(name)
             noun = splits.SUBJECTS[name]
-            *_, last = locate(self.model, given.images, noun=noun, token=TOKEN, captions=given.captions, config=config)
-            assert last.edit is not None
-            print(f"{name}: {last.warning or 'located'}", flush=True)
-            return last.edit
+            edit = concept_neurons(self.model, reference(name), noun=noun, token=TOKEN, config=config)
+            print(f"{name}: {edit.provenance.get('warning') or 'located'}", flush=True)
+            return edit
 
         return self.kept.edit(self._locating(name, config), make)
 
@@ -146,11 +135,7 @@ class Bench:
         """Tuned values of a subject's located weights, or of a baseline's."""
 
         def make() -> Edit:
-            given = reference(name)
-            edit = self.located(name, located)
-            *_, last = tune(self.model, given.images, edit, captions=given.captions, config=config)
-            assert last.edit is not None
-            return last.edit
+            return located_weights(self.model, self.located(name, located), reference(name), config=config)
 
         code = code_of(TUNING)
         key = {"tuned": config, "located": self._locating(name, located), "code": code}
@@ -198,9 +183,7 @@ class Bench:
 
     def _locating(self, name: str, config: ConceptNeuronsConfig) -> dict[str, Any]:
         """All that decides the concept neurons of a subject."""
-        given = reference(name)
-        code = code_of(LOCATING)
-        data = data_digest(given.images, given.captions)
+        code, data = code_of(LOCATING), reference(name).digest()
         return {"located": name, "noun": splits.SUBJECTS[name], "data": data, "config": config, "code": code}
 
 

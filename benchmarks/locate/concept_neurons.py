@@ -35,10 +35,10 @@ from benchmarks.harness.subjects import (
     with_shut,
 )
 from photopic.core.edits import ZeroedWeights
+from photopic.core.events import finished
 from photopic.data import splits
 from photopic.learning.losses.denoising import ConceptLoss
 from photopic.learning.parameters.soft_mask import WeightMask
-from photopic.learning.progress import data_digest
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import new_rows
 from photopic.learning.subject.preservation import preservation_examples
@@ -74,9 +74,9 @@ QUICK = Settings(
 def loss_of(bench: Bench, name: str, batch: int = 8) -> ConceptLoss:
     """The loss of a subject with preservation scenes that no search saw."""
     given, noun = reference(name), splits.SUBJECTS[name]
-    kept = preservation_examples(bench.model, noun, kind="scenes", count=60, seed=UNSEEN)
+    kept = finished(preservation_examples(bench.model, noun, kind="scenes", count=60, seed=UNSEEN))
     rows = new_rows(bench.model, TOKEN, noun, start=ConceptNeuronsConfig().token_start)
-    chosen = subject(bench.model, given.images, given.captions, noun=noun, rows=rows, preservation=kept)
+    chosen = subject(bench.model, given, noun=noun, rows=rows, preserved=kept)
     return chosen.loss(bench.model, bench.base, prior_weight=1.0, batch=batch, seed=0)
 
 
@@ -116,9 +116,8 @@ def gate(bench: Bench, settings: Settings, name: str, seed: int) -> dict[str, An
 
 def measured(what: str, name: str, *masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """All that decides a measurement of losses, but for its settings."""
-    given = reference(name)
     contents = [content_of([ZeroedWeights(each)]) for each in masks]
-    return {what: name, "data": data_digest(given.images, given.captions), "masks": contents, "code": code()}
+    return {what: name, "data": reference(name).digest(), "masks": contents, "code": code()}
 
 
 def code() -> str:

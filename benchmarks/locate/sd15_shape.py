@@ -28,8 +28,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.harness.ledger import Row, write_result
 from photopic.core.edits import Edit, ZeroedWeights
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss, encode_examples
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights, with_zeros
 from photopic.models.text_to_image.handle import TextToImage
 
@@ -197,13 +198,14 @@ def measure(shape: Shape, steps: int) -> Phases:
 def search(model: TextToImage, images: torch.Tensor, kept: torch.Tensor, steps: int, phases: Phases) -> Edit:
     """Locate without the guard, each event a phase of its own."""
     config = ConceptNeuronsConfig(steps=steps, batch=1, evaluation=0, density=0.01)  # few steps reach no threshold
-    events = locate(model, images, noun="bear", config=config, preservation=(kept, ["a bear"] * len(kept)))
+    preserved = CaptionedImages(kept, ["a bear"] * len(kept))
+    events = concept_neurons.events(model, CaptionedImages(images), noun="bear", preserved=preserved, config=config)
     edit = None
     while edit is None:
         with phases.measured("next"):
             event = next(events)
-        phases.rename("next", f"step {event.step}" if event.stage == "locating" else event.stage)
-        edit = event.edit
+        phases.rename("next", f"step {event.done}" if event.stage == "locating" else event.stage)
+        edit = event.result
     return edit
 
 

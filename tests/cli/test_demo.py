@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import photopic
 from photopic.core.edits import ZeroedWeights
 from photopic.core.edits.file import load
+from photopic.core.events import finished
 from photopic.demo import lora as demo_lora
 from photopic.demo import pair as demo_pair
 from photopic.demo import teach
 from photopic.demo.page import page
 from photopic.demo.pair import BOXES, OURS, PEERS, PairResult, second_of, work_pair
 from photopic.demo.pair_numbers import judge
-from photopic.demo.teach import DemoConfig, Stage, make_references
+from photopic.demo.teach import DemoConfig, make_references
 from photopic.demo.work import DemoResult, random_control, work
 from photopic.learning.subject import collage
 from photopic.models.text_to_image.handle import TextToImage
@@ -31,7 +31,7 @@ CONFIG = DemoConfig(steps=2, tune_steps=2, pictures=2, sampling_steps=2)
 def quick() -> Iterator[None]:
     """Two steps shut nothing by the threshold, a density does; few preservation pictures make it quick."""
     locating, tuning = teach.ConceptNeuronsConfig, teach.LocatedWeightsConfig
-    small = {"preservation_count": 2, "batch": 2, "evaluation": 2}
+    small = {"batch": 2, "evaluation": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             teach,
@@ -40,19 +40,18 @@ def quick() -> Iterator[None]:
         )
         patch.setattr(demo_pair, "SECONDS", ("violin", "panda"))  # the tiny tokenizer knows a guitar
         patch.setattr(teach, "LocatedWeightsConfig", lambda **options: tuning(**(options | small)))
+        patch.setattr(teach, "PRESERVED", 2)
         patch.setattr(collage, "DRAWING_STEPS", 1)
         yield
 
 
 @pytest.fixture(scope="module")
 def handle(model: Path) -> TextToImage:
-    return photopic.load(str(model), device="cpu")
+    return TextToImage.load(model, device="cpu")
 
 
 def finish(handle: TextToImage, folder: Path) -> DemoResult:
-    *_, last = work(handle, folder, CONFIG)
-    assert isinstance(last, DemoResult)
-    return last
+    return finished(work(handle, folder, CONFIG))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,15 +65,13 @@ def test_makes_one_report_and_goes_on_where_it_stopped(tmp_path: Path, handle: T
     before = handle.digest()
     result = finish(handle, tmp_path / "whole")
     assert handle.digest() == before  # the model ends as it began
-    assert result.references.shape[0] == 5 and {"shut", "tuned", "random"} == result.edits.keys()
+    assert result.taught.references.shape[0] == 5 and {"shut", "tuned", "random"} == result.edits.keys()
     assert len(list((tmp_path / "whole" / "references").glob("*.txt"))) == 5
     random = result.pictures["random", result.subject_prompts[0]]
     assert random.shape == (2, handle.image_size, handle.image_size, 3)
 
     stopped = work(handle, tmp_path / "stopped", CONFIG)  # stopped while drawing, then run again
-    for event in stopped:
-        if not isinstance(event, DemoResult) and event.name == "drawing" and event.step == 3:
-            break
+    next(event for event in stopped if event.stage == "drawing" and event.done == 3)
     stopped.close()
     finish(handle, tmp_path / "stopped")
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
@@ -121,9 +118,7 @@ def first(handle: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def finish_pair(handle: TextToImage, folder: Path, first: DemoResult) -> PairResult:
-    *_, last = work_pair(handle, folder, first)
-    assert isinstance(last, PairResult)
-    return last
+    return finished(work_pair(handle, folder, first))
 
 
 def test_ends_with_two_subjects_from_two_files_and_goes_on_where_it_stopped(
@@ -132,9 +127,8 @@ def test_ends_with_two_subjects_from_two_files_and_goes_on_where_it_stopped(
     folder, result = first
     before = handle.digest()
     stopped = work_pair(handle, folder, result)
-    for event in stopped:  # the first subject's LoRA and two rows are made by then
-        if isinstance(event, Stage) and event.name == "drawing both" and event.step == 2:
-            break
+    # the LoRAs and two rows are made by then
+    next(event for event in stopped if event.stage == "drawing both" and event.done == 2)
     stopped.close()
     strips = {path.name: path.stat().st_mtime_ns for path in (folder / "pair" / "pictures").iterdir()}
     assert strips.keys() == {"words.png", "edits.png"}

@@ -22,12 +22,12 @@ RESUMED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests with & ignores it
 from photopic.learning.losses.denoising import ConceptLoss
-step, calls = ConceptLoss.step, []
-def slow(self, number, weights):
+step, calls = ConceptLoss.gradients, []
+def slow(self, number, weights, inputs):
     calls.append(number)
     if len(calls) == 27: print("READY", flush=True); import time; time.sleep(60)
-    return step(self, number, weights)
-if sys.argv[1] == "slow": ConceptLoss.step = slow
+    return step(self, number, weights, inputs)
+if sys.argv[1] == "slow": ConceptLoss.gradients = slow
 from photopic.cli.main import app
 app(sys.argv[2:])
 """
@@ -59,7 +59,7 @@ def test_tuning_keeps_values_at_the_bits_asked_for(tmp_path: Path, photos: Path,
               "--run", tmp_path / "kept", *quick(model)).stdout  # fmt: skip
     values = [part for part in load(tmp_path / "b.edit").parts if isinstance(part, SparseWeights)]
     assert values[0].bits == 2 and "b.edit" in out and "photopic generate" in out
-    assert (tmp_path / "kept" / "locate" / "log.jsonl").exists()  # a run folder that was named stays
+    assert (tmp_path / "kept" / "log.jsonl").exists()  # a run folder that was named stays
 
 
 def test_the_run_folder_of_another_search_is_refused(tmp_path: Path, photos: Path, model: Path) -> None:
@@ -74,7 +74,7 @@ def test_drawn_pictures_of_what_must_not_change_are_kept_for_the_next_start(
 ) -> None:
     options = ("locate", "neurons", photos, "--noun", "bear", *quick(model), "--run", tmp_path / "run", "-o")
     with monkeypatch.context() as patch:
-        patch.setattr("photopic.locate.concept_neurons.attention_weights", _interrupt)
+        patch.setattr("photopic.learning.parameters.soft_mask.WeightMask.step", _interrupt)
         run(*options, tmp_path / "a.edit", status=130)
     assert (tmp_path / "run" / "preservation" / "checkpoint.safetensors").exists()
     with monkeypatch.context() as patch:
@@ -164,7 +164,7 @@ def test_interrupted_it_goes_on_to_the_same_result(tmp_path: Path, photos: Path,
     assert "interrupted; run the same command again to go on" in errors and "Traceback" not in errors
     assert not (tmp_path / "a.edit").exists()
     run(*options, tmp_path / "a.edit", "--run", tmp_path / "run")  # in this process
-    log = (tmp_path / "run" / "locate" / "log.jsonl").read_text().splitlines()
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [
         *range(1, 27),
         *range(26, 31),

@@ -403,7 +403,7 @@ def _trainings(way: Way) -> list[str]:
 
 def _is_residual(folder: Path) -> bool:
     path = folder / own_methods.EDIT
-    return path.exists() and edit_file.load(path).provenance.get("method") == "token_residual"
+    return path.exists() and edit_file.load(path).provenance.get("method", "").endswith("token_residual")
 
 
 def digest_of(folder: Path) -> str:

@@ -12,10 +12,12 @@ from benchmarks.tune.race.peers import write_facts
 from benchmarks.tune.race.subject_case import SEED, Given
 from photopic.core.edits import Edit
 from photopic.core.edits import file as edit_file
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.core.events import Event
+from photopic.data.captioned import CaptionedImages
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.models.text_to_image.handle import TextToImage
-from photopic.tune.subject.located_weights import LocatedWeightsConfig
-from photopic.tune.subject.located_weights import tune as tune_values
+from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
+from photopic.tune.subject.token_residual import TokenResidualConfig, token_residual
 
 EDIT = "subject.edit"
 
@@ -34,13 +36,8 @@ def search(
     config = ConceptNeuronsConfig(
         steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, binary=True, seed=SEED
     )
-    for event in locate(
-        model, given.images, noun=given.noun, token=given.token, captions=given.captions, config=config
-    ):
-        if event.edit is None:
-            yield event.step
-            continue
-        _keep(event.edit, folder / str(steps), began)
+    events = concept_neurons.events(model, given.pictures, noun=given.noun, token=given.token, config=config)
+    yield from _kept(events, folder / str(steps), began)
 
 
 def values(
@@ -55,32 +52,25 @@ def values(
             bits=bits, steps=steps, lr=rate, batch=batch, preservation_count=preservation, beside=beside, evaluation=0,
             seed=SEED,
         )  # fmt: skip
-        for event in tune_values(model, given.images, edit, captions=given.captions, config=config):
-            if event.edit is None:
-                yield event.step
-                continue
-            _keep(event.edit, folder / str(steps), began)
+        yield from _kept(located_weights.events(model, edit, given.pictures, config=config), folder / str(steps), began)
 
 
 def residual(model: TextToImage, given: Given, folder: Path, *, steps: int | None = None) -> Iterator[int]:
     """A token residual at its own defaults, in ``default/``; the token stands for the noun, so captions lose the noun."""
-    from photopic.tune.subject.token_residual import TokenResidualConfig
-    from photopic.tune.subject.token_residual import tune as tune_residual
-
     began = time.process_time()
     config = TokenResidualConfig(evaluation=0)
     config = config if steps is None else replace(config, steps=steps)
-    captions = [caption.replace(f"{given.token} ", "") for caption in given.captions]
-    for event in tune_residual(
-        model, given.images, noun=given.noun, token=given.token, captions=captions, config=config
-    ):
-        if event.edit is None:
-            yield event.step
+    pictures = CaptionedImages(given.images, [caption.replace(f"{given.token} ", "") for caption in given.captions])
+    events = token_residual.events(model, pictures, noun=given.noun, token=given.token, config=config)
+    yield from _kept(events, folder / "default", began)
+
+
+def _kept(events: Iterator[Event[Edit]], folder: Path, began: float) -> Iterator[int]:
+    """The steps of a method as they are done; its edit and what it cost end in the folder."""
+    for event in events:
+        if event.result is None:
+            yield event.done
             continue
-        _keep(event.edit, folder / "default", began)
-
-
-def _keep(edit: Edit, folder: Path, began: float) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    edit_file.save(edit, folder / EDIT)
-    write_facts(folder, time.process_time() - began)
+        folder.mkdir(parents=True, exist_ok=True)
+        edit_file.save(event.result, folder / EDIT)
+        write_facts(folder, time.process_time() - began)

@@ -11,12 +11,13 @@ from torch import Tensor
 from benchmarks.harness.subjects import TOKEN, reference
 from benchmarks.tune.race.plan import token
 from photopic.core.edits import Edit, TokenEmbedding
+from photopic.core.events import finished
 from photopic.core.fingerprint import Fingerprint
 from photopic.data import splits
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss
-from photopic.learning.progress import data_digest
 from photopic.learning.subject.collage import in_company
-from photopic.learning.subject.examples import Captioned, subject
+from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import new_rows
 from photopic.learning.subject.preservation import preservation_examples
 from photopic.models.text_to_image.handle import TextToImage
@@ -46,13 +47,18 @@ class Given:
     def of(cls, name: str) -> Given:
         """The reference pictures of the other benchmarks, under the subject's own token."""
         pictures = reference(name)
-        captions = tuple(caption.replace(TOKEN, token(name)) for caption in pictures.captions)
+        captions = tuple(str(caption).replace(TOKEN, token(name)) for caption in pictures.captions or ())
         return cls(name, token(name), splits.SUBJECTS[name], pictures.images, captions)
+
+    @property
+    def pictures(self) -> CaptionedImages:
+        """The pictures with their captions, as methods take them."""
+        return CaptionedImages(self.images, self.captions)
 
     @cached_property
     def digest(self) -> str:
         """Of pictures and captions."""
-        return data_digest(self.images, self.captions)
+        return self.pictures.digest()
 
     def rows(self, model: TextToImage) -> TokenEmbedding:
         """The row all methods start from: the one that locating starts from by default."""
@@ -61,23 +67,23 @@ class Given:
     def in_company(self, model: TextToImage, each: int) -> Given:
         """The same with ``each`` collages a picture, and the pictures as often, so that half of them are collages."""
         words = f"{self.token} {self.noun}"
-        made, named = in_company(model, self.images, self.captions, subject=words, each=each, seed=SEED)
-        return replace(self, images=made, captions=tuple(named))
+        made = in_company(model, self.pictures, subject=words, each=each, seed=SEED)
+        return replace(self, images=made.images, captions=tuple(map(str, made.captions or ())))
 
     def row_edit(self, model: TextToImage, base: Fingerprint) -> Edit:
         """The token alone: the base model of this race."""
         return Edit((self.rows(model),), base, {"method": "token only"})
 
 
-def preserved(model: TextToImage, given: Given, count: int) -> Captioned:
-    """Half diverse scenes, half the class noun: what ``locate`` and ``tune`` preserve by default."""
-    return preservation_examples(model, given.noun, kind="both", count=count, seed=SEED)
+def preserved(model: TextToImage, given: Given, count: int) -> CaptionedImages:
+    """Half diverse scenes, half the class noun: what locating and tuning preserve by default."""
+    return finished(preservation_examples(model, given.noun, kind="both", count=count, seed=SEED))
 
 
 def loss_of(model: TextToImage, given: Given, base: Fingerprint, *, batch: int, count: int) -> ConceptLoss:
     """The loss of all methods; ``count`` 0 leaves the preservation pictures out."""
     kept = preserved(model, given, count) if count else None
-    chosen = subject(model, given.images, given.captions, noun=given.noun, rows=given.rows(model), preservation=kept)
+    chosen = subject(model, given.pictures, noun=given.noun, rows=given.rows(model), preserved=kept)
     return chosen.loss(model, base, prior_weight=1.0, batch=batch, seed=SEED)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,36 +66,23 @@ def demo(
 
 def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Path:
     started = time.monotonic()
-    import photopic
+    from photopic.core.events import with_result
     from photopic.core.runs import write_atomically
     from photopic.demo.page import page
     from photopic.demo.pair import work_pair
     from photopic.demo.teach import DemoConfig
     from photopic.demo.work import work
-    from photopic.report.progress import bars, console
+    from photopic.models.text_to_image.handle import TextToImage
+    from photopic.report.progress import bars, console, follow_events
 
     with console().status(f"loading {model}"):
-        handle = photopic.load(model)
+        handle = TextToImage.load(model)
     with bars() as shown:
-        result = _finish(work(handle, out, DemoConfig(**settings)), shown)
-        pair = _finish(work_pair(handle, out, result), shown) if with_pair else None
+        result = follow_events(with_result(work(handle, out, DemoConfig(**settings))), shown)
+        pair = follow_events(with_result(work_pair(handle, out, result)), shown) if with_pair else None
     path = out / "index.html"
     write_atomically(path, page(result, _facts(result, time.monotonic() - started), pair).encode())
     return path.absolute()
-
-
-def _finish(events: Iterator[Any], shown: Any) -> Any:
-    """Show the stages of some work, a bar each, and return what it yields last."""
-    from photopic.demo.teach import Stage
-
-    tasks: dict[str, Any] = {}
-    for event in events:
-        if not isinstance(event, Stage):
-            return event
-        if event.name not in tasks:
-            tasks[event.name] = shown.add_task(event.name, total=None, remark="")
-        shown.update(tasks[event.name], completed=event.step, total=event.steps or None, remark=event.remark)
-    raise AssertionError("work ends with its result")
 
 
 def _facts(result: Any, elapsed_s: float) -> list[tuple[str, str]]:

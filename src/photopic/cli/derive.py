@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 KINDS = {"text": str, "integer": int, "number": float, "flag": bool}
 OUTPUTS = {  # result: what --output names, and what it is by default
     "Edit": ("The edit file to write.", None),
+    "Edits": ("Folder for the edit files; made if missing.", None),
     "Report": ("The page to write.", "MODEL-COMMAND.html"),
     "Map": ("Folder for the pictures; made if missing, nothing in it is overwritten.", "out"),
     "Model": ("The folder to write, for what was trained.", None),
@@ -228,7 +229,9 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
 
         with bars() as shown:
             result = follow_events(events, shown)
-        outputs.write(result, output, method.about, as_json=given.get("as_json", False))
+        outputs.write(
+            result, output, method.about, as_json=given.get("as_json", False), overwrite=given.get("overwrite", False)
+        )
 
 
 def _method(entry: Mapping[str, Any]) -> Method[Any, Any]:

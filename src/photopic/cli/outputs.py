@@ -44,7 +44,7 @@ def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) ->
     output = Path(DEFAULTS[result]) if output is None and result in DEFAULTS else output
     if output is not None and result == "Model" and output.exists() and not given.get("overwrite", False):
         raise PhotopicError(f"{output}: expected a new folder name, found one; choose another or add --overwrite")
-    if output is not None and result not in ("Map", "Model"):
+    if output is not None and result not in ("Map", "Model", "Edits"):
         check_output(output, overwrite=given.get("overwrite", False))
         for each in entry["parameters"]:
             words = given.get(each["name"], []) if each["role"] == "edit" else []
@@ -95,7 +95,9 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(result: Any, output: Path | None, about: About, *, as_json: bool = False) -> None:
+def write(
+    result: Any, output: Path | None, about: About, *, as_json: bool = False, overwrite: bool = False
+) -> None:
     """Write a result and say on stdout where it is and what to do next.
 
     Args:
@@ -103,12 +105,16 @@ def write(result: Any, output: Path | None, about: About, *, as_json: bool = Fal
         output: Where to; None only for a verdict.
         about: Of the method.
         as_json: Print the numbers and nothing else.
+        overwrite: Replace files in a folder that are there.
     """
+    if type(result).__name__ == "Edits":
+        _edits(result.edits, output or Path("."), about, overwrite)
+        return
     writers: dict[str, Callable[..., None]] = {
         "Edit": _edit, "Report": _report, "Map": _map, "Verdict": _verdict,
     }  # fmt: skip
-    name = type(result).__name__
-    writers.get(name, _saved)(result, output, about, as_json)
+    kinds = [each.__name__ for each in type(result).__mro__]  # a report of probes is a report
+    writers.get(next((name for name in kinds if name in writers), ""), _saved)(result, output, about, as_json)
     known = defaultdict(str, {**getattr(result, "provenance", {}), "output": output}) if not as_json else {}
     for line in about.after if not as_json else ():
         typer.echo(line.format_map(known))
@@ -125,6 +131,14 @@ def _edit(edit: Edit, output: Path, about: About, as_json: bool) -> None:
 
         show(about.view(edit))
     typer.echo(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")
+
+
+def _edits(edits: Mapping[str, Edit], folder: Path, about: About, overwrite: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in edits:
+        check_output(folder / f"{name}.edit", overwrite=overwrite)
+    for name, edit in edits.items():
+        _edit(edit, folder / f"{name}.edit", about, False)
 
 
 def _report(report: Report, output: Path | None, about: About, as_json: bool) -> None:

@@ -6,7 +6,7 @@ drive the same generator.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -73,3 +73,16 @@ def finished(steps: Steps[R]) -> R:
         except StopIteration as stop:
             result: R = stop.value
             return result
+
+
+def with_result(steps: Steps[R]) -> Iterator[Event[R]]:
+    """The events of a body, and one more that carries its result: what a progress bar follows.
+
+    Example:
+        >>> def body():
+        ...     yield Event("measuring")
+        ...     return 3
+        >>> last(with_result(body()))
+        3
+    """
+    yield Event("done", result=(yield from steps))

@@ -18,6 +18,8 @@ from photopic.core.errors import ModelError
 from photopic.core.events import Event, Steps
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
+SAVE_EVERY = 25  # steps between checkpoints
+
 
 @runtime_checkable
 class Learner(Protocol):
@@ -79,7 +81,7 @@ class OptimizedTensors:
 
 
 def fit(
-    learner: Learner, steps: int, *, run: Run | None = None, save_every: int = 25, stage: str = "learning"
+    learner: Learner, steps: int, *, run: Run | None = None, save_every: int | None = None, stage: str = "learning"
 ) -> Steps[None]:
     """Do the steps of a learner, from the last checkpoint of the run on.
 
@@ -87,7 +89,7 @@ def fit(
         learner: What is learnt.
         steps: Of learning, in all.
         run: Where to checkpoint and to resume from; None keeps nothing.
-        save_every: Steps between checkpoints.
+        save_every: Steps between checkpoints; None: ``SAVE_EVERY``.
         stage: What to call it while it goes on.
 
     Yields:
@@ -105,7 +107,7 @@ def fit(
         >>> [event.numbers["loss"] for event in fit(Sum(), 3) if event.done]
         [0.0, 1.0, 3.0]
     """
-    done = 0
+    every, done = save_every or SAVE_EVERY, 0
     if run is not None and (found := run.resume()) is not None:
         tensors, done = found
         learner.restore(tensors)
@@ -114,6 +116,6 @@ def fit(
         numbers = dict(learner.step(step))
         if run is not None:
             run.log(step=step + 1, **numbers)
-            if (step + 1) % save_every == 0 or step + 1 == steps:
+            if (step + 1) % every == 0 or step + 1 == steps:
                 run.checkpoint(learner.state(), step + 1)
         yield Event(stage, step + 1, steps, numbers)

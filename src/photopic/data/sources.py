@@ -14,6 +14,7 @@ from annotated_types import Ge, Le
 
 from photopic.core.config import Config
 from photopic.core.errors import DataError
+from photopic.data.captioned import CaptionedImages, read_captioned
 from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.clips import SPLITS, ActionTask, load_splits
 from photopic.data.emoji_tasks import emoji_task
@@ -154,6 +155,11 @@ SHOTS_HELP = (
     "emoji:groups to try it without pictures."
 )
 SOURCES: dict[type, Source[Any]] = {
+    CaptionedImages: Source(
+        "Folder with 1 to 10 pictures of the thing: PNG, JPEG, WebP, ... A text file of the same name (bear-1.txt beside "
+        "bear-1.jpg) holds a picture's caption; captions help to tell thing from background.",
+        lambda word, options, model: read_captioned(word, model.image_size),
+    ),
     FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions),
     ActionTask: Source(
         "Folder with one sub-folder of clips a class, named as the action ('dog running'). A clip is a folder of frames, or an "

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
-from photopic.core.edits import Edit, TokenEmbedding
-from photopic.learning.subject.collage import in_company
+from photopic.core.edits import TokenEmbedding
+from photopic.core.events import Event, Steps
+from photopic.demo.teach import Taught
 from photopic.learning.subject.examples import subject
-from photopic.learning.subject.preservation import preservation_examples
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
@@ -38,30 +38,20 @@ def is_available() -> bool:
     return find_spec("peft") is not None
 
 
-def train(model: TextToImage, given: dict[str, Any], tuned: Edit, folder: Path) -> Iterator[tuple[int, int, float]]:
-    """Train a LoRA with the settings the edit was tuned with, yielding (step, steps, loss) after each step.
+def train(model: TextToImage, taught: Taught, folder: Path) -> Steps[None]:
+    """Train a LoRA on the pictures and with the settings the edit was tuned with.
 
     Args:
         model: With no edits in force; it ends as it began.
-        given: ``images`` and ``captions`` of the subject.
-        tuned: What ``located_weights.tune`` made of the same pictures; its settings and its new word are taken.
+        taught: What came of teaching the subject; the settings and the new word of its tuned edit are taken.
         folder: Gets what ``merged`` reads once training is done.
     """
     from peft import LoraConfig, get_peft_model
 
+    tuned = taught.edits["tuned"]
     settings, noun = tuned.provenance["config"], tuned.provenance["noun"]
     (rows,) = (part for part in tuned.parts if isinstance(part, TokenEmbedding))
-    kept = preservation_examples(
-        model, noun, kind=settings["preservation"], count=settings["preservation_count"], seed=settings["seed"]
-    )
-    if settings["beside"]:
-        words = f"{rows.token} {noun}"
-        alone = subject(model, noun=noun, rows=rows, preservation=None, **given)
-        images, captions = in_company(
-            model, alone.images, alone.captions, subject=words, each=settings["beside"], seed=settings["seed"]
-        )
-        given = {"images": images, "captions": captions}
-    chosen = subject(model, noun=noun, rows=rows, preservation=kept, **given)
+    chosen = subject(model, taught.pictures, noun=noun, rows=rows, preserved=taught.preserved)
     loss = chosen.loss(
         model, tuned.base, prior_weight=settings["prior_weight"], batch=settings["batch"], seed=settings["seed"]
     )
@@ -78,7 +68,7 @@ def train(model: TextToImage, given: dict[str, Any], tuned: Edit, folder: Path) 
             total.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            yield step + 1, settings["steps"], total.item()
+            yield Event(f"LoRA ({noun})", step + 1, settings["steps"], {"loss": total.item()})
         _save(adapted, folder)
     finally:
         adapted.unload()

@@ -28,9 +28,9 @@ def page(result: DemoResult, facts: Sequence[tuple[str, str]], pair: PairResult 
     """Render the demo as one HTML page.
 
     Args:
-        result: What ``work`` yielded last.
+        result: What ``work`` came to.
         facts: (name, value) pairs for the foot of the page.
-        pair: What ``work_pair`` yielded last; without it its section is left out.
+        pair: What ``work_pair`` came to; without it its section is left out.
     """
     config = result.config
     found = describe(result.edits["shut"])
@@ -38,7 +38,7 @@ def page(result: DemoResult, facts: Sequence[tuple[str, str]], pair: PairResult 
         f"{_novelty(result)}From five pictures, "
         f"photopic found {found.count:,} of its {found.size:,} key and value weights "
         f"({found.density:.0%}) that keep it from drawing this one, and set them to zero. No weight was trained. "
-        f"The edit is a file of {_size(result.sizes['shut'])}."
+        f"The edit is a file of {_size(result.taught.sizes['shut'])}."
     )
     sections = [
         _opening(result),
@@ -81,7 +81,9 @@ def _opening(result: DemoResult) -> Section:
 
 
 def _given(result: DemoResult) -> Section:
-    figures = [Figure(image, alt=f"reference picture {i + 1}", width=132) for i, image in enumerate(result.references)]
+    figures = [
+        Figure(image, alt=f"reference picture {i + 1}", width=132) for i, image in enumerate(result.taught.references)
+    ]
     config = result.config
     text = (
         f"Five pictures with a caption each. The captions call the thing a {config.noun}; it also gets a new word, "
@@ -193,11 +195,11 @@ def _where(result: DemoResult) -> Section:
         for block in found.blocks
     ]
     rows = [
-        ("the edit, as a file", f"{result.sizes['shut']:,}"),
+        ("the edit, as a file", f"{result.taught.sizes['shut']:,}"),
         ("its positions, coded", f"{found.index_bytes:,}"),
         ("the same as int32", f"{found.naive_bytes:,}"),
         ("the same at the entropy bound", f"{found.entropy_bytes:,.0f}"),
-        ("with tuned values", f"{result.sizes['tuned']:,}"),
+        ("with tuned values", f"{result.taught.sizes['tuned']:,}"),
     ]
     return Section(
         "Which weights",

@@ -19,12 +19,13 @@ from jaxtyping import UInt8
 
 from photopic.core.edits import Edit, TokenEmbedding, compose
 from photopic.core.edits.interference import interference
+from photopic.core.events import Event, Steps
 from photopic.core.runs import Run, write_atomically
 from photopic.data.layout import Box, Layout, Region
 from photopic.data.splits import SUBJECTS
 from photopic.demo import lora as demo_lora
 from photopic.demo.pair_numbers import judge
-from photopic.demo.teach import DemoConfig, Pictures, Stage, Taught, captioned, teach
+from photopic.demo.teach import DemoConfig, Pictures, Taught, teach
 from photopic.demo.work import DemoResult, draw, read_strip
 from photopic.generate.guidance.layout_guidance import LayoutGuidance, subject_positions
 from photopic.generate.guidance.regional_edits import by_region, regional_edits
@@ -86,8 +87,8 @@ def layout_of(configs: tuple[DemoConfig, DemoConfig]) -> Layout:
     return Layout(tuple(Region(_words(each), box) for each, box in zip(configs, BOXES, strict=True)))
 
 
-def work_pair(model: TextToImage, folder: Path, first: DemoResult) -> Iterator[Stage | PairResult]:
-    """Teach a second subject and draw it beside the first, reporting stages; the last thing yielded is the result.
+def work_pair(model: TextToImage, folder: Path, first: DemoResult) -> Steps[PairResult]:
+    """Teach a second subject and draw it beside the first.
 
     Args:
         model: The model of the first part; it ends as it began.
@@ -99,13 +100,7 @@ def work_pair(model: TextToImage, folder: Path, first: DemoResult) -> Iterator[S
     """
     home, second = folder / "pair", second_of(first.config)
     Run(home, asdict(second) | {"first": first.config.subject, "model_digest": model.digest()})
-    taught: Taught | None = None
-    for event in teach(model, home, second):
-        if isinstance(event, Taught):
-            taught = event
-        else:
-            yield event._replace(name=f"{event.name} ({second.subject})")
-    assert taught is not None
+    taught = yield from _told(teach(model, home, second), second.subject)
     configs, tuned = (first.config, second), (first.edits["tuned"], taught.edits["tuned"])
     layout = layout_of(configs)
     regions = [{"words": region.words, "box": region.box} for region in layout.regions]
@@ -115,42 +110,46 @@ def work_pair(model: TextToImage, folder: Path, first: DemoResult) -> Iterator[S
         prompt=SCENE.format(*map(_words, configs)),
         layout=layout,
         references=taught.references,
-        sizes=(first.sizes["tuned"], taught.sizes["tuned"]),
+        sizes=(first.taught.sizes["tuned"], taught.sizes["tuned"]),
         pictures={},
         shared=dict(interference(*tuned, base=model.components, spans=False).values),
         numbers={},
     )
     loras: list[Path] = []
     if demo_lora.is_available():
-        for config, edit, photos in zip(configs, tuned, (folder, home), strict=True):
+        for config, each in zip(configs, (first.taught, taught), strict=True):
             loras.append(home / f"{config.subject}-lora")
-            yield from _lora(model, loras[-1], config, edit, photos)
+            if not loras[-1].exists():
+                yield from demo_lora.train(model, each, loras[-1])
         result = replace(result, sizes=(*result.sizes, *map(demo_lora.size_bytes, loras)))
     yield from _draw_all(model, home / "pictures", result, tuned, loras)
-    yield Stage("oracle (both)", 0, 1)
-    result.numbers.update(judge(result.pictures, configs, (first.references, taught.references), BOXES))
+    yield Event("oracle (both)")
+    result.numbers.update(judge(result.pictures, configs, (first.taught.references, taught.references), BOXES))
     write_atomically(home / "numbers.json", json.dumps(result.numbers, indent=1, sort_keys=True).encode())
-    yield result
+    return result
 
 
 def _words(config: DemoConfig) -> str:
     return f"{config.token} {config.noun}"
 
 
-def _lora(model: TextToImage, made: Path, config: DemoConfig, tuned: Edit, photos: Path) -> Iterator[Stage]:
-    if not made.exists():
-        given = captioned(photos, config, model.image_size)
-        for step, steps, loss in demo_lora.train(model, given, tuned, made):
-            yield Stage(f"LoRA ({config.subject})", step, steps, f"loss {loss:.4f}")
+def _told(steps: Steps[Taught], name: str) -> Steps[Taught]:
+    """The same steps, with the subject in the names of their stages."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        yield replace(event, stage=f"{event.stage} ({name})")
 
 
 def _draw_all(
     model: TextToImage, folder: Path, result: PairResult, tuned: tuple[Edit, Edit], loras: list[Path]
-) -> Iterator[Stage]:
+) -> Steps[None]:
     folder.mkdir(exist_ok=True)
     kinds = ("words", *OURS, *(PEERS if loras else ()))
     for done, kind in enumerate(kinds):
-        yield Stage("drawing both", done, len(kinds), kind)
+        yield Event("drawing both", done, len(kinds))
         file = folder / f"{kind}.png"
         if not file.exists():
             with in_force(model, kind, result.layout, tuned, loras):

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 
-from photopic.core.edits import Edit
+from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.edits.file import load as load_edit
 from photopic.core.edits.file import save as save_edit
+from photopic.core.events import Event, Steps
 from photopic.core.runs import Run, write_atomically
+from photopic.data.captioned import CaptionedImages, read_captioned
 from photopic.data.emoji_world import HELD_OUT_STYLE
-from photopic.data.folder import load_folder
 from photopic.data.pictures import png_bytes
 from photopic.data.scenes import Background, Placement, compose, with_article
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
-from photopic.tune.subject.located_weights import LocatedWeightsConfig, tune
+from photopic.learning.subject.collage import in_company
+from photopic.learning.subject.examples import subject
+from photopic.learning.subject.preservation import preservation_examples
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
 
+PRESERVED = 200  # pictures of what must not change
 Pictures = UInt8[np.ndarray, "n h w 3"]
 SUFFIXES = {"shut": "", "tuned": "-tuned"}  # of the edit files
 BACKGROUNDS = (  # of the five reference pictures
@@ -53,46 +58,79 @@ class DemoConfig:
     seed: int = 0
 
 
-class Stage(NamedTuple):
-    """One progress event."""
+@dataclass(frozen=True)
+class Taught:
+    """What came of teaching one subject.
 
-    name: str
-    step: int
-    steps: int
-    remark: str = ""
-
-
-class Taught(NamedTuple):
-    """What came of teaching one subject; edits and file sizes by ``shut`` and ``tuned``."""
+    Attributes:
+        references: Its five pictures.
+        edits: By ``shut`` and ``tuned``.
+        sizes: Bytes of the two files.
+        pictures: What the tuning learnt from: the five beside other things too, if ``DemoConfig.beside`` says so.
+        preserved: What must not change.
+    """
 
     references: Pictures
     edits: dict[str, Edit]
     sizes: dict[str, int]
+    pictures: CaptionedImages
+    preserved: CaptionedImages
 
 
-def teach(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage | Taught]:
-    """Make the pictures of a subject, locate it and tune it; the last thing yielded is what came of it.
+def teach(model: TextToImage, folder: Path, config: DemoConfig) -> Steps[Taught]:
+    """Make the pictures of a subject, locate it and tune it.
 
     Args:
         model: The model to customise; it ends as it began.
         folder: Where every part is kept; finished parts are taken from there.
         config: Whom to teach, and for how many steps.
     """
-    yield Stage("references", 0, 1)
+    yield Event("references")
     references = make_references(folder / "references", config, model.image_size)
-    edits: dict[str, Edit] = {}
-    for name, stage in (("shut", _locate), ("tuned", _tune)):
-        file = folder / f"{config.subject}{SUFFIXES[name]}.edit"
-        if not file.exists():
-            made = None
-            for event in stage(model, folder, config, edits):
-                yield Stage(event.stage, event.step, event.steps, f"loss {event.concept_loss:.4f}")
-                made = event.edit
-            assert made is not None
-            save_edit(made, file)
-        edits[name] = load_edit(file)
-    sizes = {name: (folder / f"{config.subject}{suffix}.edit").stat().st_size for name, suffix in SUFFIXES.items()}
-    yield Taught(references, edits, sizes)
+    alone, runs, seed = read_captioned(folder / "references", model.image_size), folder / "runs", config.seed
+    preserved = yield from preservation_examples(
+        model, config.noun, kind="both", count=PRESERVED, seed=seed, run=Run(runs)
+    )
+    search = ConceptNeuronsConfig(steps=config.steps, seed=seed, binary=True)
+    files = {name: folder / f"{config.subject}{suffix}.edit" for name, suffix in SUFFIXES.items()}
+    events = concept_neurons.events(
+        model, alone, noun=config.noun, token=config.token, preserved=preserved, config=search, run=Run(runs / "locate")
+    )
+    shut = yield from _kept(files["shut"], events)
+    pictures = yield from _beside(model, runs / "beside", config, alone, shut)
+    tuning = LocatedWeightsConfig(steps=config.tune_steps, lr=config.rate, seed=seed)
+    events = located_weights.events(model, shut, pictures, preserved=preserved, config=tuning, run=Run(runs / "tune"))
+    tuned = yield from _kept(files["tuned"], events)
+    sizes = {name: file.stat().st_size for name, file in files.items()}
+    return Taught(references, {"shut": shut, "tuned": tuned}, sizes, pictures, preserved)
+
+
+def _kept(file: Path, events: Iterator[Event[Edit]]) -> Steps[Edit]:
+    """The edit of a file, made if it is not there."""
+    if not file.exists():
+        for event in events:
+            yield replace(event, result=None)
+        assert event.result is not None
+        save_edit(event.result, file)
+    return load_edit(file)
+
+
+def _beside(
+    model: TextToImage, folder: Path, config: DemoConfig, alone: CaptionedImages, shut: Edit
+) -> Steps[CaptionedImages]:
+    """The pictures, and as many of the subject small beside other things; drawn once, for the tuning and for the LoRA."""
+    (rows,) = (part for part in shut.parts if isinstance(part, TokenEmbedding))
+    named = CaptionedImages(alone.images, subject(model, alone, noun=config.noun, rows=rows).captions)
+    if not config.beside:
+        return named
+    run = Run(folder)
+    if (found := run.load()) is not None:
+        return CaptionedImages(found[0]["images"], found[1]["captions"])
+    yield Event("drawing what stands beside it")
+    words = f"{config.token} {config.noun}"
+    made = in_company(model, named, subject=words, each=config.beside, seed=config.seed)
+    run.save({"images": made.images}, {"captions": list(made.captions or ())})
+    return made
 
 
 def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
@@ -108,30 +146,3 @@ def make_references(folder: Path, config: DemoConfig, size: int) -> Pictures:
         write_atomically(folder / f"{stem}.txt", (caption + "\n").encode())
         scenes.append(scene)
     return np.stack([scene.image for scene in scenes])
-
-
-def captioned(folder: Path, config: DemoConfig, size: int) -> dict[str, Any]:
-    """The pictures of a subject and their captions, as locating and tuning take them."""
-    found = load_folder(folder / "references", size)
-    return {"images": found.images, "captions": [caption or with_article(config.noun) for caption in found.captions]}
-
-
-def _locate(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
-    return locate(
-        model,
-        noun=config.noun,
-        token=config.token,
-        config=ConceptNeuronsConfig(steps=config.steps, seed=config.seed, binary=True),
-        run=Run(folder / "runs" / "locate"),
-        **captioned(folder, config, model.image_size),
-    )
-
-
-def _tune(model: TextToImage, folder: Path, config: DemoConfig, edits: dict[str, Edit]) -> Iterator[Any]:
-    return tune(
-        model,
-        edit=edits["shut"],
-        config=LocatedWeightsConfig(steps=config.tune_steps, lr=config.rate, beside=config.beside, seed=config.seed),
-        run=Run(folder / "runs" / "tune"),
-        **captioned(folder, config, model.image_size),
-    )

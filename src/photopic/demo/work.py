@@ -8,7 +8,7 @@ Every finished part lies in the output folder, so an interrupted demo goes on fr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -20,11 +20,12 @@ from jaxtyping import Float
 from PIL import Image
 
 from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
+from photopic.core.events import Event, Steps
 from photopic.core.runs import Run, write_atomically
 from photopic.data.pictures import contact_sheet, png_bytes
 from photopic.data.scenes import with_article
-from photopic.demo.teach import DemoConfig, Pictures, Stage, Taught, teach
-from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
+from photopic.demo.teach import DemoConfig, Pictures, Taught, teach
+from photopic.models.text_to_image.attention_weights import random_positions
 
 if TYPE_CHECKING:
     from photopic.core.sampling import Control
@@ -54,8 +55,7 @@ class DemoResult:
         config: What was asked for.
         model: Name of the model.
         edits: The edits by treatment: ``random``, ``shut`` and ``tuned``.
-        sizes: Bytes of the files ``shut`` and ``tuned``.
-        references: The pictures of the subject.
+        taught: What came of teaching the subject.
         pictures: (treatment, prompt) -> pictures of the same seeds.
         attention: (treatment, word) -> share of attention the word gets in each latent cell, with the picture drawn.
         numbers: What the oracle says, as in ``numbers.json``.
@@ -64,8 +64,7 @@ class DemoResult:
     config: DemoConfig
     model: str
     edits: dict[str, Edit]
-    sizes: dict[str, int]
-    references: Pictures
+    taught: Taught
     pictures: dict[tuple[str, str], Pictures]
     attention: dict[tuple[str, str], Float[np.ndarray, "h w"]]
     numbers: dict[str, Any]
@@ -91,8 +90,8 @@ class DemoResult:
         return PAIR.format(f"{self.config.token} {self.config.noun}")
 
 
-def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage | DemoResult]:
-    """Do the demo's work, reporting stages; the last thing yielded is the result.
+def work(model: TextToImage, folder: Path, config: DemoConfig) -> Steps[DemoResult]:
+    """Do the demo's work.
 
     Args:
         model: The model to customise; it ends as it began.
@@ -103,40 +102,33 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Iterator[Stage
         RunMismatchError: If the folder holds another demo.
     """
     Run(folder, asdict(config) | {"model": model.name, "model_digest": model.digest()})
-    taught: Taught | None = None
-    for event in teach(model, folder, config):
-        if isinstance(event, Taught):
-            taught = event
-        else:
-            yield event
-    assert taught is not None
+    taught = yield from teach(model, folder, config)
     edits = dict(taught.edits)
     edits["random"] = random_control(model, edits["shut"], config.seed)
     result = DemoResult(
         config=config,
         model=model.name,
         edits=edits,
-        sizes=taught.sizes,
-        references=taught.references,
+        taught=taught,
         pictures={},
         attention={},
         numbers={},
     )
     yield from _draw_all(model, folder / "pictures", result)
-    yield Stage("attention", 0, 1)
+    yield Event("attention")
     result.attention.update(attention(model, result))
-    yield Stage("oracle", 0, 1)
+    yield Event("oracle")
     result.numbers.update(measure(result))
     write_atomically(folder / "numbers.json", json.dumps(result.numbers, indent=1, sort_keys=True).encode())
-    yield result
+    return result
 
 
 def random_control(model: TextToImage, edit: Edit, seed: int) -> Edit:
     """The same number of weights in the same layers, chosen at random, with the same token."""
-    settings = edit.provenance["config"]
-    weights = attention_weights(model, settings["layers"], settings["which"])
     parts = tuple(
-        ZeroedWeights(random_positions(part.indices, weights, seed + 1)) if isinstance(part, ZeroedWeights) else part
+        ZeroedWeights(random_positions(part.indices, model.parameters(*part.indices), seed + 1))
+        if isinstance(part, ZeroedWeights)
+        else part
         for part in edit.parts
     )
     return replace(edit, parts=parts, provenance={"method": "random control", "seed": seed + 1})
@@ -152,7 +144,7 @@ def treated(model: TextToImage, edits: dict[str, Edit], treatment: str) -> Abstr
     return model.edits.applied(edits[treatment])
 
 
-def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Iterator[Stage]:
+def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Steps[None]:
     """Draw every (treatment, prompt) row that is not in the folder yet: one PNG strip a row."""
     folder.mkdir(exist_ok=True)
     config = result.config
@@ -162,7 +154,7 @@ def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Iterator[
     wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.class_prompts]
     wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.unrelated_prompts]
     for done, (treatment, prompt) in enumerate(wanted):
-        yield Stage("drawing", done, len(wanted), prompt)
+        yield Event("drawing", done, len(wanted))
         file = folder / f"{treatment}-{plain_name(prompt, config)}.png"
         if not file.exists():
             with treated(model, result.edits, treatment):
@@ -228,7 +220,7 @@ def measure(result: DemoResult) -> dict[str, Any]:
     def scores(treatment: str, prompts: tuple[str, ...]) -> Any:
         return oracle.score(np.concatenate([result.pictures[treatment, prompt] for prompt in prompts]))
 
-    references = oracle.score(result.references)
+    references = oracle.score(result.taught.references)
     also = {config.subject: references}  # held out, so the oracle knows it by these pictures only
     similarity = {
         name: oracle.subject_similarity(scores(name, result.subject_prompts), references) for name in TREATMENTS

@@ -16,222 +16,201 @@ benchmarks/locate/concept_neurons.py; exact identities in tests/learning/losses/
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Annotated, Any, Literal
 
-from jaxtyping import Float
+import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from photopic.core.edits import Edit, ZeroedWeights, check_new_token
+from photopic.core.config import Config, Flags
+from photopic.core.edits import Edit, SparseWeights, ZeroedWeights
 from photopic.core.errors import DataError, ModelError
+from photopic.core.events import Event, Steps
+from photopic.core.fit import fit
+from photopic.core.method import method
 from photopic.core.runs import Run
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss, Evaluation
 from photopic.learning.parameters.soft_mask import MaskOptimizer, WeightMask
-from photopic.learning.progress import Progress, environment, load_matching, peak_bytes
-from photopic.learning.subject.examples import Captioned, check_unedited, subject
-from photopic.learning.subject.new_token import TokenStart, check_noun, new_rows
+from photopic.learning.parameters.sparse_values import Bits, SparseValues
+from photopic.learning.subject.examples import subject
+from photopic.learning.subject.new_token import TokenStart, check_noun, check_token, new_rows
 from photopic.learning.subject.preservation import Preservation, preservation_examples
+from photopic.learning.subject.value_tuning import tuned_values
 from photopic.models.text_to_image.attention_weights import Layers, attention_weights, random_positions, with_zeros
-
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 
 DENSITY = 0.05  # shut by default; the 14 % below a threshold of 0.5 moved unrelated prompts three times as much
 LINE_SEARCH = (0.001, 0.003, 0.01, 0.03, 0.1)  # densities tried where the paper gives no threshold
+TUNING_RATE = 1e-3  # of the values that are learnt after the search
 
 
-@dataclass(frozen=True)
-class ConceptNeuronsConfig:
+@dataclass(frozen=True, kw_only=True)
+class ConceptNeuronsConfig(Config):
     """How to locate; every field is written into the edit."""
 
-    layers: Layers = "cross"  # attention layers searched: cross, self or all
-    which: tuple[str, ...] = ("k", "v")  # projections searched
-    optimizer: MaskOptimizer = "adam"  # adam and sgd: clipped mask descent; paper: the published loop
-    lr: float | None = None  # of the mask; None: 0.02 adam, 0.03 sgd (times 1 / size of the gradients), 2e-5 paper
-    steps: int = 200  # gradient steps on the mask
-    batch: int = 8  # subject pictures a step, and as many preservation pictures
-    density: float | None = None  # share of the weights shut, those with the lowest mask; None: 0.05, paper: searched
-    binary: bool = (
-        False  # shut that share while searching too: closer pictures at less drift, but not of the token alone
+    layers: Layers = "cross"  # attention layers to search: cross, self or all
+    which: Annotated[tuple[Literal["k", "v"], ...], Flags()] = ("k", "v")  # projections to search: k, v or both
+    optimizer: MaskOptimizer = "adam"  # how the search descends; paper is the published loop to the letter
+    lr: Annotated[float | None, Gt(0)] = None  # size of a step on the mask; without: 0.02 adam, 0.03 sgd, 2e-5 paper
+    steps: Annotated[int, Ge(1)] = 200  # steps of the search; more finds more and takes longer
+    batch: Annotated[int, Ge(1)] = 8  # pictures a step, and as many to preserve; lower it when memory is short
+    # share of the weights to shut; more draws the thing more closely and spills over more; without: 0.05, or with the paper's loop
+    # the best of five
+    density: Annotated[float | None, Gt(0), Le(1)] = None
+    binary: bool = False  # shut weights while searching too: closer to the thing, and more of the noun with it
+    # shut the weights whose mask is below it instead, however many they are
+    threshold: Annotated[float | None, Gt(0), Le(1)] = None
+    prior_weight: Annotated[float, Ge(0)] = 1.0  # weight of what must not change, against the likeness
+    preservation: Preservation = "both"  # what must keep looking as it does: diverse scenes, the noun's class, or both
+    # pictures of what must not change; a model that draws them itself takes its time
+    preservation_count: Annotated[int, Ge(1)] = 200
+    token_start: TokenStart = "random"  # what the new word means at first: nothing, or half the noun
+    tune: Annotated[int, Ge(0)] = 0  # steps that then train the located weights; 0 keeps the edit a list of positions
+    bits: Bits = 16  # precision the trained values are kept at; needs tuning
+    evaluation: Annotated[int, Ge(0)] = (
+        48  # problems a part of the fixed evaluation set; 0 leaves evaluation and guard out
     )
-    threshold: float | None = None  # if set, shut the weights whose mask is below it instead, however many they are
-    prior_weight: float = 1.0  # lambda, weight of the preservation loss
-    preservation: Preservation = "both"  # what to preserve: diverse scenes, the class, or half and half
-    preservation_count: int = 200  # preservation pictures
-    token_start: TokenStart = "random"  # first embedding row of the token
-    evaluation: int = 48  # problems a part of the fixed evaluation set; 0 leaves evaluation and guard out
-    controls: int = 3  # random masks of the same per-layer sizes the guard compares with
-    max_prior_rise: float = 0.05  # the guard objects if preservation loss rises by more than this share
-    guard: Literal["warn", "refuse"] = "warn"  # what the guard does
-    seed: int = 0  # of the preservation pictures and every draw
+    controls: Annotated[int, Ge(1)] = 3  # random masks of the same sizes that the guard compares with
+    max_prior_rise: Annotated[float, Gt(-1)] = 0.05  # how much the loss on what must not change may rise, as a share
+    guard: Literal["warn", "refuse"] = "warn"  # what happens where a search did more harm, or no more good than chance
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed finds the same weights
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.density is not None and self.threshold is not None:
             raise DataError(
                 f"expected a density or a threshold, found both ({self.density}, {self.threshold}); leave one out"
             )
-        for name in ("density", "threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise DataError(f"{name}: expected above 0 and at most 1, found {value}")
         if self.binary and (self.threshold is not None or self.optimizer == "paper"):
             raise DataError("binary: expected a share to shut, found a threshold or the published loop; leave one out")
 
+    @property
+    def share(self) -> float | None:
+        """The share to shut, None where the threshold or the line search of the published loop says it."""
+        is_given = self.density is not None or self.threshold is not None or self.optimizer == "paper"
+        return self.density if is_given else DENSITY
 
+
+@method(
+    paper="arXiv:2303.05125",
+    claims="neurons.",
+    presets={"paper": ConceptNeuronsConfig(optimizer="paper")},
+    command="locate neurons",
+    examples=("Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",),
+    after=('next: photopic generate "{prompt}" --with {output} -n 8 -o out/',),
+)
 def concept_neurons(
     model: TextToImage,
-    images: Float[Tensor, "n 3 size size"],
+    images: CaptionedImages,
     *,
     noun: str,
     token: str = "<mine>",
-    captions: Sequence[str] | None = None,
+    preserved: Annotated[CaptionedImages | None, Flags()] = None,
     config: ConceptNeuronsConfig = ConceptNeuronsConfig(),
-) -> Edit:
-    """Locate a subject's weights; drives ``locate`` to its end. See there for arguments and errors.
-
-    Example:
-        >>> edit = concept_neurons(photopic.load("emoji-diffusion"), images, noun="bear")  # doctest: +SKIP
-    """
-    *_, last = locate(model, images, noun=noun, token=token, captions=captions, config=config)
-    assert last.edit is not None
-    return last.edit
-
-
-def locate(
-    model: TextToImage,
-    images: Float[Tensor, "n 3 size size"],
-    *,
-    noun: str,
-    token: str = "<mine>",
-    captions: Sequence[str] | None = None,
-    config: ConceptNeuronsConfig = ConceptNeuronsConfig(),
-    preservation: Captioned | None = None,
     run: Run | None = None,
-    save_every: int = 25,
-) -> Iterator[Progress]:
-    """Locate a subject's weights, reporting after every step; the last event carries the edit.
+) -> Steps[Edit]:
+    """Find the weights that keep a model from drawing your thing, and shut them.
+
+    No weight is learnt: the edit says which attention weights become zero, and gives the thing a new word.
+    Interrupted with Ctrl-C, the same command goes on where it stopped.
 
     Args:
-        model: The model; its weights are never written.
-        images: 1 or more pictures of the subject in -1 to 1, as large as the model's own.
-        noun: The subject's class, a word the model knows.
-        token: A new word for the subject.
-        captions: One a picture, naming the noun; None means ``a <token> noun``.
+        model: A bundled model, a folder with a diffusers pipeline, or a hub id. Its weights are never written.
+        images: 1 or more pictures of the subject, as large as the model's own; one without a caption is ``a <token> noun``.
+        noun: What kind of thing it is, as a word the model knows, such as bear.
+        token: A new word for your thing; prompts say it before the noun.
+        preserved: Pictures and captions to preserve; None makes them as ``config.preservation`` says.
         config: How to locate.
-        preservation: Pictures and captions to preserve; None makes them as ``config.preservation`` says.
         run: A run folder to checkpoint in and to resume from.
-        save_every: Steps between checkpoints.
+
+    Returns:
+        The weights to shut and the row of the token; with ``config.tune`` the values of these weights.
 
     Raises:
         DataError: If pictures, captions or noun do not fit, or nothing would be shut.
         EditError: If the token is in the vocabulary already or is no single word.
-        ModelError: If the UNet has no such attention weights, has edits applied, or the guard refuses.
+        ModelError: If the UNet has no such attention weights, or the guard refuses.
         RunMismatchError: If the run folder holds another search.
 
     Example:
-        >>> for event in locate(model, images, noun="bear"): print(event.step, event.concept_loss)  # doctest: +SKIP
+        >>> edit = concept_neurons(model, CaptionedImages(images), noun="bear")  # doctest: +SKIP
     """
-    clock = time.monotonic()
-    check_unedited(model)
-    for tokenizer in model.tokenizers.values():
-        check_new_token(tokenizer, token)
+    check_token(model, token)
     check_noun(model, noun)
     rows = new_rows(model, token, noun, start=config.token_start)
-    subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)  # before the slow part
+    subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
     weights = attention_weights(model, config.layers, config.which)
-    yield Progress("preparing", steps=config.steps)
-    if preservation is None and config.prior_weight > 0:
-        kept, count = config.preservation, config.preservation_count
-        preservation = preservation_examples(model, noun, kind=kept, count=count, seed=config.seed)
-    chosen = subject(model, images, captions, noun=noun, rows=rows, preservation=preservation)
-    base = model.edits.fingerprint(*weights)
+    if preserved is None and config.prior_weight > 0:
+        kind, count = config.preservation, config.preservation_count
+        preserved = yield from preservation_examples(model, noun, kind=kind, count=count, seed=config.seed, run=run)
+    chosen = subject(model, images, noun=noun, rows=rows, preserved=preserved)
+    base = model.fingerprint(*weights)
     loss = chosen.loss(model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
-    density = _density(config) if config.binary else None
-    search = WeightMask(weights, optimizer=config.optimizer, lr=config.lr, density=density, steps=config.steps)
-    identity = chosen.identity(asdict(config), base.digest)
-    done = 0
-    if run and (found := load_matching(run, identity)):
-        tensors, done = found
-        search.restore(tensors, done)
-    for step in range(done, config.steps):
-        losses = search.step(loss, step)
-        if run and ((step + 1) % save_every == 0 or step + 1 == config.steps):
-            run.save(search.tensors(), {"step": step + 1, "identity": identity})
-        elapsed = time.monotonic() - clock
-        pace = elapsed / (step + 1 - done)
-        concept, prior, share = (
-            losses.concept.item(),
-            losses.prior.item(),
-            search.share_shut(step, config.threshold or 0.5),
-        )
-        if run:
-            run.log(step=step + 1, concept=concept, prior=prior, share=share)
-        to_go = pace * (config.steps - step - 1)
-        yield Progress("locating", step + 1, config.steps, concept, prior, share, elapsed, to_go)
-    shut = _select(search, loss, config)
-    evidence, warning = _evidence(loss, weights, shut, config)
+    search = _Search(weights, loss, config)
+    yield from fit(search, config.steps, run=run, stage="locating")
+    zeroed = _select(search.mask, loss, config)
+    yield Event("evaluating")
+    facts, warning = _evidence(loss, weights, zeroed, config)
     if warning and config.guard == "refuse":
         raise ModelError(f"{warning}; use more steps or pictures, a larger prior_weight, or guard='warn'")
-    provenance = {
-        "method": "concept_neurons",
-        "paper": "arXiv:2303.05125",
-        "config": asdict(config) | {"which": list(config.which)},
-        "seed": config.seed,
-        "steps": config.steps,
-        "noun": noun,
-        "token": token,
-        "prompt": chosen.captions[0],
-        "images": len(images),
-        "data": chosen.digest,
-        "preservation_data": chosen.preservation_digest,
-        "share_shut": sum(map(len, shut.values())) / sum(weight.numel() for weight in weights.values()),
-        **evidence,
-        **environment(model),
-        "elapsed_s": round(time.monotonic() - clock, 1),
-        "peak_bytes": peak_bytes(model.device),
-    }
-    edit = Edit(parts=(ZeroedWeights(indices=shut), rows), base=base, provenance=provenance)
-    elapsed, share = time.monotonic() - clock, provenance["share_shut"]
-    yield Progress("done", config.steps, config.steps, share=share, elapsed_s=elapsed, warning=warning, edit=edit)
+    yield Event("evaluating", warning=warning)
+    part: ZeroedWeights | SparseWeights = ZeroedWeights(zeroed)
+    if config.tune:
+        start = {name: torch.zeros(len(index), device=model.device) for name, index in zeroed.items()}
+        values = SparseValues(weights, zeroed, start, bits=config.bits, lr=TUNING_RATE)
+        final = yield from tuned_values(values, [loss], config.tune, run=run and run.part("tune"))
+        part = SparseWeights(zeroed, final, config.bits)
+    share = sum(map(len, zeroed.values())) / sum(weight.numel() for weight in weights.values())
+    facts |= {"noun": noun, "token": token, "prompt": chosen.captions[0], "images": len(images), "share_shut": share}
+    return Edit((part, rows), base, facts)
 
 
-def _density(config: ConceptNeuronsConfig) -> float | None:
-    """The share to shut, None where the threshold or the line search of the published loop says it."""
-    if config.density is None and config.threshold is None and config.optimizer != "paper":
-        return DENSITY
-    return config.density
+class _Search:
+    """The mask, and what a step on it measures."""
+
+    def __init__(self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig):
+        density = config.share if config.binary else None
+        self.mask = WeightMask(weights, optimizer=config.optimizer, lr=config.lr, density=density, steps=config.steps)
+        self.loss, self.threshold = loss, config.threshold or 0.5
+        self.state, self.restore = self.mask.state, self.mask.restore
+
+    def step(self, step: int) -> Mapping[str, float]:
+        losses = self.mask.step(self.loss, step)
+        share = self.mask.share_shut(step, self.threshold)
+        return {"loss": losses.concept.item(), "prior": losses.prior.item(), "share": share}
 
 
 def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig) -> dict[str, Tensor]:
     """The positions to shut: by the density, by the threshold or, for the published loop, by a line search."""
-    density = _density(config)
+    density = config.share
     if config.threshold is not None:
-        shut = search.below(config.threshold)
+        found = search.below(config.threshold)
     elif config.optimizer == "paper":
         densities = LINE_SEARCH if density is None else (density,)
         sets = [search.most_salient(density) for density in densities]
         tried = [loss.evaluate(with_zeros(search.weights, each), config.evaluation or config.batch) for each in sets]
         losses = [each.concept + config.prior_weight * each.prior for each in tried]
-        shut = sets[losses.index(min(losses))]
+        found = sets[losses.index(min(losses))]
     else:
         assert density is not None
-        shut = search.lowest(density)
-    if not shut:
+        found = search.lowest(density)
+    if not found:
         raise DataError(f"nothing to shut after {config.steps} steps; use more steps, a larger lr or a density")
-    return shut
+    return found
 
 
 def _evidence(
-    loss: ConceptLoss, weights: Mapping[str, Tensor], shut: Mapping[str, Tensor], config: ConceptNeuronsConfig
+    loss: ConceptLoss, weights: Mapping[str, Tensor], zeroed: Mapping[str, Tensor], config: ConceptNeuronsConfig
 ) -> tuple[dict[str, Any], str]:
     """Losses before, after and under random masks of equal per-layer sizes; and what the guard objects to."""
     if not config.evaluation:
         return {}, ""
     before = loss.evaluate(count=config.evaluation)
-    after = loss.evaluate(with_zeros(weights, shut), config.evaluation)
-    sets = [random_positions(shut, weights, config.seed + 1 + control) for control in range(config.controls)]
+    after = loss.evaluate(with_zeros(weights, zeroed), config.evaluation)
+    sets = [random_positions(zeroed, weights, config.seed + 1 + control) for control in range(config.controls)]
     controls = [loss.evaluate_concept(with_zeros(weights, each), config.evaluation) for each in sets]
     warning = _objection(before, after, controls, config.max_prior_rise)
     losses = {"before": asdict(before), "after": asdict(after), "random_concept": controls}

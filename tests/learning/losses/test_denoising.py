@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from photopic.core.errors import DataError
-from photopic.learning.losses.denoising import ConceptLoss, encode_examples, stratified_draws, uniform_draws
+from photopic.core.nn.replaced import replaced
+from photopic.learning.losses.denoising import ConceptLoss, Limits, encode_examples, stratified_draws, uniform_draws
 from photopic.learning.parameters.soft_mask import WeightMask, masked
 from photopic.models.text_to_image.attention_weights import attention_weights, with_zeros
 from photopic.models.text_to_image.handle import TextToImage
@@ -30,7 +33,7 @@ def images(count: int = 3, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def loss_of(model: TextToImage, *, prior: bool = True, **options: float) -> ConceptLoss:
+def loss_of(model: TextToImage, *, prior: bool = True, **options: Any) -> ConceptLoss:
     concept = encode_examples(model, images(), CAPTIONS)
     kept = encode_examples(model, images(2, 1), CAPTIONS[:2]) if prior else None
     return ConceptLoss(model, concept, concept, kept, batch=3, **options)
@@ -64,15 +67,9 @@ def test_small_scaling_changes_the_loss_as_saliency_predicts() -> None:  # ident
 
     def total(entries: Tensor) -> Tensor:
         draws = loss.draws(0)
-        prediction = torch.func.functional_call(
-            loss._denoiser,
-            {name: entries * weights[name]},
-            (
-                model.add_noise(loss._both.latents[draws.index], draws.noise.double(), draws.timesteps),
-                draws.timesteps,
-                loss._both.conditioning[draws.index],
-            ),
-        )
+        noisy = model.add_noise(loss._both.latents[draws.index], draws.noise.double(), draws.timesteps)
+        with replaced(model.components, {name: entries * weights[name]}):
+            prediction = model.predict(noisy, draws.timesteps, loss._both.conditioning[draws.index])
         return (prediction - draws.noise.double()).square().mean()
 
     base = total(mask[name])
@@ -150,7 +147,9 @@ def test_evaluation_set_is_fixed_and_stratified(model: TextToImage) -> None:
     loss = loss_of(model)
     assert loss.evaluate(count=6) == loss.evaluate(count=6)
     assert loss.evaluate_concept(count=6) == loss.evaluate(count=6).concept
-    assert loss._mean(loss.concept, None, 6, chunk=4) == pytest.approx(loss.evaluate_concept(count=6), rel=1e-5)
+    assert loss_of(model, limits=Limits(at_once=4)).evaluate_concept(count=6) == pytest.approx(
+        loss.evaluate_concept(count=6), rel=1e-5
+    )
 
 
 def test_loss_is_the_noise_error_whatever_the_prediction_type(any_model: TextToImage) -> None:
@@ -165,6 +164,25 @@ def test_loss_is_the_noise_error_whatever_the_prediction_type(any_model: TextToI
     losses = loss.step(0, {})
     torch.testing.assert_close(losses.concept, by_hand[:3].mean())
     torch.testing.assert_close(losses.total, by_hand[:3].mean() + by_hand[3:].mean())
+
+
+@pytest.mark.parametrize("limits", [Limits(at_once=1), Limits(at_once=4, recompute=True), Limits(recompute=True)])
+def test_limits_of_memory_change_the_gradients_by_rounding_only(model: TextToImage, limits: Limits) -> None:
+    masks = {name: torch.ones_like(weight).requires_grad_() for name, weight in attention_weights(model).items()}
+    inputs, before = list(masks.values()), snapshot(model)
+
+    def found(limits: Limits) -> tuple[Any, list[Tensor]]:
+        loss = loss_of(model, prior_weight=0.5, limits=limits)
+        return loss.gradients(3, masked(attention_weights(model), masks), inputs)
+
+    (losses, gradients), (plain, expected) = found(limits), found(Limits())
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(losses.total, plain.total)
+    total = loss_of(model, prior_weight=0.5).step(3, masked(attention_weights(model), masks)).total
+    for one, other in zip(expected, torch.autograd.grad(total, inputs), strict=True):
+        assert torch.equal(one, other)  # without limits it is the plain backward pass, bit for bit
+    assert snapshot(model) == before and not model.unet.is_gradient_checkpointing
 
 
 def test_prior_weight_scales_the_preservation_part(model: TextToImage) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from photopic.core.errors import DataError
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.subject import collage
 from photopic.learning.subject.collage import collages, partners
 from photopic.models.text_to_image.handle import TextToImage
@@ -22,7 +23,8 @@ def test_the_subject_is_in_the_half_that_the_caption_says(model: TextToImage) ->
     size = model.image_size
     flat = torch.stack([torch.full((3, size, size), value) for value in (-1.0, 1.0)])  # of one colour, as no drawing is
     captions = ["a <mine> bear on a red background", "photo of the <mine> bear"]
-    made, named = collages(model, flat, captions, subject="<mine> bear", each=3, seed=0)
+    found = collages(model, CaptionedImages(flat, captions), subject="<mine> bear", each=3, seed=0)
+    made, named = found.images, list(map(str, found.captions or ()))
     assert made.shape == (6, 3, size, size) and made.abs().max() <= 1
     sides = set()
     for number, (picture, caption) in enumerate(zip(made, named, strict=True)):
@@ -39,17 +41,16 @@ def test_the_subject_is_in_the_half_that_the_caption_says(model: TextToImage) ->
 
 def test_collages_are_the_same_for_a_seed_and_others_for_another(model: TextToImage) -> None:
     image = torch.rand(1, 3, model.image_size, model.image_size) * 2 - 1
-    first, second, other = (
-        collages(model, image, ["a <mine> bear"], subject="<mine> bear", each=4, seed=seed) for seed in (0, 0, 1)
-    )
-    assert torch.equal(first[0], second[0]) and first[1] == second[1]
-    assert first[1] != other[1]
+    taught = CaptionedImages(image, ["a <mine> bear"])
+    first, second, other = (collages(model, taught, subject="<mine> bear", each=4, seed=seed) for seed in (0, 0, 1))
+    assert first.digest() == second.digest()
+    assert first.captions != other.captions
 
 
 def test_a_caption_without_the_subject_is_refused_by_name(model: TextToImage) -> None:
     image = torch.zeros(1, 3, model.image_size, model.image_size)
     with pytest.raises(DataError, match=r"'a cat'.*<mine> bear"):
-        collages(model, image, ["a cat"], subject="<mine> bear", each=1, seed=0)
+        collages(model, CaptionedImages(image, ["a cat"]), subject="<mine> bear", each=1, seed=0)
 
 
 def test_partners_are_known_things_that_share_no_word_with_the_subject() -> None:

@@ -33,6 +33,11 @@ def test_class_captions_lose_the_token_and_mend_the_article() -> None:
     with_token, without = subject_captions(4, "apple", "<mine>", captions)
     assert with_token[1:3] == ["an <mine> apple", "a green <mine> apple"]
     assert without == ["an apple on a red background", "an apple", "a green apple", "two of an apple"]
+    assert subject_captions(2, "owl", "<mine>", ["an owl at night", None])[0] == [
+        "an <mine> owl at night",
+        "a <mine> owl",
+    ]
+    assert subject_captions(1, "owl", "<mine>", None) == (["a <mine> owl"], ["an owl"])
     assert subject_captions(1, "bear", "<mine>", None) == (["a <mine> bear"], ["a bear"])
 
 

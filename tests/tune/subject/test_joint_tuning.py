@@ -12,23 +12,26 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, LowRankDelta, SparseWeights, TokenEmbedding, ZeroedWeights, compose, take_apart
 from photopic.core.edits.file import load, save, to_bytes
-from photopic.core.errors import DataError, EditError, ModelError
-from photopic.core.runs import Run, RunMismatchError
+from photopic.core.errors import DataError, EditError
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.subject.new_token import new_rows
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
-from photopic.tune.subject.joint_tuning import TogetherConfig, tune, tune_together
+from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
 
-QUICK = TogetherConfig(steps=4, batch=2, lr=0.01, evaluation=4)
+QUICK = JointTuningConfig(steps=4, batch=2, lr=0.01, evaluation=4)
 
 
 def pictures(count: int, seed: int) -> Tensor:
     return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-IMAGES = [pictures(2, 0), pictures(3, 1)]
-KEPT = [(pictures(2, 2), ["a cat", "a tree"]), (pictures(1, 3), ["a dog on a red background"])]
+IMAGES = [CaptionedImages(pictures(2, 0)), CaptionedImages(pictures(3, 1))]
+KEPT = [
+    CaptionedImages(pictures(2, 2), ["a cat", "a tree"]),
+    CaptionedImages(pictures(1, 3), ["a dog on a red background"]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +53,8 @@ def located(model: TextToImage, token: str, noun: str, seed: int) -> Edit:
     return Edit((shut, row), base, {"method": "concept_neurons", "noun": noun, "token": token})
 
 
-def last(model: TextToImage, edits: list[Edit], config: TogetherConfig = QUICK, **options: Any) -> Edit:
-    *_, event = tune(model, edits, IMAGES, config=config, **({"preservation": KEPT} | options))
-    assert event.edit is not None
-    return event.edit
+def last(model: TextToImage, edits: list[Edit], config: JointTuningConfig = QUICK, **options: Any) -> Edit:
+    return joint_tuning(model, edits, IMAGES, config=config, **({"preserved": KEPT} | options))
 
 
 def as_sets(edit: Edit) -> dict[str, set[int]]:
@@ -106,7 +107,7 @@ def test_tuning_starts_from_the_composed_state(model: TextToImage, apart: list[E
 def test_the_gradient_is_that_of_the_sum_of_the_losses(model: TextToImage, apart: list[Edit]) -> None:
     one, other = (last(model, apart, replace(QUICK, steps=1, bits=32, lr=1e-6)) for _ in range(2))
     assert values_in(one) == values_in(other)
-    swapped = last(model, apart[::-1], replace(QUICK, steps=1, bits=32, lr=1e-6), preservation=KEPT[::-1])
+    swapped = last(model, apart[::-1], replace(QUICK, steps=1, bits=32, lr=1e-6), preserved=KEPT[::-1])
     assert values_in(one) != values_in(swapped)  # each set of pictures is learnt with its own word
 
 
@@ -164,22 +165,7 @@ def test_an_edit_made_otherwise_or_changed_is_not_taken_apart(model: TextToImage
             take_apart(Edit(both.parts, both.base, dict(both.provenance) | {"apart": wrong}))
 
 
-# --- a run, and refusals
-
-
-def test_an_interrupted_tuning_ends_in_the_same_values(model: TextToImage, apart: list[Edit], tmp_path: Path) -> None:
-    whole = values_in(last(model, apart))
-    options: dict[str, Any] = {"config": QUICK, "preservation": KEPT, "run": Run(tmp_path), "save_every": 2}
-    broken = tune(model, apart, IMAGES, **options)
-    for event in broken:
-        if event.step == 3:
-            broken.close()  # type: ignore[attr-defined]
-            break
-    events = list(tune(model, apart, IMAGES, **options))
-    assert [event.step for event in events] == [0, 3, 4, 4]
-    assert events[-1].edit is not None and values_in(events[-1].edit) == whole
-    with pytest.raises(RunMismatchError, match="another run"):
-        last(model, apart[::-1], run=Run(tmp_path))
+# --- refusals
 
 
 def test_what_cannot_be_tuned_together_is_refused(model: TextToImage, apart: list[Edit]) -> None:
@@ -194,19 +180,10 @@ def test_what_cannot_be_tuned_together_is_refused(model: TextToImage, apart: lis
     row = next(part for part in apart[1].parts if isinstance(part, TokenEmbedding))
     with pytest.raises(EditError, match="found low_rank, token"):
         last(model, [apart[0], Edit((rank, row), apart[1].base, apart[1].provenance)])
-    with pytest.raises(DataError, match="found 1 edits, 2 images"):
+    with pytest.raises(DataError, match="an --images for each, found 1 and 2"):
         last(model, apart[:1])
-    with model.edits.applied(apart[0]), pytest.raises(ModelError, match="has edits applied"):
-        last(model, apart)
     with pytest.raises(DataError, match="draws 32x32 pixels"):
-        next(tune(model, apart, [IMAGES[0], torch.zeros(1, 3, 64, 64)]))
-
-
-def test_one_call_is_the_whole_tuning(model: TextToImage, apart: list[Edit]) -> None:
-    assert tune_together(model, apart, IMAGES, config=replace(QUICK, steps=1, preservation_count=1)).tokens == (
-        "<one>",
-        "<two>",
-    )
+        joint_tuning(model, apart, [IMAGES[0], CaptionedImages(torch.zeros(1, 3, 64, 64))])
 
 
 def test_the_evaluation_can_be_left_out(model: TextToImage, apart: list[Edit]) -> None:

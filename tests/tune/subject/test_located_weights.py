@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
-from photopic.core.errors import DataError, EditError, ModelError
-from photopic.core.runs import Run, RunMismatchError
+from photopic.core.errors import EditError
+from photopic.core.runs import Run
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.subject import collage
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, locate
+from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
-from photopic.tune.subject.located_weights import LocatedWeightsConfig, tune, tune_located_weights
+from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
 
 QUICK = LocatedWeightsConfig(steps=6, batch=2, lr=0.01, evaluation=4)
@@ -27,8 +28,8 @@ def pictures(count: int, seed: int) -> Tensor:
     return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-IMAGES = pictures(2, 0)
-KEPT = (pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
+IMAGES = CaptionedImages(pictures(2, 0))
+KEPT = CaptionedImages(pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +40,11 @@ def model() -> TextToImage:
 @pytest.fixture(scope="module")
 def located(model: TextToImage) -> Edit:
     config = ConceptNeuronsConfig(steps=4, batch=2, lr=0.2, density=0.1, evaluation=0)
-    *_, last = locate(model, IMAGES, noun="bear", config=config, preservation=KEPT)
-    assert last.edit is not None
-    return last.edit
+    return concept_neurons(model, IMAGES, noun="bear", config=config, preserved=KEPT)
 
 
 def run_to_end(model: TextToImage, edit: Edit, config: LocatedWeightsConfig = QUICK, **options: Any) -> Edit:
-    *_, last = tune(model, IMAGES, edit, config=config, **({"preservation": KEPT} | options))
-    assert last.edit is not None
-    return last.edit
+    return located_weights(model, edit, IMAGES, config=config, **({"preserved": KEPT} | options))
 
 
 def values_of(edit: Edit) -> SparseWeights:
@@ -70,7 +67,9 @@ def test_only_located_weights_move_and_the_base_stays(model: TextToImage, locate
     assert any((value != 0).any() for value in values_of(tuned).values.values())
     if bits == 2:
         assert all(len(value.unique()) <= 4 for value in values_of(tuned).values.values())
-    assert tuned.provenance["located"]["method"] == "concept_neurons" and tuned.provenance["config"]["bits"] == bits
+    assert (
+        tuned.provenance["located"]["method"] == "locate.concept_neurons" and tuned.provenance["config"]["bits"] == bits
+    )
     with model.edits.applied(tuned):
         assert model.digest() != before
     assert model.digest() == before
@@ -98,24 +97,19 @@ def test_baselines_touch_as_many_random_weights_or_all(model: TextToImage, locat
     assert everything.provenance["share_tuned"] == 1
 
 
-@pytest.mark.parametrize("bits", [16, 2])
-def test_an_interrupted_tuning_ends_in_the_same_values(
-    model: TextToImage, located: Edit, tmp_path: Path, bits: Any
+def test_an_interrupted_tuning_of_two_bits_ends_in_the_same_values(
+    model: TextToImage, located: Edit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(QUICK, bits=bits)
+    monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 5)  # the levels are fitted after step 4
+    config, given = replace(QUICK, bits=2), {"preserved": KEPT, "run": Run(tmp_path)}
     whole = values_of(run_to_end(model, located, config))
-    broken = tune(model, IMAGES, located, config=config, preservation=KEPT, run=Run(tmp_path), save_every=2)
-    for event in broken:
-        if event.step == 5:
-            broken.close()  # type: ignore[attr-defined]
-            break
-    events = list(tune(model, IMAGES, located, config=config, preservation=KEPT, run=Run(tmp_path), save_every=2))
-    assert [event.step for event in events] == [0, 5, 6, 6]
-    assert events[-1].edit is not None
-    resumed = values_of(events[-1].edit)
+    broken = located_weights.events(model, located, IMAGES, config=config, **given)
+    next(event for event in broken if event.done == 5)
+    broken.close()  # type: ignore[attr-defined]
+    *events, last = located_weights.events(model, located, IMAGES, config=config, **given)
+    assert [event.done for event in events if event.stage == "tuning"] == [5, 6] and last.result is not None
+    resumed = values_of(last.result)
     assert all(torch.equal(value, resumed.values[name]) for name, value in whole.values.items())
-    with pytest.raises(RunMismatchError, match="another run"):
-        run_to_end(model, located, replace(config, seed=5), run=Run(tmp_path))
 
 
 def test_an_edit_that_was_not_located_is_refused(model: TextToImage, located: Edit) -> None:
@@ -127,35 +121,13 @@ def test_an_edit_that_was_not_located_is_refused(model: TextToImage, located: Ed
         run_to_end(model, tuned)
 
 
-def test_an_edited_model_is_refused(model: TextToImage, located: Edit) -> None:
-    other = Edit((shut_of(located),), located.base)  # no token, so nothing else would refuse it
-    with model.edits.applied(other), pytest.raises(ModelError, match="has edits applied"):
-        run_to_end(model, located)
-
-
-def test_a_run_on_other_positions_is_refused(model: TextToImage, located: Edit, tmp_path: Path) -> None:
-    run_to_end(model, located, replace(QUICK, steps=1), run=Run(tmp_path))
-    fewer = ZeroedWeights({name: index[:-1] for name, index in shut_of(located).indices.items()})
-    rows = next(part for part in located.parts if isinstance(part, TokenEmbedding))
-    with pytest.raises(RunMismatchError, match="another run"):
-        changed = Edit((fewer, rows), located.base, located.provenance)
-        run_to_end(model, changed, replace(QUICK, steps=1), run=Run(tmp_path))
-
-
-def test_one_call_is_the_whole_tuning(model: TextToImage, located: Edit) -> None:
-    config = replace(QUICK, steps=2, preservation_count=1)
-    assert tune_located_weights(model, IMAGES, located, config=config).tokens == ("<mine>",)
-
-
 def test_company_is_learnt_from_and_named_in_the_provenance(
     model: TextToImage, located: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collage, "DRAWING_STEPS", 1)
     alone, beside = (run_to_end(model, located, replace(QUICK, beside=each)) for each in (0, 2))
-    assert alone.provenance["data"] != beside.provenance["data"] and beside.provenance["config"]["beside"] == 2
+    assert beside.provenance["config"]["beside"] == 2
     assert not all(
         torch.equal(torch.as_tensor(value), torch.as_tensor(values_of(beside).values[name]))
         for name, value in values_of(alone).values.items()
     )
-    with pytest.raises(DataError, match="beside"):
-        LocatedWeightsConfig(beside=-1)

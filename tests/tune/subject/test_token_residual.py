@@ -13,15 +13,17 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, TokenResidual, compose
 from photopic.core.edits.file import load, save, to_bytes
-from photopic.core.errors import DataError, EditError, ModelError
-from photopic.core.runs import Run, RunMismatchError
+from photopic.core.errors import DataError, EditError
+from photopic.core.runs import Run
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.parameters.text_encoder_copy import TunedText, moved, rows_of, starts_of, word_ids, word_parts
 from photopic.models.text_to_image.handle import TextToImage
-from photopic.tune.subject.token_residual import TokenResidualConfig, tune, tune_token_residual
+from photopic.tune.subject.token_residual import TokenResidualConfig, token_residual
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
 
 QUICK = TokenResidualConfig(steps=4, batch=2, lr=1e-3, sentences=6, sentences_per_step=2, evaluation=4)
 IMAGES = torch.rand(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+SHOWN = CaptionedImages(IMAGES)
 PROMPT = "a bear left of a red bear on a teal background"
 
 
@@ -35,10 +37,10 @@ def learnt(model: TextToImage) -> Edit:
     return last(model)
 
 
-def last(model: TextToImage, config: TokenResidualConfig = QUICK, **options: Any) -> Edit:
-    *_, event = tune(model, IMAGES, config=config, **({"noun": "bear"} | options))
-    assert event.edit is not None
-    return event.edit
+def last(
+    model: TextToImage, config: TokenResidualConfig = QUICK, captions: list[str] | None = None, **options: Any
+) -> Edit:
+    return token_residual(model, CaptionedImages(IMAGES, captions), config=config, **({"noun": "bear"} | options))
 
 
 def residual_of(edit: Edit) -> TokenResidual:
@@ -139,11 +141,11 @@ def test_learning_lowers_the_loss_through_the_residual_alone(model: TextToImage)
 
 @pytest.mark.parametrize("preservation", ["sentences", "bare-noun"])
 def test_other_positions_move_less_where_they_are_held(model: TextToImage, preservation: Any) -> None:
-    from photopic.tune.subject.token_residual import _captions, _Learner, encode_examples
+    from photopic.tune.subject.token_residual import _captions, _Copy, encode_examples
 
     def drift(config: TokenResidualConfig) -> float:
-        said = _captions(model, IMAGES, "bear", None, None, config)
-        learner = _Learner(model, encode_examples(model, IMAGES, said), "bear", config)
+        said = _captions(model, SHOWN, "bear", None, config)
+        learner = _Copy(model, encode_examples(model, IMAGES, said), "bear", config)
         for step in range(15):
             learner.step(step)
         change = moved(model, learner.text, ["bear", "a bear on a house"])["text_encoder"].detach()
@@ -159,10 +161,10 @@ def test_other_positions_move_less_where_they_are_held(model: TextToImage, prese
 
 
 def test_the_published_preservation_is_its_formula(model: TextToImage) -> None:
-    from photopic.tune.subject.token_residual import _Learner, encode_examples
+    from photopic.tune.subject.token_residual import _Copy, encode_examples
 
     config = replace(QUICK, preservation="bare-noun", head_weight=0.3, tail_weight=0.7)
-    learner = _Learner(model, encode_examples(model, IMAGES, ["red bear"] * 2), "red bear", config)
+    learner = _Copy(model, encode_examples(model, IMAGES, ["red bear"] * 2), "red bear", config)
     assert learner._held(0).item() == 0
     with torch.no_grad():
         for weight in learner.text.weights.values():
@@ -173,21 +175,18 @@ def test_the_published_preservation_is_its_formula(model: TextToImage) -> None:
     assert expected > 0
 
 
-@pytest.mark.parametrize("preservation", ["sentences", "bare-noun"])
-def test_an_interrupted_tuning_ends_in_the_same_residual(model: TextToImage, tmp_path: Path, preservation: Any) -> None:
-    config = replace(QUICK, preservation=preservation)
+def test_an_interrupted_tuning_ends_in_the_same_residual(
+    model: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photopic.tune.subject.token_residual.SAVE_EVERY", 2)
+    config = replace(QUICK, preservation="bare-noun")
     whole = residual_of(last(model, config))
-    broken = tune(model, IMAGES, noun="bear", config=config, run=Run(tmp_path), save_every=2)
-    for event in broken:
-        if event.step == 3:
-            broken.close()  # type: ignore[attr-defined]
-            break
-    events = list(tune(model, IMAGES, noun="bear", config=config, run=Run(tmp_path), save_every=2))
-    assert [event.step for event in events] == [0, 3, 4, 4]
-    assert events[-1].edit is not None
-    assert residual_of(events[-1].edit).residuals["text_encoder"].equal(whole.residuals["text_encoder"])
-    with pytest.raises(RunMismatchError, match="another run"):
-        last(model, replace(config, seed=5), run=Run(tmp_path))
+    broken = token_residual.events(model, SHOWN, noun="bear", config=config, run=Run(tmp_path))
+    next(event for event in broken if event.done == 3)
+    broken.close()  # type: ignore[attr-defined]
+    *events, end = token_residual.events(model, SHOWN, noun="bear", config=config, run=Run(tmp_path))
+    assert [event.done for event in events if event.stage == "learning"] == [2, 3, 4] and end.result is not None
+    assert residual_of(end.result).residuals["text_encoder"].equal(whole.residuals["text_encoder"])
 
 
 # --- words of their own
@@ -261,14 +260,4 @@ def test_what_does_not_fit_is_refused(model: TextToImage, options: Any, error: A
 
 def test_pictures_of_another_size_than_the_models_are_refused(model: TextToImage) -> None:
     with pytest.raises(DataError, match="draws 32x32 pixels"):
-        next(tune(model, torch.zeros(1, 3, 64, 64), noun="bear"))
-
-
-def test_an_edited_model_is_refused(model: TextToImage, learnt: Edit) -> None:
-    with model.edits.applied(learnt), pytest.raises(ModelError, match="has edits applied"):
-        last(model)
-
-
-def test_one_call_is_the_whole_tuning(model: TextToImage, learnt: Edit) -> None:
-    found = residual_of(tune_token_residual(model, IMAGES, noun="bear", config=QUICK))
-    assert found.residuals["text_encoder"].equal(residual_of(learnt).residuals["text_encoder"])
+        token_residual(model, CaptionedImages(torch.zeros(1, 3, 64, 64)), noun="bear")

@@ -6,17 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from annotated_types import Ge, Le
+from jaxtyping import UInt8
 
+from photopic.core.config import Config, Flags
 from photopic.core.edits import Edit, TokenEmbedding, TokenResidual
 from photopic.core.errors import EditError
 from photopic.core.results import Map, Report
+from photopic.data.captioned import CaptionedImages
+from photopic.data.scenes import with_article
 from photopic.learning.losses.denoising import ConceptLoss, Evaluation, encode_examples
-from photopic.learning.subject.new_token import subject_captions
+from photopic.learning.subject.new_token import default_caption, subject_captions
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
@@ -37,21 +40,14 @@ class Probe(Report):
     maps: Mapping[str, Map] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ProbeSettings:
-    """How probes draw.
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings(Config):
+    """How probes draw."""
 
-    Attributes:
-        seed: Of the first picture; picture i uses seed + i.
-        pictures: How many of each kind.
-        steps: Denoising steps.
-        guidance: Classifier-free guidance scale.
-    """
-
-    seed: int = 0
-    pictures: int = 6
-    steps: int = 25
-    guidance: float = 5.0
+    seed: Annotated[int, Ge(0)] = 0  # seed of the first picture; picture i uses seed + i
+    pictures: Annotated[int, Ge(1), Le(12), Flags("--count", "-n", "--pictures")] = 6  # pictures of each kind
+    steps: Annotated[int, Ge(1)] = 25  # denoising steps of a picture
+    guidance: Annotated[float, Ge(1)] = 5.0  # how strongly the prompt is followed
 
     def draw(self, model: TextToImage, prompt: str) -> Pictures:
         """Pictures of a prompt by the model as it is."""
@@ -94,17 +90,19 @@ class SubjectWords:
     @property
     def prompt(self) -> str:
         """A plain prompt with the token."""
-        return f"a {self.token if self.stands_alone else f'{self.token} {self.noun}'} on a red background"
+        said = with_article(self.token) if self.stands_alone else default_caption(self.noun, self.token)
+        return f"{said} on a red background"
 
     def without(self, prompt: str) -> str:
         """The prompt without the token."""
         return self.captions(1, [prompt])[1][0]
 
-    def captions(self, count: int, given: Sequence[str] | None) -> tuple[list[str], list[str]]:
-        """Captions of pictures, with the token and without it."""
+    def captions(self, count: int, given: Sequence[str | None] | None) -> tuple[list[str], list[str]]:
+        """Captions of pictures, with the token and without it; a picture without one is the subject."""
         if not self.stands_alone:
             return subject_captions(count, self.noun, self.token, given)
-        plain = [f"a {self.noun}"] * count if given is None else [text.replace(self.token, self.noun) for text in given]
+        said = [text or default_caption(self.noun) for text in given or [None] * count]
+        plain = [text.replace(self.token, self.noun) for text in said]
         _, without = subject_captions(count, self.noun, self.token, plain)
         noun = re.compile(re.escape(self.noun), re.IGNORECASE)
         return [noun.sub(lambda _: self.token, text, count=1) for text in without], without
@@ -127,14 +125,8 @@ def state(model: TextToImage, edit: Edit, kind: str) -> AbstractContextManager[A
     return model.edits.applied(replace(edit, parts=rows)) if rows else nullcontext()
 
 
-def losses(
-    model: TextToImage,
-    images: Float[Tensor, "n 3 height width"],
-    captions: Sequence[str] | None,
-    subject: SubjectWords,
-    count: int,
-) -> Evaluation:
+def losses(model: TextToImage, images: CaptionedImages, subject: SubjectWords, count: int) -> Evaluation:
     """Reconstruction loss of the model as it is, with the token in the captions and without, on the fixed set."""
-    with_token, without = subject.captions(len(images), captions)
-    concept, plain = encode_examples(model, images, with_token), encode_examples(model, images, without)
+    with_token, without = subject.captions(len(images), images.captions)
+    concept, plain = (encode_examples(model, images.images, said) for said in (with_token, without))
     return ConceptLoss(model, concept, plain, None).evaluate(count=count)

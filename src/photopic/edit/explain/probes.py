@@ -2,7 +2,8 @@
 
 The interpreting tools of the Cones paper (arXiv:2303.05125: attention before and after shutting, the map of disentanglement,
 the ladder of precisions) and two that it does not report: the four cells of edit and word, and the touched weights by
-block. Each probe is a function that returns a report with its pictures; ``explain`` runs those that an edit allows.
+block. Each probe is a function that returns a report with its pictures; ``explain`` runs those
+that an edit allows.
 Changed: the new word is known before the edit too, so that both sides read the same prompt; overlaps are compared with
 what independent sets of these sizes would share. A probe shows one edit at one prompt and few seeds: it is there to be
 looked at, and no claim rests on it. Exact properties are in tests/edit/explain/test_probes.py.
@@ -10,109 +11,29 @@ looked at, and no claim rests on it. Exact properties are in tests/edit/explain/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from photopic.core.edits import Edit, SparseWeights, ZeroedWeights
 from photopic.core.edits.file import to_bytes
 from photopic.core.errors import EditError
 from photopic.core.results import Map, provenance
+from photopic.data.captioned import CaptionedImages
 from photopic.edit.explain._common import PROBE_SETTINGS, Probe, ProbeSettings, SubjectWords, losses, origin, state
-from photopic.edit.explain.weight_probes import COLOURS, PATCH, disentanglement, touched_weights
 from photopic.models.text_to_image.word_attention import END, START, draw_and_read, words_of
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
 
-__all__ = [
-    "COLOURS",
-    "PATCH",
-    "Explained",
-    "Probe",
-    "ProbeSettings",
-    "SubjectWords",
-    "attention_before_after",
-    "disentanglement",
-    "explain",
-    "precision_ladder",
-    "touched_weights",
-    "with_and_without_identifier",
-]
-
 EVALUATION = 48  # denoising problems behind each loss
 RUNGS = (32, 16, 8, 2)  # bits
 
 
-@dataclass(frozen=True)
-class Explained:
-    """One event of ``explain``: a probe begins, or has ended.
-
-    Attributes:
-        name: Of the probe.
-        done: Probes finished.
-        total: Probes in all.
-        probe: What it found, once it has ended.
-    """
-
-    name: str
-    done: int
-    total: int
-    probe: Probe | None = None
-
-
-def explain(
-    model: TextToImage,
-    edit: Edit,
-    others: Sequence[Edit] = (),
-    *,
-    names: Sequence[str] | None = None,
-    images: Float[Tensor, "n 3 size size"] | None = None,
-    captions: Sequence[str] | None = None,
-    prompt: str | None = None,
-    sampling: ProbeSettings = PROBE_SETTINGS,
-) -> Iterator[Explained]:
-    """Run every probe that an edit allows, two events a probe.
-
-    Args:
-        model: The model the edit was made for, without edits applied.
-        edit: What to explain.
-        others: Edits to compare it with.
-        names: What to call the edits, the explained one first; by their words otherwise.
-        images: Pictures of the subject in -1 to 1, as large as the model's own; None leaves the losses out.
-        captions: One a picture, naming the noun; None means ``a <token> noun``.
-        prompt: What to draw; None means the subject on a red background.
-        sampling: How to draw.
-
-    Raises:
-        EditError: If the edit is for another model, the noun of its word is unknown, or there are too many others.
-        ModelError: If a word of the prompt cannot be read.
-
-    Example:
-        >>> probes = [each.probe for each in explain(model, edit) if each.probe]  # doctest: +SKIP
-    """
-    pictured: dict[str, Any] = {"images": images, "captions": captions, "prompt": prompt, "sampling": sampling}
-    probes: dict[str, Callable[[], Probe]] = {"touched weights": partial(touched_weights, edit)}
-    if edit.tokens or prompt:
-        probes["attention"] = partial(attention_before_after, model, edit, prompt=prompt, sampling=sampling)
-    if edit.tokens:
-        probes["identifier"] = partial(with_and_without_identifier, model, edit, **pictured)
-    if edit.of(SparseWeights):
-        probes["precision"] = partial(precision_ladder, model, edit, **pictured)
-    if others:
-        probes["disentanglement"] = partial(disentanglement, [edit, *others], names)
-    for done, (name, probe) in enumerate(probes.items()):
-        yield Explained(name, done, len(probes))
-        yield Explained(name, done + 1, len(probes), probe())
-
-
 def attention_before_after(
-    model: TextToImage, edit: Edit, *, prompt: str | None = None, sampling: ProbeSettings = PROBE_SETTINGS
+    model: TextToImage, edit: Edit, *, prompt: str | None = None, config: ProbeSettings = PROBE_SETTINGS
 ) -> Probe:
     """Where each word is read before the edit and with it: the same prompt, seed and new word.
 
@@ -131,11 +52,11 @@ def attention_before_after(
     """
     prompt = prompt or SubjectWords.of(edit).prompt
     words = (START, *words_of(prompt), END)
-    maps, pictures, facts = {}, {}, _facts(model, edit, "attention_before_after", prompt, sampling)
+    maps, pictures, facts = {}, {}, _facts(model, edit, "attention_before_after", prompt, config)
     for kind in ("before", "with"):
         with state(model, edit, kind):
             values, image = draw_and_read(
-                model, prompt, words, seed=sampling.seed, steps=sampling.steps, guidance=sampling.guidance
+                model, prompt, words, seed=config.seed, steps=config.steps, guidance=config.guidance
             )
         maps[kind], pictures[kind] = Map(values[None], words, facts, image[None]), image[None]
     rows = tuple(
@@ -156,10 +77,9 @@ def with_and_without_identifier(
     model: TextToImage,
     edit: Edit,
     *,
-    images: Float[Tensor, "n 3 size size"] | None = None,
-    captions: Sequence[str] | None = None,
+    images: CaptionedImages | None = None,
     prompt: str | None = None,
-    sampling: ProbeSettings = PROBE_SETTINGS,
+    config: ProbeSettings = PROBE_SETTINGS,
     evaluation: int = EVALUATION,
 ) -> Probe:
     """Four cells: before the edit and with it, the new word in the prompt and not.
@@ -174,7 +94,7 @@ def with_and_without_identifier(
         DataError: If pictures and captions do not fit.
 
     Example:
-        >>> with_and_without_identifier(model, edit, images=images).values["gap_with"]  # doctest: +SKIP
+        >>> with_and_without_identifier(model, edit, images=CaptionedImages(images)).values["gap_with"]  # doctest: +SKIP
         0.011
     """
     subject = SubjectWords.of(edit)
@@ -183,13 +103,13 @@ def with_and_without_identifier(
     rows, pictures, values = [], {}, {}
     for kind in ("before", "with"):
         with state(model, edit, kind):
-            found = None if images is None else losses(model, images, captions, subject, evaluation)
+            found = None if images is None else losses(model, images, subject, evaluation)
             for word, said in prompts.items():
                 loss = None if found is None else found.concept if word == "with word" else found.class_prompt
                 rows.append({"edit": kind, "word": word, "prompt": said, "loss": loss})
-                pictures[f"{kind}/{word}"] = sampling.draw(model, said)
+                pictures[f"{kind}/{word}"] = config.draw(model, said)
         values[f"gap_{kind}"] = None if found is None else found.identifier_gap
-    facts = _facts(model, edit, "with_and_without_identifier", prompt, sampling) | {"evaluation": evaluation}
+    facts = _facts(model, edit, "with_and_without_identifier", prompt, config) | {"evaluation": evaluation}
     return Probe("identifier", values, tuple(rows), facts, pictures)
 
 
@@ -197,10 +117,9 @@ def precision_ladder(
     model: TextToImage,
     edit: Edit,
     *,
-    images: Float[Tensor, "n 3 size size"] | None = None,
-    captions: Sequence[str] | None = None,
+    images: CaptionedImages | None = None,
     prompt: str | None = None,
-    sampling: ProbeSettings = PROBE_SETTINGS,
+    config: ProbeSettings = PROBE_SETTINGS,
     evaluation: int = EVALUATION,
 ) -> Probe:
     """The same positions with their values at ever fewer bits, and shut.
@@ -228,11 +147,11 @@ def precision_ladder(
     rows, pictures = [], {}
     for rung, each in (rungs | {"before": edit}).items():
         with state(model, each, "before" if rung == "before" else "with"):
-            found = None if images is None else losses(model, images, captions, subject, evaluation)
-            pictures[rung] = sampling.draw(model, prompt)
+            found = None if images is None else losses(model, images, subject, evaluation)
+            pictures[rung] = config.draw(model, prompt)
         loss, gap = (None, None) if found is None else (found.concept, found.identifier_gap)
         rows.append({"rung": rung, "bytes": 0 if rung == "before" else len(to_bytes(each)), "loss": loss, "gap": gap})
-    facts = _facts(model, edit, "precision_ladder", prompt, sampling) | {"evaluation": evaluation}
+    facts = _facts(model, edit, "precision_ladder", prompt, config) | {"evaluation": evaluation}
     return Probe("precision", {}, tuple(rows), facts, pictures)
 
 
@@ -255,7 +174,7 @@ def _correlation(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -> fl
     return None if flat else float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def _facts(model: TextToImage, edit: Edit, probe: str, prompt: str, sampling: ProbeSettings) -> dict[str, Any]:
-    how = {"pictures": sampling.pictures, "steps": sampling.steps, "guidance": sampling.guidance}
-    about = {"model": model.name, "edit": origin(edit), "prompt": prompt, "seed": sampling.seed, "config": how}
+def _facts(model: TextToImage, edit: Edit, probe: str, prompt: str, config: ProbeSettings) -> dict[str, Any]:
+    how = {"pictures": config.pictures, "steps": config.steps, "guidance": config.guidance}
+    about = {"model": model.name, "edit": origin(edit), "prompt": prompt, "seed": config.seed, "config": how}
     return provenance(f"locate.explain.{probe}", **about)

@@ -8,20 +8,23 @@ weights are handed in by name and used functionally: the model's own parameters 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from photopic.core.errors import DataError
+from photopic.core.nn.replaced import replaced
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import Conditioning, TextToImage
 
 EVALUATION_SEED = 20230309  # of the fixed noise of every evaluation set; not an option, so that numbers compare
+EVALUATED_AT_ONCE = 32  # problems, where memory has no limit
 PIXELS_AT_ONCE = 2**20  # encoded or drawn together: the autoencoder's memory grows with them; four pictures of 512x512
 
 
@@ -58,6 +61,19 @@ class Losses(NamedTuple):
     total: Float[Tensor, ""]
     concept: Float[Tensor, ""]
     prior: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a step is in memory at a time; the losses and gradients are the same to rounding.
+
+    Attributes:
+        at_once: Denoising problems that go through the UNet together; None: all of a step.
+        recompute: Keep only each block's input and compute the rest again on the way back: less memory, a third more time.
+    """
+
+    at_once: int | None = None
+    recompute: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +158,7 @@ class ConceptLoss:
         prior_weight: lambda; 0 or more.
         batch: Problems a step of each of the two parts.
         seed: Of the draws.
+        limits: How much is in memory at a time.
 
     Example:
         >>> loss = ConceptLoss(model, concept, class_prompt, prior)     # doctest: +SKIP
@@ -158,11 +175,12 @@ class ConceptLoss:
         prior_weight: float = 1.0,
         batch: int = 8,
         seed: int = 0,
+        limits: Limits = Limits(),
     ):
+        self.limits = limits
         self.model, self.concept, self.class_prompt, self.prior = model, concept, class_prompt, prior
         self.prior_weight, self.batch, self.seed = prior_weight, batch, seed
         self.timesteps = model.timesteps
-        self._denoiser = _Denoiser(model)
         self._both = concept if prior is None else _joined(concept, prior)
 
     def errors(
@@ -177,10 +195,10 @@ class ConceptLoss:
         """
         latents, conditioning = examples.latents[draws.index], examples.conditioning[draws.index]
         noisy = self.model.add_noise(latents, draws.noise, draws.timesteps).to(self.model.dtype)
-        arguments = (noisy, draws.timesteps, conditioning)
-        prediction = torch.func.functional_call(self._denoiser, dict(weights or {}), arguments)
+        with replaced(self.model.components, weights or {}):
+            prediction = self.model.predict(noisy, draws.timesteps, conditioning)
         noise = self.model.to_noise(prediction.float(), noisy.float(), draws.timesteps)
-        return (noise - draws.noise).square().flatten(1).mean(1)
+        return (noise - draws.noise).square().flatten(1).mean(1)  # (batch, c, h, w) -> (batch,)
 
     def draws(self, step: int) -> Draws:
         """The problems of a step: ``batch`` of the subject, then ``batch`` of the preservation set."""
@@ -196,10 +214,53 @@ class ConceptLoss:
 
     def step(self, step: int, weights: Mapping[str, Tensor]) -> Losses:
         """The loss of step number ``step``; differentiable in ``weights``."""
-        errors = self.errors(self._both, self.draws(step), weights)
+        return self._losses(self.errors(self._both, self.draws(step), weights))
+
+    def gradients(
+        self, step: int, weights: Mapping[str, Tensor], inputs: Sequence[Tensor]
+    ) -> tuple[Losses, list[Tensor]]:
+        """The loss of step number ``step``, detached, and its gradients by what the weights are made of.
+
+        As ``step`` and a backward pass, but with no more problems in memory at a time than ``limits`` says.
+
+        Args:
+            step: Its number.
+            weights: Replacements by name.
+            inputs: Tensors that require gradients and that the weights depend on.
+        """
+        draws = self.draws(step)
+        count = len(draws.index)
+        at_once = min(self.limits.at_once or count, count)
+        share = torch.full((count,), 1 / self.batch, device=draws.index.device)
+        share[self.batch :] *= self.prior_weight  # total = mean of the subject's errors + lambda * mean of the others'
+        errors: list[Tensor] = []
+        sums: list[Tensor] = []
+        with replaced(self.model.components, weights), self._recomputing():  # held through the backward pass
+            for start in range(0, count, at_once):
+                found = self.errors(self._both, _slice(draws, start, start + at_once))
+                errors.append(found.detach())
+                total = (found * share[start : start + at_once]).sum()
+                parts = torch.autograd.grad(total, inputs, retain_graph=start + at_once < count)
+                sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
+                del found, total  # with them goes the graph of these problems, before the next one is made
+        return self._losses(torch.cat(errors)), sums
+
+    def _losses(self, errors: Float[Tensor, " batch"]) -> Losses:
         concept = errors[: self.batch].mean()
         prior = errors[self.batch :].mean() if self.prior is not None else torch.zeros_like(concept)
         return Losses(concept + self.prior_weight * prior, concept, prior)
+
+    @contextmanager
+    def _recomputing(self) -> Iterator[None]:
+        """Activation checkpointing of the UNet's blocks, if the limits ask for it."""
+        if not self.limits.recompute:
+            yield
+            return
+        self.model.unet.enable_gradient_checkpointing()
+        try:
+            yield
+        finally:
+            self.model.unet.disable_gradient_checkpointing()
 
     def evaluate(self, weights: Mapping[str, Tensor] | None = None, count: int = 48) -> Evaluation:
         """Losses on the fixed stratified set.
@@ -216,22 +277,10 @@ class ConceptLoss:
         return self._mean(self.concept, weights, count)
 
     @torch.no_grad()
-    def _mean(self, examples: Examples, weights: Mapping[str, Tensor] | None, count: int, chunk: int = 32) -> float:
-        draws = stratified_draws(examples, count, self.timesteps)
+    def _mean(self, examples: Examples, weights: Mapping[str, Tensor] | None, count: int) -> float:
+        draws, chunk = stratified_draws(examples, count, self.timesteps), self.limits.at_once or EVALUATED_AT_ONCE
         parts = [_slice(draws, start, start + chunk) for start in range(0, count, chunk)]
         return torch.cat([self.errors(examples, part, weights) for part in parts]).mean().item()
-
-
-class _Denoiser(nn.Module):
-    """Lets ``functional_call`` reach the UNet by the names that edits use."""
-
-    def __init__(self, model: TextToImage):
-        super().__init__()
-        self.unet = model.components["unet"]
-        self._model = [model]  # in a list: a handle is no submodule
-
-    def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        return self._model[0].predict(noisy, timesteps, conditioning)
 
 
 def _generator(*key: object) -> torch.Generator:

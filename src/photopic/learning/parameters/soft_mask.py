@@ -10,7 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from photopic.core.nn.gradients import StreamingMean
@@ -32,6 +34,18 @@ def masked(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[s
         tensor([1.])
     """
     return {name: (masks[name] * weight.float()).to(weight.dtype) for name, weight in weights.items()}
+
+
+def first_lowest(values: Float[np.ndarray, " n"], count: int) -> Int[np.ndarray, " count"]:
+    """The places of the ``count`` lowest values, 1 or more of them, in no order; of equal ones the first.
+
+    Example:
+        >>> sorted(first_lowest(np.array([2.0, 1.0, 2.0, 0.0]), 3).tolist())
+        [0, 1, 3]
+    """
+    limit = np.partition(values, count - 1)[count - 1]
+    sure, tied = np.flatnonzero(values < limit), np.flatnonzero(values == limit)
+    return np.concatenate([sure, tied[: count - len(sure)]])
 
 
 class WeightMask:
@@ -65,16 +79,18 @@ class WeightMask:
         self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
         self.lr = DEFAULT_LR[optimizer] if lr is None else lr
         self.saliency, self._square = StreamingMean(), StreamingMean()
+        self.done = 0  # steps
         self._adam = torch.optim.Adam(self.masks.values(), lr=self.lr) if optimizer == "adam" else None
 
     def step(self, loss: ConceptLoss, step: int) -> Losses:
         """One step on the mask with the loss of step number ``step``; dL/dM = theta * dL/d(M * theta)."""
         tried = self._tried(step)
-        losses = loss.step(step, masked(self.weights, tried))
-        gradients = dict(zip(tried, torch.autograd.grad(losses.total, list(tried.values())), strict=True))
+        losses, found = loss.gradients(step, masked(self.weights, tried), list(tried.values()))
+        gradients = dict(zip(tried, found, strict=True))
         with torch.no_grad():
             self.saliency.update({name: tried[name] * gradient for name, gradient in gradients.items()})
             self._descend(gradients, step)
+        self.done = step + 1
         return losses
 
     def _is_binary(self, step: int) -> bool:
@@ -125,30 +141,39 @@ class WeightMask:
         return self._split((self._flat(self.masks) < threshold).nonzero().flatten())
 
     def lowest(self, density: float) -> dict[str, Tensor]:
-        """The share ``density`` of all positions with the lowest mask; ties fall to the higher saliency."""
-        order = self._flat(self.saliency.values).argsort(descending=True, stable=True)
-        order = order[self._flat(self.masks)[order].argsort(stable=True)]
-        return self._split(order[: round(density * len(order))])
+        """The share ``density`` of all positions with the lowest mask; ties fall to the higher saliency, then to the first."""
+        masks = self._flat(self.masks).numpy()
+        count = round(density * len(masks))
+        if not count:
+            return {}
+        limit = np.partition(masks, count - 1)[count - 1]  # the highest mask among those chosen; nothing is sorted
+        sure, tied = np.flatnonzero(masks < limit), np.flatnonzero(masks == limit)
+        if len(sure) + len(tied) > count:
+            tied = tied[first_lowest(-self._flat(self.saliency.values).numpy()[tied], count - len(sure))]
+        return self._split(torch.from_numpy(np.concatenate([sure, tied])))
 
     def most_salient(self, density: float) -> dict[str, Tensor]:
         """The share ``density`` of all positions with the highest saliency: the published criterion."""
-        order = self._flat(self.saliency.values).argsort(descending=True, stable=True)
-        return self._split(order[: round(density * len(order))])
+        saliency = self._flat(self.saliency.values).numpy()
+        count = round(density * len(saliency))
+        return self._split(torch.from_numpy(first_lowest(-saliency, count))) if count else {}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs; ``restore`` is the inverse."""
         optimizer = optimizer_tensors(self._adam) if self._adam else {}
         running = self.saliency.tensors() | self._square.tensors("square.")
-        return {f"mask.{name}": mask for name, mask in self.masks.items()} | running | optimizer
+        masks = {f"mask.{name}": mask for name, mask in self.masks.items()}
+        return masks | running | optimizer | {"done": torch.tensor(self.done)}
 
-    def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Go back to the state ``tensors`` gave after ``step`` steps."""
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what ``state`` gave."""
+        self.done = int(tensors["done"])
         with torch.no_grad():
             for name, mask in self.masks.items():
                 mask.copy_(tensors[f"mask.{name}"])
         device = next(iter(self.masks.values())).device
-        self.saliency.restore(tensors, step, device)
-        self._square.restore(tensors, step, device, "square.")
+        self.saliency.restore(tensors, self.done, device)
+        self._square.restore(tensors, self.done, device, "square.")
         if self._adam:
             load_optimizer(self._adam, tensors)
 

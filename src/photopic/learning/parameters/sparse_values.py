@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -66,11 +65,7 @@ class SparseValues:
             for name, base in self.base.items()
         }
 
-    def update(self, total: Float[Tensor, ""]) -> None:
-        """One Adam step on the values."""
-        self.step(torch.autograd.grad(total, list(self.values.values())))
-
-    def step(self, gradients: tuple[Tensor, ...]) -> None:
+    def step(self, gradients: Sequence[Tensor]) -> None:
         """One Adam step with the gradients of the values, in their order."""
         for value, gradient in zip(self.values.values(), gradients, strict=True):
             value.grad = gradient
@@ -87,14 +82,14 @@ class SparseValues:
             self.fit_levels()
         return {name: self._rounded(name).detach() for name in self.values}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs; ``restore`` is the inverse."""
         values = {f"value.{name}": value for name, value in self.values.items()}
         levels = {f"levels.{name}": level for name, level in self.levels.items()}
         return values | levels | optimizer_tensors(self.optimizer)
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go back to the state ``tensors`` gave."""
+        """Go back to what ``state`` gave."""
         with torch.no_grad():
             for name, value in self.values.items():
                 value.copy_(tensors[f"value.{name}"])
@@ -109,16 +104,3 @@ class SparseValues:
         if name in self.levels:
             return self.levels[name][level_codes(value, self.levels[name])]
         return value
-
-
-def positions_digest(positions: Mapping[str, Tensor]) -> str:
-    """Hex sha256 of a set of positions.
-
-    Example:
-        >>> len(positions_digest({"w": torch.tensor([1, 2])}))
-        64
-    """
-    digest = hashlib.sha256()
-    for name, index in sorted(positions.items()):
-        digest.update(f"{name} {len(index)} ".encode() + index.numpy().tobytes())
-    return digest.hexdigest()

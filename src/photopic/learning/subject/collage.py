@@ -18,28 +18,19 @@ from torch import Tensor
 
 from photopic.core.errors import DataError
 from photopic.data import emoji_world
+from photopic.data.captioned import CaptionedImages
 from photopic.data.scenes import with_article
 from photopic.learning.losses.denoising import PIXELS_AT_ONCE
 from photopic.learning.subject.preservation import THINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from photopic.models.text_to_image.handle import TextToImage
 
 DRAWING_STEPS = 20
 SIDES = ("left of", "right of")
 
 
-def collages(
-    model: TextToImage,
-    images: Float[Tensor, "n 3 height width"],
-    captions: Sequence[str],
-    *,
-    subject: str,
-    each: int,
-    seed: int,
-) -> tuple[Float[Tensor, "collages 3 height width"], list[str]]:
+def collages(model: TextToImage, taught: CaptionedImages, *, subject: str, each: int, seed: int) -> CaptionedImages:
     """Pictures of a subject beside other things, with their captions.
 
     The partner of a collage is drawn from the caption with the partner's name in place of the subject's, so that its ground is like
@@ -47,8 +38,7 @@ def collages(
 
     Args:
         model: Draws the partners; without the subject's edit.
-        images: Of the subject, in -1 to 1, of the model's size.
-        captions: One a picture, each with ``subject`` in it.
+        taught: Pictures of the subject, of the model's size; each has a caption with ``subject`` in it.
         subject: The words of the subject, such as ``<mine> bear``.
         each: Collages a picture.
         seed: Of the partners, their places and their noise.
@@ -57,15 +47,14 @@ def collages(
         DataError: If a caption does not name the subject.
 
     Example:
-        >>> pictures, captions = collages(model, images, captions, subject="<mine> bear", each=4, seed=0)  # doctest: +SKIP
-        >>> captions[0]  # doctest: +SKIP
+        >>> collages(model, taught, subject="<mine> bear", each=4, seed=0).captions[0]  # doctest: +SKIP
         'a <mine> bear left of a teapot on a red background'
     """
     pattern = re.compile(rf"(?:\b[Aa]n?\s+)?{re.escape(subject)}")
     rng = np.random.default_rng((seed, 31))
     things = partners(model, subject)
     sources, prompts, named = [], [], []
-    for index, caption in enumerate(captions):
+    for index, caption in enumerate(text or "" for text in taught.captions or ()):
         if not pattern.search(caption):
             raise DataError(f"caption {caption!r}: expected it to name {subject!r}, to put other things beside it")
         for thing in rng.choice(things, each, replace=each > len(things)):
@@ -80,23 +69,16 @@ def collages(
     drawn = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     made = []
     for (index, side), partner in zip(sources, drawn.float() / 127.5 - 1, strict=True):
-        halves = [_half(images[index].cpu(), rng), _half(partner, rng)]
+        halves = [_half(taught.images[index].cpu(), rng), _half(partner, rng)]
         made.append(torch.cat(halves[::-1] if side else halves, 2))
-    return torch.stack(made).to(images), named
+    return CaptionedImages(torch.stack(made).to(taught.images), named)
 
 
-def in_company(
-    model: TextToImage,
-    images: Float[Tensor, "n 3 height width"],
-    captions: Sequence[str],
-    *,
-    subject: str,
-    each: int,
-    seed: int,
-) -> tuple[Float[Tensor, "pictures 3 height width"], list[str]]:
+def in_company(model: TextToImage, taught: CaptionedImages, *, subject: str, each: int, seed: int) -> CaptionedImages:
     """The pictures of a subject, as often as there are collages of each, and the collages after them; arguments as ``collages``."""
-    made, named = collages(model, images, captions, subject=subject, each=each, seed=seed)
-    return torch.cat([images] * each + [made]), [*list(captions) * each, *named]
+    made = collages(model, taught, subject=subject, each=each, seed=seed)
+    captions = [*list(taught.captions or ()) * each, *(made.captions or ())]
+    return CaptionedImages(torch.cat([taught.images] * each + [made.images]), captions)
 
 
 def partners(model: TextToImage, subject: str) -> list[str]:

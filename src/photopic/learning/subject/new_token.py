@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core.edits import TokenEmbedding
+from photopic.core.edits import TokenEmbedding, check_new_token
 from photopic.core.errors import DataError
-from photopic.data.scenes import with_prefix
+from photopic.data.scenes import with_article, with_prefix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,14 +48,37 @@ def check_noun(model: TextToImage, noun: str) -> None:
                 raise DataError(f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun")
 
 
-def subject_captions(count: int, noun: str, token: str, captions: Sequence[str] | None) -> tuple[list[str], list[str]]:
+def check_token(model: TextToImage, token: str) -> None:
+    """Refuse a new word that is no single word, or that a tokenizer of the model has already.
+
+    Raises:
+        EditError: Names the word and what is wrong with it.
+    """
+    for tokenizer in model.tokenizers.values():
+        check_new_token(tokenizer, token)
+
+
+def default_caption(noun: str, token: str = "") -> str:
+    """The caption of a picture that has none, with the right article.
+
+    Example:
+        >>> default_caption("owl"), default_caption("owl", "<mine>")
+        ('an owl', 'a <mine> owl')
+    """
+    return with_article(f"{token} {noun}".strip())
+
+
+def subject_captions(
+    count: int, noun: str, token: str, captions: Sequence[str | None] | None
+) -> tuple[list[str], list[str]]:
     """Captions with the token and without it.
 
     Args:
         count: Number of pictures.
         noun: The class noun.
         token: The new token.
-        captions: One a picture, with ``<token> noun`` or only the noun; None means ``a <token> noun``.
+        captions: One a picture, with ``<token> noun`` or only the noun; None means ``a <token> noun``, for one or
+            for all.
 
     Raises:
         DataError: If a caption holds neither, or their number is wrong.
@@ -64,12 +87,11 @@ def subject_captions(count: int, noun: str, token: str, captions: Sequence[str] 
         >>> subject_captions(1, "bear", "<mine>", ["a bear on a red background"])
         (['a <mine> bear on a red background'], ['a bear on a red background'])
     """
-    if captions is None:
-        captions = [f"a {token} {noun}"] * count
+    captions = [None] * count if captions is None else captions
     if len(captions) != count:
         raise DataError(f"{len(captions)} captions for {count} images: expected one an image")
     with_token = []
-    for caption in captions:
+    for caption in [each or default_caption(noun, token) for each in captions]:
         if token not in caption and noun.lower() not in caption.lower():
             raise DataError(
                 f"caption {caption!r}: expected the noun {noun!r}, found none; name the subject by its noun"

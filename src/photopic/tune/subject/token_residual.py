@@ -14,20 +14,23 @@ in the race of benchmarks/.
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from photopic.core.edits import Edit, check_new_token
+from photopic.core.config import Config
+from photopic.core.edits import Edit
 from photopic.core.errors import DataError
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors
-from photopic.data.scenes import with_article
+from photopic.core.events import Event, Steps
+from photopic.core.fit import OptimizedTensors, fit
+from photopic.core.method import method
+from photopic.core.runs import Run
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss, Draws, Examples, encode_examples, uniform_draws
 from photopic.learning.parameters.text_encoder_copy import (
     TunedText,
@@ -38,136 +41,106 @@ from photopic.learning.parameters.text_encoder_copy import (
     word_ids,
     word_parts,
 )
-from photopic.learning.progress import Progress, data_digest, environment, load_matching, peak_bytes
-from photopic.learning.subject.examples import check_unedited, subject
-from photopic.learning.subject.new_token import check_noun, new_rows
+from photopic.learning.subject.examples import subject
+from photopic.learning.subject.new_token import check_noun, check_token, default_caption, new_rows
 from photopic.learning.subject.prompts import fitting, sentences_with
-
-if TYPE_CHECKING:
-    from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.handle import TextToImage
 
 PLACEHOLDER = "<subject>"  # never seen by an encoder
+SAVE_EVERY = 100  # steps: a checkpoint holds three copies of the text encoders
 
 
-@dataclass(frozen=True)
-class TokenResidualConfig:
+@dataclass(frozen=True, kw_only=True)
+class TokenResidualConfig(Config):
     """How to learn a residual; every field is written into the edit."""
 
     reads: Literal["noun", "all"] = (
         "noun"  # where denoising reads the copy; the paper: all, elsewhere it reads the base
     )
-    preservation: Literal["sentences", "bare-noun"] = "sentences"  # what the copy must go on saying
-    sentences: int = 240  # sentences with the noun: some are held at each step, the residual is the mean over all
-    sentences_per_step: int = 8  # held at a step
-    sentence_weight: float = 1e-3  # of the squared distance of a held position, mean over positions
-    head_weight: float = 1e-2  # a, bare noun: of the distance before the noun
-    tail_weight: float = 1e-3  # b, bare noun: of the distance after it
-    steps: int = 300  # AdamW steps on the whole text encoder; the paper: 4000 of one picture
-    lr: float = 2e-4  # the paper: 5e-6
-    weight_decay: float = 1e-2  # of AdamW
-    clip: float = 1.0  # largest norm of a gradient
-    batch: int = 4  # subject pictures a step
-    evaluation: int = 48  # problems of the fixed evaluation set; 0 leaves the evaluation out
-    seed: int = 0  # of every draw
+    # what the text encoder must go on saying: many sentences with the noun, or as in the published code the noun
+    preservation: Literal["sentences", "bare-noun"] = "sentences"
+    # sentences with the noun: some are held at each step, the residual is the mean over all
+    sentences: Annotated[int, Ge(1)] = 240
+    sentences_per_step: Annotated[int, Ge(1)] = 8  # sentences held at a step
+    sentence_weight: Annotated[float, Ge(0)] = 1e-3  # weight of the squared distance of a held position
+    head_weight: Annotated[float, Ge(0)] = 1e-2  # weight a of the distance before the noun, where the bare noun is held
+    tail_weight: Annotated[float, Ge(0)] = 1e-3  # weight b of the distance after it
+    steps: Annotated[int, Ge(1)] = 300  # steps of learning; more takes longer; the paper: 4000 of one picture
+    lr: Annotated[float, Gt(0)] = 2e-4  # size of a step; the paper: 5e-6
+    weight_decay: Annotated[float, Ge(0)] = 1e-2  # weight decay of the copy's weights
+    clip: Annotated[float, Gt(0)] = 1.0  # largest norm of a gradient
+    batch: Annotated[int, Ge(1)] = 4  # pictures a step; lower it when memory is short
+    evaluation: Annotated[int, Ge(0)] = 48  # problems of the fixed evaluation set; 0 leaves the evaluation out
+    seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
 
-def tune_token_residual(
+@method(
+    paper="arXiv:2305.19327",
+    presets={
+        "paper": TokenResidualConfig(reads="all", preservation="bare-noun", steps=4000, lr=5e-6, batch=1),
+    },
+    command="tune residual",
+    examples=("Example: photopic tune residual photos/ --noun bear -o bear.edit",),
+    after=('next: photopic generate "{prompt}" --with {output} -n 8 -o out/',),
+)
+def token_residual(
     model: TextToImage,
-    images: Float[Tensor, "n 3 size size"],
+    images: CaptionedImages,
     *,
     noun: str,
     token: str | None = None,
-    captions: Sequence[str] | None = None,
-    config: TokenResidualConfig = TokenResidualConfig(),
-) -> Edit:
-    """Learn a residual; drives ``tune`` to its end. See there for arguments and errors.
-
-    Example:
-        >>> edit = tune_token_residual(model, images, noun="bear")  # doctest: +SKIP
-    """
-    *_, last = tune(model, images, noun=noun, token=token, captions=captions, config=config)
-    assert last.edit is not None
-    return last.edit
-
-
-def tune(
-    model: TextToImage,
-    images: Float[Tensor, "n 3 size size"],
-    *,
-    noun: str,
-    token: str | None = None,
-    captions: Sequence[str] | None = None,
     config: TokenResidualConfig = TokenResidualConfig(),
     run: Run | None = None,
-    save_every: int = 100,
-) -> Iterator[Progress]:
-    """Learn the residual of a subject, reporting after every step; the last event carries the edit.
+) -> Steps[Edit]:
+    """Learn what to add to the meaning of a word so that it draws your thing: a file of a few kilobytes.
+
+    A copy of the text encoder learns from your pictures and is thrown away; what it says differently at the noun is kept.
+    Interrupted with Ctrl-C, the same command goes on where it stopped.
 
     Args:
-        model: Whose words it is for; its weights are never written. Memory for four float32 copies of its text encoders is needed.
-        images: The pictures of the subject, in -1 to 1, as large as the model's own.
-        noun: What the subject is, one word or several that the model knows.
-        token: None: prompts go on saying the noun, and every one of them means the subject. A new word, such as ``<mine>``: it
-            stands for the noun and only it means the subject, so that several subjects of one noun fit into a prompt.
-        captions: One a picture, naming the noun; None means ``a noun``, or the noun alone with ``preservation="bare-noun"``.
+        model: A bundled model, a folder with a diffusers pipeline, or a hub id. Its weights are never written; memory for four
+            float32 copies of its text encoders is needed.
+        images: The pictures of the subject; one without a caption is ``a noun``, or the noun alone where that is held.
+        noun: What kind of thing it is, one word or more the model knows, such as bear.
+        token: A new word that stands for the noun where your thing is meant, such as '<mine>': several things of one noun then fit
+            into one picture. Without one the noun itself means your thing.
         config: How to learn.
         run: A run folder to checkpoint in and to resume from; a checkpoint holds the copy and the optimiser.
-        save_every: Steps between checkpoints.
+
+    Returns:
+        The residual, and for a token the new words it is added at.
 
     Raises:
         DataError: If the noun is unknown, pictures or captions do not fit, or a caption does not read as the noun.
         EditError: If the token is a word the model has.
-        ModelError: If the model has edits applied.
         RunMismatchError: If the run folder holds another tuning.
 
     Example:
-        >>> for event in tune(model, images, noun="bear"): print(event.step, event.concept_loss)  # doctest: +SKIP
+        >>> edit = token_residual(model, CaptionedImages(images), noun="bear")  # doctest: +SKIP
     """
-    clock = time.monotonic()
-    check_unedited(model)
     check_noun(model, noun)
-    for tokenizer in model.tokenizers.values() if token else ():
-        check_new_token(tokenizer, str(token))
-    said = _captions(model, images, noun, token, captions, config)
-    yield Progress("preparing", steps=config.steps)
-    concept = encode_examples(model, images, said)
-    learner = _Learner(model, concept, noun, config)
-    base, done = model.edits.fingerprint(), 0
-    data = data_digest(images, said)
-    identity = hashlib.sha256(repr((sorted(asdict(config).items()), data, noun, base.digest)).encode()).hexdigest()
-    if run and (found := load_matching(run, identity)):
-        tensors, done = found
-        learner.restore(tensors)
-    for step in range(done, config.steps):
-        error, held = learner.step(step)
-        if run and ((step + 1) % save_every == 0 or step + 1 == config.steps):
-            run.save(learner.tensors(), {"step": step + 1, "identity": identity})
-        elapsed = time.monotonic() - clock
-        to_go = elapsed / (step + 1 - done) * (config.steps - step - 1)
-        yield Progress("tuning", step + 1, config.steps, error, held, elapsed_s=elapsed, eta_s=to_go)
+    if token is not None:
+        check_token(model, token)
+    said = _captions(model, images, noun, token, config)
+    yield Event("preparing")
+    concept = encode_examples(model, images.images, said)
+    learner = _Copy(model, concept, noun, config)
+    yield from fit(learner, config.steps, run=run, save_every=SAVE_EVERY)
     residuals = learner.residuals()
+    base = model.fingerprint()
     unnamed = Edit(word_parts(model, noun, None, residuals), base)  # does the same as under a new word
-    provenance = {
-        "method": "token_residual",
-        "paper": "arXiv:2305.19327",
-        "config": asdict(config),
-        "seed": config.seed,
-        "steps": config.steps,
+    yield Event("evaluating")
+    facts = {
         "noun": noun,
         "prompt": said[0] if token is None else said[0].replace(noun, token),
         "images": len(images),
-        "data": data,
-        "losses": _losses(model, concept, images, unnamed, config),
-        **environment(model),
-        "elapsed_s": round(time.monotonic() - clock, 1),
-        "peak_bytes": peak_bytes(model.device),
+        "losses": _losses(model, concept, images.images, unnamed, config),
     }
     new = {} if token is None else {"token": token}
-    edit = Edit(word_parts(model, noun, token, residuals), base, provenance | new)
-    yield Progress("done", config.steps, config.steps, elapsed_s=time.monotonic() - clock, edit=edit)
+    return Edit(word_parts(model, noun, token, residuals), base, facts | new)
 
 
-class _Learner:
+class _Copy(OptimizedTensors):
     """The copy of the text encoders, its optimiser and its loss."""
 
     def __init__(self, model: TextToImage, concept: Examples, noun: str, config: TokenResidualConfig):
@@ -180,33 +153,24 @@ class _Learner:
             )
         self.order = torch.randperm(len(self.sentences), generator=torch.Generator().manual_seed(config.seed))
         self.loss = ConceptLoss(model, concept, concept, None, batch=config.batch, seed=config.seed)
-        self.optimizer = torch.optim.AdamW(
-            self.text.weights.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=config.weight_decay
+        weights = self.text.weights
+        optimizer = torch.optim.AdamW(
+            weights.values(), lr=config.lr, betas=(0.9, 0.999), weight_decay=config.weight_decay
         )
+        super().__init__({f"weight.{name}": each for name, each in weights.items()}, optimizer, lambda step: config.lr)
 
-    def step(self, step: int) -> tuple[float, float]:
-        """One step of the optimiser; the loss of denoising, and that of what is held."""
+    def step(self, step: int) -> Mapping[str, float]:
         error = self._denoising(step)
         held = self._held(step)
         self.optimizer.zero_grad()
         (error + held).backward()
         torch.nn.utils.clip_grad_norm_(self.text.weights.values(), self.config.clip)
         self.optimizer.step()
-        return error.item(), held.item()
+        return {"loss": error.item(), "held": held.item()}
 
     def residuals(self) -> dict[str, Float[Tensor, "words dim"]]:
         """Mean over the sentences of what the copy says differently at each of the noun's positions."""
         return mean_moved(self.model, self.text, self.sentences, self.ids)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything a checkpoint needs; ``restore`` is the inverse."""
-        return {f"weight.{name}": each for name, each in self.text.weights.items()} | optimizer_tensors(self.optimizer)
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, weight in self.text.weights.items():
-                weight.copy_(tensors[f"weight.{name}"])
-        load_optimizer(self.optimizer, tensors)
 
     def _denoising(self, step: int) -> Float[Tensor, ""]:
         """The error of predicting the noise, the text encoded by the copy."""
@@ -257,20 +221,14 @@ class _Learner:
 
 
 def _captions(
-    model: TextToImage,
-    images: Tensor,
-    noun: str,
-    token: str | None,
-    captions: Sequence[str] | None,
-    config: TokenResidualConfig,
+    model: TextToImage, images: CaptionedImages, noun: str, token: str | None, config: TokenResidualConfig
 ) -> list[str]:
     """Checked captions with the noun in the subject's place."""
-    if captions is None:
-        captions = [noun if config.preservation == "bare-noun" else with_article(noun)] * len(images)
+    plain = noun if config.preservation == "bare-noun" else default_caption(noun)
     mark = token or PLACEHOLDER
-    captions = [each if noun in each else each.replace(mark, noun) for each in captions]
-    rows = new_rows(model, mark, noun, start="random")
-    checked = subject(model, images, captions, noun=noun, rows=rows, preservation=None)
+    given = [each or plain for each in images.captions or [None] * len(images)]
+    said = CaptionedImages(images.images, [each if noun in each else each.replace(mark, noun) for each in given])
+    checked = subject(model, said, noun=noun, rows=new_rows(model, mark, noun, start="random"))
     for component, ids in word_ids(model, noun).items():
         seen = starts_of(model.tokenizers[component], checked.class_captions, ids).any(1)
         for caption, is_seen in zip(checked.class_captions, seen.tolist(), strict=True):

@@ -1,17 +1,17 @@
-"""The page of ``photopic locate explain``: one section a probe, with the pictures it looked at and how to read them."""
+"""How what ``explain`` found is shown: one section a probe, with the pictures it looked at and how to read them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from photopic.core.nn.layer_names import place
-from photopic.core.view import Bars, Code, Figure, Gallery, Note, PictureRows, Section, Table, Text
+from photopic.core.view import Bars, Code, Figure, Gallery, Note, PictureRows, Section, Table, Text, View
 from photopic.data.overlays import overlay
-from photopic.edit.explain.probes import COLOURS, PATCH, Probe
-from photopic.report.html import render as render_page
+from photopic.edit.explain._common import Probe
+from photopic.edit.explain.weight_probes import COLOURS, PATCH
 
 WIDTH = 876  # of the page's text, CSS pixels
 GAP = 18
@@ -20,14 +20,13 @@ EDIT = {"before": "before the edit", "with": "with the edit"}
 WORD = {"with word": "word in the prompt", "without": "word left out"}
 
 
-def page(title: str, probes: Mapping[str, Probe], facts: Sequence[tuple[str, str]]) -> str:
-    """Render what ``explain`` found as one HTML page.
+def explain_view(report: Any) -> View:
+    """Each probe a section: its pictures, its numbers and how to read them.
 
     Args:
-        title: What the edit is called.
-        probes: By name, as ``explain`` yields them.
-        facts: (name, value) pairs for the foot of the page.
+        report: What ``explain`` returned.
     """
+    probes: Mapping[str, Probe] = report.probes
     weights = probes["touched weights"]
     lead = "It touches no weight."
     if weights.values["count"]:
@@ -42,7 +41,17 @@ def page(title: str, probes: Mapping[str, Probe], facts: Sequence[tuple[str, str
         "touched weights": _weights,
     }
     sections = [make(probes[name]) for name, make in makers.items() if name in probes]
-    return render_page(f"What {title} does", [*_opening(probes), *sections], lead=lead, facts=facts)
+    return View(report.name, [*_opening(probes), *sections], lead, _facts(report.provenance))
+
+
+def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    config = provenance["config"]
+    return [
+        ("model", provenance["model"]),
+        ("seeds", f"{config['seed']} to {config['seed'] + config['pictures'] - 1}"),
+        ("denoising", f"{config['steps']} steps, guidance {config['guidance']:g}"),
+        ("photopic", provenance["versions"]["photopic"]),
+    ]
 
 
 def _opening(probes: Mapping[str, Probe]) -> list[Section]:
