@@ -106,6 +106,8 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
 def clips(split: str) -> Clips:
     """Three clips of three frames of each of two actions."""
     return sprite_clips(split, 3, chosen=actions(split)[:2], config=SpriteVideos(frames=3, size=32))
+
+
 def captioned(count: int, *, seed: int = 0) -> CaptionedImages:
     """Noise, its captions left to the method."""
     generator = torch.Generator().manual_seed(seed)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from photopic.core.edits.compose import part_digest
 from photopic.core.edits.edit import Edit
 
 
@@ -28,5 +27,5 @@ class Edits:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: the parts of each edit by their content."""
-        contents = {name: [part_digest(part) for part in edit.parts] for name, edit in self.edits.items()}
+        contents = {name: [part.digest() for part in edit.parts] for name, edit in self.edits.items()}
         return {"type": "edits", "edits": contents, "provenance": dict(self.provenance)}

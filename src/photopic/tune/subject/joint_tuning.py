@@ -110,7 +110,7 @@ def joint_tuning(
             f"tune together: expected two or more edits and an --images for each, found {len(edits)} and {len(data)}"
         )
     values, positions = _starting(model, edits, config)
-    nouns = [str(edit.provenance["noun"]) for edit in edits]
+    nouns = [edit.subject.noun for edit in edits if edit.subject]  # every edit has one, as _row has checked
     for pictures, noun, row in zip(data, nouns, rows, strict=True):
         subject(model, pictures, noun=noun, rows=row)  # refuses before the slow part
     losses = []
@@ -144,10 +144,10 @@ def joint_tuning(
 
 def _row(number: int, edit: Edit) -> TokenEmbedding:
     """The one token of an edit that this can tune."""
-    rows = [part for part in edit.parts if isinstance(part, TokenEmbedding)]
+    rows, noun = edit.of(TokenEmbedding), edit.subject.noun if edit.subject else ""
     others = [part for part in edit.parts if not isinstance(part, TokenEmbedding | ZeroedWeights | SparseWeights)]
     outside = [name for name in edit.touched() if not name.startswith("unet.")]
-    if len(rows) != 1 or others or outside or not edit.touched() or "noun" not in edit.provenance:
+    if len(rows) != 1 or others or outside or not edit.touched() or not noun:
         found = ", ".join(part.kind for part in edit.parts)
         raise EditError(
             f"edit {number + 1}: expected shut or set entries of the UNet and one token, as locate makes them, found {found}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from annotated_types import Ge, Gt
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from photopic.core.config import Config, Flags
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits.views import Searched
 from photopic.core.errors import EditError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
@@ -90,8 +91,7 @@ def located_weights(
     Example:
         >>> tuned = located_weights(model, edit, images, config=LocatedWeightsConfig(bits=2))  # doctest: +SKIP
     """
-    zeroed, rows = _parts(edit)
-    noun = str(edit.provenance["noun"])
+    zeroed, rows, noun = _parts(edit)
     chosen = subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
     if preserved is None and config.prior_weight > 0:
         kind, count = config.preservation, config.preservation_count
@@ -120,22 +120,21 @@ def located_weights(
     return Edit((SparseWeights(positions, final, config.bits), rows), model.fingerprint(*positions), facts)
 
 
-def _parts(edit: Edit) -> tuple[ZeroedWeights, TokenEmbedding]:
-    zeroed = [part for part in edit.parts if isinstance(part, ZeroedWeights)]
-    rows = [part for part in edit.parts if isinstance(part, TokenEmbedding)]
-    if len(zeroed) != 1 or len(rows) != 1 or "noun" not in edit.provenance:
+def _parts(edit: Edit) -> tuple[ZeroedWeights, TokenEmbedding, str]:
+    """The shut set, the row of the token, and the noun."""
+    zeroed, rows, noun = edit.of(ZeroedWeights), edit.of(TokenEmbedding), edit.subject.noun if edit.subject else ""
+    if len(zeroed) != 1 or len(rows) != 1 or not noun:
         found = ", ".join(type(part).__name__ for part in edit.parts) or "nothing"
         raise EditError(
             f"edit: expected one shut set and one token of concept neurons, found {found}; run locate first"
         )
-    return zeroed[0], rows[0]
+    return zeroed[0], rows[0], noun
 
 
 def _searched(model: TextToImage, edit: Edit) -> dict[str, Tensor]:
     """The weights the edit was searched in."""
-    config = edit.provenance.get("config", {})
-    layers: Layers = config.get("layers", "cross")
-    return attention_weights(model, layers, tuple(config.get("which", ("k", "v"))))
+    searched = edit.searched or Searched("cross", ("k", "v"))
+    return attention_weights(model, cast(Layers, searched.layers), searched.which)
 
 
 def _positions(weights: Mapping[str, Tensor], zeroed: ZeroedWeights, config: LocatedWeightsConfig) -> dict[str, Tensor]:
