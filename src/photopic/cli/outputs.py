@@ -95,9 +95,7 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(
-    result: Any, output: Path | None, about: About, *, as_json: bool = False, overwrite: bool = False
-) -> None:
+def write(result: Any, output: Path | None, about: About, *, as_json: bool = False, overwrite: bool = False) -> None:
     """Write a result and say on stdout where it is and what to do next.
 
     Args:
@@ -210,24 +208,3 @@ def write_report(output: Path, page: str, report: Report, *, as_json: bool) -> N
         typer.echo(json.dumps(report.to_dict(), indent=1, sort_keys=True))
     else:
         typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
-
-
-@contextmanager
-def run_folder(run: Path | None, output: Path, *, done: str = "checkpoint.safetensors") -> Iterator[Path]:
-    """The folder for log and checkpoints: the user's, or one beside the output that goes once that is written.
-
-    Ctrl-C leaves with status 130 and the folder; a refusal leaves no folder unless there is something in it to go on from, a file
-    that the pattern ``done`` matches.
-    """
-    folder = run or output.with_name(output.name + ".run")
-    try:
-        yield folder
-    except KeyboardInterrupt:
-        typer.echo("photopic: interrupted; run the same command again to go on", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except PhotopicError:
-        if run is None and not list(folder.rglob(done)):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if run is None:
-        shutil.rmtree(folder, ignore_errors=True)

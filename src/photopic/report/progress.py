@@ -76,31 +76,5 @@ def _spoken(name: str, value: float) -> str:
     return f"{words} {value:.1%}" if name in SHARES else f"{words} {value:.4g}"
 
 
-def follow(events: Iterable[Any], shown: Bars, description: str) -> Any:
-    """Show the events of a locating or tuning generator on one bar and return its last event.
-
-    Args:
-        events: Events with ``stage``, ``step``, ``steps`` and ``warning``, and with ``concept_loss`` and ``share``, or with
-            ``loss`` and ``accuracy``.
-        shown: Where to show them.
-        description: What is going on, in words.
-    """
-    task = shown.add_task(description, total=None, remark="")
-    last = None
-    for event in events:
-        shown.update(task, completed=event.step, total=event.steps or None, remark=_remark(event))
-        if event.warning:
-            _note(shown, event.warning)
-        last = event
-    shown.remove_task(task)
-    return last
-
-
-def _remark(event: Any) -> str:
-    if hasattr(event, "accuracy"):  # of a method that learns classes
-        return f"loss {event.loss:.4f}, {event.accuracy:.1%} right" if event.step else event.stage
-    return f"loss {event.concept_loss:.4f}, {event.share:.1%} chosen" if event.concept_loss else event.stage
-
-
 def _note(shown: Bars, text: str) -> None:
     shown.console.print(f"note: {text}", style="yellow", markup=False)
