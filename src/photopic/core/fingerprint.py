@@ -135,6 +135,13 @@ def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 def _state(module: nn.Module) -> dict[str, Any]:
     found = module.state_dict(keep_vars=True)
+    if fused := tuple(  # what diffusers' fuse_qkv_projections made of the weights is no weight of its own
+        f"{path}.{made}."
+        for path, part in module.named_modules()
+        if getattr(part, "fused_projections", False)
+        for made in ("to_qkv", "to_kv", "to_added_qkv")
+    ):
+        found = {name: value for name, value in found.items() if not name.startswith(fused)}
     return found | _offloaded(module) if any(getattr(each, "is_meta", False) for each in found.values()) else found
 
 

@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from photopic.core.fingerprint import fingerprint, named_tensors
 from photopic.core.provenance import versions
@@ -50,10 +50,13 @@ class LoadedDigest:
         # a file written just before could have been written twice, the second time while it was read, and look the same
         self._settled = bool(self._files) and newest < (started - _SETTLED_S) * 1e9
         self._tensors = {
-            name: (weakref.ref(tensor), tensor.data_ptr(), tensor._version)
+            name: (weakref.ref(tensor), tensor.data_ptr(), _version(tensor))
             for name, tensor in named_tensors(modules).items()
         }
         self._samples = _samples(modules)
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _unknown, ()  # a copy has other tensors than those that were loaded
 
     def find(self) -> str | None:
         """The digest, from the cache or hashed now and put there; None if a tensor was written to or replaced since loading.
@@ -76,7 +79,7 @@ class LoadedDigest:
     def _untouched(self) -> bool:
         now = named_tensors(self._modules)
         same = now.keys() == self._tensors.keys() and all(
-            found() is now[name] and pointer == now[name].data_ptr() and version == now[name]._version
+            found() is now[name] and pointer == now[name].data_ptr() and version == _version(now[name])
             for name, (found, pointer, version) in self._tensors.items()
         )
         return same and _samples(self._modules) == self._samples
@@ -85,6 +88,10 @@ class LoadedDigest:
         folder = cache_folder()
         tensors = [[name, str(t.dtype), list(t.shape)] for name, t in named_tensors(self._modules).items()]
         return folder / f"{_hash([versions(), self._files, self._stats, sorted(tensors)])}.json" if folder else None
+
+
+def _unknown() -> None:
+    return None
 
 
 def cache_folder() -> Path | None:
@@ -96,6 +103,10 @@ def cache_folder() -> Path | None:
     except RuntimeError:
         return None
     return user / "photopic" / "fingerprints"
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # those of inference mode do not count
 
 
 def _samples(modules: Mapping[str, nn.Module]) -> str:

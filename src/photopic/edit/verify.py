@@ -119,7 +119,7 @@ def checks_of(edit: Edit, stack: EditStack) -> Iterator[Check]:
         )
     tensors = named_tensors(stack.modules)
     digest, before, hooks = fingerprint(stack.modules, stack.name).digest, _hashes(tensors), _hooks(edit, stack)
-    tokenizers = dict(stack.tokenizers)
+    vocabularies = {name: tokenizer.get_vocab() for name, tokenizer in stack.tokenizers.items()}
     expected = _expected(edit, tensors)
     with stack.applied(edit):
         same = edit.base.digest == digest
@@ -144,7 +144,7 @@ def checks_of(edit: Edit, stack: EditStack) -> Iterator[Check]:
     yield _none_of(changed, "reverted: tensors", f"{len(before):,} of {len(before):,}, the base's bytes again")
     yield Check("reverted: digest", digest == digest_after, f"{digest[:12]} before, {digest_after[:12]} after")
     if edit.tokens or hooks:
-        left = [name for name in tokenizers if stack.tokenizers[name] is not tokenizers[name]]
+        left = [name for name, known in vocabularies.items() if stack.tokenizers[name].get_vocab() != known]
         left += [name for name, count in _hooks(edit, stack).items() if count != hooks[name]]
         yield _none_of(left, "reverted: words, hooks", "as before")
 

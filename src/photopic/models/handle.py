@@ -100,7 +100,7 @@ class Handle(ABC):
         """The edits in force on this model; add, remove, or use ``with model.edits.applied(edit):``."""
         from photopic.core.edits import EditStack
 
-        return EditStack(self.components, self.tokenizers, self.name, self.loaded)
+        return EditStack(_ComponentsOf(self), self.tokenizers, self.name, self.loaded)
 
     def fingerprint(self, *tensors: str) -> Fingerprint:
         """The base model, whatever edits are in force, as the base of an edit.
@@ -164,6 +164,16 @@ class Handle(ABC):
     def parameter_count(self) -> int:
         """Number of weights, those shared counted once."""
         return sum(each.numel() for part in self.components.values() for each in part.parameters())
+
+
+class _ComponentsOf:
+    """A handle's networks as they are now; an object rather than a function, so that a copy is of the copied handle."""
+
+    def __init__(self, handle: Handle):
+        self.handle = handle
+
+    def __call__(self) -> Mapping[str, nn.Module]:
+        return self.handle.components
 
 
 class _Whole(nn.Module):

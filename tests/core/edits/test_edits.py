@@ -120,7 +120,8 @@ def test_weight_zero_is_the_identity(dtype: torch.dtype, spec: Spec) -> None:
     edit = made(spec)
     model = Small().to(dtype)
     before = content(model)
-    EditStack({"m": model}).load(edit, weight=0.0)
+    stack = EditStack({"m": model})  # held: one that is collected takes its edits away
+    stack.load(edit, weight=0.0)
     assert content(model) == before
 
 
@@ -129,7 +130,8 @@ def test_weight_zero_is_the_identity(dtype: torch.dtype, spec: Spec) -> None:
 def test_weight_one_writes_exactly_the_edit_and_nothing_else(dtype: torch.dtype, spec: Spec) -> None:
     edit = made(spec)
     model, base = Small().to(dtype), dict(Small().to(dtype).named_parameters())
-    EditStack({"m": model}).load(edit)
+    stack = EditStack({"m": model})  # held: one that is collected takes its edits away
+    stack.load(edit)
     (part,) = edit.parts
     for name, parameter in model.named_parameters():
         expected = base[name].detach().contiguous().view(-1).clone()
@@ -156,7 +158,8 @@ def test_a_fraction_interpolates() -> None:
 
 def test_shut_entries_are_positive_zero() -> None:
     model = Small()
-    EditStack({"m": model}).load(shut({"m.two.weight": list(range(35))}))
+    stack = EditStack({"m": model})  # held: one that is collected takes its edits away
+    stack.load(shut({"m.two.weight": list(range(35))}))
     assert not torch.signbit(model.two.weight).any()
 
 
@@ -200,7 +203,8 @@ def test_composing_shut_sets_is_their_union(a: dict, b: dict, c: dict) -> None: 
     assert same(compose(both, third), compose(first, compose(second, third)))
     assert same(compose(first, first), first)
     one, other = Small(), Small()
-    EditStack({"m": one}).load(both)
+    stack = EditStack({"m": one})  # held: one that is collected takes its edits away
+    stack.load(both)
     stack = EditStack({"m": other})
     stack.load(first), stack.load(second)
     assert content(one) == content(other)
@@ -294,7 +298,7 @@ def test_the_block_leaves_earlier_edits_in_place_also_after_an_error() -> None:
 
 
 def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    import photopic.core.edits.stack as module
+    import photopic.core.edits.overwritten as module
 
     model = Small()
     before, stack, written, apply = content(model), EditStack({"m": model}), [], module.apply
@@ -314,7 +318,7 @@ def test_an_interrupted_write_leaves_the_base_and_not_half_an_edit(monkeypatch: 
 
 
 def test_an_interruption_while_base_entries_are_kept_aside_leaves_no_edit(monkeypatch: pytest.MonkeyPatch) -> None:
-    import photopic.core.edits.stack as module
+    import photopic.core.edits.overwritten as module
 
     def interrupted(*_: Any) -> Tensor:
         raise KeyboardInterrupt

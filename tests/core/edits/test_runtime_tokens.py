@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits import Edit, EditStack, TokenEmbedding, ZeroedWeights, compose
+from photopic.core.edits.runtime_tokens import AddedTokens
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint
 from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
@@ -55,7 +56,7 @@ def test_the_token_is_one_id_and_its_embedding_is_the_row(model: Model) -> None:
     with model.stack.applied(edit):
         ids = model.ids("a <Mine> bear")
         assert len(ids) == len(plain) + 1 and ids[:2] == [*plain[:1], plain[1]] and ids[3:] == plain[2:]
-        assert ids[2] == len(model.original)
+        assert ids[2] == len(model.original) - 1
         found = model.embedding(torch.tensor([ids]))[0]
         assert torch.equal(found[2], edit.parts[0].rows["text_encoder"])  # type: ignore[union-attr]
         assert torch.equal(found[3], model.embedding.weight[ids[3]])
@@ -79,12 +80,12 @@ def test_other_prompts_are_encoded_as_before(model: Model) -> None:
         assert torch.equal(model.encode("a cat left of a mug"), before)
 
 
-def test_removing_puts_the_original_objects_back(model: Model) -> None:
+def test_the_tokenizer_stays_the_same_object_and_forgets_the_word(model: Model) -> None:
     weight, before = model.embedding.weight, model.encode()
     state = copy.deepcopy(model.encoder.state_dict())
     vocabulary = dict(model.original.get_vocab())
     with model.stack.applied(model.edit(), weight=1.0):
-        assert model.tokenizers["text_encoder"] is not model.original
+        assert model.tokenizers["text_encoder"] is model.original and "<Mine>" in model.original.get_vocab()
         assert not torch.equal(model.encode()[:, :1], torch.zeros(1))
     assert model.tokenizers["text_encoder"] is model.original and model.original.get_vocab() == vocabulary
     assert model.embedding.weight is weight and "forward" not in model.embedding.__dict__
@@ -125,15 +126,13 @@ def test_tokens_and_weights_in_one_edit(model: Model) -> None:
 
 
 def test_an_interruption_between_two_encoders_leaves_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    import photopic.core.edits.runtime as module
+    pipeline, made, put = tiny_sdxl_pipeline(), [], AddedTokens.set
 
-    pipeline, made, added = tiny_sdxl_pipeline(), [], module.AddedTokens
-
-    def interrupted(*arguments: Any) -> Any:
-        if made:
+    def interrupted(added: AddedTokens, tokens: Any) -> None:
+        if made and tokens:
             raise KeyboardInterrupt
-        made.append(added(*arguments))
-        return made[0]
+        made.append(tokens)
+        put(added, tokens)
 
     names = ("text_encoder", "text_encoder_2")
     encoders = {name: getattr(pipeline, name) for name in names}
@@ -142,10 +141,10 @@ def test_an_interruption_between_two_encoders_leaves_no_token(monkeypatch: pytes
     rows = {name: torch.zeros(encoders[name].get_input_embeddings().weight.shape[1]) for name in names}
     edit = Edit((TokenEmbedding("<Mine>", rows),), fingerprint(encoders, "tiny"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "AddedTokens", interrupted)
+        patch.setattr(AddedTokens, "set", interrupted)
         stack.load(edit)
     assert made and stack.names() == ()
-    assert all(tokenizers[name] is before[name] for name in names)
+    assert all(tokenizers[name] is before[name] and "<Mine>" not in before[name].get_vocab() for name in names)
     assert all("forward" not in encoder.get_input_embeddings().__dict__ for encoder in encoders.values())
 
 

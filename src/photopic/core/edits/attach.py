@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -26,25 +26,38 @@ def attach(model: Any, *, component: str = "model", name: str = "model") -> Edit
     known = model.__dict__.get("_photopic_edits")
     if known is not None and known[0] is model:
         return known[1]
-    parts = {component: model} if isinstance(model, nn.Module) else dict(model.components)
-    modules = {key: part for key, part in parts.items() if isinstance(part, nn.Module)}
-    stack = EditStack(modules, _TokenizersOf(model, parts), name)
+    if isinstance(model, nn.Module):
+        stack = EditStack({component: model}, name=name)
+    else:
+        stack = EditStack(_Components(model), _TokenizersOf(model), name)
     model.__dict__["_photopic_edits"] = (model, stack)  # beside the object, so that a copy of it gets its own
     return stack
 
 
-class _TokenizersOf(dict[str, PreTrainedTokenizerBase]):
-    """A pipeline's tokenizers; what is put here is put there."""
+class _Components:
+    """A pipeline's modules as they are now; an object rather than a function, so that a copy is of the copied pipeline."""
 
-    def __init__(self, pipeline: Any, parts: Mapping[str, Any]):
-        super().__init__({key: part for key, part in parts.items() if isinstance(part, PreTrainedTokenizerBase)})
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Any):
+        self.pipeline = pipeline
 
-    def __setitem__(self, key: str, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__setitem__(key, tokenizer)
-        setattr(self._pipeline, key, tokenizer)
+    def __call__(self) -> dict[str, nn.Module]:
+        return {key: part for key, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
 
-    def update(self, others: Mapping[str, PreTrainedTokenizerBase]) -> None:  # type: ignore[override]
-        """Put several."""
-        for key, tokenizer in others.items():
-            self[key] = tokenizer
+
+class _TokenizersOf(Mapping[str, PreTrainedTokenizerBase]):
+    """A pipeline's tokenizers as they are now."""
+
+    def __init__(self, pipeline: Any):
+        self.pipeline = pipeline
+
+    def __getitem__(self, key: str) -> PreTrainedTokenizerBase:
+        found = self.pipeline.components.get(key)
+        if not isinstance(found, PreTrainedTokenizerBase):
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, part in self.pipeline.components.items() if isinstance(part, PreTrainedTokenizerBase))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from photopic.core.errors import EditError
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)  # of the tensors that a part keeps
-_EDITABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+EDITABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 Positions = Tensor | None  # sorted flat int64 positions; None is every entry
 
 
@@ -90,21 +90,20 @@ def base_at(tensors: Mapping[str, Tensor] | None, name: str, positions: Position
     return read_entries(tensors[name], positions).float().cpu()
 
 
-def write_entries(
-    tensor: Tensor, positions: Positions, entries: Float[Tensor, " count"], *, is_cold: bool = False
-) -> None:
-    """Overwrite the entries at flat positions, rounding to the tensor's precision; cold ones were not read a moment ago."""
-    if positions is None:
-        tensor.detach().copy_(entries.view(tensor.shape))
-        return
-    positions, entries = positions.to(tensor.device), entries.to(tensor.device, tensor.dtype)
-    if tensor.is_contiguous():
-        flat = tensor.detach().view(-1)
-        if is_cold:
-            flat.index_select(0, positions)  # reads from memory overlap and writes do not: reading first is faster
-        flat.index_copy_(0, positions, entries)
-    else:
-        tensor.detach().put_(positions, entries)
+def write_entries(tensor: Tensor, positions: Positions, entries: Float[Tensor, " count"]) -> None:
+    """Overwrite the entries at flat positions, rounding to the tensor's precision.
+
+    Whoever reads them first gains: reads from memory overlap and writes do not.
+    """
+    with torch.inference_mode(tensor.is_inference()):  # such a tensor is written to in that mode only
+        if positions is None:
+            tensor.detach().copy_(entries.view(tensor.shape))
+            return
+        positions, entries = positions.to(tensor.device), entries.to(tensor.device, tensor.dtype)
+        if tensor.is_contiguous():
+            tensor.detach().view(-1).index_copy_(0, positions, entries)
+        else:
+            tensor.detach().put_(positions, entries)
 
 
 def apply(tensor: Tensor, write: Write) -> None:
@@ -120,7 +119,8 @@ def apply(tensor: Tensor, write: Write) -> None:
         assert values is not None
         # In place, with the same rounding as below: both numbers are taken to float32, added, and rounded once.
         added = values.to(tensor.device, torch.float32).view(tensor.shape)
-        tensor.detach().add_(added if write.weight == 1 else write.weight * added)
+        with torch.inference_mode(tensor.is_inference()):
+            tensor.detach().add_(added if write.weight == 1 else write.weight * added)
     else:
         entries = read_entries(tensor, write.indices)
         entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
@@ -187,7 +187,7 @@ def check_tensor(
         raise EditError(f"{model}: has no floating-point tensor {name}, which this edit touches")
     if tuple(tensor.shape) != tuple(shape):
         raise EditError(f"{model}: {name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}")
-    if tensor.dtype not in _EDITABLE:
+    if tensor.dtype not in EDITABLE:
         raise EditError(
             f"{model}: {name}: expected float32, float16 or bfloat16, found {tensor.dtype}; load it unquantised"
         )

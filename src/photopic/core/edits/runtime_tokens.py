@@ -1,4 +1,4 @@
-"""New tokens at run time: a copy of the tokenizer that knows them, and an embedding that answers for them.
+"""New tokens at run time: words that the live tokenizer knows, and an embedding that answers for them.
 
 The embedding's weight is left alone, so that a token costs one row and not a second vocabulary: only the module's ``forward`` is
 replaced, by one that looks up ids beyond the vocabulary in the added rows.
@@ -6,7 +6,7 @@ replaced, by one that looks up ids beyond the vocabulary in the added rows.
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -40,30 +40,93 @@ def check_new_token(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
 
 
 class AddedTokens:
-    """Tokens added to one text encoder and its tokenizer, until `undo`.
+    """Tokens added to one text encoder and its tokenizer. Both stay the same objects: others may add words in between.
 
     Args:
         encoder: A text encoder with ``get_input_embeddings``.
-        tokenizer: Its tokenizer; it is copied, not changed.
-        tokens: Each new token with its embedding row, shape (dim,).
+        tokenizer: Its tokenizer.
     """
 
-    def __init__(self, encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, tokens: Sequence[tuple[str, Tensor]]):
-        self.tokenizer = copy.deepcopy(tokenizer)
-        self._embedding = input_embedding(encoder)
-        self._previous = self._embedding.__dict__.get("forward")
-        added = [AddedToken(token, normalized=False, special=False) for token, _ in tokens]
-        self.tokenizer.add_tokens(added)
-        ids = torch.tensor([self.tokenizer.convert_tokens_to_ids(token) for token, _ in tokens])
-        rows = torch.stack([row for _, row in tokens]).to(self._embedding.weight.dtype)
-        self._embedding.forward = partial(_look_up, self._embedding.forward, ids, rows)  # type: ignore[method-assign]
+    def __init__(self, encoder: nn.Module, tokenizer: PreTrainedTokenizerBase):
+        self._encoder, self._tokenizer = encoder, tokenizer
+        self._words: list[str] = []
+        self._ids, self._rows = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+        self._embedding: nn.Embedding | None = None
+        self._previous: Callable[..., Any] | None = None
 
-    def undo(self) -> None:
-        """Let the embedding be as it was."""
-        if self._previous is None:
-            del self._embedding.forward
-        else:
-            self._embedding.forward = self._previous  # type: ignore[method-assign]
+    def set(self, tokens: Sequence[tuple[str, Tensor]]) -> None:
+        """Make these the added tokens, each with its embedding row, shape (dim,); those that stay keep their ids."""
+        self._follow(None)
+        wanted = [token for token, _ in tokens]
+        leaving = [word for word in self._words if word not in wanted]
+        known = self._words
+        self._words = [*known, *(token for token in wanted if token not in known)]  # an interrupt finds them all
+        if leaving:
+            remove_words(self._tokenizer, leaving)
+        if not tokens:
+            self._tokenizer.__dict__.pop("save_pretrained", None)
+            self._encoder._forward_pre_hooks.pop(_KEY, None)
+            self._words = []
+            return
+        self._tokenizer.add_tokens([_added_token(token) for token in wanted if token not in known])
+        self._ids = torch.tensor([self._tokenizer.convert_tokens_to_ids(token) for token in wanted])
+        self._rows = torch.stack([row for _, row in tokens])
+        self._words = wanted
+        self._tokenizer.save_pretrained = partial(_refuse_saving, wanted)  # type: ignore[method-assign]
+        # whoever resizes the vocabulary replaces the embedding: it is followed at every call of the encoder
+        self._encoder._forward_pre_hooks[_KEY] = self._at_call
+        self._follow(input_embedding(self._encoder))
+
+    def _at_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if input_embedding(module) is not self._embedding:
+            self._follow(input_embedding(module))
+
+    def _follow(self, embedding: nn.Embedding | None) -> None:
+        """Let another embedding answer for the tokens, and the one before be as it was."""
+        if self._embedding is not None:
+            if self._previous is None:
+                self._embedding.__dict__.pop("forward", None)
+            else:
+                self._embedding.forward = self._previous  # type: ignore[method-assign]
+        self._embedding = embedding
+        if embedding is not None:
+            self._previous = embedding.__dict__.get("forward")
+            rows = self._rows.to(embedding.weight.dtype)
+            embedding.forward = partial(_look_up, embedding.forward, self._ids, rows)  # type: ignore[method-assign]
+
+
+_KEY = -1_000_003  # of the hook among those of torch, which count up from 0
+_GONE = "<|\ue000photopic\ue000{}|>"  # stands for a word that left before others that were added after it
+
+
+def remove_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> None:
+    """Take added words away from a live tokenizer; all others keep their ids, also those that were added later.
+
+    Raises:
+        EditError: If the tokenizer is none of the ``tokenizers`` library.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise EditError(f"{type(tokenizer).__name__}: expected a fast tokenizer, whose words can be taken away again")
+    state = json.loads(backend.to_str())
+    for entry in state["added_tokens"]:
+        if entry["content"] in words:
+            entry["content"] = _GONE.format(entry["id"])
+    while state["added_tokens"] and state["added_tokens"][-1]["content"].startswith(_GONE.partition("{")[0]):
+        state["added_tokens"].pop()  # the ids after the last word that is left are free again
+    backend.__setstate__(json.dumps(state).encode())
+
+
+def _added_token(token: str) -> AddedToken:
+    """A word is only read as a whole: 'sks' not in 'desks'; brackets tell where '<mine>' ends by themselves."""
+    is_bare = token[0].isalnum() or token[-1].isalnum()
+    return AddedToken(token, normalized=False, special=False, single_word=is_bare)
+
+
+def _refuse_saving(words: Sequence[str], *_: Any, **__: Any) -> None:
+    raise EditError(
+        f"tokenizer: knows {' '.join(words)} of edits in force, whose rows no text encoder saves; unload them first"
+    )
 
 
 def input_embedding(encoder: nn.Module) -> nn.Embedding:

@@ -527,7 +527,8 @@ def test_a_loaded_edit_is_refused_on_another_base_and_recognised_on_a_half_copy(
     loaded = load(tmp_path / "a.edit")
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         model = module().to(dtype)
-        EditStack({"m": model}).load(loaded)
+        stack = EditStack({"m": model})  # held: one that is collected takes its edits away
+        stack.load(loaded)
         assert model.weight.view(-1)[[0, 7, 14]].tolist() == [0.0, 0.0, 0.0]
         with pytest.raises(EditError, match=r"tiny-base \(\w{12}\).* is other \(\w{12}\)"):
             EditStack({"m": module(1).to(dtype)}, name="other").load(loaded)

@@ -27,7 +27,7 @@ def attention_layers(unet: nn.Module, kinds: tuple[Kind, ...] = ("cross",), laye
         layers: Name pattern of those wanted, such as ``"mid_block.*"`` or ``"*attn2"``.
 
     Raises:
-        ModelError: If there is no such layer.
+        ModelError: If there is no such layer, or its projections are fused.
     """
     named = "- or ".join(kinds)
     found = {
@@ -37,6 +37,9 @@ def attention_layers(unet: nn.Module, kinds: tuple[Kind, ...] = ("cross",), laye
     }
     if not found:
         raise ModelError(f"{type(unet).__name__} has no {named}-attention layer to read; give the UNet of a pipeline")
+    fused = next((name for name, part in found.items() if "Fused" in type(part.processor).__name__), None)
+    if fused:
+        raise ModelError(f"{fused}: its projections are fused; call pipeline.unfuse_qkv_projections() first")
     chosen = {name: part for name, part in found.items() if fnmatchcase(name, layers)}
     if not chosen:
         raise ModelError(f"{layers!r} matches no {named}-attention layer; names look like {next(iter(found))!r}")
