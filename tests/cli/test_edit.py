@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-from photopic.core.edits import Edit, EditStack, LowRankDelta, SparseWeights, ZeroedWeights
+from photopic.core.edits import Edit, LowRankDelta, SparseWeights, ZeroedWeights
 from photopic.core.edits.file import load, save
+from photopic.core.edits.overwritten import Overwritten
 from photopic.core.errors import EditError
 from photopic.models.text_to_image.handle import TextToImage
 from tests.cli.conftest import refusal, run
@@ -269,10 +268,7 @@ def test_every_check_of_a_located_edit_holds(edit: Path, model: Path) -> None:
 
 
 def test_a_check_that_fails_is_status_1(edit: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forget(self: EditStack, tensors: Mapping[str, Tensor]) -> None:
-        self._stash = {}
-
-    monkeypatch.setattr(EditStack, "_restore", forget)
+    monkeypatch.setattr(Overwritten, "put_back", lambda self, tensors: self.forget())
     said = run("verify", edit, model, "--device", "cpu", status=1).stdout
     assert "failed" in said and "before" in said and "after" in said
 

@@ -413,8 +413,7 @@ def test_an_edit_that_fails_while_it_is_written_leaves_the_base() -> None:
 def test_a_composition_applied_is_its_parts_applied() -> None:
     one, other = made("values-8", 4, ["m.two.weight"]), made("delta", 2, ["m.conv.weight"])
     first, second = Net(), Net()
-    stack = EditStack({"m": first})  # held: one that is collected takes its edits away
-    stack.load(compose(one, other))
-    stack = EditStack({"m": second})
+    composed, stack = EditStack({"m": first}), EditStack({"m": second})
+    composed.load(compose(one, other))
     stack.load(other), stack.load(one)
     assert content(first) == content(second)
