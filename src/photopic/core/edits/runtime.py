@@ -90,7 +90,7 @@ class LiveHooks:
         self._parts: Sequence[tuple[Part, Weights]] = ()
         self._modules: dict[str, nn.Module] = {}  # those that the parts hook or call, by name
         self._placed: list[tuple[nn.Module, _Slot]] = []
-        self._hooks: list[tuple[str, Hook]] | None = None
+        self._hooks: list[tuple[str, Callable[..., Any]]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_hooks": None}  # made again from the parts
@@ -108,7 +108,7 @@ class LiveHooks:
             self._modules[name].register_forward_hook(self._placed[-1][1], with_kwargs=True)
         _forget_compiled(modules)
 
-    def hooks(self) -> list[tuple[str, Hook]]:
+    def hooks(self) -> list[tuple[str, Callable[..., Any]]]:
         """Every hook with the name of its module."""
         if self._hooks is None:
             found = [each for part, weight in self._parts for each in part.hooks(weight, self._modules.__getitem__)]
@@ -143,9 +143,15 @@ class _Slot:
 
     def __init__(self, live: LiveHooks, number: int):
         self.live, self.number = live, number
+        self._hook: Callable[..., Any] | None = live.hooks()[number][1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_hook": None}  # a closure; looked up at the first call of the copy
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        return self.live.hooks()[self.number][1](module, args, kwargs, output)  # type: ignore[call-arg]
+        if self._hook is None:
+            self._hook = self.live.hooks()[self.number][1]
+        return self._hook(module, args, kwargs, output)
 
 
 def _take_off(module: nn.Module, slot: _Slot) -> None:
