@@ -21,6 +21,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
+from photopic.data.picture_set import PictureSet
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
 from photopic.learning.subject.new_token import new_rows
@@ -78,6 +79,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     },
     "tune.few_shot.tip_adapter": {"trained": True},
     "tune.few_shot.linear_probe": {"solver": "adam"},
+    "measure.denoiser_slopes": {"pictures": 1, "every": 2, "points": 2},
     "measure.learning_curve": {"methods": ("zero-shot", "linear-probe", "lora"), "shots": (1,), "seeds": 2},
     "tune.subject.joint_tuning": {
         "edits": lambda: [located_edit(), located_edit("<two>", "cat", 2)],
@@ -97,6 +99,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Handle: pipeline,
     TextToImage: pipeline,
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
+    PictureSet: lambda: PictureSet("emoji-scenes:2"),
     ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
     CaptionedImages: lambda: captioned(2),

@@ -9,9 +9,9 @@ import pytest
 import torch
 from diffusers import DDPMPipeline
 
-from photopic.cli.measure_slopes import _timesteps
 from photopic.core.view import Lines
 from photopic.measure.denoiser import probed
+from photopic.measure.slopes import timesteps_of
 from photopic.models.diffusion import Diffusion, Schedule
 from photopic.models.diffusion.dimensionality import dimensionality_varying
 from photopic.models.diffusion.model import DiffusionModel, from_pixels
@@ -74,7 +74,7 @@ def test_an_unconditional_pipeline_of_diffusers_is_probed(tmp_path: Path) -> Non
 
 def test_no_pair_crosses_a_turning_point() -> None:
     process = dimensionality_varying(Schedule.of_kind("linear"))
-    found = _timesteps(process, 302, 700, 1)
+    found = timesteps_of(process, 302, 700, 1)
     assert 299 in found and 300 not in found and 301 in found and 600 not in found and found[-1] == 998
 
 

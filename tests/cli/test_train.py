@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from photopic.cli.main import app
 from photopic.core.errors import ModelError
-from photopic.data.sources import read_pictures
+from photopic.data.picture_set import PictureSet
 from photopic.metrics.frechet import frechet_distance
 from photopic.models.diffusion import Schedule
 from photopic.models.diffusion.model import DiffusionModel
@@ -114,7 +114,7 @@ def test_every_checkpoint_is_judged_on_the_way(tmp_path: Path) -> None:
     assert sorted(judged) == [2, 4] and sorted(line["step"] for line in lines if "loss" in line) == [1, 2, 3, 4]
     model = DiffusionModel.load(tmp_path / "model")
     encoder = DualEncoder.load("emoji-clip-vit")
-    drawn, real = model.draw(range(3), solver="dpm++", steps=15), read_pictures("emoji-scenes:12", 16)[:3].numpy()
+    drawn, real = model.draw(range(3), solver="dpm++", steps=15), PictureSet("emoji-scenes:12").read(16)[:3].numpy()
     wanted = frechet_distance(encoder.image_features(drawn).numpy(), encoder.image_features(real).numpy())
     assert judged[4] == pytest.approx(wanted, rel=1e-6) and f"distance {wanted:.4f} from 3 pictures" in said
     before = (tmp_path / "log.jsonl").read_text()

@@ -148,9 +148,9 @@ def diffusion(
     given = None if start is None else DiffusionModel.load(start)
     size = size or (64 if given is None else given.size)
     with console().status(f"reading {data}"):
-        from photopic.data.sources import read_pictures
+        from photopic.data.picture_set import PictureSet
 
-        images = read_pictures(data, size)
+        images = PictureSet(data).read(size)
     base = (
         Diffusion(Schedule.of_kind(schedule or "linear"), prediction or "epsilon") if given is None else given.process
     )

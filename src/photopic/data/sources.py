@@ -21,11 +21,10 @@ from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, ShotPool, labelled_folder, split
 from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
+from photopic.data.picture_set import SCENES, PictureSet
 from photopic.data.sprite_videos import MOTIONS, SpriteVideos, actions, sprite_clips
 
 T = TypeVar("T")
-SCENES = "emoji-scenes"
-HELP = f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many."
 SPRITES = "sprites"
 TASK = "emoji:"  # before the name of a task of the emoji world
 
@@ -43,37 +42,6 @@ class Source(Generic[T]):
     help: str
     read: Callable[[str, Any, Any], T]
     options: type[Config] | None = None
-
-
-def read_pictures(data: str, size: int, *, scenes: int = 10_000) -> Any:
-    """uint8 (n, size, size, 3).
-
-    Args:
-        data: A folder, or ``emoji-scenes`` with or without a number.
-        size: Side in pixels.
-        scenes: How many where no number is given.
-
-    Raises:
-        DataError: If there is no picture to read, or the number is none.
-    """
-    import torch
-
-    name, _, count = data.partition(":")
-    if name == SCENES:
-        import numpy as np
-
-        from photopic.data import renderings
-        from photopic.data.scenes import SceneOptions, sample_scene
-
-        if count and (not count.isdigit() or int(count) < 1):
-            raise DataError(f"{data}: expected {SCENES} or {SCENES}:5000, found {count!r} for the number of scenes")
-        options = SceneOptions(concepts=renderings.classes(), objects=(0.7, 0.3, 0.0, 0.0), size=size)
-        drawn = [sample_scene(options, (66, index)).image for index in range(int(count or scenes))]
-        return torch.from_numpy(np.stack(drawn))
-    from photopic.data.folder import load_folder
-
-    found = load_folder(data, size).images
-    return (found * 127.5 + 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +137,10 @@ SOURCES: dict[type, Source[Any]] = {
         ActionOptions,
     ),
     ShotPool: Source(SHOTS_HELP, read_pool, PoolOptions),
+    PictureSet: Source(
+        f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many.",
+        lambda word, options, model: PictureSet(word),
+    ),
     ClassFolder: Source(
         "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",
         lambda word, options, model: load_classes(word),

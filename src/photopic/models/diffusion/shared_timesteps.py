@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.core.results import Report, provenance
+from photopic.core.results import Report
 from photopic.models.diffusion.process import Denoiser, Diffusion
 
 
@@ -176,4 +176,4 @@ def slope_report(process: Diffusion, curve: Iterable[Slope], **about: Any) -> Re
     top = max(found, key=lambda each: each.value)
     values = {"largest": top.value, "at": top.timestep, "flat": sum(each.value == 0 for each in found)}
     told = {"pictures": len(found[0].lengths), "shared": process.time_map is not None} | about
-    return Report("slope in time", values, rows, provenance("generate.diffusion.slopes", **told))
+    return Report("slope in time", values, rows, told)

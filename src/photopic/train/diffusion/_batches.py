@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from photopic.models.diffusion.model import from_pixels
 from photopic.models.diffusion.process import Diffusion
-
-if TYPE_CHECKING:
-    from photopic.train.diffusion.training import TrainingConfig
+from photopic.train.diffusion._config import TrainingConfig
 
 
 @contextmanager

@@ -28,35 +28,12 @@ from photopic.models.diffusion.loading import process_bytes
 from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.process import Diffusion
 from photopic.train.diffusion._batches import gradients, own_randomness
+from photopic.train.diffusion._config import TrainingConfig
 
-PRECISIONS = ("no", "bf16", "fp16")
+__all__ = ["TrainingConfig", "TrainingError", "TrainingStep", "train_events"]
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that determines the weights, apart from the network, the process and the pictures."""
-
-    steps: int = 20_000
-    batch: int = 64  # of all processes together
-    learning_rate: float = 3e-4  # AdamW; linear warm-up, then cosine to zero
-    warmup: int = 200
-    weight_decay: float = 0.0
-    ema: float = 0.999  # of the averaged weights, which are the result; less in the first steps
-    clip_norm: float = 1.0  # largest length of the gradient
-    accumulation: int = 1  # parts a batch is computed in, one after the other
-    precision: str = "no"  # no, bf16 or fp16
-    timesteps: tuple[int, int] | None = None  # train only from the first up to the second; None: all
-    start: str = ""  # digest of the weights it goes on from, if not from random ones: tells runs apart, changes nothing
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulation"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"{name}: expected 1 or more, found {getattr(self, name)}")
-        if self.precision not in PRECISIONS:
-            raise ModelError(f"precision: expected one of {', '.join(PRECISIONS)}, found {self.precision!r}")
-        if not 0 <= self.ema < 1:
-            raise ModelError(f"ema: expected 0 to below 1, found {self.ema}")
+RECOMMENDED = TrainingConfig()
 
 
 class TrainingError(PhotopicError):
@@ -93,7 +70,7 @@ def train_events(
     process: Diffusion,
     images: UInt8[Tensor, "n h w 3"],
     folder: str | Path,
-    config: TrainingConfig = TrainingConfig(),
+    config: TrainingConfig = RECOMMENDED,
     *,
     save_every: int = 500,
     accelerator: Any = None,
