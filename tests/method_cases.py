@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from photopic.core.config import hints_of, unpacked
-from photopic.core.edits import Edit, LowRankDelta, ZeroedWeights
+from photopic.core.edits import Edit, LowRankDelta, TokenEmbedding, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.captioned import CaptionedImages
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
+from photopic.data.layout import Layout, Region
 from photopic.data.picture_set import PictureSet
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
@@ -156,3 +157,15 @@ def case(method: Method[Any, Any]) -> dict[str, Any]:
         elif parameter.default is inspect.Parameter.empty and plain is not None:
             given[name] = ARGUMENTS[plain]()
     return given
+
+
+def control_arguments(control: type, model: TextToImage) -> dict[str, Any]:
+    """Arguments for a control: a layout of the bear, an edit of its new word; configs stay at their defaults."""
+    row = TokenEmbedding("<mine>", {"text_encoder": torch.ones(32)})
+    shut = ZeroedWeights({WEIGHT: torch.arange(10)})
+    words = "<mine> bear" if "edits" in inspect.signature(control).parameters else "bear"
+    made: dict[str, Any] = {
+        "layout": Layout((Region(words, (0.0, 0.0, 0.5, 1.0)),)),
+        "edits": [Edit((shut, row), model.edits.fingerprint(WEIGHT))],
+    }
+    return {name: value for name, value in made.items() if name in inspect.signature(control).parameters}

@@ -24,7 +24,8 @@ from photopic.core.errors import DataError, ModelError
 from photopic.core.method import Method
 from photopic.core.results import Map, Report, Verdict
 from photopic.core.runs import Run, RunMismatchError
-from tests.method_cases import case
+from tests.method_cases import case, control_arguments
+from tests.method_cases import pipeline as control_model
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = methods()
@@ -128,6 +129,23 @@ def test_a_model_with_edits_in_force_is_refused(method: Method[Any, Any], monkey
         monkeypatch.setattr(model.edits, "names", lambda: ("bear",))
         with pytest.raises(ModelError, match=r"has edits applied \(bear\); remove them first"):
             list(method.events(**given))
+
+
+@each_of({command: each for command, each in FOUND.items() if not isinstance(each, Method)})
+def test_a_control_leaves_its_model_alone_and_forgets_every_run(method: Any) -> None:
+    model, prompt = control_model(), "a bear on a red background"
+    control, digest = method(**control_arguments(method, model)), model.digest()
+    processors = dict(model.unet.attn_processors)
+
+    def drawn(steps: int = 2) -> Any:
+        return model.generate(prompt, seeds=[0, 1], steps=steps, controls=[control])
+
+    first = drawn()
+    drawn(steps=3)  # another run in between
+    assert (drawn() == first).all()
+    assert model.digest() == digest and not model.edits.names()
+    assert all(model.unet.attn_processors[name] is each for name, each in processors.items())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.unet.modules())
 
 
 # --- what is written about a method

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from photopic.core.errors import OverlapError, PhotopicError
+from photopic.models.text_to_image.words import spans_of
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit, OverlapPolicy
@@ -91,7 +92,7 @@ def check_words(prompt: str, paths: Sequence[Path], edits: Sequence[Edit]) -> No
     """
     for path, edit in zip(paths, edits, strict=True):
         words = {each for each in _words(edit) if each.split()[0] not in edit.tokens}
-        if words and not any(re.search(rf"(?<!\w){re.escape(each)}(?!\w)", prompt, re.IGNORECASE) for each in words):
+        if words and not any(spans_of(prompt, each) for each in words):
             wanted = min(words)
             raise PhotopicError(
                 f"{path}: expected its word {wanted} in the prompt, found {prompt!r}; say '{wanted}' in it"

@@ -28,7 +28,7 @@ def spans_of(prompt: str, words: str) -> list[tuple[int, int]]:
 
     Example:
         >>> spans_of("a red\\u00a0  sofa and desks", "red sofa"), spans_of("desks", "sks")
-        ([(2, 13)], [])
+        ([(2, 12)], [])
     """
     letters, place = "", []  # decomposed, and for each character of that the one of the prompt it comes from
     for index, character in enumerate(prompt):
