@@ -266,3 +266,12 @@ def test_things_are_of_the_sizes_that_were_asked_for(second: Stage, size: int) -
     low, high = common.SIDES[size]
     sides = [item.side for k in range(30) for item in sample_scene(options, (3, k)).placements]
     assert max(sides) <= high and (size == 64 or min(sides) >= low)
+
+
+def test_the_committed_checkpoint_reaches_what_is_written_beside_it(second: Stage) -> None:
+    stage = second("1_autoencoder")
+    report = json.loads((stage.LANDED / "autoencoder.json").read_text())
+    model = stage.build(stage.Config(start="landed"))
+    found = stage.psnr(model, stage.scenes_of_four(), 32)
+    assert found == pytest.approx((report["reached"]["psnr"], report["reached"]["objects"]), abs=0.02)
+    assert sum(path.stat().st_size for path in stage.LANDED.rglob("*")) < 12e6
