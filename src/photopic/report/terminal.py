@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from photopic.core.view import Bars, Code, Note, Table, Text, View
 
 BAR = 28  # characters of a full bar
 LONGEST_NUMBER = 30  # characters of a cell that is set right and not wrapped
-
-
-class Score(NamedTuple):
-    """How many test pictures a model named right."""
-
-    name: str
-    right: int
-    of: int
 
 
 def table(title: str, *columns: str) -> Any:
@@ -107,20 +99,3 @@ def show(view: View) -> None:
                 shown.print(plain(block.text))
             elif isinstance(block, Note):
                 shown.print(plain(f"{block.title}: {block.text}"), style="yellow")
-
-
-def show_scores(scores: Sequence[Score]) -> None:
-    """Accuracy of each on the pictures not trained on, with its 95 % interval; a line that says so if there is none."""
-    import typer
-    from rich.console import Console
-
-    from photopic.metrics.intervals import wilson
-
-    if not scores or not scores[0].of:
-        typer.echo("accuracy: not measured, since every picture was learnt from; lower --shots to keep some apart")
-        return
-    made = table(f"accuracy on {scores[0].of:,} pictures not learnt from", "", ">accuracy", ">95 % interval")
-    for score in scores:
-        share, low, high = wilson(score.right, score.of)
-        made.add_row(score.name, f"{share:.1%}", f"{low:.1%} to {high:.1%}")
-    Console(highlight=False).print(made)

@@ -94,8 +94,8 @@ class CacheClassifier:
     def load(cls, folder: str | Path, model: DualEncoder) -> CacheClassifier:
         """Read what ``save`` wrote; raises as ``load_classifier``."""
         tensors, about = load_classifier(folder, model)
-        names, provenance = tuple(about["names"]), about["provenance"]
-        return cls(model, **tensors, **about["settings"], names=names, provenance=provenance)
+        fields: dict[str, Any] = {**tensors, **about["settings"]}
+        return cls(model, **fields, names=tuple(about["names"]), provenance=about["provenance"])
 
 
 @method(
