@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
+import networkx
 import pytest
 import typer
 from safetensors import SafetensorError
@@ -238,6 +239,32 @@ def test_the_import_contract_can_be_broken(tmp_path: Path) -> None:
     done = lint_imports(tmp_path / "pyproject.toml")
     assert done.returncode == 1
     assert "BROKEN" in done.stdout
+
+
+def imported(name: str, path: Path, modules: set[str]) -> set[str]:
+    """The modules of photopic that one imports: at its head, inside functions, or for its types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{each.name}" for each in node.names}
+            found |= (inner & modules) or {node.module}
+    return found & modules - {name}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or round about."""
+    drawn = networkx.DiGraph([(one, other) for one, others in graph.items() for other in others])
+    return [sorted(group) for group in networkx.strongly_connected_components(drawn) if len(group) > 1]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    source = ROOT / "src"
+    paths = {path: ".".join(path.relative_to(source).with_suffix("").parts) for path in source.glob("photopic/**/*.py")}
+    named = {name.removesuffix(".__init__"): path for path, name in paths.items()}
+    assert circles({name: imported(name, path, set(named)) for name, path in named.items()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 # --- README, Makefile, pins
