@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
@@ -34,7 +32,7 @@ class Changes:
     def _join(self) -> None:
         """Find the other stacks of the same modules, and agree on one lock."""
         self._others: WeakSet[Changes] = WeakSet()
-        self._lock = threading.RLock()
+        self._lock: threading.RLock | None = threading.RLock()
         parts = {part for module in self.modules.values() for part in module.modules()}
         for other in {other for part in parts for other in _OF_MODULE.setdefault(part, WeakSet())}:
             self._others.add(other)
@@ -42,7 +40,7 @@ class Changes:
         for part in parts:
             _OF_MODULE[part].add(self)
         with ExitStack() as held:  # nobody is amid a change while several locks become one
-            for lock in sorted({other._lock for other in self._others}, key=id):
+            for lock in sorted({other._lock for other in self._others if other._lock is not None}, key=id):
                 held.enter_context(lock)
                 self._lock = lock
             for other in self._others:
@@ -54,13 +52,6 @@ class Changes:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copy holds the same edits on the copy of the model, which may not be complete yet."""
         self.__dict__.update(state, _others=WeakSet(), _lock=None)
-
-    def __del__(self) -> None:
-        if self.__dict__.get("_active") and not sys.is_finalizing():
-            try:
-                self.clear()
-            except EditError as error:
-                warnings.warn(f"edits left in force: {error}", stacklevel=2)
 
     @property
     def name(self) -> str:
@@ -80,6 +71,7 @@ class Changes:
     def _locked(self) -> threading.RLock:
         if self._lock is None:  # of a copy, used for the first time
             self._join()
+        assert self._lock is not None
         return self._lock
 
     def _change(self, decide: Callable[[dict[str, Tensor]], Active]) -> None:
@@ -110,7 +102,7 @@ class Changes:
 
     def _write(self, tensors: dict[str, Tensor]) -> None:
         self._writes = {name: self._writes[name] for name in self._active}
-        self._live.write(tensors, self.list(), self._writes)
+        self._live.write(tensors, tuple(self._active.values()), self._writes)
 
     def _drop(self, tensors: dict[str, Tensor]) -> None:
         """The base with nothing loaded, from wherever a change was interrupted."""

@@ -72,7 +72,7 @@ class AddedTokens:
         self._ids = torch.tensor([self._tokenizer.convert_tokens_to_ids(token) for token in wanted])
         self._rows = torch.stack([row for _, row in tokens])
         self._words = wanted
-        self._tokenizer.save_pretrained = partial(_refuse_saving, wanted)  # type: ignore[method-assign]
+        self._tokenizer.save_pretrained = partial(_refuse_saving, wanted)
         # whoever resizes the vocabulary replaces the embedding: it is followed at every call of the encoder
         self._encoder._forward_pre_hooks[_KEY] = self._at_call
         self._follow(input_embedding(self._encoder))

@@ -7,6 +7,8 @@ edits touch are kept aside, and the edits are written in the order they were add
 from __future__ import annotations
 
 import itertools
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -61,6 +63,13 @@ class EditStack(Changes):
     ):
         super().__init__(LiveModel(modules, {} if tokenizers is None else tokenizers, name, loaded))
 
+    def __del__(self) -> None:
+        if self.__dict__.get("_active") and not sys.is_finalizing():
+            try:
+                self.clear()
+            except EditError as error:
+                warnings.warn(f"edits left in force: {error}", stacklevel=2)
+
     def load(
         self,
         edit: Edit | str | Path,
@@ -90,17 +99,18 @@ class EditStack(Changes):
             EditFileError: If the file is not an edit.
         """
 
-        def with_it(tensors: Mapping[str, Tensor]) -> Active:
-            forced = self._live.check_base(edit, force, tensors)
-            loaded = LoadedEdit(label, edit, checked_weight(edit, weight), forced=forced, overlap=overlap)
-            self._live.check_parts(edit, self._active.values())
-            writes = resolved(edit, tensors, self.name, self.modules)
-            check_overlap(loaded, writes, self._before(loaded, self._active), tensors)
-            self._writes[label] = writes
-            return self._active | {label: loaded}
-
         with self._locked():  # from the choice of a free name on
-            edit, label = self._named(edit, name)
+            read, label = self._named(edit, name)
+
+            def with_it(tensors: Mapping[str, Tensor]) -> Active:
+                forced = self._live.check_base(read, force, tensors)
+                loaded = LoadedEdit(label, read, checked_weight(read, weight), forced=forced, overlap=overlap)
+                self._live.check_parts(read, self._active.values())
+                writes = resolved(read, tensors, self.name, self.modules)
+                check_overlap(loaded, writes, self._before(loaded, self._active), tensors)
+                self._writes[label] = writes
+                return self._active | {label: loaded}
+
             self._change(with_it)
         return label
 

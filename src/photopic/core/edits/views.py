@@ -32,7 +32,8 @@ class Subject:
     @classmethod
     def of(cls, provenance: Mapping[str, Any], *, replaces_noun: bool = False) -> Subject | None:
         """As a provenance says, its parents' included; None if it speaks of none."""
-        own = cls(*(_text(provenance.get(key)) for key in ("noun", "token", "prompt")))
+        noun, token, prompt = (_text(provenance.get(key)) for key in ("noun", "token", "prompt"))
+        own = cls(noun, token, prompt)
         parents = [cls.of(each) for each in _parents(provenance)]
         nouns = tuple(pair for parent in parents if parent for pair in parent.nouns)
         if own.noun:
