@@ -17,6 +17,7 @@ from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.events import finished
 from photopic.core.runs import Run, RunMismatchError
 from photopic.data.captioned import CaptionedImages
+from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
 from photopic.learning.subject.preservation import preservation_examples
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
@@ -254,3 +255,11 @@ def test_tuning_after_the_search_learns_values_at_the_located_weights(model: Tex
     values = next(part for part in tuned.parts if isinstance(part, SparseWeights))
     assert {name: index.tolist() for name, index in values.indices.items()} == shut_of(shut)
     assert values.bits == 2 and any(value.any() for value in values.values.values())
+
+
+def test_under_a_memory_budget_the_search_finds_the_same(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    tight = Limits(at_once=1, recompute=True)
+    monkeypatch.setattr("photopic.locate.concept_neurons.limits_within", lambda loss, weights, memory: tight)
+    whole, limited = (shut_of(run_to_end(model, replace(QUICK, memory=memory))) for memory in (None, "6GiB"))
+    same = sum(len({*whole[name]} & {*limited.get(name, ())}) for name in whole)
+    assert same >= 0.98 * sum(map(len, whole.values()))  # entries at the limit may change places by rounding

@@ -33,6 +33,7 @@ from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss, Evaluation
+from photopic.learning.losses.memory import bytes_of, limits_within
 from photopic.learning.parameters.soft_mask import MaskOptimizer, WeightMask
 from photopic.learning.parameters.sparse_values import Bits, SparseValues
 from photopic.learning.subject.examples import subject
@@ -68,6 +69,7 @@ class ConceptNeuronsConfig(Config):
     # pictures of what must not change; a model that draws them itself takes its time
     preservation_count: Annotated[int, Ge(1)] = 200
     token_start: TokenStart = "random"  # what the new word means at first: nothing, or half the noun
+    memory: str | None = None  # memory the process may take, such as 6GiB: slower, the same weights but for rounding
     tune: Annotated[int, Ge(0)] = 0  # steps that then train the located weights; 0 keeps the edit a list of positions
     bits: Bits = 16  # precision the trained values are kept at; needs tuning
     evaluation: Annotated[int, Ge(0)] = (
@@ -80,6 +82,8 @@ class ConceptNeuronsConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.memory is not None:
+            bytes_of(self.memory)  # refused before anything takes time
         if self.density is not None and self.threshold is not None:
             raise DataError(
                 f"expected a density or a threshold, found both ({self.density}, {self.threshold}); leave one out"
@@ -149,6 +153,8 @@ def concept_neurons(
     chosen = subject(model, images, noun=noun, rows=rows, preserved=preserved)
     base = model.fingerprint(*weights)
     loss = chosen.loss(model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
+    if config.memory is not None:
+        loss.limits = limits_within(loss, weights, config.memory)
     search = _Search(weights, loss, config)
     yield from fit(search, config.steps, run=run, stage="locating")
     zeroed = _select(search.mask, loss, config)

@@ -245,6 +245,12 @@ class ConceptLoss:
                 del found, total  # with them goes the graph of these problems, before the next one is made
         return self._losses(torch.cat(errors)), sums
 
+    def first_gradient(self, weights: Mapping[str, Tensor]) -> None:
+        """The gradient of the first problem alone, for nothing but what it costs."""
+        with replaced(self.model.components, weights), self._recomputing():
+            error = self.errors(self._both, _slice(self.draws(0), 0, 1))
+            torch.autograd.grad(error.sum(), list(weights.values()))
+
     def _losses(self, errors: Float[Tensor, " batch"]) -> Losses:
         concept = errors[: self.batch].mean()
         prior = errors[self.batch :].mean() if self.prior is not None else torch.zeros_like(concept)
