@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -16,6 +16,8 @@ from photopic.core.edits.part import Part, ranks, within
 from photopic.core.edits.positions import FLOATS, Positions, Write, complement
 from photopic.core.edits.sparse import SparseWeights
 from photopic.core.errors import EditError
+
+BLOCK = 1 << 18  # entries of a product that are made at a time, 1 MiB
 
 
 class _Added(Part):
@@ -99,13 +101,22 @@ class LowRankDelta(_Added):
 
     def product(self, name: str, device: torch.device | None = None) -> Float[Tensor, "out inner"]:
         """scale x up @ down in float32."""
+        blocks = [block for _, block in self.blocks(name, device)]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+    def blocks(
+        self, name: str, device: torch.device | None = None
+    ) -> Iterator[tuple[int, Float[Tensor, "rows inner"]]]:
+        """The product a few rows at a time, each with the number of its first: what is added at once stays in the cache."""
         up, down = self.up[name].to(device).float(), self.down[name].to(device).float()
-        product = up @ down  # (out, rank) @ (rank, in) -> (out, in)
-        return product if self.scales[name] == 1 else product.mul_(self.scales[name])
+        rows = max(1, BLOCK // down.shape[1])
+        for first in range(0, len(up), rows):
+            block = up[first : first + rows] @ down  # (rows, rank) @ (rank, in) -> (rows, in)
+            yield first, block if self.scales[name] == 1 else block.mul_(self.scales[name])
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(None, partial(self._flat, name), adds=True)
+        return Write(None, partial(self._flat, name), adds=True, blocks=partial(self.blocks, name))
 
     def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
         _check_shape(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,6 +25,7 @@ class Write:
         values: One an entry, or a function that makes them when they are needed; None is zero.
         adds: Whether the values are added to the entries rather than put in their place.
         weight: 0 leaves the entries, 1 is the whole change.
+        blocks: Of a change of every entry that is made when it is needed: the same a few rows at a time, by their first.
         name: The parameter as the edit calls it, by which it is weighted; a shared one has several names.
     """
 
@@ -33,6 +34,7 @@ class Write:
     adds: bool = False
     weight: float = 1.0
     name: str = ""
+    blocks: Callable[[], Iterable[tuple[int, Tensor]]] | None = None
 
 
 def union(sets: Sequence[Positions]) -> Positions:
@@ -108,6 +110,9 @@ def write_entries(tensor: Tensor, positions: Positions, entries: Float[Tensor, "
 
 def apply(tensor: Tensor, write: Write) -> None:
     """Write at its weight: entry + weight x (value - entry), exactly the value at weight 1; or entry + weight x value."""
+    if write.adds and write.indices is None and tensor.dtype != torch.float64 and tensor.is_contiguous():
+        _add_in_place(tensor.detach(), write)
+        return
     values = write.values() if callable(write.values) else write.values
     if values is None and write.weight == 1 and not write.adds:
         count = tensor.numel() if write.indices is None else len(write.indices)
@@ -115,12 +120,6 @@ def apply(tensor: Tensor, write: Write) -> None:
     elif write.weight == 1 and not write.adds:
         assert values is not None
         write_entries(tensor, write.indices, values)
-    elif write.adds and write.indices is None and tensor.dtype != torch.float64:
-        assert values is not None
-        # In place, with the same rounding as below: both numbers are taken to float32, added, and rounded once.
-        added = values.to(tensor.device, torch.float32).view(tensor.shape)
-        with torch.inference_mode(tensor.is_inference()):
-            tensor.detach().add_(added if write.weight == 1 else write.weight * added)
     else:
         entries = read_entries(tensor, write.indices)
         entries = entries.to(torch.promote_types(entries.dtype, torch.float32))
@@ -132,6 +131,17 @@ def apply(tensor: Tensor, write: Write) -> None:
         else:
             changed = entries + write.weight * (values.to(entries) - entries)
         write_entries(tensor, write.indices, changed)
+
+
+def _add_in_place(tensor: Tensor, write: Write) -> None:
+    """Add to every entry with the same rounding as ``apply``: both numbers are taken to float32, added, and rounded once."""
+    values = write.values() if write.blocks is None and callable(write.values) else write.values
+    blocks = [(0, values)] if write.blocks is None else write.blocks()
+    with torch.inference_mode(tensor.is_inference()):  # such a tensor is written to in that mode only
+        whole = tensor.view(tensor.shape[0] if tensor.ndim else 1, -1)  # (rows, inner)
+        for first, block in blocks:
+            added = block.to(tensor.device, torch.float32).view(-1, whole.shape[1])  # type: ignore[union-attr]
+            whole[first : first + len(added)].add_(added if write.weight == 1 else write.weight * added)
 
 
 def first_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
