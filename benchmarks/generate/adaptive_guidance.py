@@ -195,7 +195,7 @@ def _mean(values: np.ndarray) -> float:
     return round(float(values.mean()), 4)
 
 
-def _row(claim: str, interval: Any, target: str | None, n: int, note: str, **beside: float) -> Row:
+def _row(claim: str, interval: Any, target: str | None, n: int, note: str, **beside: Any) -> Row:
     value, low, high = (round(float(number), 5) for number in interval)
     return Row(f"adaptive_guidance.{claim}", value, low, high, target=target, n=n, note=note, **beside)
 

@@ -79,7 +79,8 @@ def trained(data: Pictures, *, attacked: bool, epochs: int) -> Classifier:
         if step % 100 == 0:
             print(f"step {step} of {steps}: loss {loss.item():.4f}", flush=True)
     with torch.no_grad():  # trained on as long as published networks are: as sure as they, and of the same classes
-        module.classifier[1].weight.mul_(3), module.classifier[1].bias.mul_(3)
+        for name in ("classifier.1.weight", "classifier.1.bias"):
+            module.get_parameter(name).mul_(3)
     return handle(module.eval(), data, "emoji-badnets" if attacked else "emoji-clean")
 
 

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-import photopic
 from benchmarks.harness.ledger import ROOT, Row, write_result
 from photopic.core.runs import Run, write_atomically
 from photopic.data import scenes, splits
@@ -217,7 +216,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings = Settings(options.model, 100, 48, 24, 20) if options.quick else Settings(options.model)
     started = time.monotonic()
-    model, oracle = photopic.load(settings.model), Oracle.load()
+    model, oracle = TextToImage.load(settings.model), Oracle.load()
     single = draw(model, oracle, settings, "single", settings.single, objects=ONE)
     sheet = options.sheet or (ROOT / "out" / "bundled-model-quick.png" if options.quick else SHEET)
     write_sheet(single, sheet)

@@ -143,7 +143,7 @@ def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Par
     if kind is bool:  # --flip and --no-flip
         flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
     bounded = kind in (int, float)
-    bounds = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
+    bounds: dict[str, Any] = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
     if required:
         return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds))
     default = option["default"]
@@ -265,7 +265,7 @@ def read_config(
     }
     try:
         for name, value in changed.items():
-            check_value(name, value, hints_of(type(base))[name])
+            check_value(name, value, hints_of(type(base))[name])  # type: ignore[arg-type]  # a class is hashable
         return {"config": replace(base, **changed)}
     except FieldError as error:
         flags = {option["name"]: option["flags"][0] for option in own["options"]}

@@ -104,9 +104,9 @@ def load_verb(verb: str) -> Any:
             app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
             app.callback(help=VERBS[verb])(lambda: None)  # a group even while it holds one command
         add_derived(app, verb)
-        group = typer.main.get_group(app)
-        group.name = verb
-        return group
+        made = typer.main.get_group(app)
+        made.name = verb
+        return made
     single = typer.Typer(add_completion=False)
     single.command(verb, epilog=module.EPILOG)(getattr(module, verb))
     return typer.main.get_command(single)

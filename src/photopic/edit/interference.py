@@ -13,7 +13,7 @@ from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.nn.layer_names import place
 from photopic.core.results import Report
-from photopic.core.view import Section, Table, Text, View
+from photopic.core.view import Block, Section, Table, Text, View
 from photopic.edit._common import check_base, labels, shared_note
 from photopic.models.handle import Handle
 
@@ -41,7 +41,7 @@ def interference_view(report: Report) -> View:
         ]
         for row in rows[:SHOWN]
     ]
-    blocks = [*lines, Table(header, shown, "Interference")] if rows else lines
+    blocks: list[Block] = [*lines, Table(header, shown, "Interference")] if rows else [*lines]
     if len(rows) > SHOWN:
         blocks.append(Text(f"and {len(rows) - SHOWN} more tensors that share no more than the last of these"))
     return View("Interference", [Section("", blocks)])

@@ -19,7 +19,7 @@ from photopic.core.edits import (
     EditStack,
     TokenEmbedding,
 )
-from photopic.core.edits.positions import first_names
+from photopic.core.edits.positions import Write, first_names
 from photopic.core.edits.runtime_tokens import input_embedding
 from photopic.core.errors import EditError
 from photopic.core.events import Event, Steps

@@ -136,7 +136,7 @@ class Classifier(Handle):
         """The network, by the name that edits call it."""
         return {"network": self.network}
 
-    def preprocess(self, images: Images) -> Float[Tensor, "n channels height width"]:
+    def preprocess(self, images: OneOrMore) -> Float[Tensor, "n channels height width"]:
         """Pixel values of pictures, as the network reads them; a single picture is a batch of one.
 
         Args:
@@ -180,7 +180,7 @@ class Classifier(Handle):
         return logits
 
     @torch.no_grad()
-    def logits(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n classes"]:
+    def logits(self, images: OneOrMore, *, batch: int = 64) -> Float[Tensor, "n classes"]:
         """Logits of pictures, float32 in main memory, without gradients.
 
         Args:
@@ -194,7 +194,7 @@ class Classifier(Handle):
         return torch.cat([self.forward(pixels).float().cpu() for pixels in self._batches(images, batch)])
 
     @torch.no_grad()
-    def features(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n width"]:
+    def features(self, images: OneOrMore, *, batch: int = 64) -> Float[Tensor, "n width"]:
         """What enters the head, float32 in main memory; ``head(features) == logits``.
 
         Args, raises: as ``logits``; also a ModelError if the logits are not what the head puts out.
@@ -239,10 +239,10 @@ class Classifier(Handle):
         """
         return tuple(match(self.network, *patterns))
 
-    def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n channels height width"]]:
-        images = batched(images)
-        for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
-            yield self.preprocess(images[start : start + batch])
+    def _batches(self, images: OneOrMore, batch: int) -> Iterator[Float[Tensor, "n channels height width"]]:
+        several = batched(images)
+        for start in range(0, max(1, len(several)), batch):  # an empty list reaches preprocess, which says so
+            yield self.preprocess(several[start : start + batch])
 
 
 def _head_name(network: nn.Module, classes: int, name: str) -> str:

@@ -20,7 +20,7 @@ from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, put_on
-from photopic.models.preprocessing import Images
+from photopic.models.preprocessing import Images, OneOrMore, batched
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
 
@@ -97,7 +97,7 @@ class DualEncoder(Handle):
 
     # -- pictures
 
-    def preprocess(self, images: Images) -> Float[Tensor, "n 3 height width"]:
+    def preprocess(self, images: OneOrMore) -> Float[Tensor, "n 3 height width"]:
         """Pixel values of pictures, as the network reads them.
 
         Args:
@@ -118,7 +118,7 @@ class DualEncoder(Handle):
         return self.encode_pixels(pixels)
 
     @torch.no_grad()
-    def image_features(self, images: Images, *, batch: int = 64) -> Float[Tensor, "n dim"]:
+    def image_features(self, images: OneOrMore, *, batch: int = 64) -> Float[Tensor, "n dim"]:
         """Features of pictures, of length 1, float32 in main memory, without gradients.
 
         Args:
@@ -128,9 +128,10 @@ class DualEncoder(Handle):
         Raises:
             DataError: If a picture is not 8-bit RGB, or there is none.
         """
+        several = batched(images)
         rows = [
-            self.encode_pixels(self.preprocess(images[start : start + batch])).float().cpu()
-            for start in _starts(len(images), batch)
+            self.encode_pixels(self.preprocess(several[start : start + batch])).float().cpu()
+            for start in _starts(len(several), batch)
         ]
         return F.normalize(torch.cat(rows), dim=-1)
 
@@ -195,7 +196,7 @@ class DualEncoder(Handle):
         return F.normalize(torch.stack(rows).mean(0), dim=-1)
 
     def zero_shot(
-        self, images: Images, labels: Sequence[str], templates: Sequence[str] = TEMPLATES, *, batch: int = 64
+        self, images: OneOrMore, labels: Sequence[str], templates: Sequence[str] = TEMPLATES, *, batch: int = 64
     ) -> Float[Tensor, "n classes"]:
         """Logits of pictures by the names of classes alone: scaled cosines.
 

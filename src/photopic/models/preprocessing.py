@@ -18,9 +18,10 @@ from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
 
-Images = UInt8[np.ndarray, "..."] | UInt8[Tensor, "..."] | Image.Image | Sequence[Any]
+Images = UInt8[np.ndarray, "..."] | UInt8[Tensor, "..."] | Sequence[Any]
 """Pictures, RGB or gray, channels first or last: a uint8 array or tensor, one picture, or a list of PIL images and arrays of any
 sizes."""
+OneOrMore = Images | Image.Image
 
 UNKNOWN = ("do_pad", "rescale_offset", "do_color_quantize", "do_thumbnail", "do_align_long_axis")
 
@@ -94,7 +95,7 @@ class Preprocessing:
         """(height, width) of what comes out, where it is the same for every picture."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
-    def __call__(self, images: Images) -> Float[Tensor, "n 3 height width"]:
+    def __call__(self, images: OneOrMore) -> Float[Tensor, "n 3 height width"]:
         """Prepare pictures.
 
         Raises:
@@ -136,7 +137,7 @@ class Preprocessing:
         return array if self.crop is None else _centre(array, self.crop)
 
 
-def arrays(images: Images) -> list[UInt8[np.ndarray, "_ _ 3"]]:
+def arrays(images: OneOrMore) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """Pictures as a list of RGB arrays; a transparent PIL image is laid on white.
 
     Raises:
@@ -146,13 +147,13 @@ def arrays(images: Images) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         >>> [each.shape for each in arrays([Image.new("L", (4, 2)), np.zeros((3, 5, 6), np.uint8)])]
         [(2, 4, 3), (5, 6, 3)]
     """
-    images = batched(images)
-    if len(images) == 0:
+    several = batched(images)
+    if len(several) == 0:
         raise DataError("images: expected at least one, found none")
-    return [_array(number, image) for number, image in enumerate(images)]
+    return [_array(number, image) for number, image in enumerate(several)]
 
 
-def batched(images: Images) -> Any:
+def batched(images: OneOrMore) -> Any:
     """A single picture as a batch of one, anything else as it is.
 
     Example:

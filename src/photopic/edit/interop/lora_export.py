@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from photopic.core.edits import Edit, LowRankDelta
+from photopic.core.edits import Edit, LowRankDelta, Part
 from photopic.core.errors import EditError
 from photopic.core.results import Report, provenance
 from photopic.edit.interop._changes import (
