@@ -271,7 +271,8 @@ missing = 3
 @pytest.fixture
 def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "own_models.py").write_text(FACTORIES)
-    (tmp_path / "json.py").write_text("raise RuntimeError('hides the library')")
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('hides the library')")
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
     yield "own_models"
@@ -295,6 +296,7 @@ def test_a_function_makes_a_classifier(factories: str) -> None:
         ("own_models:broken", "failed with OSError: no such checkpoint"),
         ("own_models:missing", "own_models has no function missing"),
         ("no_models:parts", "there is no module no_models"),
+        ("colorsys:rgb_to_hsv", "failed with TypeError"),  # the library's own, which wants arguments
     ],
 )
 def test_a_function_that_makes_none(factories: str, name: str, match: str) -> None:
