@@ -15,6 +15,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -87,7 +88,7 @@ def compare(path: Path, ours: TextToImage, theirs: Any, rounds: int) -> dict[str
     ours.edits.fingerprint()  # known for a model that was loaded from its files
     for number in range(rounds + 1):
         on, name = seconds(put_on)
-        off, _ = seconds(lambda name=name: ours.edits.unload(name))
+        off, _ = seconds(partial(ours.edits.unload, name))
         found = {"on": on, "off": off, "their on": seconds(fuse)[0], "their off": seconds(unfuse)[0]}
         for key, value in found.items() if number else ():
             measured[key].append(value)

@@ -126,7 +126,7 @@ def content_of(parts: Sequence[Part]) -> str:
     """Hex sha256 of what the parts of an edit do."""
     digest = hashlib.sha256()
     for part in parts:
-        for field in fields(part):
+        for field in fields(part):  # type: ignore[arg-type]  # every kind of part is a dataclass
             value = getattr(part, field.name)
             digest.update(f"{type(part).__name__}.{field.name} ".encode())
             for name, item in sorted(value.items()) if isinstance(value, Mapping) else [("", value)]:

@@ -23,7 +23,7 @@ from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, fastest, put_on
-from photopic.models.preprocessing import Images, Preprocessing, batched
+from photopic.models.preprocessing import OneOrMore, Preprocessing, batched
 
 __all__ = ["Classifier", "bundled_classifiers"]
 
@@ -61,7 +61,7 @@ class Classifier(Handle):
         self,
         network: nn.Module,
         *,
-        preprocess: Callable[[Images], Tensor],
+        preprocess: Callable[[OneOrMore], Tensor],
         labels: Sequence[str],
         name: str = "model",
         head: str | None = None,
@@ -121,7 +121,7 @@ class Classifier(Handle):
             >>> Classifier.own((network, Preprocessing(resize=(4, 4)), ["cat", "dog"]), "mine", "cpu").labels
             ('cat', 'dog')
         """
-        parts = (model.network, None, ()) if isinstance(model, cls) else model
+        parts: Any = (model.network, None, ()) if isinstance(model, cls) else model
         if not (isinstance(parts, tuple) and len(parts) == 3 and isinstance(parts[0], nn.Module)):
             raise ModelError(
                 f"{name}: expected a Classifier or (module, preprocess, labels), found {type(model).__name__}; return one of them"

@@ -20,7 +20,7 @@ from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, put_on
-from photopic.models.preprocessing import Images, OneOrMore, batched
+from photopic.models.preprocessing import OneOrMore, batched
 
 __all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
 
@@ -56,7 +56,7 @@ class DualEncoder(Handle):
         network: PreTrainedModel,
         *,
         tokenizer: PreTrainedTokenizerBase,
-        preprocess: Callable[[Images], Tensor],
+        preprocess: Callable[[OneOrMore], Tensor],
         name: str = "model",
     ):
         lacking = [
