@@ -49,8 +49,8 @@ def train(model: TextToImage, taught: Taught, folder: Path) -> Steps[None]:
     from peft import LoraConfig, get_peft_model
 
     tuned = taught.edits["tuned"]
-    settings, noun = tuned.provenance["config"], tuned.provenance["noun"]
-    (rows,) = (part for part in tuned.parts if isinstance(part, TokenEmbedding))
+    settings, noun = tuned.provenance["config"], tuned.subject.noun if tuned.subject else ""
+    (rows,) = tuned.of(TokenEmbedding)
     chosen = subject(model, taught.pictures, noun=noun, rows=rows, preserved=taught.preserved)
     loss = chosen.loss(
         model, tuned.base, prior_weight=settings["prior_weight"], batch=settings["batch"], seed=settings["seed"]

@@ -172,7 +172,7 @@ def in_force(
         elif kind in OURS:  # both files start from weights that are shut, so their changes are not added
             stack.enter_context(model.edits.applied(compose(*tuned, overlap="ties", base=model.components)))
         else:
-            rows = [tuple(part for part in edit.parts if isinstance(part, TokenEmbedding)) for edit in tuned]
+            rows = [edit.of(TokenEmbedding) for edit in tuned]
             words = compose(*(replace(edit, parts=part) for edit, part in zip(tuned, rows, strict=True)))
             stack.enter_context(model.edits.applied(words))
             if kind in PEERS:

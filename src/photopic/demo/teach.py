@@ -119,7 +119,7 @@ def _beside(
     model: TextToImage, folder: Path, config: DemoConfig, alone: CaptionedImages, shut: Edit
 ) -> Steps[CaptionedImages]:
     """The pictures, and as many of the subject small beside other things; drawn once, for the tuning and for the LoRA."""
-    (rows,) = (part for part in shut.parts if isinstance(part, TokenEmbedding))
+    (rows,) = shut.of(TokenEmbedding)
     named = CaptionedImages(alone.images, subject(model, alone, noun=config.noun, rows=rows).captions)
     if not config.beside:
         return named

@@ -139,7 +139,7 @@ def treated(model: TextToImage, edits: dict[str, Edit], treatment: str) -> Abstr
     if treatment == "base":
         return nullcontext()
     if treatment == "before":
-        rows = tuple(part for part in edits["shut"].parts if isinstance(part, TokenEmbedding))
+        rows = edits["shut"].of(TokenEmbedding)
         return model.edits.applied(replace(edits["shut"], parts=rows))
     return model.edits.applied(edits[treatment])
 

@@ -40,7 +40,7 @@ class TunedClassifier:
     edit: Edit
 
     def __post_init__(self) -> None:
-        if not any(isinstance(part, ClassifierHead) for part in self.edit.parts):
+        if not self.edit.of(ClassifierHead):
             kinds = ", ".join(sorted({part.kind for part in self.edit.parts}))
             raise EditError(f"classifier: expected an edit with a head, found {kinds}; use what tune tuners wrote")
 
@@ -65,7 +65,7 @@ class TunedClassifier:
     @property
     def head(self) -> ClassifierHead:
         """The classifier on the features."""
-        return next(part for part in self.edit.parts if isinstance(part, ClassifierHead))
+        return self.edit.of(ClassifierHead)[0]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class TunedClassifier:
     @property
     def trainable(self) -> int:
         """Numbers of the branches and of the head."""
-        trained = [each for part in self.edit.parts if isinstance(part, Adapters) for each in part.tensors.values()]
+        trained = [each for part in self.edit.of(Adapters) for each in part.tensors.values()]
         return sum(each.numel() for each in (*trained, self.head.weight, self.head.bias))
 
     @cached_property
@@ -117,7 +117,7 @@ def classifier_of(
     """
     if isinstance(result, Tuned):
         return result
-    if any(isinstance(part, ClassifierHead) for part in result.parts):
+    if result.of(ClassifierHead):
         return TunedClassifier(model, result)
     trained = int(result.provenance.get("trained", 0))
     return TextClassifier(model, class_embeddings, result, trained, templates)

@@ -362,3 +362,14 @@ def test_attention_of_fused_projections_is_refused_by_name() -> None:
         cross_attention(pipeline.unet)
     pipeline.unfuse_qkv_projections()
     assert cross_attention(pipeline.unet)
+
+
+def test_a_word_is_read_by_the_embedding_that_others_put_in() -> None:
+    model = TextToImage(tiny_pipeline(), "tiny")
+    encoder = model.pipeline.text_encoder
+    with model.edits.applied(word_edit(model)):
+        expected = model.encode_prompts("a <mine> bear").hidden
+        old = encoder.get_input_embeddings()
+        encoder.set_input_embeddings(nn.Embedding.from_pretrained(old.weight.detach().clone()))
+        assert torch.equal(model.encode_prompts("a <mine> bear").hidden, expected)
+    assert "forward" not in old.__dict__ | encoder.get_input_embeddings().__dict__

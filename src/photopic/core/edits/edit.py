@@ -64,9 +64,9 @@ class Edit:
             if len(self.of(kind)) > 1:
                 raise EditError(f"this edit has {why}")
 
-    def of(self, kind: type[P]) -> tuple[P, ...]:
-        """Its parts of one kind, such as ``edit.of(TokenEmbedding)``."""
-        return tuple(part for part in self.parts if isinstance(part, kind))
+    def of(self, *kinds: type[P]) -> tuple[P, ...]:
+        """Its parts of one kind or several, such as ``edit.of(TokenEmbedding)``."""
+        return tuple(part for part in self.parts if isinstance(part, kinds))
 
     @property
     def weight_parts(self) -> tuple[Part, ...]:

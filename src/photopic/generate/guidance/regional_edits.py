@@ -111,7 +111,7 @@ def regional_edits(
         # put together before any token is added, each on the model as it was
         changed = {numbers[words]: _changes(model, edit, weight, force) for words, edit in edits.items()}
         for edit in edits.values():
-            spoken = tuple(part for part in edit.parts if isinstance(part, TokenEmbedding | TokenResidual))
+            spoken = edit.of(TokenEmbedding, TokenResidual)
             if spoken:
                 wording = Edit(spoken, edit.base, edit.provenance)
                 stack.enter_context(model.edits.applied(wording, weight=weight, force=force))
@@ -195,7 +195,7 @@ def _mixing(name: str, grid: Grid, layout: Layout, twins: Mapping[int, Attention
 
 def _check_parts(words: str, edit: Edit, model: TextToImage) -> None:
     layers = cross_attention(model.unet)
-    kept = (*edit.weight_parts, *(part for part in edit.parts if isinstance(part, TokenEmbedding | TokenResidual)))
+    kept = (*edit.weight_parts, *edit.of(TokenEmbedding, TokenResidual))
     others = [part.kind for part in edit.parts if part not in kept]
     others += [
         name

@@ -28,7 +28,7 @@ def merged(edit: Edit, model: DualEncoder) -> Edit:
         'low_rank'
     """
     up, down = {}, {}
-    for part in (each for each in edit.parts if isinstance(each, Adapters)):
+    for part in edit.of(Adapters):
         for name, branch in part.branches.items():
             own = {role: part.tensors[f"{name}/{role}"] for role in _roles(part, name)}
             if reason := _unmergeable(model, name, branch, own):

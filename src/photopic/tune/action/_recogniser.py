@@ -104,7 +104,7 @@ class ActionRecogniser:
     @property
     def trainable(self) -> int:
         """Number of parameters that were trained."""
-        parts = [part for part in self.edit.parts if isinstance(part, DenseDelta)] if self.edit else []
+        parts = self.edit.of(DenseDelta) if self.edit else []
         tower = sum(delta.numel() for part in parts for delta in part.deltas.values())
         return 1 + sum(each.numel() for each in self.temporal.parameters()) + tower
 
