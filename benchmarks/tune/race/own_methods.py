@@ -68,9 +68,9 @@ def residual(model: TextToImage, given: Given, folder: Path, *, steps: int | Non
 def _kept(events: Iterator[Event[Edit]], folder: Path, began: float) -> Iterator[int]:
     """The steps of a method as they are done; its edit and what it cost end in the folder."""
     for event in events:
-        if event.result is None:
+        if "loss" in event.numbers:  # a step of learning, and not of what is drawn or evaluated
             yield event.done
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        edit_file.save(event.result, folder / EDIT)
-        write_facts(folder, time.process_time() - began)
+        if event.result is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            edit_file.save(event.result, folder / EDIT)
+            write_facts(folder, time.process_time() - began)
