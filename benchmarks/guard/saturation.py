@@ -141,8 +141,8 @@ def rows_of(attacked: Scored, clean: Scored, splits: int) -> list[Row]:
             inside = np.mean([band[0] <= each <= band[1] for each in rejected])
             note = (
                 f"accuracy {accuracy:.3f}, the trigger works on {attacked.success:.3f}; clean pictures rejected "
-                f"{np.mean(rejected):.4f}, in the band {band[0]:.4f} to {band[1]:.4f} in {inside:.0%} of {splits} splits; baseline: "
-                "scores as numbers; control: the patch on a network that nobody attacked"
+                f"{np.mean(rejected):.4f}, in the band {band[0]:.4f} to {band[1]:.4f} in {inside:.0%} of {splits} splits; "
+                "baseline: scores as numbers; control: the patch on a network that nobody attacked"
             )
             target = ">= 0.99" if rate == 0.05 else None
             numbers, patched = float(np.mean(own[rate]["numbers"])), float(np.mean(control[rate]["caught"]))

@@ -40,8 +40,8 @@ READER = {
     str(Path(photopic.core.__path__[0]) / f"{name}.py")
     for name in (
         "edits/activations edits/dense edits/edit edits/positions edits/sparse edits/token_rows numerics/int8_steps "
-        "edits/file/container edits/file/part_encodings edits/file/coded_parts edits/part edits/views edits/file/value_codes edits/file/float16_code "
-        "edits/file/position_code edits/file/reading edits/file/indices".split()
+        "edits/part edits/views edits/file/container edits/file/part_encodings edits/file/coded_parts edits/file/value_codes "
+        "edits/file/float16_code edits/file/position_code edits/file/reading edits/file/indices".split()
     )
 }
 MOST_SECONDS = 5.0  # of processor time a call
