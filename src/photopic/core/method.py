@@ -170,7 +170,7 @@ class Method(Generic[P, R]):
         yield Event("done", elapsed_s=elapsed, result=result)
 
     def provenance(self, given: Mapping[str, Any], digests: Mapping[str, Any], elapsed: float) -> dict[str, Any]:
-        """What is stamped on a result: the method, what it was given, on what it ran, how long and how large."""
+        """What is stamped on a result: the method, what it was given, on what it ran; of learning, how long and how large."""
         config = given.get("config")
         models = [each for each in given.values() if isinstance(each, HasEdits)]
         data = {name: _short(value) for name, value in digests.items() if _is_data(given[name])}
@@ -179,9 +179,11 @@ class Method(Generic[P, R]):
             found |= {"config": plain(config), "seed": getattr(config, "seed", None)}
         if models:
             device = getattr(models[0], "device", torch.device("cpu"))
-            found |= {"model": models[0].name, "device": str(device), "peak_bytes": peak_bytes(device)}
-            found["dtype"] = str(getattr(models[0], "dtype", torch.float32)).removeprefix("torch.")
-        return found | {"versions": versions(), "elapsed_s": round(elapsed, 1)}
+            dtype = str(getattr(models[0], "dtype", torch.float32)).removeprefix("torch.")
+            found |= {"model": models[0].name, "device": str(device), "dtype": dtype}
+            if self.trains:  # what only computes from what it is given saves to the same bytes every time
+                found["peak_bytes"] = peak_bytes(device)
+        return found | {"versions": versions()} | ({"elapsed_s": round(elapsed, 1)} if self.trains else {})
 
 
 @overload
