@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import os
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from photopic.models.text_to_image.handle import TextToImage
 from tests.core.small import Net, content, made
 from tests.tiny import tiny_pipeline
 
+INTERRUPTS = int(os.environ.get("PHOTOPIC_INTERRUPTS", "100"))  # lines, evenly spread over all of them
 TO_K = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
@@ -258,7 +260,7 @@ def test_an_interrupt_at_any_line_leaves_the_base() -> None:
         stack.unload("mine")
 
     total = _lines(act)
-    for at in range(1, total + 1, max(1, total // 300)):
+    for at in range(1, total + 1, max(1, total // INTERRUPTS)):
         interrupted(act, at)
         stack.clear()  # for what was loaded without a block: an interrupt may come when it is done
         assert content(model) == before and stack.names() == () and not model.two._forward_hooks, at
