@@ -29,7 +29,7 @@ from photopic.generate.guidance.adaptive_guidance import AdaptiveGuidance, Adapt
 from photopic.metrics.intervals import bootstrap, paired_bootstrap
 
 SEED = 9_000_000  # of the samples
-SWEPT = (0.9, 0.95, 0.98, 0.99)  # thresholds beside the default
+SWEPT = (0.9, 0.95, 0.97, 0.98)  # thresholds beside the default
 DEFAULT = AdaptiveGuidanceConfig().threshold
 BATCH = 16
 MODULES = (

@@ -28,7 +28,7 @@ def read_control(word: str, model: Any) -> Control:
     """Make a control.
 
     Args:
-        word: Such as ``adaptive_guidance:threshold=0.97``; of an option that takes several each gets its own ``key=value``.
+        word: Such as ``adaptive_guidance:threshold=0.99``; of an option that takes several each gets its own ``key=value``.
         model: That will draw.
 
     Raises:

@@ -112,7 +112,7 @@ def generate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            help="What steers the sampler, as name:key=value,key=value, such as adaptive_guidance:threshold=0.97; repeat it for "
+            help="What steers the sampler, as name:key=value,key=value, such as adaptive_guidance:threshold=0.99; repeat it for "
             "several. The pages of the methods list their keys.",
             show_default="none",
         ),

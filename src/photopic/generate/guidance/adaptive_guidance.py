@@ -32,7 +32,7 @@ class AdaptiveGuidanceConfig(Config):
 
     # cosine of the two predictions from which on a picture goes on without its unconditional half; higher keeps closer to full
     # guidance and saves less, 1 saves nothing
-    threshold: Annotated[float, Ge(-1), Le(1)] = 0.97
+    threshold: Annotated[float, Ge(-1), Le(1)] = 0.99
 
 
 @method(
