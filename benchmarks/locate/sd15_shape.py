@@ -204,7 +204,10 @@ def search(model: TextToImage, images: torch.Tensor, kept: torch.Tensor, steps: 
     while edit is None:
         with phases.measured("next"):
             event = next(events)
-        phases.rename("next", f"step {event.done}" if event.stage == "locating" else event.stage)
+            while event.stage == "evaluating":  # part of the end
+                event = next(events)
+        name = f"step {event.done}" if event.done else "preparing"  # until the loop says that it begins
+        phases.rename("next", name if event.stage == "locating" else event.stage)
         edit = event.result
     return edit
 
