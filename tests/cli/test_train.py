@@ -149,7 +149,7 @@ def test_bad_input_is_one_line(options: list[str], words: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--start", "nowhere"], "no trained diffusion model"),
+        (["--start", "nowhere"], "nowhere: no such model"),
         (["--start", "nowhere", "--channels", "8"], "--channels or --start"),
         (["--start", "nowhere", "--schedule", "cosine"], "--schedule or --start"),
     ],

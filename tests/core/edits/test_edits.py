@@ -175,8 +175,8 @@ def test_disjoint_edits_commute(dtype: torch.dtype, one_spec: Spec, other_spec: 
         return
     b = valued(b_support)
     one, other = Small().to(dtype), Small().to(dtype)
-    for model, order in ((one, (a, b)), (other, (b, a))):
-        stack = EditStack({"m": model})
+    stacks = [EditStack({"m": one}), EditStack({"m": other})]  # held: one that is collected takes its edits away
+    for stack, order in zip(stacks, ((a, b), (b, a)), strict=True):
         for edit in order:
             stack.load(edit, weight=weight)
     assert content(one) == content(other)
@@ -203,10 +203,9 @@ def test_composing_shut_sets_is_their_union(a: dict, b: dict, c: dict) -> None: 
     assert same(compose(both, third), compose(first, compose(second, third)))
     assert same(compose(first, first), first)
     one, other = Small(), Small()
-    stack = EditStack({"m": one})  # held: one that is collected takes its edits away
-    stack.load(both)
-    stack = EditStack({"m": other})
-    stack.load(first), stack.load(second)
+    at_once, one_by_one = EditStack({"m": one}), EditStack({"m": other})  # held: a collected one takes its edits away
+    at_once.load(both)
+    one_by_one.load(first), one_by_one.load(second)
     assert content(one) == content(other)
 
 
