@@ -38,6 +38,7 @@ class Edit:
         EditError: If it touches nothing, parts overlap, a position lies outside its tensor, or provenance is not JSON.
 
     Example:
+        >>> from photopic.core.edits import ZeroedWeights
         >>> from photopic.core.fingerprint import fingerprint
         >>> base = fingerprint({"unet": nn.Linear(2, 2)}, "tiny", ["unet.weight"])
         >>> Edit((ZeroedWeights({"unet.weight": torch.tensor([3])}),), base).touched()

@@ -46,6 +46,8 @@ class EditStack(Changes):
         loaded: The digest of the files the model was loaded from; spares hashing it.
 
     Example:
+        >>> from photopic.core.edits import ZeroedWeights
+        >>> from photopic.core.fingerprint import fingerprint
         >>> linear = nn.Linear(2, 2)
         >>> base = fingerprint({"m": linear}, "tiny", ["m.weight"])
         >>> stack = EditStack({"m": linear})
