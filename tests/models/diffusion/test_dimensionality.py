@@ -134,7 +134,7 @@ def test_growing_keeps_what_was_there_and_adds_exactly_the_noise_that_is_missing
     process = dimensionality_varying(LINEAR, DimensionalityConfig(kind=kind))
     small, noise = randn(5, 3, 4, 4), randn(5, 3, 8, 8, seed=1)
     large = process.lifted(small, 300, noise, 1)
-    assert (process.pyramid.down(large) - small).abs().max() < 3e-15
+    assert (process.pyramid.down(large) - small).abs().max() < 5e-15  # a few roundings of numbers up to 4
     # covariance: noise of variance sigma^2 in the small space and unit noise for the detail give sigma^2 everywhere
     down = matrix(process.pyramid.down)
     sigma = LINEAR.sigmas[300]

@@ -20,7 +20,7 @@ from diffusers import (
 )
 
 from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
-from photopic.core.errors import ModelError
+from photopic.core.errors import ModelError, PhotopicError
 from photopic.core.fingerprint import fingerprint
 from photopic.core.nn.hooks import tap
 from photopic.models.text_to_image.checks import check_pipeline
@@ -182,9 +182,9 @@ def test_edits_reach_the_weights_and_the_tokenizer_and_leave_no_trace(sd: TextTo
     plain = sd.generate("a <mine> bear", seeds=[0], steps=2)
     with sd.edits.applied(edit):
         assert sd.token_positions("a <mine> bear", "<mine>") == [2]
-        assert sd.pipeline.tokenizer is not tokenizer
+        assert sd.pipeline.tokenizer is tokenizer and "<mine>" in tokenizer.get_vocab()  # never swapped
         assert not np.array_equal(sd.generate("a <mine> bear", seeds=[0], steps=2), plain)
-    assert sd.pipeline.tokenizer is tokenizer
+    assert sd.pipeline.tokenizer is tokenizer and "<mine>" not in tokenizer.get_vocab()
     assert sd.digest() == before
     assert np.array_equal(sd.generate("a <mine> bear", seeds=[0], steps=2), plain)
 
@@ -253,11 +253,11 @@ def test_a_scheduler_that_clips_latents_is_refused_at_any_time() -> None:
 def test_impossible_requests_are_errors(sd: TextToImage) -> None:
     for prompts, options, message in [
         (["a", "b"], {"seeds": [1]}, "2 prompts but 1 seeds"),
-        ("a", {"seeds": [1], "steps": 0}, "steps is 0"),
-        ("a", {"seeds": [1], "batch": 0}, "batch is 0"),
+        ("a", {"seeds": [1], "steps": 0}, "steps: expected 1 or more, found 0"),
+        ("a", {"seeds": [1], "batch": 0}, "batch: expected 1 or more, found 0"),
         ("a", {"seeds": [2**70]}, "does not fit 64 bits"),
     ]:
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(PhotopicError, match=message):
             sd.generate(prompts, **options)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="got no prompt"):
         sd.encode_prompts([])

@@ -42,7 +42,8 @@ class Order:
                 f"{layer!r}: expected a layer that a run calls once, found none; name one of {list(self.starts)[:3]}"
             )
         done = {name for name, end in self.ends.items() if end < self.starts[layer]}
-        return tuple(name for name in done if not any(parent in done for parent in _parents(name)))
+        outermost = (name for name in done if not any(parent in done for parent in _parents(name)))
+        return tuple(sorted(outermost, key=self.ends.__getitem__))  # in the order in which they end
 
     def sorted(self, layers: Sequence[str]) -> tuple[str, ...]:
         """Layers in the order in which they start."""
