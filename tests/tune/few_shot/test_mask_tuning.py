@@ -183,7 +183,7 @@ def test_a_mask_is_learnt_for_a_given_classifier(vit, task) -> None:
     """Such as learnt prompts; the classifier then counts, not the names."""
     rows = torch.nn.functional.normalize(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
     given = tune_mask(vit, task, config=QUICK, class_embeddings=3 * rows)
-    torch.testing.assert_close(given.rows, rows)
+    torch.testing.assert_close(given.class_embeddings, rows)
     assert positions(given.edit) != positions(tune_mask(vit, task, config=QUICK).edit)
     nameless = replace(task, names=("\u200b", "a", "b", "c"))
     tune_mask(vit, nameless, config=replace(QUICK, steps=1), class_embeddings=rows)  # names are not read
