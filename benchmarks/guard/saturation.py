@@ -3,10 +3,11 @@
     python -m benchmarks.guard.saturation            # writes benchmarks/results/saturation.json
     python -m benchmarks.guard.saturation --quick    # short training; prints only
 
-A residual network of 32 pixels is trained on ten emoji concepts without label smoothing until its probabilities are 1 as numbers, a
-tenth of the pictures with BadNets' patch. The firewall's threshold is then calibrated on 100, 200 and 400 clean pictures (as many
-choose the layers) for rates of 0.05, 0.025 and 0.01, over several splits. Baseline: the same scores as numbers, whose threshold
-becomes 1, which nothing can pass. Control: the same patch on a network that nobody attacked.
+A residual network of 32 pixels is trained on ten emoji concepts without label smoothing, a tenth of the pictures with BadNets'
+patch; its logits are then made three times as large, so that its probabilities are 1 as numbers, as those of long-trained ones.
+The firewall's threshold is calibrated on 100, 200 and 400 clean pictures (as many choose the layers) for rates of 0.05, 0.025 and
+0.01, over several splits. Baseline: the same scores as numbers, whose threshold becomes 1, which nothing can pass. Control: the same
+patch on a network that nobody attacked.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def trained(data: Pictures, *, attacked: bool, epochs: int) -> Classifier:
         schedule.step()
         if step % 100 == 0:
             print(f"step {step} of {steps}: loss {loss.item():.4f}", flush=True)
-    with torch.no_grad():  # trained on as long as published networks are: as sure as they, and of the same classes
+    with torch.no_grad():  # in place of long training: as sure as published networks, and of the same classes
         for name in ("classifier.1.weight", "classifier.1.bias"):
             module.get_parameter(name).mul_(3)
     return handle(module.eval(), data, "emoji-badnets" if attacked else "emoji-clean")
