@@ -6,8 +6,8 @@
 A residual network of 32 pixels is trained on ten emoji concepts without label smoothing, a tenth of the pictures with BadNets'
 patch; its logits are then made three times as large, so that its probabilities are 1 as numbers, as those of long-trained ones.
 The firewall's threshold is calibrated on 100, 200 and 400 clean pictures (as many choose the layers) for rates of 0.05, 0.025 and
-0.01, over several splits. Baseline: the same scores as numbers, whose threshold becomes 1, which nothing can pass. Control: the same
-patch on a network that nobody attacked.
+0.01, over several splits. Baseline: the same scores as numbers, whose threshold becomes 1, which nothing can pass. Control: the
+same patch on a network that nobody attacked.
 """
 
 from __future__ import annotations
