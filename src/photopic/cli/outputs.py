@@ -197,14 +197,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def write_report(output: Path, page: str, report: Report, *, as_json: bool) -> None:
-    """Write the page of a report; print where it is, or with ``as_json`` all numbers and nothing else."""
-    from photopic.core.runs import write_atomically
-
-    write_atomically(output, page.encode())
-    if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=1, sort_keys=True))
-    else:
-        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
