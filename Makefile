@@ -45,9 +45,8 @@ format: $(VENV)/.stamp-tests ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.stamp-tests ## measure: every benchmarks/<verb>/<name>.py, or one with BENCH=<name>
-	@for script in $$(find benchmarks -name '$(BENCH).py' ! -path '*/harness/*' ! -name page.py | sort | xargs grep -l '__main__'); do \
-		echo "$$script"; $(BIN)/python -m "$$(echo "$${script%.py}" | tr / .)" $(ARGS); done
+bench: $(VENV)/.stamp-tests ## measure: every benchmark, or those of a name or pattern with BENCH=<name>
+	@for name in $$($(BIN)/python -m benchmarks --list '$(BENCH)'); do echo "$$name"; $(BIN)/python -m benchmarks "$$name" $(ARGS); done
 	$(BIN)/python -m benchmarks.harness.ledger --docs
 
 docs: $(VENV)/.stamp-tests ## write methods.json and the generated parts of the docs

@@ -1,70 +1,70 @@
 """How fast is the base check: a fingerprint against plain SHA-256 over the same bytes.
 
-    python -m benchmarks.edit.fingerprint_rate            # writes benchmarks/results/fingerprint-rate.json
-    python -m benchmarks.edit.fingerprint_rate --quick    # two rounds on small tensors, prints only
+    python -m benchmarks fingerprint-rate            # writes benchmarks/results/fingerprint-rate.json
+    python -m benchmarks fingerprint-rate --quick    # two rounds on small tensors, prints only
 
 The tensors are the cross-attention keys and values of Stable Diffusion 1.x (19.2 million weights in 32 tensors), and a whole UNet
 of that model at a fifth of its width, so with as many tensors of a 25th of the size: what is done for each counts for more. Both
-are timed in turn, round after round, after one round of warming up. A rate is the median over the rounds; the interval of a ratio
-is that of its median, from the order of the rounds' ratios.
+are timed in turn, round after round, after one round of warming up; a ratio is the median over the rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist, median
+from statistics import median
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from benchmarks.harness.ledger import Row, write_result
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
+from benchmarks.harness.ledger import Row
+from benchmarks.harness.sd15_matrices import COLUMNS
+from benchmarks.harness.timing import median_ratio, side_by_side
+from photopic.core.config import Config
 from photopic.core.fingerprint import fingerprint
 
-SEED = 0
 LAYERS = {320: 5, 640: 5, 1280: 6}  # cross-attentions of a Stable Diffusion 1.x UNet by width
-TEXT_WIDTH = 768
-TARGET = 0.70
+CLAIMS = (
+    Claim("fingerprint.rate_vs_sha256", ">= 0.70"),
+    Claim("fingerprint.rate_vs_sha256_fp16", ">= 0.70"),
+    Claim("fingerprint.rate_vs_sha256*_threads", "", "sha256 has one thread"),
+    Claim("fingerprint.rate_vs_sha256_narrow_unet"),
+)
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Bytes a second in each round."""
+class FingerprintConfig(Config):
+    """How much is measured."""
 
-    fingerprint: list[float]
-    sha256: list[float]
-
-    @property
-    def ratios(self) -> list[float]:
-        """Fingerprint over SHA-256, round by round."""
-        return [a / b for a, b in zip(self.fingerprint, self.sha256, strict=True)]
+    rounds: Annotated[int, Ge(1)] = 15  # of both in turn
+    share: Annotated[int, Ge(1)] = 1  # one in so many rows of every tensor
 
 
-def keys_and_values(dtype: torch.dtype, share: int = 1) -> dict[str, nn.Module]:
+def keys_and_values(dtype: torch.dtype, share: int) -> dict[str, nn.Module]:
     """The to_k and to_v matrices, random, with a ``share``-th of the rows."""
-    shapes = [(width // share, TEXT_WIDTH) for width, count in LAYERS.items() for _ in range(2 * count)]
-    generator = torch.Generator().manual_seed(SEED)
+    shapes = [(width // share, COLUMNS) for width, count in LAYERS.items() for _ in range(2 * count)]
+    generator = torch.Generator().manual_seed(0)
     weights = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype), requires_grad=False) for shape in shapes]
     return {"unet": nn.ParameterList(weights)}
 
 
 def narrow_unet(dtype: torch.dtype) -> dict[str, nn.Module]:
     """The layers of Stable Diffusion 1.x at a fifth of the width."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(0)
     widths = tuple(width // 5 for width in (*LAYERS, max(LAYERS)))
-    return {"unet": UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=TEXT_WIDTH).to(dtype)}
+    return {"unet": UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=COLUMNS).to(dtype)}
 
 
-def compare(modules: dict[str, nn.Module], rounds: int, threads: int) -> Rates:
+def compared(claim: str, modules: dict[str, nn.Module], rounds: int, threads: int, what: str) -> Row:
     """Time both in turn; SHA-256 reads the same memory, tensor after tensor, in one hash."""
     torch.set_num_threads(threads)
-    tensors = list(modules["unet"].parameters())
-    views = [tensor.view(-1).view(torch.uint8).numpy().data for tensor in tensors]
-    size = sum(view.nbytes for view in views)
+    views = [tensor.view(-1).view(torch.uint8).numpy().data for tensor in modules["unet"].parameters()]
 
     def plain() -> None:
         hashed = hashlib.sha256()
@@ -72,71 +72,30 @@ def compare(modules: dict[str, nn.Module], rounds: int, threads: int) -> Rates:
             hashed.update(view)
         hashed.digest()
 
-    def ours() -> None:
-        fingerprint(modules, "model")
-
-    measured: dict[Callable[[], None], list[float]] = {ours: [], plain: []}
-    for number in range(rounds + 1):
-        for task in (ours, plain) if number % 2 else (plain, ours):
-            started = time.perf_counter()
-            task()
-            if number:
-                measured[task].append(size / (time.perf_counter() - started))
-    return Rates(measured[ours], measured[plain])
-
-
-def median_interval(values: list[float]) -> tuple[float | None, float | None]:
-    """Bounds of the 95 % interval of the median, from order statistics; none below six values."""
-    count = len(values)
-    if count < 6:
-        return None, None
-    below = max(0, int((count - NormalDist().inv_cdf(0.975) * count**0.5) / 2))
-    return sorted(values)[below], sorted(values)[count - 1 - below]
-
-
-def row(claim: str, rates: Rates, threads: int, what: str, target: str | None) -> Row:
-    """The ratio, with both rates in the note."""
-    low, high = median_interval(rates.ratios)
-    ours, plain = (median(each) / 1e6 for each in (rates.fingerprint, rates.sha256))
+    ours, theirs = side_by_side([lambda: fingerprint(modules, "model"), plain], rounds, warm_up=1)
+    size = sum(view.nbytes for view in views) / 1e6
     note = (
-        f"{what}; {threads} thread{'s' * (threads > 1)}; fingerprint {ours:.0f} MB/s, hashlib.sha256 {plain:.0f} MB/s"
+        f"{what}; {threads} thread{'s' * (threads > 1)}; fingerprint {size / median(ours):.0f} MB/s, hashlib.sha256 "
+        f"{size / median(theirs):.0f} MB/s"
     )
-    return Row(claim, median(rates.ratios), low, high, target=target, n=len(rates.ratios), note=note)
+    return row(claim, median_ratio(theirs, ours), n=rounds, note=note)  # of rates, so of times the other way round
 
 
-def measure(rounds: int, quick: bool) -> list[Row]:
+def rows(bench: Bench[FingerprintConfig, Any]) -> Iterator[Row]:
     """Every row: one thread for the claim, all threads beside it."""
-    share = 16 if quick else 1
-    threads = torch.get_num_threads()
-    claim, target = "fingerprint.rate_vs_sha256", f">= {TARGET:.2f}"
-    rows = []
+    rounds, threads = bench.config.rounds, torch.get_num_threads()
     for suffix, dtype in (("", torch.float32), ("_fp16", torch.float16)):
-        modules, what = keys_and_values(dtype, share), f"SD 1.x K/V, {str(dtype).removeprefix('torch.')}"
-        rows.append(row(claim + suffix, compare(modules, rounds, 1), 1, what, target))
+        claim = f"fingerprint.rate_vs_sha256{suffix}"
+        modules = keys_and_values(dtype, bench.config.share)
+        what = f"SD 1.x K/V, {str(dtype).removeprefix('torch.')}"
+        yield compared(claim, modules, rounds, 1, what)
         if threads > 1:
-            rates = compare(modules, rounds, threads)
-            rows.append(row(f"{claim}{suffix}_threads", rates, threads, f"{what}; sha256 has one thread", None))
+            yield compared(f"{claim}_threads", modules, rounds, threads, what)
     modules = narrow_unet(torch.float16)
     what = f"UNet of SD 1.x at a fifth of its width, {len(list(modules['unet'].parameters()))} tensors, float16"
-    rows.append(row(f"{claim}_narrow_unet", compare(modules, rounds, 1), 1, what, None))
-    return rows
+    yield compared("fingerprint.rate_vs_sha256_narrow_unet", modules, rounds, 1, what)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Fingerprint against plain SHA-256 over the same bytes.")
-    parser.add_argument("--quick", action="store_true", help="two rounds on small tensors; prints and writes nothing")
-    parser.add_argument("--rounds", type=int, default=15)
-    options = parser.parse_args()
-    started = time.monotonic()
-    rows = measure(2 if options.quick else options.rounds, options.quick)
-    for each in rows:
-        ends = "" if each.low is None else f"  [{each.low:.3f}, {each.high:.3f}]"
-        print(f"{each.claim:45} {each.value:.3f}{ends}  {each.note}")
-    if options.quick:
-        return
-    command = f"python -m benchmarks.edit.fingerprint_rate --rounds {options.rounds}"
-    write_result("fingerprint-rate", rows, command=command, seeds=[SEED], elapsed_s=time.monotonic() - started)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (
+    Benchmark("fingerprint-rate", __doc__, FingerprintConfig(), FingerprintConfig(2, 16), CLAIMS, rows, threads=0),
+)

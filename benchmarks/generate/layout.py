@@ -1,27 +1,28 @@
 """Is a layout obeyed? Two known concepts with a box each, drawn with and without layout guidance, judged by the oracle.
 
-    python -m benchmarks.generate.layout                    # writes benchmarks/results/layout.json
-    python -m benchmarks.generate.layout --quick            # few cases; prints only
+    python -m benchmarks layout             # writes benchmarks/results/layout.json
+    python -m benchmarks layout --quick     # few cases; prints only
 
 Prompts such as "a rose left of a penguin on a teal background"; each box lies on its side of the picture, so that prompt and layout
 agree, but where on that side and how large is drawn at random. The baseline is the same prompt and seed without layout, the control
-the same with the layout of another case of the same relation, both compared with the case's own boxes. Interrupted, it goes on.
+the same with the layout of another case of the same relation, both compared with the case's own boxes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from jaxtyping import Float
 
-from benchmarks.harness.cache import code_of
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
 from benchmarks.harness.ledger import Row
-from benchmarks.harness.runner import Benchmark, mine, run
-from benchmarks.harness.subjects import COLOURS, Bench
+from benchmarks.harness.subjects import COLOURS, JudgedModel
+from photopic.core.config import Config
 from photopic.core.nn.attention import capture_attention
 from photopic.data import scenes, splits
 from photopic.data.layout import Layout, Region
@@ -30,28 +31,42 @@ from photopic.metrics.intervals import bootstrap, paired_bootstrap
 from photopic.metrics.layout import attention_mass, box_iou, subject_boxes
 
 SEED = 8_000_000  # of the samples
-MODULES = (
-    "photopic.generate.guidance.layout_guidance",
-    "photopic.metrics.layout",
-    "photopic.models.text_to_image.handle",
-)
-WAYS: dict[str, dict[str, Any] | None] = {
-    "none": None,
+WAYS: dict[str, dict[str, Any]] = {
     "guided": {},
     "shuffled": {},  # guided by the layout of another case
     "neutral": {},  # guided with outside="neutral"
     "paper": {"weight": 0.08},
     "repeated": {"repeats": 2},
 }
+Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the side
 TINY = 1 / 32  # side of a region: half a latent cell, a quarter of a cell of the finest attention
+CLAIMS = (
+    Claim("layout.attention_mass", ">= 0.90", "share in the cells of its region, mean over grids and steps"),
+    Claim("layout.attention_mass_by_area", "", "a cell counts by the share of it in the region"),
+    Claim("layout.attention_mass_neutral", "", 'with outside="neutral"'),
+    Claim("layout.iou_gain", "low > 0", "box IoU of the objects with their boxes, with the layout minus without"),
+    Claim("layout.iou_gain_vs_shuffled", "low > 0", "minus guided by the layout of another case"),
+    Claim("layout.iou_gain_paper", "", "the paper's weight 0.08 minus none"),
+    Claim("layout.iou_gain_neutral", "", 'with outside="neutral" minus none'),
+    Claim("layout.iou_gain_repeats", "", "each step done twice minus once, for twice the time"),
+    Claim("layout.both_present_change", "", "share of pictures with both objects, with minus without layout"),
+    Claim(
+        "layout.small_region_attention",
+        "low > 0",
+        "a region of half a latent cell: attention of its subject's words in its cell, least of all grids, with minus without",
+    ),
+    Claim("layout.small_region_mass", ">= 0.90", "least of all cases"),
+    Claim("layout.small_region_present", "", "its subject seen in the picture, with minus without"),
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class LayoutConfig(Config):
     """How much is measured."""
 
-    cases: int = 32  # of a prompt with its layout
-    seeds: int = 4  # pictures a case
+    cases: Annotated[int, Ge(8)] = 32  # prompts with their layouts
+    seeds: Annotated[int, Ge(1)] = 4  # pictures of each case
+    model: str = "emoji-diffusion"  # a bundled name or a folder
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,7 @@ class Case:
     names: tuple[str, str]
     relation: str
     colour: str
-    boxes: tuple[tuple[float, float, float, float], ...]
+    boxes: tuple[Box, ...]
 
     @property
     def prompt(self) -> str:
@@ -94,7 +109,7 @@ def cases(count: int) -> list[Case]:
     return made
 
 
-def _box(rng: np.random.Generator, relation: str, is_low: bool) -> tuple[float, float, float, float]:
+def _box(rng: np.random.Generator, relation: str, is_low: bool) -> Box:
     """A square in the left or upper half (``is_low``), or in the other one; anywhere along the border between them."""
     side = rng.uniform(0.375, 0.5)
     across, along = rng.uniform(0, 0.5 - side) + (0 if is_low else 0.5), rng.uniform(0, 1 - side)
@@ -102,76 +117,85 @@ def _box(rng: np.random.Generator, relation: str, is_low: bool) -> tuple[float, 
     return (float(left), float(top), float(left + side), float(top + side))
 
 
-@cache
-def _code() -> str:
-    return code_of(*MODULES, measure, cases, _box, Case.layout)
+@dataclass(frozen=True)
+class Drawing:
+    """One case under the boxes of a case, or of none."""
+
+    case: Case
+    way: str  # of ``WAYS``, or ``none``
+    boxes: tuple[Box, ...]  # that guide
+    seeds: int
+
+    @property
+    def guides(self) -> Layout | None:
+        """The layout it is drawn under."""
+        if self.way == "none":
+            return None
+        return replace(self.case, boxes=self.boxes).layout(outside="neutral" if self.way == "neutral" else "shut")
 
 
-def measure(bench: Bench, case: Case, layout: Layout | None, seeds: int, config: dict[str, Any]) -> dict[str, Any]:
+def measure(bench: Bench[Any, JudgedModel], drawing: Drawing) -> dict[str, Any]:
     """Draw one case under a layout, or none, and compare with its own boxes.
 
     Returns:
         ``mass`` and ``by_area``: share of each subject's attention in its own box, mean over grids; ``least``: mean attention of
         its words in its own cells, on the grid where it is least; for each picture ``iou``, mean over the two, and ``present``.
     """
-
-    def make() -> dict[str, Any]:
-        own = case.layout()
-        positions = subject_positions(bench.model, case.prompt, own)
-        guide = [] if layout is None else [LayoutGuidance(layout, positions, LayoutGuidanceConfig(**config))]
-        numbers = range(SEED + 100 * case.number, SEED + 100 * case.number + seeds)
-        with capture_attention(bench.model.unet, positions) as maps:
-            images = bench.model.generate(
-                case.prompt, seeds=numbers, steps=bench.steps, guidance=bench.guidance, controls=guide
-            )
-        grids = [maps.mean(height) for height in {size[0] for size in maps.resolutions.values()}]
-        boxes = subject_boxes(images, case.names, bench.oracle)
-        wanted: Float[np.ndarray, "2 4"] = np.array(case.boxes)
-        least = [[float(m.numpy()[c].mean()) for m, c in zip(g, own.cells(*g.shape[1:]), strict=True)] for g in grids]
-        return {
-            "mass": np.mean([attention_mass(grid, own) for grid in grids], 0).tolist(),
-            "by_area": np.mean([attention_mass(grid, own, by_area=True) for grid in grids], 0).tolist(),
-            "least": np.min(least, 0).tolist(),
-            "iou": box_iou(boxes, np.broadcast_to(wanted, boxes.shape)).mean(1).tolist(),
-            "present": (bench.oracle.presence(images, case.names) > 0.5).tolist(),
-        }
-
-    regions = layout and [(region.words, region.box) for region in layout.regions] + [layout.outside]
-    key = {"layout": case, "regions": regions, "seeds": seeds, "config": config, "code": _code()}
-    return bench.kept.value(key | {"steps": bench.steps, "guidance": bench.guidance}, make)
+    judge, case, guides = bench.subject, drawing.case, drawing.guides
+    own = case.layout()
+    positions = subject_positions(judge.model, case.prompt, own)
+    config = LayoutGuidanceConfig(**WAYS.get(drawing.way, {}))
+    controls = [] if guides is None else [LayoutGuidance(guides, positions, config)]
+    numbers = range(SEED + 100 * case.number, SEED + 100 * case.number + drawing.seeds)
+    with capture_attention(judge.model.unet, positions) as maps:
+        images = judge.drawn(case.prompt, numbers, controls=controls)
+    grids = [maps.mean(height) for height in {size[0] for size in maps.resolutions.values()}]
+    boxes = subject_boxes(images, case.names, judge.oracle)
+    wanted: Float[np.ndarray, "2 4"] = np.array(case.boxes)
+    least = [[float(m.numpy()[c].mean()) for m, c in zip(g, own.cells(*g.shape[1:]), strict=True)] for g in grids]
+    return {
+        "mass": np.mean([attention_mass(grid, own) for grid in grids], 0).tolist(),
+        "by_area": np.mean([attention_mass(grid, own, by_area=True) for grid in grids], 0).tolist(),
+        "least": np.min(least, 0).tolist(),
+        "iou": box_iou(boxes, np.broadcast_to(wanted, boxes.shape)).mean(1).tolist(),
+        "present": (judge.oracle.presence(images, case.names) > 0.5).tolist(),
+    }
 
 
-def measured(bench: Bench, settings: Settings, way: str) -> list[dict[str, Any]]:
-    """What ``measure`` says of every case in one way."""
-    return [_in_way(bench, settings, case, way) for case in cases(settings.cases)]
+def drawings(config: LayoutConfig, way: str) -> list[Drawing]:
+    """Every case in one way; the control has the boxes of another case of the same relation."""
+    made = cases(config.cases)
+    shift = 4 if way == "shuffled" else 0
+    return [Drawing(each, way, made[(each.number + shift) % len(made)].boxes, config.seeds) for each in made]
 
 
-def _in_way(bench: Bench, settings: Settings, case: Case, way: str) -> dict[str, Any]:
-    config = WAYS[way]
-    boxes_of = cases(settings.cases)[(case.number + 4) % settings.cases] if way == "shuffled" else case  # same relation
-    layout = Case(case.number, case.names, case.relation, case.colour, boxes_of.boxes).layout(
-        outside="neutral" if way == "neutral" else "shut"
-    )
-    return measure(bench, case, None if config is None else layout, settings.seeds, config or {})
+def small_drawings(config: LayoutConfig, way: str) -> list[Drawing]:
+    """Every case with its second box shrunk."""
+    made = [shrunk(each) for each in cases(config.cases)]
+    return [Drawing(each, way, each.boxes, config.seeds) for each in made]
 
 
 def shrunk(case: Case) -> Case:
     """The same case with the second box made smaller than a latent cell, about its middle."""
     left, top, right, bottom = case.boxes[1]
     x, y = (left + right - TINY) / 2, (top + bottom - TINY) / 2
-    return Case(case.number, case.names, case.relation, case.colour, (case.boxes[0], (x, y, x + TINY, y + TINY)))
+    return replace(case, boxes=(case.boxes[0], (x, y, x + TINY, y + TINY)))
 
 
-def small(bench: Bench, settings: Settings, is_guided: bool) -> list[dict[str, Any]]:
-    """What ``measure`` says of every case with its second box shrunk."""
-    chosen = [shrunk(case) for case in cases(settings.cases)]
-    return [measure(bench, case, case.layout() if is_guided else None, settings.seeds, {}) for case in chosen]
+def everything(config: LayoutConfig) -> list[Drawing]:
+    """All drawings, case by case."""
+    ways = [drawings(config, way) for way in ("none", *WAYS)] + [
+        small_drawings(config, way) for way in ("none", "guided")
+    ]
+    return [each for together in zip(*ways, strict=True) for each in together]
 
 
-def rows_of(bench: Bench, settings: Settings) -> list[Row]:
+def rows(bench: Bench[LayoutConfig, JudgedModel]) -> Iterator[Row]:
     """All claims, from what the workers kept."""
-    found = {way: measured(bench, settings, way) for way in WAYS}
-    groups = [case.number for case in cases(settings.cases) for _ in range(settings.seeds)]
+    config = bench.config
+    found = {way: [bench.found(each) for each in drawings(config, way)] for way in ("none", *WAYS)}
+    groups = [case for case in range(config.cases) for _ in range(config.seeds)]
+    n = len(groups)
 
     def column(way: str, field: str) -> np.ndarray:
         return np.concatenate([each[field] for each in found[way]])
@@ -179,76 +203,46 @@ def rows_of(bench: Bench, settings: Settings) -> list[Row]:
     def both(way: str) -> np.ndarray:
         return np.concatenate([np.all(each["present"], axis=1) for each in found[way]]).astype(float)
 
-    iou = {way: column(way, "iou") for way in WAYS}
-    subjects = [case.number for case in cases(settings.cases) for _ in case.names]  # mass has one number a subject
-    rows = []
-    for claim, way, field, target, note in (
-        ("layout.attention_mass", "guided", "mass", ">= 0.90", "share in the cells of its region, mean over grids and steps"),
-        ("layout.attention_mass_by_area", "guided", "by_area", None, "a cell counts by the share of it in the region"),
-        ("layout.attention_mass_neutral", "neutral", "mass", None, 'with outside="neutral"'),
-    ):  # fmt: skip
-        baseline, control = (_mean(column(other, field)) for other in ("none", "shuffled"))
-        rows.append(
-            _row(claim, bootstrap(column(way, field), groups=subjects), target, settings, note, baseline, control)
-        )
-    means = {way: _mean(values) for way, values in iou.items()}
-    rows.append(_row("layout.iou_gain", paired_bootstrap(iou["guided"], iou["none"], groups=groups), "low > 0", settings,
-                     f"box IoU of the objects with their boxes, {means['guided']} with the layout, minus without",
-                     means["none"], means["shuffled"]))  # fmt: skip
-    for claim, way, other, target, note in (
-        ("layout.iou_gain_vs_shuffled", "guided", "shuffled", "low > 0", "minus guided by the layout of another case"),
-        ("layout.iou_gain_paper", "paper", "none", None, "the paper's weight 0.08 minus none"),
-        ("layout.iou_gain_neutral", "neutral", "none", None, 'with outside="neutral" minus none'),
-        ("layout.iou_gain_repeats", "repeated", "guided", None, "each step done twice minus once, for twice the time"),
+    subjects = [case for case in range(config.cases) for _ in range(2)]  # mass has one number a subject
+    for claim, way, field in (
+        ("", "guided", "mass"),
+        ("_by_area", "guided", "by_area"),
+        ("_neutral", "neutral", "mass"),
     ):
-        gain = paired_bootstrap(iou[way], iou[other], groups=groups)
-        rows.append(_row(claim, gain, target, settings, note, means[other]))
-    lost = paired_bootstrap(both("guided"), both("none"), groups=groups)
-    rows.append(_row("layout.both_present_change", lost, None, settings, "share of pictures with both objects, with minus "
-                     "without layout", _mean(both("none"))))  # fmt: skip
-    return rows + _small_rows(bench, settings, groups)
-
-
-def _small_rows(bench: Bench, settings: Settings, groups: Sequence[int]) -> list[Row]:
-    guided, none = small(bench, settings, True), small(bench, settings, False)
-    least, before = ([each["least"][1] for each in way] for way in (guided, none))
-    there, without = (np.concatenate([np.array(each["present"])[:, 1] for each in way]) for way in (guided, none))
-    note = "a region of half a latent cell: attention of its subject's words in its cell, least of all grids, with minus without"
-    present = paired_bootstrap(there.astype(float), without.astype(float), groups=groups)
-    mass = min(each["mass"][1] for each in guided)
-    return [
-        _row("layout.small_region_attention", paired_bootstrap(least, before), "low > 0", settings, note, _mean(before)),
-        Row("layout.small_region_mass", round(mass, 5), target=">= 0.90", n=len(guided), note="least of all cases"),
-        _row("layout.small_region_present", present, None, settings, "its subject seen in the picture, with minus without",
-             _mean(without)),
-    ]  # fmt: skip
-
-
-def _mean(values: Sequence[float] | np.ndarray) -> float:
-    return round(float(np.mean(values)), 4)
-
-
-def _row(claim: str, interval: Sequence[float], target: str | None, settings: Settings, note: str,
-         baseline: float | None = None, control: float | None = None) -> Row:  # fmt: skip
-    value, low, high = (round(float(number), 5) for number in interval)
-    n = settings.cases * settings.seeds
-    return Row(claim, value, low, high, target=target, baseline=baseline, control=control, n=n, note=note)
-
-
-def work(bench: Bench, settings: Settings, part: str) -> None:
-    """A worker's share of everything slow."""
-    for case in mine(cases(settings.cases), part):
-        for way in WAYS:
-            _in_way(bench, settings, case, way)
-        tiny = shrunk(case)
-        for layout in (None, tiny.layout()):
-            measure(bench, tiny, layout, settings.seeds, {})
-        print(case.prompt, flush=True)
-
-
-if __name__ == "__main__":
-    run(
-        Benchmark(
-            "layout", __file__, __doc__ or "", Settings(), Settings(cases=8, seeds=2), work, rows_of, [8, SEED], _code
+        baseline, control = (column(other, field).mean() for other in ("none", "shuffled"))
+        mass = bootstrap(column(way, field), groups=subjects)
+        yield row(f"layout.attention_mass{claim}", mass, n=n, baseline=baseline, control=control)
+    for claim, way, other in (
+        ("", "guided", "none"), ("_vs_shuffled", "guided", "shuffled"), ("_paper", "paper", "none"),
+        ("_neutral", "neutral", "none"), ("_repeats", "repeated", "guided"),
+    ):  # fmt: skip
+        gain = paired_bootstrap(column(way, "iou"), column(other, "iou"), groups=groups)
+        control = column("shuffled", "iou").mean() if not claim else None
+        note = f"{column(way, 'iou').mean():.4f} with it"
+        yield row(
+            f"layout.iou_gain{claim}", gain, n=n, baseline=column(other, "iou").mean(), control=control, note=note
         )
+    lost = paired_bootstrap(both("guided"), both("none"), groups=groups)
+    yield row("layout.both_present_change", lost, n=n, baseline=both("none").mean())
+    yield from small_rows(bench, groups)
+
+
+def small_rows(bench: Bench[LayoutConfig, JudgedModel], groups: list[int]) -> Iterator[Row]:
+    """What is left of a subject whose region is smaller than a latent cell."""
+    guided, none = ([bench.found(each) for each in small_drawings(bench.config, way)] for way in ("guided", "none"))
+    least, before = ([each["least"][1] for each in way] for way in (guided, none))
+    yield row("layout.small_region_attention", paired_bootstrap(least, before), n=len(groups), baseline=np.mean(before))
+    yield row("layout.small_region_mass", min(each["mass"][1] for each in guided), n=len(guided))
+    there, without = (
+        np.concatenate([np.array(each["present"])[:, 1] for each in way]).astype(float) for way in (guided, none)
     )
+    present = paired_bootstrap(there, without, groups=groups)
+    yield row("layout.small_region_present", present, n=len(groups), baseline=without.mean())
+
+
+BENCHMARKS = (
+    Benchmark(
+        "layout", __doc__, LayoutConfig(), LayoutConfig(cases=8, seeds=2), CLAIMS, rows, everything, measure,
+        open=lambda config, cache: JudgedModel(config.model, cache), seeds=(8, SEED),
+    ),
+)  # fmt: skip

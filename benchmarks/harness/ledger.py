@@ -31,19 +31,8 @@ TARGET = re.compile(r"(?:(value|low|high) )?(>=|<=|>|<|==) (-?\d+(?:\.\d+)?(?:e-
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
 MACHINE_PATH = re.compile(r"(?:^|[\s\"'=(:])(?:~|/[A-Za-z_][\w.-]*)/|[A-Za-z]:\\")
 KEYS = ("benchmark", "command", "commit", "machine", "versions", "seeds", "elapsed_s", "rows")
-COLUMNS = (
-    "claim",
-    "value",
-    "95 % interval",
-    "unit",
-    "target",
-    "reached",
-    "baseline",
-    "control",
-    "n",
-    "benchmark",
-    "note",
-)
+HEADINGS = "claim,value,95 % interval,unit,target,reached,baseline,control,n,benchmark,note"
+COLUMNS = tuple(HEADINGS.split(","))
 
 
 class LedgerError(ValueError):
@@ -218,21 +207,10 @@ def commit() -> str | None:
 def table_rows(ledger: Sequence[tuple[str, Row]]) -> list[tuple[str, ...]]:
     """The cells of the table, in the order of ``COLUMNS``; what is missing shows as ``-``."""
     return [
-        (
-            row.claim,
-            _number(row.value),
-            "-" if row.low is None else f"{_number(row.low)} to {_number(row.high)}",
-            row.unit or "-",
-            row.target or "-",
-            row.verdict,
-            _number(row.baseline),
-            _number(row.control),
-            _number(row.n),
-            benchmark,
-            row.note,
-        )
+        (row.claim, _number(row.value), _interval(row), row.unit or "-", row.target or "-", row.verdict,
+         *map(_number, (row.baseline, row.control, row.n)), benchmark, row.note)
         for benchmark, row in ledger
-    ]
+    ]  # fmt: skip
 
 
 def markdown(ledger: Sequence[tuple[str, Row]]) -> str:
@@ -296,6 +274,10 @@ def _check_text(what: str, text: Any) -> None:
         raise LedgerError(f"{what}: expected one line of text, found {text!r}")
     if MACHINE_PATH.search(text):
         raise LedgerError(f"{what}: expected paths from the root of the repository only, found {text!r}")
+
+
+def _interval(row: Row) -> str:
+    return "-" if row.low is None else f"{_number(row.low)} to {_number(row.high)}"
 
 
 def _number(value: float | None) -> str:

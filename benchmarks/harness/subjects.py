@@ -1,26 +1,23 @@
 """What the benchmarks of customisation share: held-out subjects, prompts, kept edits and samples.
 
-Everything slow is kept under ``runs/customisation/<model digest>``, as `kept` says, so that an interrupted benchmark goes on
-and the two benchmarks share their located edits.
+Everything slow is kept under ``runs/customisation``, so that the benchmarks of the family share their located edits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from jaxtyping import UInt8
 from torch import Tensor
 
-from benchmarks.harness.cache import Kept, code_of, content_of
-from benchmarks.harness.ledger import ROOT
+from benchmarks.harness.cache import ResultCache, content_of
+from benchmarks.harness.code import code_of
 from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
-from photopic.core.runs import write_atomically
 from photopic.data import scenes, splits
 from photopic.data.captioned import CaptionedImages
 from photopic.data.emoji_world import HELD_OUT_STYLE
@@ -89,31 +86,23 @@ class Judged:
     alignment: np.ndarray  # text alignment, (n,)
 
 
-class Bench:
-    """A model, the oracle and what is kept.
+class JudgedModel:
+    """A text-to-image model whose pictures an oracle judges, with what is kept of edits and pictures.
 
     Args:
         model: A handle, a bundled name or a diffusers folder.
+        cache: Where located and tuned edits and drawn pictures are kept.
         steps: Denoising steps of every sample.
         guidance: Classifier-free guidance scale.
-        folder: Where results are kept, in a folder for each model.
     """
 
-    def __init__(
-        self,
-        model: str | TextToImage = "emoji-diffusion",
-        *,
-        steps: int = 16,
-        guidance: float = 4.0,
-        folder: Path = ROOT / "runs" / "customisation",
-    ):
-        torch.set_num_threads(1)
+    def __init__(self, model: str | TextToImage, cache: ResultCache, *, steps: int = 16, guidance: float = 4.0):
         for module in (LOCATING, TUNING, DRAWING):
             code_of(module)  # read now: a file that is edited while the benchmark runs changes no key
         self.model = TextToImage.load(model) if isinstance(model, str) else model
-        self.steps, self.guidance = steps, guidance
+        self.cache, self.steps, self.guidance = cache, steps, guidance
         self.base = self.model.edits.fingerprint()
-        self.kept = Kept(folder / self.base.digest[:12])
+        self.digest = self.base.digest
 
     @cached_property
     def oracle(self) -> Oracle:
@@ -129,7 +118,7 @@ class Bench:
             print(f"{name}: {edit.provenance.get('warning') or 'located'}", flush=True)
             return edit
 
-        return self.kept.edit(self._locating(name, config), make)
+        return self.cache.edit(self._locating(name, config), make)
 
     def tuned(self, name: str, located: ConceptNeuronsConfig, config: LocatedWeightsConfig) -> Edit:
         """Tuned values of a subject's located weights, or of a baseline's."""
@@ -137,35 +126,30 @@ class Bench:
         def make() -> Edit:
             return located_weights(self.model, self.located(name, located), reference(name), config=config)
 
-        code = code_of(TUNING)
-        key = {"tuned": config, "located": self._locating(name, located), "code": code}
-        return self.kept.edit(key, make)
+        key = {"tuned": config, "located": self._locating(name, located), "code": code_of(TUNING)}
+        return self.cache.edit(key, make)
+
+    def drawn(self, prompts: str | Sequence[str], seeds: Sequence[int], **options: Any) -> UInt8[np.ndarray, "n h w 3"]:
+        """Pictures with the model's steps and guidance, not kept; ``options`` as ``TextToImage.generate`` takes them."""
+        return self.model.generate(prompts, seeds=seeds, **({"steps": self.steps, "guidance": self.guidance} | options))
 
     def judged(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> Judged:
-        """Draw pictures under an edit, unless they are kept, and let the oracle read them.
+        """Draw pictures under an edit or none, unless they are kept, and let the oracle read them; a seed a prompt."""
+        key = {"edit": content_of(edit.parts if edit else ()), "of": self.digest}
 
-        Args:
-            edit: In force while drawing, or None.
-            prompts: One a picture.
-            seeds: One a picture.
-        """
-        scores = self.oracle.score(self.pictures(edit, prompts, seeds))
+        def make() -> np.ndarray:
+            with self.model.edits.applied(*([] if edit is None else [edit])):
+                return self.drawn(prompts, seeds, batch=24)
+
+        scores = self.oracle.score(self.pictures(key, make, prompts, seeds))
         return Judged(scores.embedding.numpy(), self.oracle.text_alignment(scores, list(prompts)))
 
-    def pictures(self, edit: Edit | None, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """The pictures alone, (n, 64, 64, 3); arguments as ``judged``."""
-        key = {
-            "drawn": {"prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance},
-            "edit": content_of(edit.parts if edit else ()),
-            "code": code_of(DRAWING),
-        }
-
-        def make(path: Path) -> None:
-            with self.model.edits.applied(*([] if edit is None else [edit])):
-                images = self.model.generate(prompts, seeds=seeds, steps=self.steps, guidance=self.guidance, batch=24)
-            write_atomically(path, save({"images": torch.from_numpy(images).contiguous()}))
-
-        return load_file(self.kept.file(key, ".safetensors", make))["images"].numpy()
+    def pictures(
+        self, key: Mapping[str, Any], make: Callable[[], np.ndarray], prompts: Sequence[str], seeds: Sequence[int]
+    ) -> UInt8[np.ndarray, "n h w 3"]:
+        """Pictures kept under what is in force (``key``), the prompts and the seeds; ``make`` draws them."""
+        asked = {"prompts": prompts, "seeds": seeds, "steps": self.steps, "guidance": self.guidance}
+        return self.cache.array({**key, "drawn": asked, "code": code_of(DRAWING)}, make)
 
     def similarity(self, name: str, sample: Judged) -> np.ndarray:
         """Oracle subject similarity of each picture: mean cosine to real pictures of the subject that were not given."""
@@ -183,8 +167,8 @@ class Bench:
 
     def _locating(self, name: str, config: ConceptNeuronsConfig) -> dict[str, Any]:
         """All that decides the concept neurons of a subject."""
-        code, data = code_of(LOCATING), reference(name).digest()
-        return {"located": name, "noun": splits.SUBJECTS[name], "data": data, "config": config, "code": code}
+        decides = {"located": name, "noun": splits.SUBJECTS[name], "config": config, "of": self.digest}
+        return decides | {"data": reference(name).digest(), "code": code_of(LOCATING)}
 
 
 def shut(edit: Edit) -> dict[str, Tensor]:

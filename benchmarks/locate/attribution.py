@@ -1,7 +1,7 @@
 """Attribution: does a map lie on the object asked for, move with the class, and come from the weights? Exact masks, two objects.
 
-    python -m benchmarks.locate.attribution            # writes benchmarks/results/attribution.json
-    python -m benchmarks.locate.attribution --quick    # little training, few scenes; prints only
+    python -m benchmarks attribution            # writes benchmarks/results/attribution.json
+    python -m benchmarks attribution --quick    # little training, few scenes; prints only
 
 Scenes of two emoji; a map is asked for each of the two. Pointing: whether the brightest pixel of the map lies in the exact mask.
 Energy: the share of the map in it. Beside stand a centre prior and a random map on the same grid. The bundled classifiers learnt
@@ -11,22 +11,24 @@ chosen on scenes of its own before those that count are looked at. A method is a
 
 from __future__ import annotations
 
-import argparse
 import copy
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch.nn import functional
 
-from benchmarks.harness.ledger import Row, write_result
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
+from benchmarks.harness.ledger import Row
 from benchmarks.locate.scene_classifiers import CLASSES, SEED, scenes, seen, taught
+from photopic.core.config import Config
 from photopic.core.errors import ModelError
 from photopic.core.results import Map
 from photopic.data.scenes import Scene
@@ -34,33 +36,36 @@ from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam
 from photopic.metrics.intervals import bootstrap
 from photopic.models.classifier import Classifier
 
-PICTURES, STEPS = 3000, 700  # scenes and steps that a classifier goes on learning with
-TUNED_ON, JUDGED_ON, RANDOMISED_ON = (
-    80,
-    250,
-    60,
-)  # scenes: to choose the layer by, to judge on, of these to randomise on
 FIRST = 10_000  # of the scenes to judge on
 SIDE = 128  # pixels of a scene and of its masks
 MODELS = {"": "emoji-resnet-64-0", ".emoji_vit_64_0": "emoji-vit-64-0"}
-POINTS = 0.2  # asked for above both baselines
 Maps = Float[np.ndarray, "objects side side"]
 METHODS: dict[str, Callable[[Classifier, Any, Sequence[str], str | None], Map]] = {
     "grad_cam": lambda model, image, names, layer: grad_cam(
         model, image, classes=names, config=GradCAMConfig(layer=layer)
     ),
 }
+MOVES = "share of a map in the object asked for less that in the other one, 0 for a map that does not ask for the class"
+RANDOMISED = "rank correlation with the trained network's maps when the head and every block are random"
+CLAIMS = (
+    Claim(
+        "*.pointing_gain*", ">= 0.2", "brightest pixels in the mask, above the better of two baselines; control: random"
+    ),
+    Claim("*.energy_gain*", ">= 0.2", "share of a map in the mask, above the better of two baselines; control: random"),
+    Claim("*.class_moves*", "low > 0", MOVES),
+    Claim("*.randomised_correlation*", "high < 0.3", RANDOMISED),
+)
 
 
 @dataclass(frozen=True)
-class Counts:
+class AttributionConfig(Config):
     """How much of everything."""
 
-    pictures: int = PICTURES
-    steps: int = STEPS
-    tuning: int = TUNED_ON
-    judged: int = JUDGED_ON
-    randomised: int = RANDOMISED_ON
+    pictures: Annotated[int, Ge(1)] = 3000  # scenes that a classifier goes on learning from
+    steps: Annotated[int, Ge(1)] = 700  # of that learning
+    tuning: Annotated[int, Ge(1)] = 80  # scenes to choose the layer by
+    judged: Annotated[int, Ge(2)] = 250  # scenes to judge on
+    randomised: Annotated[int, Ge(2)] = 60  # of these to randomise on
 
 
 def enlarged(values: Float[np.ndarray, "maps rows columns"]) -> Maps:
@@ -123,28 +128,21 @@ def numbers_of(method: str, model: Classifier, layer: str, shown: Sequence[Scene
     return {name: np.concatenate(each) for name, each in found.items()}
 
 
-def judged(method: str, suffix: str, model: Classifier, layer: str, said: str, shown: Sequence[Scene]) -> list[Row]:
+def judged(claim: str, suffix: str, found: dict[str, np.ndarray], note: str) -> Iterator[Row]:
     """Pointing and energy against the better of the two baselines, and how far a map moves with the class asked for."""
-    found = numbers_of(method, model, layer, shown)
-    groups = np.repeat(np.arange(len(shown)), 2).tolist()
-    rows = []
+    count = len(found["pointing own"])  # two a scene
+    groups = np.repeat(np.arange(count // 2), 2).tolist()
     for kind in ("pointing", "energy"):
         means = {rival: float(found[f"{kind} {rival}"].mean()) for rival in ("own", "centre", "random")}
         rival = max(("centre", "random"), key=lambda each: means[each])
         gain = bootstrap(found[f"{kind} own"] - found[f"{kind} {rival}"], groups=groups, seed=SEED)
         shares = ", ".join(f"{name} {share:.3f}" for name, share in means.items())
-        row = Row(f"{method}.{kind}_gain{suffix}", gain.value, gain.low, gain.high, target=f">= {POINTS}")
-        rows.append(
-            replace(row, baseline=means[rival], control=means["random"], n=2 * len(shown), note=f"{shares}; {said}")
-        )
+        beside = {"baseline": means[rival], "control": means["random"]}
+        yield row(f"{claim}.{kind}_gain{suffix}", gain, n=count, note=f"{shares}; {note}", **beside)
     moves = bootstrap(found["energy own"] - found["energy other"], groups=groups, seed=SEED)
     both = found["pointing own"].reshape(-1, 2).min(1).mean()
-    note = (
-        "share of a map in the object asked for less that in the other one, 0 for a map that does not ask for the class; both maps "
-        f"point at their objects in {both:.0%} of the scenes"
-    )
-    row = Row(f"{method}.class_moves{suffix}", moves.value, moves.low, moves.high, target="low > 0", n=2 * len(shown))
-    return [*rows, replace(row, note=note)]
+    note = f"both maps point at their objects in {both:.0%} of the scenes"
+    yield row(f"{claim}.class_moves{suffix}", moves, n=count, note=note)
 
 
 def randomised(model: Classifier, stages: int, seed: int) -> Classifier:
@@ -172,54 +170,28 @@ def randomised_row(method: str, suffix: str, model: Classifier, layer: str, show
     for stage in range(1, len(model.blocks) + 2):
         other = randomised(model, stage, SEED)
         pairs = zip(own, shown, strict=True)
-        found.append([correlation(mine, maps_of(method, other, scene, layer)) for mine, scene in pairs])
-    last = bootstrap(found[-1], seed=SEED)
+        found.append([correlation(before, maps_of(method, other, scene, layer)) for before, scene in pairs])
     curve = ", ".join(f"{mean(each):.2f}" for each in found)
-    note = (
-        "rank correlation with the trained network's maps when the head and every block are random (target: below 0.3); from the "
-        f"head down, part by part: {curve}"
-    )
-    claim = f"{method}.randomised_correlation{suffix}"
-    return Row(claim, last.value, last.low, last.high, target="high < 0.3", baseline=1.0, n=len(shown), note=note)
+    last, note = bootstrap(found[-1], seed=SEED), f"from the head down, part by part: {curve}"
+    return row(f"{method}.randomised_correlation{suffix}", last, baseline=1.0, n=len(shown), note=note)
 
 
-def rows_of(suffix: str, counts: Counts) -> list[Row]:
-    """All rows of one network."""
-    name = MODELS[suffix]
-    model = taught(name, pictures=counts.pictures, steps=counts.steps)
-    tuning = scenes(model.labels, 0, counts.tuning, size=SIDE)
-    shown = scenes(model.labels, FIRST, counts.judged, size=SIDE)
-    sight = (
-        f"{name} after {counts.steps} steps on {counts.pictures} other scenes of {CLASSES} classes names "
-        f"{seen(model, shown).mean():.0%} of the objects among the first two"
-    )
-    rows: list[Row] = []
-    for method in METHODS:
-        layer, said = chosen(method, model, tuning)
-        rows += judged(method, suffix, model, layer, f"{said}; {sight}", shown)
-        rows.append(randomised_row(method, suffix, model, layer, shown[: counts.randomised]))
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="little training, few scenes; prints only")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    started = time.monotonic()
-    counts = Counts(200, 20, 4, 8, 4) if options.quick else Counts()
-    rows: list[Row] = []
-    for suffix in MODELS:
-        found = rows_of(suffix, counts)
-        for row in found:
-            print(f"{row.claim:44} {row.value:.3f} [{row.low:.3f}, {row.high:.3f}]  {row.note}", flush=True)
-        rows += found
-    if not options.quick:
-        elapsed = time.monotonic() - started
-        write_result(
-            "attribution", rows, command="python -m benchmarks.locate.attribution", seeds=(SEED,), elapsed_s=elapsed
+def rows(bench: Bench[AttributionConfig, Any]) -> Iterator[Row]:
+    """All rows of both networks."""
+    config = bench.config
+    for suffix, name in MODELS.items():
+        model = taught(name, pictures=config.pictures, steps=config.steps)
+        tuning = scenes(model.labels, 0, config.tuning, size=SIDE)
+        shown = scenes(model.labels, FIRST, config.judged, size=SIDE)
+        sight = (
+            f"{name} after {config.steps} steps on {config.pictures} other scenes of {CLASSES} classes names "
+            f"{seen(model, shown).mean():.0%} of the objects among the first two"
         )
+        for method in METHODS:
+            layer, said = chosen(method, model, tuning)
+            yield from judged(method, suffix, numbers_of(method, model, layer, shown), f"{said}; {sight}")
+            yield randomised_row(method, suffix, model, layer, shown[: config.randomised])
 
 
-if __name__ == "__main__":
-    main()
+QUICK = AttributionConfig(200, 20, 4, 8, 4)
+BENCHMARKS = (Benchmark("attribution", __doc__, AttributionConfig(), QUICK, CLAIMS, rows, seeds=(SEED,)),)

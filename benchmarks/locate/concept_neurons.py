@@ -1,32 +1,33 @@
 """Do concept neurons hold what the paper says? Loss, preservation, stability, identifier gap, and free samples.
 
-    python -m benchmarks.locate.concept_neurons                  # writes benchmarks/results/concept-neurons.json
-    python -m benchmarks.locate.concept_neurons --quick          # two subjects, few samples; prints only
+    python -m benchmarks concept-neurons                  # writes benchmarks/results/concept-neurons.json
+    python -m benchmarks concept-neurons --quick          # two subjects, few samples; prints only
 
 Held-out subjects in a held-out style, five pictures each. Losses are on a fixed stratified set with preservation scenes
 that the search never saw; the controls are 20 random masks and an anti-selected one, of the same per-layer sizes. Free
-samples are judged by the oracle, with paired seeds. Interrupted, it goes on from ``runs/customisation``.
+samples are judged by the oracle, with paired seeds.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
-from benchmarks.harness.cache import code_of, content_of
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
 from benchmarks.harness.ledger import Row
-from benchmarks.harness.runner import Benchmark, mine, run
 from benchmarks.harness.subjects import (
     EIGHT,
     THREE,
     TOKEN,
-    Bench,
     Judged,
+    JudgedModel,
     class_prompts,
     reference,
     shut,
@@ -34,7 +35,7 @@ from benchmarks.harness.subjects import (
     unrelated_prompts,
     with_shut,
 )
-from photopic.core.edits import ZeroedWeights
+from photopic.core.config import Config
 from photopic.core.events import finished
 from photopic.data import splits
 from photopic.learning.losses.denoising import ConceptLoss
@@ -48,36 +49,125 @@ from photopic.models.text_to_image.attention_weights import attention_weights, r
 
 SEED = 5_000_000  # of the samples
 UNSEEN = 909  # seed of the preservation scenes losses are measured on
+NONE = torch.zeros(0, dtype=torch.int64)
+CLAIMS = (
+    Claim("neurons.loss_drop", ">= 0.1", "relative drop of the loss on the subject; control: random masks"),
+    Claim("neurons.loss_drop_random", "", "best of the random masks of the same per-layer sizes"),
+    Claim(
+        "neurons.loss_drop_antiselected",
+        "high < 0",
+        "mask of the same per-layer sizes with the most negative weight x gradient; control: random masks",
+    ),
+    Claim("neurons.beats_every_random", "== 1", "share of searches that beat each of the random masks"),
+    Claim("neurons.preservation_rise", "<= 0.02", "relative rise of the loss on diverse scenes the search never saw"),
+    Claim("neurons.identifier_gap_ratio", ">= 2", "subjects are resampled"),
+    Claim("neurons.identifier_gap_gain", "low > 0", "growth of the identifier gap, in units of the loss"),
+    Claim("neurons.seed_jaccard", ">= 0.7", "control: masks of different subjects"),
+    Claim("neurons.cross_subject_jaccard", "", "control: independent random sets of this size"),
+    Claim("neurons.specificity", "", "loss drop under another subject's mask over the drop under its own"),
+    Claim(
+        "neurons.union_keeps", ">= 0.5", "loss drop under the union of two subjects' masks over the drop under its own"
+    ),
+    Claim("neurons.index_only_similarity_gain", "low > 0", "subject similarity of free samples; control: a random set"),
+    Claim("neurons.index_only_gain_over_random", "low > 0"),
+    Claim("neurons.index_only_background", "", "change of text alignment (the background) of token prompts"),
+    Claim("neurons.class_prompt_change", "low > -0.05", "text alignment of class-noun prompts"),
+    Claim("neurons.class_similarity_change", "", "leak of the subject into its class noun"),
+    Claim("neurons.unrelated_change", "low > -0.05", "text alignment of unrelated prompts"),
+    Claim("neurons.index_only_drift", "", "1 - cosine of the oracle embeddings of unrelated prompts, same seeds"),
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class NeuronsConfig(Config):
     """How much is measured."""
 
     gated: tuple[str, ...] = THREE  # subjects of the loss gates
     sampled: tuple[str, ...] = EIGHT  # subjects of the free samples
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # searches a gated subject
-    randoms: int = 20  # random masks a search
-    problems: int = 60  # of each part of the evaluation set
-    draws: int = 20  # gradient steps that choose the anti-selected mask
-    samples: int = 24  # pictures of the token prompt a subject
-    others: int = 12  # pictures of class prompts, and of unrelated ones
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # searches of each gated subject
+    randoms: Annotated[int, Ge(1)] = 20  # random masks of each search
+    problems: Annotated[int, Ge(1)] = 60  # of each part of the evaluation set
+    draws: Annotated[int, Ge(1)] = 20  # gradient steps that choose the anti-selected mask
+    samples: Annotated[int, Ge(1)] = 24  # pictures of the token prompt of each subject
+    others: Annotated[int, Ge(1)] = 12  # pictures of class prompts, and of unrelated ones
     search: ConceptNeuronsConfig = field(default_factory=ConceptNeuronsConfig)
+    model: str = "emoji-diffusion"  # a bundled name or a folder
 
 
-QUICK = Settings(
-    ("panda", "violin"), ("panda", "violin"), (0, 1), 4, 20, 4, 4, 2,
-    ConceptNeuronsConfig(steps=30, lr=0.1, batch=4, preservation_count=40, evaluation=20, controls=1),
-)  # fmt: skip
+SHORT = ConceptNeuronsConfig(steps=30, lr=0.1, batch=4, preservation_count=40, evaluation=20, controls=1)
+QUICK = NeuronsConfig(("panda", "violin"), ("panda", "violin"), (0, 1), 4, 20, 4, 4, 2, SHORT)
 
 
-def loss_of(bench: Bench, name: str, batch: int = 8) -> ConceptLoss:
+@dataclass(frozen=True)
+class Gate:
+    """Losses of one search."""
+
+    name: str
+    search: ConceptNeuronsConfig
+    problems: int
+    randoms: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Losses of a subject under another one's mask."""
+
+    name: str
+    other: str
+    search: ConceptNeuronsConfig
+    problems: int
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Free samples of a subject."""
+
+    name: str
+    search: ConceptNeuronsConfig
+    samples: int
+    others: int
+
+
+Case = Gate | Cross | Samples
+
+
+def gates(config: NeuronsConfig) -> list[Gate]:
+    """Every search of the gated subjects."""
+    seeded = itertools.product(config.gated, config.seeds)
+    sizes = (config.problems, config.randoms, config.draws)
+    return [Gate(name, replace(config.search, seed=seed), *sizes) for name, seed in seeded]
+
+
+def crosses(config: NeuronsConfig) -> list[Cross]:
+    """Every ordered pair of gated subjects."""
+    return [Cross(*pair, config.search, config.problems) for pair in itertools.permutations(config.gated, 2)]
+
+
+def sampled(config: NeuronsConfig) -> list[Samples]:
+    """Every sampled subject."""
+    return [Samples(name, config.search, config.samples, config.others) for name in config.sampled]
+
+
+def cases(config: NeuronsConfig) -> list[Case]:
+    """Everything slow; crosses last, since they need two searches."""
+    return [*gates(config), *sampled(config), *crosses(config)]
+
+
+def measure(bench: Bench[Any, JudgedModel], case: Case) -> Any:
+    """Any of the three kinds."""
+    if isinstance(case, Samples):
+        return sorted(samples(bench.subject, case))  # the pictures are kept
+    return gate(bench.subject, case) if isinstance(case, Gate) else cross(bench.subject, case)
+
+
+def loss_of(judge: JudgedModel, name: str, batch: int = 8) -> ConceptLoss:
     """The loss of a subject with preservation scenes that no search saw."""
     given, noun = reference(name), splits.SUBJECTS[name]
-    kept = finished(preservation_examples(bench.model, noun, kind="scenes", count=60, seed=UNSEEN))
-    rows = new_rows(bench.model, TOKEN, noun, start=ConceptNeuronsConfig().token_start)
-    chosen = subject(bench.model, given, noun=noun, rows=rows, preserved=kept)
-    return chosen.loss(bench.model, bench.base, prior_weight=1.0, batch=batch, seed=0)
+    kept = finished(preservation_examples(judge.model, noun, kind="scenes", count=60, seed=UNSEEN))
+    rows = new_rows(judge.model, TOKEN, noun, start=ConceptNeuronsConfig().token_start)
+    chosen = subject(judge.model, given, noun=noun, rows=rows, preserved=kept)
+    return chosen.loss(judge.model, judge.base, prior_weight=1.0, batch=batch, seed=0)
 
 
 def anti_selected(
@@ -91,198 +181,135 @@ def anti_selected(
     return {name: worst[name][: len(index)].sort().values for name, index in positions.items()}
 
 
-def gate(bench: Bench, settings: Settings, name: str, seed: int) -> dict[str, Any]:
+def gate(judge: JudgedModel, case: Gate) -> dict[str, Any]:
     """Losses before and after shutting, and under random and anti-selected masks of the same per-layer sizes."""
-    config = replace(settings.search, seed=seed)
-    positions = shut(bench.located(name, config))
-
-    def measure() -> dict[str, Any]:
-        loss, weights = loss_of(bench, name), attention_weights(bench.model)
-        worst = anti_selected(loss, weights, positions, settings.draws)
-        randoms = [random_positions(positions, weights, 1000 * seed + k) for k in range(settings.randoms)]
-        sizes = {kind: sum(len(i) for n, i in positions.items() if f"to_{kind}" in n) for kind in ("k", "v")}
-        return {
-            "before": asdict(loss.evaluate(count=settings.problems)),
-            "after": asdict(loss.evaluate(with_zeros(weights, positions), settings.problems)),
-            "random": [loss.evaluate_concept(with_zeros(weights, each), settings.problems) for each in randoms],
-            "antiselected": loss.evaluate_concept(with_zeros(weights, worst), settings.problems),
-            "share": sum(sizes.values()) / sum(weight.numel() for weight in weights.values()),
-            "sizes": sizes,
-        }
-
-    sizes = {"problems": settings.problems, "randoms": settings.randoms, "draws": settings.draws}
-    return bench.kept.value(measured("gate", name, positions) | sizes | {"seed": seed}, measure)
-
-
-def measured(what: str, name: str, *masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """All that decides a measurement of losses, but for its settings."""
-    contents = [content_of([ZeroedWeights(each)]) for each in masks]
-    return {what: name, "data": reference(name).digest(), "masks": contents, "code": code()}
-
-
-def code() -> str:
-    """Hex sha256 of the code that measures losses."""
-    modules = (
-        "photopic.learning.parameters.soft_mask",
-        "photopic.learning.subject.preservation",
-        "photopic.learning.subject.examples",
-    )
-    return code_of(*modules, gate, cross, loss_of, anti_selected)
-
-
-def cross(bench: Bench, settings: Settings, name: str, other: str) -> dict[str, float]:
-    """Drop of the loss on ``name`` under its own mask, the other's, and the union of both."""
-    config = settings.search
-    own, theirs = shut(bench.located(name, config)), shut(bench.located(other, config))
-
-    def measure() -> dict[str, float]:
-        loss, weights = loss_of(bench, name), attention_weights(bench.model)
-        union = {n: torch.cat([own.get(n, _NONE), theirs.get(n, _NONE)]).unique() for n in {*own, *theirs}}
-        before = loss.evaluate_concept({}, settings.problems)
-        masks = {"own": own, "other": theirs, "union": union}
-        drops = {
-            key: before - loss.evaluate_concept(with_zeros(weights, each), settings.problems)
-            for key, each in masks.items()
-        }
-        return drops
-
-    return bench.kept.value(measured("cross", name, own, theirs) | {"problems": settings.problems}, measure)
-
-
-def samples(bench: Bench, settings: Settings, name: str) -> dict[str, Judged]:
-    """Free samples of the base with the token's row, with the shut set, and with a random set of the same sizes."""
-    config = settings.search
-    located = bench.located(name, config)
-    weights = attention_weights(bench.model)
-    random = with_shut(located, random_positions(shut(located), weights, 1), bench.model.edits.fingerprint(*weights))
-    base = bench.token_only(name, config)
-    prompts = {
-        "token": token_prompts(name, settings.samples),
-        "class": class_prompts(name, settings.others),
-        "unrelated": unrelated_prompts(name, settings.others),
+    positions = shut(judge.located(case.name, case.search))
+    loss, weights = loss_of(judge, case.name), attention_weights(judge.model)
+    worst = anti_selected(loss, weights, positions, case.draws)
+    randoms = [random_positions(positions, weights, 1000 * case.search.seed + k) for k in range(case.randoms)]
+    sizes = {kind: sum(len(i) for n, i in positions.items() if f"to_{kind}" in n) for kind in ("k", "v")}
+    return {
+        "before": asdict(loss.evaluate(count=case.problems)),
+        "after": asdict(loss.evaluate(with_zeros(weights, positions), case.problems)),
+        "random": [loss.evaluate_concept(with_zeros(weights, each), case.problems) for each in randoms],
+        "antiselected": loss.evaluate_concept(with_zeros(weights, worst), case.problems),
+        "share": sum(sizes.values()) / sum(weight.numel() for weight in weights.values()),
+        "sizes": sizes,
     }
+
+
+def cross(judge: JudgedModel, case: Cross) -> dict[str, float]:
+    """Drop of the loss on a subject under its own mask, the other's, and the union of both."""
+    own, theirs = (shut(judge.located(name, case.search)) for name in (case.name, case.other))
+    loss, weights = loss_of(judge, case.name), attention_weights(judge.model)
+    union = {n: torch.cat([own.get(n, NONE), theirs.get(n, NONE)]).unique() for n in {*own, *theirs}}
+    before = loss.evaluate_concept({}, case.problems)
+    masks = {"own": own, "other": theirs, "union": union}
+    return {k: before - loss.evaluate_concept(with_zeros(weights, m), case.problems) for k, m in masks.items()}
+
+
+def samples(judge: JudgedModel, case: Samples) -> dict[str, Judged]:
+    """Free samples of the base with the token's row, with the shut set, and with a random set of the same sizes."""
+    located = judge.located(case.name, case.search)
+    weights = attention_weights(judge.model)
+    random = with_shut(located, random_positions(shut(located), weights, 1), judge.model.edits.fingerprint(*weights))
     drawn = {}
-    for kind, words in prompts.items():
+    for kind, words in {
+        "token": token_prompts(case.name, case.samples),
+        "class": class_prompts(case.name, case.others),
+        "unrelated": unrelated_prompts(case.name, case.others),
+    }.items():
         seeds = list(range(SEED, SEED + len(words)))
-        plain = base if kind == "token" else None
-        drawn[f"{kind}.base"] = bench.judged(plain, words, seeds)
-        drawn[f"{kind}.shut"] = bench.judged(located, words, seeds)
+        base = judge.token_only(case.name, case.search) if kind == "token" else None
+        drawn[f"{kind}.base"] = judge.judged(base, words, seeds)
+        drawn[f"{kind}.shut"] = judge.judged(located, words, seeds)
         if kind == "token":
-            drawn["token.random"] = bench.judged(random, words, seeds)
+            drawn["token.random"] = judge.judged(random, words, seeds)
     return drawn
 
 
-def work(bench: Bench, settings: Settings, part: str) -> None:
-    """A worker's share of everything slow."""
-    searches = [(name, seed) for name in settings.gated for seed in settings.seeds]
-    for name, seed in mine(searches, part):
-        gate(bench, settings, name, seed)
-        print(f"gate {name} {seed}", flush=True)
-    for name in mine(settings.sampled, part):
-        samples(bench, settings, name)
-        print(f"samples {name}", flush=True)
-
-
-def loss_rows(bench: Bench, settings: Settings) -> list[Row]:
+def loss_rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
     """P1 to P3 and the identifier gap."""
-    found = {(n, s): gate(bench, settings, n, s) for n in settings.gated for s in settings.seeds}
-    names = [name for name, _ in found]
-    before, after = ([each[when] for each in found.values()] for when in ("before", "after"))
+    every = gates(bench.config)
+    found = [bench.found(each) for each in every]
+    names, n = [each.name for each in every], len(every)
 
-    def column(when: Sequence[Mapping[str, float]], part: str) -> np.ndarray:
-        return np.array([each[part] for each in when])
+    def column(when: str, part: str) -> np.ndarray:
+        return np.array([each[when][part] for each in found])
 
-    drop = 1 - column(after, "concept") / column(before, "concept")
-    randoms = np.array([each["random"] for each in found.values()])
-    random_drop = 1 - randoms / column(before, "concept")[:, None]
-    harm = 1 - np.array([each["antiselected"] for each in found.values()]) / column(before, "concept")
-    rise = column(after, "prior") / column(before, "prior") - 1
-    gap = [column(when, "class_prompt") - column(when, "concept") for when in (before, after)]
-    share = np.mean([each["share"] for each in found.values()])
-    values = np.mean([each["sizes"]["v"] / max(1, sum(each["sizes"].values())) for each in found.values()])
-    masks = {key: shut(bench.located(key[0], replace(settings.search, seed=key[1]))) for key in found}
-    same = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] == b[0]]
-    apart = [jaccard(masks[a], masks[b]) for a, b in itertools.combinations(masks, 2) if a[0] != b[0]]
-    positive = gap[0].mean() > 0  # from a gap of nothing or less there is no doubling, only a gain
-    ratio = ratio_bootstrap(gap[1], gap[0], groups=names) if positive else (None,)
+    before, after = column("before", "concept"), column("after", "concept")
+    randoms = np.array([each["random"] for each in found])  # (searches, masks)
+    drop, random_drop = 1 - after / before, 1 - randoms / before[:, None]
+    harm = 1 - np.array([each["antiselected"] for each in found]) / before
+    share = np.mean([each["share"] for each in found])
     worst = f"smallest drop {drop.min():.3f}, largest of {randoms.size} random masks {random_drop.max():.3f}"
-    beaten = (column(after, "concept")[:, None] < randoms).all(1)
-    count = len(found)
-    return [
-        _row("neurons.loss_drop", bootstrap(drop, groups=names), ">= 0.1", control=float(random_drop.mean()), n=count,
-             note=f"relative drop of the loss on the subject; {share:.1%} of the weights shut; {worst}"),
-        _row("neurons.loss_drop_random", bootstrap(random_drop.max(1), groups=names), n=count,
-             note=f"best of {settings.randoms} random masks of the same per-layer sizes"),
-        _row("neurons.loss_drop_antiselected", bootstrap(harm, groups=names), "high < 0", control=float(random_drop.mean()),
-             n=count, note=f"mask of the same per-layer sizes with the most negative weight x gradient; {(harm < 0).mean():.0%} "
-             "of these masks raise the loss; control: random masks"),
-        _row("neurons.beats_every_random", (float(beaten.mean()),), "== 1", n=count,
-             note=f"share of searches that beat each of {settings.randoms} random masks"),
-        _row("neurons.preservation_rise", bootstrap(rise, groups=names), "<= 0.02", n=count,
-             note="relative rise of the loss on diverse scenes the search never saw"),
-        _row("neurons.identifier_gap_ratio", ratio, ">= 2", n=count,
-             note=f"gap {gap[0].mean():.6f} before and {gap[1].mean():.6f} after; subjects are resampled"),
-        _row("neurons.identifier_gap_gain", paired_bootstrap(*gap[::-1], groups=names), "low > 0", n=count,
-             note="growth of the identifier gap, in units of the loss"),
-        _row("neurons.seed_jaccard", bootstrap(same), ">= 0.7", control=float(np.mean(apart)), n=len(same),
-             note=f"control: masks of different subjects; {values:.0%} of the shut weights are in V"),
-        _row("neurons.cross_subject_jaccard", bootstrap(apart), n=len(apart), control=float(share / (2 - share)),
-             note="control: independent random sets of this size"),
-    ]  # fmt: skip
+    control = random_drop.mean()
+    note = f"{share:.1%} of the weights shut; {worst}"
+    yield row("neurons.loss_drop", bootstrap(drop, groups=names), control=control, n=n, note=note)
+    yield row("neurons.loss_drop_random", bootstrap(random_drop.max(1), groups=names), n=n)
+    note = f"{(harm < 0).mean():.0%} of these masks raise the loss"
+    yield row("neurons.loss_drop_antiselected", bootstrap(harm, groups=names), control=control, n=n, note=note)
+    yield row("neurons.beats_every_random", float((after[:, None] < randoms).all(1).mean()), n=n)
+    rise = column("after", "prior") / column("before", "prior") - 1
+    yield row("neurons.preservation_rise", bootstrap(rise, groups=names), n=n)
+    gap = [column(when, "class_prompt") - column(when, "concept") for when in ("before", "after")]
+    # from a gap of nothing or less there is no doubling, only a gain
+    ratio = ratio_bootstrap(gap[1], gap[0], groups=names) if gap[0].mean() > 0 else None
+    note = f"gap {gap[0].mean():.6f} before and {gap[1].mean():.6f} after"
+    yield row("neurons.identifier_gap_ratio", ratio, n=n, note=note)
+    yield row("neurons.identifier_gap_gain", paired_bootstrap(*gap[::-1], groups=names), n=n)
+    masks = [(each.name, shut(bench.subject.located(each.name, each.search))) for each in every]
+    pairs = [(one[0] == other[0], jaccard(one[1], other[1])) for one, other in itertools.combinations(masks, 2)]
+    same, apart = ([value for is_same, value in pairs if is_same is wanted] for wanted in (True, False))
+    values = np.mean([each["sizes"]["v"] / max(1, sum(each["sizes"].values())) for each in found])
+    note = f"{values:.0%} of the shut weights are in V"
+    yield row("neurons.seed_jaccard", bootstrap(same), control=np.mean(apart), n=len(same), note=note)
+    yield row("neurons.cross_subject_jaccard", bootstrap(apart), n=len(apart), control=share / (2 - share))
 
 
-def cross_rows(bench: Bench, settings: Settings) -> list[Row]:
+def cross_rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
     """P4 and P5, as found."""
-    pairs = list(itertools.permutations(settings.gated, 2))
-    drops = [cross(bench, settings, *pair) for pair in pairs]
-    own, other, union = (np.array([each[key] for each in drops]) for key in ("own", "other", "union"))
-    names = [pair[0] for pair in pairs]
-    return [
-        _row("neurons.specificity", ratio_bootstrap(other, own, groups=names), n=len(pairs),
-             note="loss drop under another subject's mask over the drop under its own"),
-        _row("neurons.union_keeps", ratio_bootstrap(union, own, groups=names), ">= 0.5", n=len(pairs),
-             note="loss drop under the union of two subjects' masks over the drop under its own"),
-    ]  # fmt: skip
+    pairs = crosses(bench.config)
+    own, other, union = (np.array([bench.found(each)[key] for each in pairs]) for key in ("own", "other", "union"))
+    names = [each.name for each in pairs]
+    yield row("neurons.specificity", ratio_bootstrap(other, own, groups=names), n=len(pairs))
+    yield row("neurons.union_keeps", ratio_bootstrap(union, own, groups=names), n=len(pairs))
 
 
-def sample_rows(bench: Bench, settings: Settings) -> list[Row]:
+def sample_rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
     """P6: subject similarity of free samples, and what class and unrelated prompts keep."""
-    drawn = {name: samples(bench, settings, name) for name in settings.sampled}
+    judge = bench.subject
+    drawn = {each.name: samples(judge, each) for each in sampled(bench.config)}
 
     def column(key: str, measure: str) -> np.ndarray:
         if measure == "similarity":
-            return np.concatenate([bench.similarity(name, each[key]) for name, each in drawn.items()])
+            return np.concatenate([judge.similarity(name, each[key]) for name, each in drawn.items()])
         return np.concatenate([each[key].alignment for each in drawn.values()])
 
-    def groups(key: str) -> list[str]:
-        return [name for name, each in drawn.items() for _ in each[key].alignment]
+    def groups(kind: str) -> list[str]:
+        return [name for name, each in drawn.items() for _ in each[f"{kind}.shut"].alignment]
 
-    def change(kind: str, measure: str, versus: str = "base") -> tuple[float, ...]:
-        pair = column(f"{kind}.shut", measure), column(f"{kind}.{versus}", measure)
-        return tuple(paired_bootstrap(*pair, groups=groups(f"{kind}.shut")))
+    def change(
+        claim: str, kind: str, measure: str, note: str = "", control: float | None = None, rival: str = "base"
+    ) -> Row:
+        ours, theirs = column(f"{kind}.shut", measure), column(f"{kind}.{rival}", measure)
+        interval = paired_bootstrap(ours, theirs, groups=groups(kind))
+        return row(f"neurons.{claim}", interval, baseline=theirs.mean(), control=control, n=len(ours), note=note)
 
-    base, shut_, random = (column(f"token.{key}", "similarity") for key in ("base", "shut", "random"))
-    gains = (shut_ - base).reshape(len(drawn), -1).mean(1)
+    base, located, random = (column(f"token.{key}", "similarity") for key in ("base", "shut", "random"))
+    gains = (located - base).reshape(len(drawn), -1).mean(1)
     listed = ", ".join(f"{name} {gain:+.3f}" for name, gain in zip(drawn, gains, strict=True))
-    real = np.mean([bench.truth(name) @ bench.truth(name).T for name in drawn])
-    n, others = len(base), len(column("class.shut", "alignment"))
+    real = np.mean([judge.truth(name) @ judge.truth(name).T for name in drawn])
+    note = f"shut {located.mean():.3f}, real pictures {real:.3f}; {listed}"
+    yield change("index_only_similarity_gain", "token", "similarity", note, random.mean())
+    yield change("index_only_gain_over_random", "token", "similarity", rival="random")
+    yield change("index_only_background", "token", "alignment")
+    yield change("class_prompt_change", "class", "alignment")
+    yield change("class_similarity_change", "class", "similarity")
+    yield change("unrelated_change", "unrelated", "alignment")
     pairs = [[each[f"unrelated.{key}"].embedding for key in ("shut", "base")] for each in drawn.values()]
-    drift = [1 - (first * second).sum(1) for first, second in pairs]
-    return [
-        _row("neurons.index_only_similarity_gain", change("token", "similarity"), "low > 0", base.mean(), random.mean(), n,
-             f"shut {shut_.mean():.3f}, real pictures {real:.3f}; {listed}"),
-        _row("neurons.index_only_gain_over_random", change("token", "similarity", "random"), "low > 0", n=n),
-        _row("neurons.index_only_background", change("token", "alignment"), None,
-             column("token.base", "alignment").mean(), n=n, note="change of text alignment (the background) of token prompts"),
-        _row("neurons.class_prompt_change", change("class", "alignment"), "low > -0.05",
-             column("class.base", "alignment").mean(), n=others, note="text alignment of class-noun prompts"),
-        _row("neurons.class_similarity_change", change("class", "similarity"), None,
-             column("class.base", "similarity").mean(), n=others, note="leak of the subject into its class noun"),
-        _row("neurons.unrelated_change", change("unrelated", "alignment"), "low > -0.05",
-             column("unrelated.base", "alignment").mean(), n=others, note="text alignment of unrelated prompts"),
-        _row("neurons.index_only_drift", bootstrap(np.concatenate(drift), groups=groups("unrelated.shut")), n=others,
-             note="1 - cosine of the oracle embeddings of unrelated prompts, same seeds"),
-    ]  # fmt: skip
+    drift = np.concatenate([1 - (first * second).sum(1) for first, second in pairs])
+    yield row("neurons.index_only_drift", bootstrap(drift, groups=groups("unrelated")), n=len(drift))
 
 
 def jaccard(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> float:
@@ -291,28 +318,17 @@ def jaccard(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor
     return both / (sum(map(len, first.values())) + sum(map(len, second.values())) - both)
 
 
-_NONE = torch.zeros(0, dtype=torch.int64)
-
-
-def _row(
-    claim: str,
-    interval: Sequence[float | None],
-    target: str | None = None,
-    baseline: float | None = None,
-    control: float | None = None,
-    n: int | None = None,
-    note: str = "",
-) -> Row:
-    value, low, high = (*interval, None, None)[:3]
-    kept = [None if number is None else round(float(number), 5) for number in (value, low, high, baseline, control)]
-    return Row(claim, kept[0], kept[1], kept[2], target=target, baseline=kept[3], control=kept[4], n=n, note=note)
-
-
-def rows_of(bench: Bench, settings: Settings) -> list[Row]:
+def rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
     """All claims, from what the workers kept."""
-    return [*loss_rows(bench, settings), *cross_rows(bench, settings), *sample_rows(bench, settings)]
+    yield from loss_rows(bench)
+    yield from cross_rows(bench)
+    yield from sample_rows(bench)
 
 
-if __name__ == "__main__":
-    seeds = [*Settings().seeds, SEED, UNSEEN]
-    run(Benchmark("concept-neurons", __file__, __doc__ or "", Settings(), QUICK, work, rows_of, seeds, code))
+BENCHMARKS = (
+    Benchmark(
+        "concept-neurons", __doc__, NeuronsConfig(), QUICK, CLAIMS, rows, cases, measure,
+        open=lambda config, cache: JudgedModel(config.model, cache), seeds=(*NeuronsConfig().seeds, SEED, UNSEEN),
+        folder="customisation",
+    ),
+)  # fmt: skip

@@ -1,7 +1,7 @@
 """Locate on a model of Stable Diffusion 1.5's shape, random weights, no download: how much memory, in which phase.
 
-    python -m benchmarks.locate.sd15_shape            # 512 px, batch 1, 3 steps; writes benchmarks/results/sd15-shape.json
-    python -m benchmarks.locate.sd15_shape --tiny     # the same path on a model of a few hundred thousand weights; prints only
+    python -m benchmarks sd15-shape            # 512 px, batch 1, 3 steps; writes benchmarks/results/sd15-shape.json
+    python -m benchmarks sd15-shape --quick    # the same path on a model of a few hundred thousand weights; prints only
 
 The phases: build the model, draw one preservation picture, encode five references, every step of the search, the guard's
 evaluation, one prediction and one whole picture with the edit. The peak is of the process' resident memory, counted anew for
@@ -10,23 +10,26 @@ every phase; what earlier phases left behind is part of it, as it is for a user.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.harness.ledger import Row, write_result
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
+from benchmarks.harness.ledger import Row
+from photopic.core.config import Config
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss, encode_examples
@@ -34,7 +37,10 @@ from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neuron
 from photopic.models.text_to_image.attention_weights import attention_weights, with_zeros
 from photopic.models.text_to_image.handle import TextToImage
 
-LIMIT_GIB = 16
+CLAIMS = (
+    Claim("sd15_shape.peak", "<= 16", "float32, 512 px, random weights; resident memory of the process", "GiB"),
+    Claim("sd15_shape.peak_*", unit="GiB"),
+)
 REFERENCES = 5  # pictures a user gives; the library encodes four of 512 px together
 DRAWING_STEPS = 5  # of a picture: as many as fill the history of the scheduler
 CHUNK = 32  # problems the guard's evaluation looks at together
@@ -43,68 +49,31 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the three networks; the defaults are those of Stable Diffusion 1.5's configuration files."""
+    """Sizes of the three networks, as their configuration files say them."""
 
-    unet: dict[str, Any] = field(
-        default_factory=lambda: {
-            "sample_size": 64,
-            "block_out_channels": (320, 640, 1280, 1280),
-            "layers_per_block": 2,
-            "cross_attention_dim": 768,
-            "attention_head_dim": 8,
-        }
-    )
-    vae: dict[str, Any] = field(
-        default_factory=lambda: {
-            "sample_size": 512,
-            "block_out_channels": (128, 256, 512, 512),
-            "down_block_types": ("DownEncoderBlock2D",) * 4,
-            "up_block_types": ("UpDecoderBlock2D",) * 4,
-            "layers_per_block": 2,
-            "latent_channels": 4,
-            "scaling_factor": 0.18215,
-        }
-    )
-    text: dict[str, Any] = field(  # CLIP ViT-L/14
-        default_factory=lambda: {
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "max_position_embeddings": 77,
-            "projection_dim": 768,
-        }
-    )
-    vocabulary: int = 49408
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    text: Mapping[str, Any]
+    vocabulary: int
 
 
-TINY = Shape(
-    unet={
-        "sample_size": 16,
-        "block_out_channels": (32, 32, 32, 32),
-        "layers_per_block": 1,
-        "cross_attention_dim": 32,
-        "attention_head_dim": 8,
-    },
-    vae={
-        "sample_size": 128,
-        "block_out_channels": (8, 8, 8, 8),
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-    },
-    text={
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 77,
-        "projection_dim": 32,
-    },
-    vocabulary=1000,
-)
+def shape_of(*, tiny: bool) -> Shape:
+    """That of Stable Diffusion 1.5, whose text encoder is that of CLIP ViT-L/14, or the same path of few weights."""
+    unet = {"sample_size": 64, "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
+    vae = {"sample_size": 512, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4}
+    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    if tiny:
+        unet |= {"sample_size": 16, "block_out_channels": (32,) * 4, "layers_per_block": 1}
+        vae |= {"sample_size": 128, "block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
+        text |= {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    width = text["hidden_size"]
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    return Shape(
+        unet | {"cross_attention_dim": width, "attention_head_dim": 8},
+        vae | blocks | {"scaling_factor": 0.18215},
+        text | {"max_position_embeddings": 77, "projection_dim": width},
+        1000 if tiny else 49408,
+    )
 
 
 def tokenizer(size: int, word: str) -> CLIPTokenizer:
@@ -226,34 +195,25 @@ def noise_pictures(model: TextToImage, count: int, seed: int) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def rows_of(phases: Phases, steps: int) -> list[Row]:
+@dataclass(frozen=True)
+class MemoryConfig(Config):
+    """How much is measured."""
+
+    steps: Annotated[int, Ge(1)] = 3  # of the search
+    tiny: bool = False  # whether the model is a tiny one
+
+
+def rows(bench: Bench[MemoryConfig, Any]) -> Iterator[Row]:
     """The peak of all phases, then each."""
+    phases = measure(shape_of(tiny=bench.config.tiny), bench.config.steps)
     peak, largest = max((peak, name) for name, peak in phases.peaks.items())
     note = (
-        f"float32, 512 px, random weights; resident memory of the process, largest in phase {largest!r}; "
-        f"one picture drawn, {REFERENCES} encoded, one a step of the search, {CHUNK} problems a look of the guard"
+        f"largest in phase {largest!r}; one picture drawn, {REFERENCES} encoded, one a step of the search, {CHUNK} problems a look "
+        "of the guard"
     )
-    rows = [Row("sd15_shape.peak", peak, unit="GiB", target=f"<= {LIMIT_GIB}", n=steps, note=note)]
+    yield row("sd15_shape.peak", peak, n=bench.config.steps, note=note)
     for name, peak in phases.peaks.items():
-        claim = f"sd15_shape.peak_{name.replace(' ', '_')}"
-        rows.append(Row(claim, peak, unit="GiB", note=f"{phases.seconds[name]:.1f} s"))
-    return rows
+        yield row(f"sd15_shape.peak_{name.replace(' ', '_')}", peak, note=f"{phases.seconds[name]:.1f} s")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Locate on a model of Stable Diffusion 1.5's shape.")
-    parser.add_argument("--tiny", "--quick", action="store_true", help="a tiny model; prints and writes nothing")
-    parser.add_argument("--steps", type=int, default=3)
-    options = parser.parse_args()
-    started = time.monotonic()
-    rows = rows_of(measure(TINY if options.tiny else Shape(), options.steps), options.steps)
-    for row in rows:
-        print(f"{row.claim:28} {row.value:.2f} GiB  {row.note}")
-    if options.tiny:
-        return
-    command = f"python -m benchmarks.locate.sd15_shape --steps {options.steps}"
-    write_result("sd15-shape", rows, command=command, seeds=[0], elapsed_s=time.monotonic() - started)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (Benchmark("sd15-shape", __doc__, MemoryConfig(), MemoryConfig(2, True), CLAIMS, rows, threads=0),)

@@ -1,7 +1,7 @@
 """How long the rank of every block of a ViT-B/16 takes, and the rank curve of a small network on digits.
 
-    python -m benchmarks.measure.network_rank            # writes benchmarks/results/network-rank.json
-    python -m benchmarks.measure.network_rank --quick    # two blocks of the ViT, one seed; prints only
+    python -m benchmarks network-rank            # writes benchmarks/results/network-rank.json
+    python -m benchmarks network-rank --quick    # two blocks of the ViT, one seed; prints only
 
 The ViT has transformers' default configuration and random weights; the patch is the published one, 16 x 16 x 3 numbers in the
 middle of a picture of 224 on a background of zeros, and all of its 768 directions go through all twelve blocks. A plain matrix
@@ -10,20 +10,25 @@ product of the same float32 arithmetic is timed between the chunks, so that the 
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import mean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from benchmarks.harness.ledger import Row, write_result
-from photopic.core.events import Event, finished
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
+from benchmarks.harness.ledger import Row
+from photopic.core.config import Config
+from photopic.core.events import finished
 from photopic.measure.network_rank import (
     NetworkRankConfig,
     classification_dimension,
@@ -32,9 +37,7 @@ from photopic.measure.network_rank import (
 )
 
 SEED = 7_600_001
-TARGET_S = 300
-TOKENS, WIDTH, HIDDEN, BLOCKS, FREE = 197, 768, 3072, 12, 768
-DIGITS_SEEDS = tuple(range(SEED, SEED + 3))
+TOKENS, WIDTH, HIDDEN, FREE = 197, 768, 3072, 768
 JACOBIANS, NOISY = 10, 3  # pictures of digits
 SPECIFIED = {  # what the specification of this method saw: mean rank of the six layers and the logits
     "jacobian_trained": (64, 51.6, 18.7, 7.4, 5.7, 5.2, 4.8),
@@ -43,7 +46,28 @@ SPECIFIED = {  # what the specification of this method saw: mean rank of the six
     "perturbation_trained": (64, 62, 34, 11, 7, 7, 7),
     "perturbation_untrained": (64, 64, 64, 64, 63, 60, 10),
 }
-CENTRED, UNCENTRED = 7, 9  # classification dimension, likewise
+DIMENSION = {"centred": 7, "uncentred": 9}  # classification dimension, likewise
+CLAIMS = (
+    Claim("rank.digits_*_difference", "<= 1", "largest difference in a layer from what the specification saw"),
+    Claim("rank.digits_dimension_*", "", "of 96; baseline: what the specification saw"),
+    Claim("rank.vit_b16_seconds", "<= 300", unit="s"),
+    Claim(
+        "rank.vit_b16_vs_products",
+        "",
+        "time over that of the matrix products alone that every exact way needs, at the rate these ran at meanwhile",
+    ),
+    Claim("rank.vit_b16_least_rank", "", f"random weights, published threshold, of {FREE}"),
+)
+
+
+@dataclass(frozen=True)
+class RankConfig(Config):
+    """How much is measured."""
+
+    seeds: tuple[int, ...] = tuple(range(SEED, SEED + 3))  # of networks on digits
+    samples: Annotated[int, Ge(1)] = 5000  # noisy copies of a picture
+    blocks: Annotated[int, Ge(1)] = 12  # of the ViT
+    limit_s: Annotated[float, Gt(0)] = 3600  # seconds after which the ViT is given up
 
 
 def least_operations(blocks: int) -> float:
@@ -53,57 +77,59 @@ def least_operations(blocks: int) -> float:
     return float(FREE * blocks * (projections + attention))
 
 
-def vit_rows(blocks: int, limit_s: float) -> list[Row]:
+@dataclass
+class Timed:
+    """How far the ViT came: seconds less those of the products between, their rates, and the ranks if it came to the end."""
+
+    seconds: float = 0.0
+    done: float = 0.0  # share of the directions
+    rates: list[float] = field(default_factory=list)  # operations a second
+    ranks: tuple[dict[str, Any], ...] = ()
+
+
+def timed_vit(blocks: int, limit_s: float) -> Timed:
     """Wall time of all blocks on one patch, less that of the products timed in between."""
     torch.manual_seed(SEED)
     network = ViTForImageClassification(ViTConfig(num_hidden_layers=blocks)).eval().requires_grad_(False)
     image = torch.randn(1, 3, 224, 224)
-    layers = [f"vit.layers.{number}" for number in range(blocks)]
     left, right = torch.randn(12 * TOKENS, WIDTH), torch.randn(WIDTH, HIDDEN)
-    rates, aside, seconds, load = [], 0.0, 0.0, os.getloadavg()[0]
-    started = time.perf_counter()
-    steps = jacobian_ranks(network, image, layers, NetworkRankConfig())
-    found: tuple[dict[str, Any], ...] = ()
-    event: Event[Any] = Event("jacobian", 0, 1)
-    while not found and seconds <= limit_s:
+    steps = jacobian_ranks(network, image, [f"vit.layers.{number}" for number in range(blocks)], NetworkRankConfig())
+    found, aside, started = Timed(), 0.0, time.perf_counter()
+    while not found.ranks and found.seconds <= limit_s:
         try:
             event = next(steps)
+            found.done = event.done / max(1, event.total)
+            print(f"{event.done} of {event.total} directions, {found.seconds:.0f} s", flush=True)
         except StopIteration as stop:
-            found = stop.value.rows
+            found.ranks, found.done = stop.value.rows, 1.0
         before = time.perf_counter()
         left @ right
         elapsed = time.perf_counter() - before
-        rates.append(2 * left.shape[0] * WIDTH * HIDDEN / elapsed)
+        found.rates.append(2 * left.shape[0] * WIDTH * HIDDEN / elapsed)
         aside += elapsed
-        seconds = time.perf_counter() - started - aside
-        print(f"{event.done} of {event.total} directions, {seconds:.0f} s", flush=True)
-    rate = mean(rates)
-    done = event.done / event.total
-    ratio = Row(
-        "rank.vit_b16_vs_products",
-        round(seconds / (done * least_operations(blocks) / rate), 2),
-        n=1,
-        note="time over that of the matrix products alone that every exact way needs, at the rate these ran at meanwhile"
-        + ("" if found else f"; the first {done:.0%} of the directions, without the decomposition"),
+        found.seconds = time.perf_counter() - started - aside
+    return found
+
+
+def vit_rows(blocks: int, limit_s: float) -> Iterator[Row]:
+    """The time, that over the products', and the least rank."""
+    load = os.getloadavg()[0]
+    found = timed_vit(blocks, limit_s)
+    rate = mean(found.rates)
+    note = (
+        f"{torch.get_num_threads()} threads, load {load:.1f} before and {os.getloadavg()[0]:.1f} after; float32 products ran at "
+        f"{rate / 1e9:.0f} GFLOP per second meanwhile, at best at {max(found.rates) / 1e9:.0f}"
     )
-    speed = f"float32 products ran at {rate / 1e9:.0f} GFLOP per second meanwhile, at best at {max(rates) / 1e9:.0f}"
-    threads = f"{torch.get_num_threads()} threads, load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
-    claim, target = "rank.vit_b16_seconds", f"<= {TARGET_S}"
-    if not found:
-        note = f"stopped after {done:.0%} of the directions and {seconds:.0f} s; {threads}; {speed}"
-        return [Row(claim, None, unit="s", target=target, note=note), ratio]
-    ranks = [row for row in found if row["rule"] == "published" and row["layer"] != "logits"]
-    said = ", ".join(f"{row['rank']:.0f}" for row in ranks)
-    return [
-        Row(claim, round(seconds, 1), unit="s", target=target, n=1, note=f"{threads}; {speed}"),
-        ratio,
-        Row(
-            "rank.vit_b16_least_rank",
-            min(row["rank"] for row in ranks),
-            n=len(ranks),
-            note=f"random weights, published threshold, of {FREE}; by block: {said}",
-        ),
-    ]
+    if not found.ranks:
+        note = f"stopped after {found.done:.0%} of the directions and {found.seconds:.0f} s; {note}"
+    yield row("rank.vit_b16_seconds", found.seconds if found.ranks else None, n=1 if found.ranks else None, note=note)
+    part = "" if found.ranks else f"the first {found.done:.0%} of the directions, without the decomposition"
+    ratio = found.seconds / (found.done * least_operations(blocks) / rate)
+    yield row("rank.vit_b16_vs_products", ratio, n=1, note=part)
+    ranks = [each["rank"] for each in found.ranks if each["rule"] == "published" and each["layer"] != "logits"]
+    if ranks:
+        by_block = ", ".join(f"{rank:.0f}" for rank in ranks)
+        yield row("rank.vit_b16_least_rank", min(ranks), n=len(ranks), note=f"by block: {by_block}")
 
 
 def digits_network(seed: int) -> nn.Sequential:
@@ -151,48 +177,34 @@ def digits_curves(seed: int, samples: int) -> tuple[dict[str, list[float]], dict
     return curves, {key: float(found[key]) for key in ("accuracy", "centred", "uncentred")}
 
 
-def digits_rows(seeds: tuple[int, ...], samples: int) -> list[Row]:
+def digits_rows(config: RankConfig) -> Iterator[Row]:
     """Each specified curve beside the mean over seeds; the value is the largest difference in a layer."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # matrices of 96 columns gain nothing from more
-    found = [digits_curves(seed, samples) for seed in seeds]
+    found = [digits_curves(seed, config.samples) for seed in config.seeds]
     torch.set_num_threads(threads)
     numbers = {key: [one[1][key] for one in found] for key in found[0][1]}
-    accuracy = f"{len(seeds)} seeds, accuracy {mean(numbers['accuracy']):.3f}"
-    rows = []
+    count, accuracy = len(found), mean(numbers["accuracy"])
     for name, specified in SPECIFIED.items():
         by_layer = list(zip(*(one[0][name] for one in found), strict=True))
         means = [mean(each) for each in by_layer]
         said = ", ".join(f"{m:.1f} ({min(v):.1f} to {max(v):.1f})" for m, v in zip(means, by_layer, strict=True))
         worst = max(abs(ours - theirs) for ours, theirs in zip(means, specified, strict=True))
-        note = f"largest difference in a layer from {', '.join(map(str, specified))}; here {said}; {accuracy}"
-        rows.append(Row(f"rank.digits_{name}_difference", round(worst, 2), target="<= 1", n=len(seeds), note=note))
-    for name, dimension in (("centred", CENTRED), ("uncentred", UNCENTRED)):
+        note = f"{', '.join(map(str, specified))}; here {said}; {count} seeds, accuracy {accuracy:.3f}"
+        yield row(f"rank.digits_{name}_difference", worst, n=count, note=note)
+    for name, dimension in DIMENSION.items():
         each = numbers[name]
-        note = f"of 96; the specification saw {dimension}; seeds {min(each):.0f} to {max(each):.0f}"
-        rows.append(Row(f"rank.digits_dimension_{name}", mean(each), baseline=dimension, n=len(seeds), note=note))
-    return rows
+        note = f"seeds {min(each):.0f} to {max(each):.0f}"
+        yield row(f"rank.digits_dimension_{name}", mean(each), baseline=dimension, n=count, note=note)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Network rank: a ViT-B/16's time, a small network's curve.")
-    parser.add_argument("--quick", action="store_true", help="two blocks, one seed, 500 noisy copies; prints only")
-    parser.add_argument("--limit", type=float, default=3600, help="seconds after which the ViT is given up")
-    options = parser.parse_args()
-    started = time.monotonic()
-    rows: list[Row] = []
-    for measured in (
-        lambda: digits_rows(DIGITS_SEEDS[:1] if options.quick else DIGITS_SEEDS, 500 if options.quick else 5000),
-        lambda: vit_rows(2 if options.quick else BLOCKS, options.limit),
-    ):
-        rows += measured()
-        for row in rows:
-            print(f"{row.claim:44} {row.value}  {row.note}", flush=True)
-    if not options.quick:
-        elapsed = time.monotonic() - started
-        command = "python -m benchmarks.measure.network_rank"
-        write_result("network-rank", rows, command=command, seeds=DIGITS_SEEDS, elapsed_s=elapsed)
+def rows(bench: Bench[RankConfig, Any]) -> Iterator[Row]:
+    """All claims."""
+    yield from digits_rows(bench.config)
+    yield from vit_rows(bench.config.blocks, bench.config.limit_s)
 
 
-if __name__ == "__main__":
-    main()
+QUICK = RankConfig((SEED,), 500, 2)
+BENCHMARKS = (
+    Benchmark("network-rank", __doc__, RankConfig(), QUICK, CLAIMS, rows, seeds=RankConfig().seeds, threads=0),
+)

@@ -1,7 +1,7 @@
 """How good the judge is: the oracle on fresh real scenes, where the truth is known.
 
-    python -m benchmarks.metrics.oracle            # about 3 minutes; writes benchmarks/results/oracle.json
-    python -m benchmarks.metrics.oracle --quick    # a quarter of the scenes, prints only
+    python -m benchmarks oracle            # about 3 minutes; writes benchmarks/results/oracle.json
+    python -m benchmarks oracle --quick    # a quarter of the scenes, prints only
 
 Scenes come from ``sample_scene`` with seeds no recipe uses. Subjects are held-out concepts in the held-out style:
 neither was seen in training. What the oracle misses here bounds what it can say about generated pictures.
@@ -9,19 +9,22 @@ neither was seen in training. What the oracle misses here bounds what it can say
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 
-from benchmarks.harness.ledger import ROOT, Row, write_result
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row, share
+from benchmarks.harness.ledger import ROOT, Row
+from photopic.core.config import Config
 from photopic.core.runs import write_atomically
 from photopic.data import emoji_world, scenes, splits
-from photopic.metrics.intervals import Interval, wilson
 from photopic.metrics.oracle import Oracle, Scores
 from photopic.metrics.ranking import auroc_interval
 
@@ -29,12 +32,62 @@ KNOWN = tuple(sorted(splits.KNOWN))
 DRAWN = ("noto", "twemoji")  # the styles emoji-diffusion draws
 SEED = 7_000_001
 CARD = ROOT / "recipes" / "emoji-oracle" / "card.json"
+VAE = ROOT / "src" / "photopic" / "models" / "bundled" / "emoji-diffusion" / "vae"
 ONE, TWO = (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)
+RESAMPLED = "subjects resampled"
+CLAIMS = (
+    Claim("oracle.concept_top1", ">= 0.97", "one object in the styles emoji-diffusion draws, among the known names"),
+    Claim("oracle.concept_top1_unrestricted", "", "the same pictures, among all names it was trained on"),
+    Claim("oracle.concept_top1_all_styles", "", "six training styles, two of them line art"),
+    Claim("oracle.style"),
+    Claim("oracle.background"),
+    Claim("oracle.background_kind"),
+    Claim("oracle.colour", "", "probability of an object's stated tint above 0.5"),
+    Claim("oracle.two_present", "", "both objects of a two-object scene called present"),
+    Claim("oracle.false_presence", "", "names that are not in the scene called present; lower is better"),
+    Claim("oracle.relation"),
+    Claim(
+        "oracle.subject_retrieval",
+        "",
+        "nearest of the held-out subjects; pictures in the held-out style as the references",
+    ),
+    Claim(
+        "oracle.subject_retrieval_other_style",
+        "",
+        "nearest of the held-out subjects; pictures in noto and twemoji, references in the held-out style",
+    ),
+    Claim("oracle.subject_auroc", "", f"same held-out subject against the other subjects; {RESAMPLED}"),
+    Claim(
+        "oracle.subject_vs_noun_auroc", "", f"subject against its class noun as emoji-diffusion draws it; {RESAMPLED}"
+    ),
+    Claim(
+        "oracle.subject_vs_noun_same_style_auroc",
+        "",
+        f"subject against its class noun, both in the held-out style; {RESAMPLED}",
+    ),
+    Claim(
+        "oracle.redrawn_subject_vs_noun_auroc",
+        "",
+        f"subject redrawn in a drawn style against its class noun there; {RESAMPLED}",
+    ),
+    Claim("oracle.text_alignment", "", "own caption above the caption of another scene"),
+    Claim("oracle.text_alignment_mean", "", "mean score of own captions; control: captions of other scenes"),
+    Claim("oracle.text_alignment_relation", "", "own caption above the same caption with the relation turned round"),
+    Claim("oracle.concept_top1_reconstructed", "", "after encoding and decoding by emoji-diffusion's autoencoder"),
+)
 
 
-def draw(count: int, salt: int, concepts: Sequence[str] = KNOWN, **options: object) -> list[scenes.Scene]:
+@dataclass(frozen=True)
+class OracleConfig(Config):
+    """How much is measured."""
+
+    scenes: Annotated[int, Ge(64)] = 1024  # of one object; of the other questions a part
+    weights: str | None = None  # a file of another oracle than the bundled one
+
+
+def draw(count: int, salt: int, concepts: Sequence[str] = KNOWN, **options: Any) -> list[scenes.Scene]:
     """``count`` scenes; ``salt`` keeps the questions apart."""
-    choice = scenes.SceneOptions(tuple(concepts), **options)  # type: ignore[arg-type]
+    choice = scenes.SceneOptions(tuple(concepts), **options)
     return [scenes.sample_scene(choice, (SEED, salt, index)) for index in range(count)]
 
 
@@ -43,62 +96,34 @@ def pixels(drawn: Sequence[scenes.Scene]) -> np.ndarray:
     return np.stack([scene.image for scene in drawn])
 
 
-def proportion(claim: str, right: Sequence[bool] | np.ndarray, target: str | None = None, note: str = "") -> Row:
-    """A row for the share of true entries with its Wilson interval."""
-    value, low, high = (round(number, 4) for number in wilson(int(np.sum(right)), len(right)))
-    return Row(claim, value, low, high, target=target, n=len(right), note=note)
-
-
-def single_rows(oracle: Oracle, count: int) -> list[Row]:
+def single_rows(oracle: Oracle, count: int) -> Iterator[Row]:
     """Concept, style and background of one known object."""
     drawn = draw(count, 1, styles=DRAWN, objects=ONE)
     scores = oracle.score(pixels(drawn))
     names = [scene.placements[0].concept for scene in drawn]
-    backgrounds = oracle.background(scores)
     everywhere = draw(count, 2, styles=emoji_world.TRAINING_STYLES, objects=ONE)
     elsewhere = oracle.score(pixels(everywhere))
+    named = [scene.placements[0].concept for scene in everywhere]
+    yield share("oracle.concept_top1", equal(oracle.concept(scores), names))
+    among_all = oracle.concept(scores, oracle.config.concepts)
+    yield share("oracle.concept_top1_unrestricted", equal(among_all, names))
+    yield share("oracle.concept_top1_all_styles", equal(oracle.concept(elsewhere), named))
+    yield share("oracle.style", equal(oracle.style(elsewhere), [s.placements[0].style for s in everywhere]))
+    for claim, field in (("background", "colour"), ("background_kind", "kind")):
+        found = [getattr(each, field) for each in oracle.background(scores)]
+        yield share(f"oracle.{claim}", equal(found, [getattr(scene.background, field) for scene in drawn]))
     tinted = draw(count // 2, 3, styles=DRAWN, objects=ONE, tinted=1.0)
     tinted = [scene for scene in tinted if scene.placements[0].tint]
-    tints = [next(iter(facts)) for facts in tint_facts(oracle, tinted)]
-    return [
-        proportion(
-            "oracle.concept_top1",
-            equal(oracle.concept(scores), names),
-            ">= 0.97",
-            f"one object in the styles emoji-diffusion draws, among {len(KNOWN)} known names",
-        ),
-        proportion(
-            "oracle.concept_top1_unrestricted",
-            equal(oracle.concept(scores, oracle.config.concepts), names),
-            note=f"the same pictures, among all {len(oracle.config.concepts)} names it was trained on",
-        ),
-        proportion(
-            "oracle.concept_top1_all_styles",
-            equal(oracle.concept(elsewhere), [scene.placements[0].concept for scene in everywhere]),
-            note="six training styles, two of them line art",
-        ),
-        proportion("oracle.style", equal(oracle.style(elsewhere), [s.placements[0].style for s in everywhere])),
-        proportion("oracle.background", equal([b.colour for b in backgrounds], [s.background.colour for s in drawn])),
-        proportion("oracle.background_kind", equal([b.kind for b in backgrounds], [s.background.kind for s in drawn])),
-        proportion("oracle.colour", np.array(tints) > 0.5, note="probability of an object's stated tint above 0.5"),
-    ]
+    facts = zip(oracle.caption_facts(pixels(tinted), [scene.caption for scene in tinted]), tinted, strict=True)
+    first = [(found, scene.placements[0]) for found, scene in facts]
+    yield share("oracle.colour", [found[f"{item.tint} {item.concept}"] > 0.5 for found, item in first])
 
 
-def tint_facts(oracle: Oracle, drawn: Sequence[scenes.Scene]) -> list[tuple[float]]:
-    """Probability the oracle gives to the tint of each scene's object."""
-    judged = oracle.caption_facts(pixels(drawn), [scene.caption for scene in drawn])
-    return [
-        (facts[f"{scene.placements[0].tint} {scene.placements[0].concept}"],)
-        for facts, scene in zip(judged, drawn, strict=True)
-    ]
-
-
-def pair_rows(oracle: Oracle, count: int) -> list[Row]:
+def pair_rows(oracle: Oracle, count: int) -> Iterator[Row]:
     """Presence and relation in scenes of two objects, and names that are not there as the control."""
-    drawn = draw(count, 4, styles=DRAWN, objects=TWO)
     both, absent, relations = [], [], []
     rng = np.random.default_rng(SEED)
-    for scene in drawn:
+    for scene in draw(count, 4, styles=DRAWN, objects=TWO):
         scores = oracle.score(scene.image[None])
         names = [item.concept for item in scene.placements]
         others = [str(name) for name in rng.choice(KNOWN, 4, replace=False) if name not in names]
@@ -106,135 +131,71 @@ def pair_rows(oracle: Oracle, count: int) -> list[Row]:
         absent.extend(oracle.presence(scores, others)[0] > 0.5)
         if scene.relations:
             relations.append(oracle.relation(scores, *names)[0] == scene.relations[0][1])
-    return [
-        proportion("oracle.two_present", both, note="both objects of a two-object scene called present"),
-        proportion(
-            "oracle.false_presence", absent, note="names that are not in the scene called present; lower is better"
-        ),
-        proportion("oracle.relation", relations),
-    ]
+    yield share("oracle.two_present", both)
+    yield share("oracle.false_presence", absent)
+    yield share("oracle.relation", relations)
 
 
-def subject_rows(oracle: Oracle, each: int) -> list[Row]:
+def subject_rows(oracle: Oracle, each: int) -> Iterator[Row]:
     """The embedding on subjects it never saw: 5 reference pictures a subject, ``each`` fresh pictures to judge."""
     style = emoji_world.HELD_OUT_STYLE
     subjects = [name for name in splits.SUBJECTS if style in emoji_world.concept(name).styles]
-    references = [
-        oracle.score(pixels(draw(5, 100 + k, (s,), styles=(style,), objects=ONE))) for k, s in enumerate(subjects)
-    ]
-
-    def fresh(salt: int, names: Sequence[str], styles: tuple[str, ...]) -> list[Scores]:
-        return [
-            oracle.score(pixels(draw(each, salt + k, (name,), styles=styles, objects=ONE)))
-            for k, name in enumerate(names)
-        ]
-
     nouns = [splits.SUBJECTS[name] for name in subjects]
+
+    def fresh(salt: int, names: Sequence[str], styles: tuple[str, ...], count: int = each) -> list[Scores]:
+        numbered = enumerate(names)
+        return [oracle.score(pixels(draw(count, salt + k, (s,), styles=styles, objects=ONE))) for k, s in numbered]
+
+    references = fresh(100, subjects, (style,), 5)
     same, redrawn = fresh(200, subjects, (style,)), fresh(300, subjects, DRAWN)
-    noun, noun_unseen = fresh(400, nouns, DRAWN), fresh(500, nouns, (style,))
-    tables = [
+    same_table, cross_table = (
         np.stack([[oracle.subject_similarity(s, r) for r in references] for s in group]) for group in (same, redrawn)
-    ]
-    rows = []
-    for claim, table, what in zip(
-        ("oracle.subject_retrieval", "oracle.subject_retrieval_other_style"),
-        tables,
-        ("held-out style as the references", f"{' and '.join(DRAWN)}, references in the held-out style"),
-        strict=True,
-    ):
-        right = (table.argmax(1) == np.arange(len(subjects))[:, None]).ravel()  # (subjects, references, each)
-        rows.append(proportion(claim, right, note=f"nearest of {len(subjects)} held-out subjects; pictures in {what}"))
-    diagonal = [[float(x) for x in table[k, k]] for table in tables for k in range(len(subjects))]
-    positive, cross = diagonal[: len(subjects)], diagonal[len(subjects) :]
-    other = [[float(x) for x in np.delete(tables[0][:, k], k, 0).ravel()] for k in range(len(subjects))]
-    against = [
-        [[float(x) for x in oracle.subject_similarity(s, r)] for s, r in zip(group, references, strict=True)]
-        for group in (noun, noun_unseen)
-    ]
-    return [
-        *rows,
-        area("oracle.subject_auroc", positive, other, "same held-out subject against the other subjects"),
-        area(
-            "oracle.subject_vs_noun_auroc",
-            positive,
-            against[0],
-            "subject against its class noun as emoji-diffusion draws it",
-        ),
-        area(
-            "oracle.subject_vs_noun_same_style_auroc",
-            positive,
-            against[1],
-            "subject against its class noun, both in the held-out style",
-        ),
-        area(
-            "oracle.redrawn_subject_vs_noun_auroc",
-            cross,
-            against[0],
-            "subject redrawn in a drawn style against its class noun there",
-        ),
-    ]
+    )  # (subjects, references, each)
+    for claim, table in (("", same_table), ("_other_style", cross_table)):
+        right = (table.argmax(1) == np.arange(len(subjects))[:, None]).ravel()
+        yield share(f"oracle.subject_retrieval{claim}", right)
+    own, cross = ([table[k, k].tolist() for k in range(len(subjects))] for table in (same_table, cross_table))
+    other = [np.delete(same_table[:, k], k, 0).ravel().tolist() for k in range(len(subjects))]
+    noun, noun_unseen = (
+        [oracle.subject_similarity(s, r).tolist() for s, r in zip(group, references, strict=True)]
+        for group in (fresh(400, nouns, DRAWN), fresh(500, nouns, (style,)))
+    )
+    for claim, positives, negatives in (
+        ("subject_auroc", own, other), ("subject_vs_noun_auroc", own, noun),
+        ("subject_vs_noun_same_style_auroc", own, noun_unseen), ("redrawn_subject_vs_noun_auroc", cross, noun),
+    ):  # fmt: skip
+        yield row(f"oracle.{claim}", auroc_interval(positives, negatives), n=sum(map(len, positives)))
 
 
-def area(claim: str, positives: list[list[float]], negatives: list[list[float]], note: str) -> Row:
-    """A row for an AUROC, subjects resampled."""
-    interval: Interval = auroc_interval(positives, negatives)
-    count = sum(map(len, positives))
-    value, low, high = (round(number, 4) for number in interval)
-    return Row(claim, value, low, high, n=count, note=f"{note}; subjects resampled")
-
-
-def alignment_rows(oracle: Oracle, count: int) -> list[Row]:
+def alignment_rows(oracle: Oracle, count: int) -> Iterator[Row]:
     """Does the true caption score above the caption of another scene?"""
     drawn = draw(count, 5, styles=DRAWN, tinted=0.1)
     scores, captions = oracle.score(pixels(drawn)), [scene.caption for scene in drawn]
     true = oracle.text_alignment(scores, captions)
     shuffled = oracle.text_alignment(scores, captions[1:] + captions[:1])
-    swapped_scenes = [scene for scene in draw(count, 6, styles=DRAWN, objects=TWO) if scene.relations]
-    told = [scene.caption for scene in swapped_scenes]
+    yield share("oracle.text_alignment", true > shuffled)
+    yield row("oracle.text_alignment_mean", true.mean(), control=shuffled.mean(), n=count)
+    related = [scene for scene in draw(count, 6, styles=DRAWN, objects=TWO) if scene.relations]
     opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-    untrue = [
-        c.replace(s.relations[0][1], opposite[s.relations[0][1]]) for c, s in zip(told, swapped_scenes, strict=True)
-    ]
-    pictures = oracle.score(pixels(swapped_scenes))
-    return [
-        proportion("oracle.text_alignment", true > shuffled, note="own caption above the caption of another scene"),
-        Row(
-            "oracle.text_alignment_mean",
-            round(float(true.mean()), 4),
-            control=round(float(shuffled.mean()), 4),
-            n=count,
-            note="mean score of own captions; control: captions of other scenes",
-        ),
-        proportion(
-            "oracle.text_alignment_relation",
-            oracle.text_alignment(pictures, told) > oracle.text_alignment(pictures, untrue),
-            note="own caption above the same caption with the relation turned round",
-        ),
-    ]
+    words = [scene.relations[0][1] for scene in related]
+    told = [scene.caption for scene in related]
+    untrue = [said.replace(word, opposite[word]) for said, word in zip(told, words, strict=True)]
+    pictures = oracle.score(pixels(related))
+    right = oracle.text_alignment(pictures, told) > oracle.text_alignment(pictures, untrue)
+    yield share("oracle.text_alignment_relation", right)
 
 
-def reconstruction_rows(oracle: Oracle, count: int) -> list[Row]:
+def reconstruction_row(oracle: Oracle, count: int) -> Row:
     """The same question after the autoencoder of emoji-diffusion: generated pictures look like its output."""
     from diffusers import AutoencoderKL
 
-    folder = ROOT / "src" / "photopic" / "models" / "bundled" / "emoji-diffusion" / "vae"
-    if not folder.exists():
-        return []
-    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(VAE, torch_dtype=torch.float32)
     drawn = draw(count, 7, styles=DRAWN, objects=ONE)
     images = torch.from_numpy(pixels(drawn)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in images.split(32)]).clamp(
-            -1, 1
-        )
-    right = equal(oracle.concept(rebuilt), [scene.placements[0].concept for scene in drawn])
-    return [
-        proportion(
-            "oracle.concept_top1_reconstructed",
-            right,
-            note="after encoding and decoding by emoji-diffusion's autoencoder",
-        )
-    ]
+        rebuilt = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in images.split(32)])
+    right = equal(oracle.concept(rebuilt.clamp(-1, 1)), [scene.placements[0].concept for scene in drawn])
+    return share("oracle.concept_top1_reconstructed", right)
 
 
 def equal(found: Sequence[object], true: Sequence[object]) -> np.ndarray:
@@ -242,40 +203,38 @@ def equal(found: Sequence[object], true: Sequence[object]) -> np.ndarray:
     return np.array([a == b for a, b in zip(found, true, strict=True)])
 
 
-def measure(oracle: Oracle, count: int) -> list[Row]:
+def rows(bench: Bench[OracleConfig, Oracle]) -> Iterator[Row]:
     """Every row."""
-    return [
-        *single_rows(oracle, count),
-        *pair_rows(oracle, count // 2),
-        *subject_rows(oracle, max(4, count // 64)),
-        *alignment_rows(oracle, count // 2),
-        *reconstruction_rows(oracle, count // 2),
-    ]
+    oracle, count = bench.subject, bench.config.scenes
+    yield from single_rows(oracle, count)
+    yield from pair_rows(oracle, count // 2)
+    yield from subject_rows(oracle, max(4, count // 64))
+    yield from alignment_rows(oracle, count // 2)
+    yield reconstruction_row(oracle, count // 2)
 
 
-def write_card(rows: Sequence[Row]) -> None:
+def write_card(_: Bench[OracleConfig, Oracle], rows: Sequence[Row]) -> None:
     """Put the numbers reached into the recipe's card."""
     card = json.loads(CARD.read_text()) if CARD.exists() else {}
     card["reached"] = {row.claim: [row.value, row.low, row.high, row.n, row.note] for row in rows}
     write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the scenes; print only")
-    parser.add_argument("--weights", type=Path, help="another oracle than the bundled one; print only")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    started = time.monotonic()
-    rows = measure(Oracle.load(options.weights), 256 if options.quick else 1024)
-    for row in rows:
-        print(f"{row.claim:45} {row.value:.4f}  [{row.low}, {row.high}]  n={row.n}  {row.note}")
-    if not (options.quick or options.weights):
-        write_card(rows)
-        elapsed = time.monotonic() - started
-        write_result("oracle", rows, command="python -m benchmarks.metrics.oracle", seeds=[SEED], elapsed_s=elapsed)
+def opened(config: OracleConfig, cache: Any) -> Oracle:
+    """The bundled oracle, or another one."""
+    return Oracle.load(Path(config.weights) if config.weights else None)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (
+    Benchmark(
+        "oracle",
+        __doc__,
+        OracleConfig(),
+        OracleConfig(256),
+        CLAIMS,
+        rows,
+        open=opened,
+        seeds=(SEED,),
+        finish=write_card,
+    ),
+)

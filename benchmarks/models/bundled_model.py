@@ -1,31 +1,31 @@
 """What emoji-diffusion draws, as the oracle sees it: fresh captions, one seed each, no picking.
 
-    python -m benchmarks.models.bundled_model            # 512 + 256 + 128 pictures; writes
-    benchmarks/results/bundled-model.json and the sheet
-    python -m benchmarks.models.bundled_model --quick    # 96 + 48 + 24 pictures in fewer steps; prints and draws a small sheet
+    python -m benchmarks bundled-model            # 896 pictures; writes benchmarks/results/bundled-model.json and the sheet
+    python -m benchmarks bundled-model --quick    # 172 pictures in fewer steps; prints only
 
 The baseline of every row is the oracle on the real scene of the same caption: what a perfect model would score.
-Interrupted, it goes on from the pictures in ``runs/bundled-model`` if the model is the same.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
-import torch
+from annotated_types import Ge
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from benchmarks.harness.ledger import ROOT, Row, write_result
-from photopic.core.runs import Run, write_atomically
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row, share
+from benchmarks.harness.ledger import ROOT, Row
+from benchmarks.harness.subjects import JudgedModel
+from photopic.core.config import Config
+from photopic.core.runs import write_atomically
 from photopic.data import scenes, splits
-from photopic.metrics.intervals import bootstrap, wilson
-from photopic.metrics.oracle import Oracle, Scores
-from photopic.models.text_to_image.handle import TextToImage
+from photopic.metrics.intervals import bootstrap
+from photopic.metrics.oracle import Scores
 
 KNOWN = tuple(sorted(splits.KNOWN))
 SEED = 8_000_001
@@ -33,206 +33,186 @@ SHEET = ROOT / "docs" / "images" / "emoji-diffusion-samples.png"
 DRAWN = ("noto", "twemoji")  # the styles the model learnt
 BACKGROUNDS = (0.7, 0.15, 0.15)  # as it was trained
 ONE, TWO = (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0)
+KINDS: dict[str, dict[str, Any]] = {
+    "single": {"objects": ONE},
+    "pairs": {"objects": TWO},
+    "tinted": {"objects": ONE, "tinted": 1.0},
+}
+CHUNK = 32  # pictures drawn together
+CLAIMS = (
+    Claim("model.concept_top1", ">= 0.80", f"among {len(KNOWN)} known names"),
+    Claim("model.concept_top1_unrestricted", "", "among all names the oracle knows"),
+    Claim("model.background", ">= 0.90", "colour; of a gradient the one at the top"),
+    Claim("model.background_kind"),
+    Claim("model.style", "", "prompts that name the style"),
+    Claim("model.text_alignment", "", "baseline: real scenes; control: captions of other prompts"),
+    Claim("model.two_present", ">= 0.60", "both named objects present"),
+    Claim("model.relation", "", "both present and the relation as the prompt says"),
+    Claim("model.colour", "", "a coloured object such as 'a red bear'; 4 % of the training captions have one"),
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class BundledModelConfig(Config):
     """How many pictures of each kind, and how they are drawn."""
 
-    model: str = "emoji-diffusion"
-    single: int = 512
-    pairs: int = 256
-    tinted: int = 128
-    steps: int = 30
-    guidance: float = 5.0
+    single: Annotated[int, Ge(1)] = 512  # pictures of one object
+    pairs: Annotated[int, Ge(1)] = 256  # pictures of two
+    tinted: Annotated[int, Ge(1)] = 128  # pictures of one that the prompt colours
+    steps: Annotated[int, Ge(1)] = 30  # of denoising
+    guidance: float = 5.0  # classifier-free guidance
+    model: str = "emoji-diffusion"  # a bundled name or a folder
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Captions with the real scene of each, and what the model drew for it."""
+class Chunk:
+    """Pictures drawn together."""
 
-    real: list[scenes.Scene]
-    truth: Scores  # of the real scenes
-    images: np.ndarray  # (n, 64, 64, 3)
-    scores: Scores  # of the images
+    kind: str
+    first: int
+    count: int
+
+
+def chunks(config: BundledModelConfig, kinds: Sequence[str] = tuple(KINDS)) -> list[Chunk]:
+    """All pictures of some kinds."""
+    counts = {kind: getattr(config, kind) for kind in kinds}
+    return [
+        Chunk(kind, first, min(CHUNK, count - first))
+        for kind, count in counts.items()
+        for first in range(0, count, CHUNK)
+    ]
+
+
+def real_scenes(chunk: Chunk) -> list[scenes.Scene]:
+    """The scenes whose captions are drawn."""
+    choice = scenes.SceneOptions(KNOWN, DRAWN, backgrounds=BACKGROUNDS, **KINDS[chunk.kind])
+    salt = list(KINDS).index(chunk.kind)
+    return [scenes.sample_scene(choice, (SEED, salt, chunk.first + index)) for index in range(chunk.count)]
+
+
+def pictures(bench: Bench[Any, JudgedModel], chunk: Chunk) -> UInt8[np.ndarray, "n 64 64 3"]:
+    """What the model draws for the captions of a chunk; kept."""
+    first = SEED + 100_000 * list(KINDS).index(chunk.kind) + chunk.first
+    judge, said = bench.subject, [scene.caption for scene in real_scenes(chunk)]
+    key = {"drawn": chunk, "steps": judge.steps, "guidance": judge.guidance}
+    return bench.array(key, lambda: judge.drawn(said, range(first, first + chunk.count), batch=CHUNK))
+
+
+def measure(bench: Bench[Any, JudgedModel], chunk: Chunk) -> int:
+    """Draw a chunk."""
+    return len(pictures(bench, chunk))
+
+
+class Drawn:
+    """Captions of one kind with the real scene of each, and what the model drew for it.
+
+    Attributes:
+        real: The scenes.
+        images: (n, 64, 64, 3).
+        scores: The oracle's, of the images and of the real scenes.
+    """
+
+    def __init__(self, bench: Bench[BundledModelConfig, JudgedModel], kind: str):
+        parts = chunks(bench.config, [kind])
+        self.real = [scene for each in parts for scene in real_scenes(each)]
+        self.images = np.concatenate([pictures(bench, each) for each in parts])
+        oracle = bench.subject.oracle
+        self.scores: tuple[Scores, Scores] = (
+            oracle.score(self.images),
+            oracle.score(np.stack([s.image for s in self.real])),
+        )
 
     @property
     def concepts(self) -> list[str]:
         """Name of the first object of each scene."""
         return [scene.placements[0].concept for scene in self.real]
 
-
-def draw(model: TextToImage, oracle: Oracle, settings: Settings, kind: str, count: int, **options: object) -> Drawn:
-    """Fresh captions of one kind, drawn by the model; pictures are kept in the run folder as they come."""
-    salt = ("single", "pairs", "tinted").index(kind)
-    choice = scenes.SceneOptions(KNOWN, DRAWN, backgrounds=BACKGROUNDS, **options)  # type: ignore[arg-type]
-    real = [scenes.sample_scene(choice, (SEED, salt, index)) for index in range(count)]
-    run = Run(
-        ROOT / "runs" / "bundled-model" / f"{model.digest()[:12]}-{kind}-{count}-{settings.steps}-{settings.guidance}",
-        {
-            "kind": kind,
-            "count": count,
-            "steps": settings.steps,
-            "guidance": settings.guidance,
-            "digest": model.digest(),
-        },
-    )
-    saved = run.load()
-    done = saved[0]["images"].numpy() if saved else np.zeros((0, model.image_size, model.image_size, 3), np.uint8)
-    while len(done) < count:
-        part = slice(len(done), min(count, len(done) + 32))
-        images = model.generate(
-            [scene.caption for scene in real[part]],
-            seeds=[SEED + 100_000 * salt + index for index in range(part.start, part.stop)],
-            steps=settings.steps,
-            guidance=settings.guidance,
-            batch=32,
-        )
-        done = np.concatenate([done, images])
-        run.save({"images": torch.from_numpy(done)}, {"drawn": len(done)})
-        print(f"{kind}: {len(done)} of {count}", flush=True)
-    return Drawn(real, oracle.score(np.stack([scene.image for scene in real])), done, oracle.score(done))
+    @property
+    def captions(self) -> list[str]:
+        """What was asked for."""
+        return [scene.caption for scene in self.real]
 
 
-def row(claim: str, right: np.ndarray, ceiling: np.ndarray, target: str | None = None, note: str = "") -> Row:
-    """A proportion with its Wilson interval and what real scenes reach."""
-    value, low, high = (round(number, 4) for number in wilson(int(right.sum()), len(right)))
-    return Row(
-        claim,
-        value,
-        low,
-        high,
-        target=target,
-        baseline=round(float(ceiling.mean()), 4),
-        n=len(right),
-        note=note,
-    )
+Pair = tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]  # of the images, of the real scenes
 
 
-def single_rows(oracle: Oracle, drawn: Drawn) -> list[Row]:
+def single_rows(bench: Bench[Any, JudgedModel], drawn: Drawn) -> Iterator[Row]:
     """Concept, background and style of pictures of one object."""
+    oracle = bench.subject.oracle
 
-    def agree(found: Sequence[object], true: Sequence[object]) -> np.ndarray:
-        return np.array([a == b for a, b in zip(found, true, strict=True)])
+    def both(question: Any, true: Sequence[object]) -> Pair:
+        one, other = (np.array([a == b for a, b in zip(question(each), true, strict=True)]) for each in drawn.scores)
+        return one, other
 
-    def both(question: object, true: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
-        return agree(question(drawn.scores), true), agree(question(drawn.truth), true)  # type: ignore[operator]
+    def compared(claim: str, pair: Pair) -> Row:
+        return share(f"model.{claim}", pair[0], ceiling=pair[1])
 
-    colours = [scene.background.colour for scene in drawn.real]
-    kinds = [scene.background.kind for scene in drawn.real]
     styles = [scene.placements[0].style for scene in drawn.real]
-    named = np.array(
-        [scenes.STYLE_WORDS[style] in scene.caption.split() for scene, style in zip(drawn.real, styles, strict=True)]
-    )
-    style = [answer[named] for answer in both(oracle.style, styles)]
-    captions = [scene.caption for scene in drawn.real]
-    alignment = oracle.text_alignment(drawn.scores, captions)
-    value, low, high = (round(number, 4) for number in bootstrap(alignment))
-    return [
-        row("model.concept_top1", *both(oracle.concept, drawn.concepts), ">= 0.80", f"among {len(KNOWN)} known names"),
-        row(
-            "model.concept_top1_unrestricted",
-            *both(lambda scores: oracle.concept(scores, oracle.config.concepts), drawn.concepts),
-            note=f"among all {len(oracle.config.concepts)} names the oracle knows",
-        ),
-        row(
-            "model.background",
-            *both(lambda scores: [b.colour for b in oracle.background(scores)], colours),
-            ">= 0.90",
-            "colour; of a gradient the one at the top",
-        ),
-        row("model.background_kind", *both(lambda scores: [b.kind for b in oracle.background(scores)], kinds)),
-        row("model.style", style[0], style[1], note="prompts that name the style"),
-        Row(
-            "model.text_alignment",
-            value,
-            low,
-            high,
-            baseline=round(float(oracle.text_alignment(drawn.truth, captions).mean()), 4),
-            control=round(float(oracle.text_alignment(drawn.scores, captions[1:] + captions[:1]).mean()), 4),
-            n=len(captions),
-            note="baseline: real scenes; control: captions of other prompts",
-        ),
-    ]
+    colours, kinds = ([getattr(scene.background, field) for scene in drawn.real] for field in ("colour", "kind"))
+    yield compared("concept_top1", both(oracle.concept, drawn.concepts))
+    among_all = both(lambda scores: oracle.concept(scores, oracle.config.concepts), drawn.concepts)
+    yield compared("concept_top1_unrestricted", among_all)
+    yield compared("background", both(lambda scores: [b.colour for b in oracle.background(scores)], colours))
+    yield compared("background_kind", both(lambda scores: [b.kind for b in oracle.background(scores)], kinds))
+    pairs = zip(drawn.captions, styles, strict=True)
+    named = np.array([scenes.STYLE_WORDS[style] in caption.split() for caption, style in pairs])
+    one, other = both(oracle.style, styles)
+    yield compared("style", (one[named], other[named]))
+    shuffled = drawn.captions[1:] + drawn.captions[:1]
+    alignment, ceiling = (oracle.text_alignment(each, drawn.captions) for each in drawn.scores)
+    control = oracle.text_alignment(drawn.scores[0], shuffled).mean()
+    yield row("model.text_alignment", bootstrap(alignment), baseline=ceiling.mean(), control=control, n=len(alignment))
 
 
-def pair_rows(oracle: Oracle, drawn: Drawn) -> list[Row]:
+def pair_rows(bench: Bench[Any, JudgedModel], drawn: Drawn) -> Iterator[Row]:
     """Presence and relation in pictures of two objects."""
-
-    def judge(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-        facts = oracle.caption_facts(scores, [scene.caption for scene in drawn.real])
-        present = [min(f[i.concept] for i in s.placements) > 0.5 for f, s in zip(facts, drawn.real, strict=True)]
-        related = [f[s.relations[0][1]] > 0.5 for f, s in zip(facts, drawn.real, strict=True) if s.relations]
-        return np.array(present), np.array(related)
-
-    (present, related), (real_present, real_related) = judge(drawn.scores), judge(drawn.truth)
-    return [
-        row("model.two_present", present, real_present, ">= 0.60", "both named objects present"),
-        row("model.relation", related, real_related, note="both present and the relation as the prompt says"),
-    ]
+    present, related = [], []
+    for scores in drawn.scores:
+        facts = list(zip(bench.subject.oracle.caption_facts(scores, drawn.captions), drawn.real, strict=True))
+        present.append(np.array([min(f[item.concept] for item in s.placements) > 0.5 for f, s in facts]))
+        related.append(np.array([f[s.relations[0][1]] > 0.5 for f, s in facts if s.relations]))
+    yield share("model.two_present", present[0], ceiling=present[1])
+    yield share("model.relation", related[0], ceiling=related[1])
 
 
-def tint_rows(oracle: Oracle, drawn: Drawn) -> list[Row]:
+def tint_row(bench: Bench[Any, JudgedModel], drawn: Drawn) -> Row:
     """Colour of an object the prompt colours."""
-    tinted = [index for index, scene in enumerate(drawn.real) if scene.placements[0].tint]
     answers = []
-    for scores in (drawn.scores, drawn.truth):
-        facts = oracle.caption_facts(scores, [scene.caption for scene in drawn.real])
-        names = [f"{drawn.real[i].placements[0].tint} {drawn.concepts[i]}" for i in tinted]
-        answers.append(np.array([facts[i][name] > 0.5 for i, name in zip(tinted, names, strict=True)]))
-    return [
-        row(
-            "model.colour",
-            answers[0],
-            answers[1],
-            note="a coloured object such as 'a red bear'; 4 % of the training captions have one",
-        )
-    ]
+    for scores in drawn.scores:
+        facts = zip(bench.subject.oracle.caption_facts(scores, drawn.captions), drawn.real, strict=True)
+        first = [(found, scene.placements[0]) for found, scene in facts]
+        answers.append(np.array([found[f"{item.tint} {item.concept}"] > 0.5 for found, item in first if item.tint]))
+    return share("model.colour", answers[0], ceiling=answers[1])
 
 
-def write_sheet(drawn: Drawn, path: Path) -> None:
+def rows(bench: Bench[BundledModelConfig, JudgedModel]) -> Iterator[Row]:
+    """All claims."""
+    yield from single_rows(bench, Drawn(bench, "single"))
+    yield from pair_rows(bench, Drawn(bench, "pairs"))
+    yield tint_row(bench, Drawn(bench, "tinted"))
+
+
+def write_sheet(bench: Bench[BundledModelConfig, JudgedModel], _: Sequence[Row]) -> None:
     """A square sheet of the first pictures, row by row, and a text file with their captions."""
+    drawn = Drawn(bench, "single")
     side = min(16, int(len(drawn.images) ** 0.5))
     tiles = drawn.images[: side * side]
     size = tiles.shape[1]
     sheet = tiles.reshape(side, side, size, size, 3).swapaxes(1, 2).reshape(side * size, side * size, 3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
-    captions = [f"{i // side + 1},{i % side + 1} {scene.caption}" for i, scene in enumerate(drawn.real[: side * side])]
-    write_atomically(path.with_suffix(".txt"), ("\n".join(captions) + "\n").encode())
+    SHEET.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).quantize(128, dither=Image.Dither.NONE).save(SHEET, optimize=True)
+    captions = [f"{i // side + 1},{i % side + 1} {said}" for i, said in enumerate(drawn.captions[: side * side])]
+    write_atomically(SHEET.with_suffix(".txt"), ("\n".join(captions) + "\n").encode())
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few pictures, few steps; prints only")
-    parser.add_argument(
-        "--model", default=Settings.model, help="a bundled name or a local folder; another than the default prints only"
-    )
-    parser.add_argument(
-        "--sheet", type=Path, default=None, help=f"where the sheet goes; default {SHEET.relative_to(ROOT)}"
-    )
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    settings = Settings(options.model, 100, 48, 24, 20) if options.quick else Settings(options.model)
-    started = time.monotonic()
-    model, oracle = TextToImage.load(settings.model), Oracle.load()
-    single = draw(model, oracle, settings, "single", settings.single, objects=ONE)
-    sheet = options.sheet or (ROOT / "out" / "bundled-model-quick.png" if options.quick else SHEET)
-    write_sheet(single, sheet)
-    rows = single_rows(oracle, single)
-    rows += pair_rows(oracle, draw(model, oracle, settings, "pairs", settings.pairs, objects=TWO))
-    rows += tint_rows(oracle, draw(model, oracle, settings, "tinted", settings.tinted, objects=ONE, tinted=1.0))
-    for item in rows:
-        print(
-            f"{item.claim:32} {item.value:.4f}  [{item.low}, {item.high}]  real {item.baseline}  n={item.n} {item.note}"
-        )
-    if not options.quick and options.model == Settings.model:
-        elapsed = time.monotonic() - started
-        write_result(
-            "bundled-model", rows, command="python -m benchmarks.models.bundled_model", seeds=[SEED], elapsed_s=elapsed
-        )
+def opened(config: BundledModelConfig, cache: Any) -> JudgedModel:
+    """The model with the steps and the guidance of the config."""
+    return JudgedModel(config.model, cache, steps=config.steps, guidance=config.guidance)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (
+    Benchmark(
+        "bundled-model", __doc__, BundledModelConfig(), BundledModelConfig(100, 48, 24, 20), CLAIMS, rows, chunks, measure,
+        opened, seeds=(SEED,), finish=write_sheet,
+    ),
+)  # fmt: skip

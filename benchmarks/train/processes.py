@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from jaxtyping import Float, UInt8
 from rich.progress import Progress
 from torch import Tensor
 
-from benchmarks.harness.cache import Kept, code_of
+from benchmarks.harness.cache import ResultCache
+from benchmarks.harness.code import code_of
 from benchmarks.harness.ledger import ROOT
 from photopic.core.fingerprint import fingerprint
-from photopic.core.runs import write_atomically
 from photopic.metrics.frechet import frechet_distance
 from photopic.metrics.intervals import student
 from photopic.metrics.radial_spectrum import radial_spectrum
@@ -29,7 +29,7 @@ from photopic.models.diffusion.model import DiffusionModel, from_pixels
 from photopic.models.dual_encoder import DualEncoder
 
 RECIPE = ROOT / "recipes" / "emoji-processes"
-FOLDER = "runs/emoji-processes"
+FOLDER = ROOT / "runs" / "emoji-processes"
 ENCODER = "emoji-clip-vit"
 BATCH = 32
 DRAWING = ("photopic.models.diffusion.solvers", "photopic.models.diffusion.model")
@@ -44,16 +44,27 @@ def recipe(module: str) -> Any:
         sys.path.remove(str(RECIPE))
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Pictures of a run, drawn in one way; with noise as strong as the dropped details where they return, if ``subspace``."""
+
+    name: str
+    solver: str
+    steps: int
+    count: int
+    subspace: bool = False
+
+
 class Processes:
     """Trained runs and what is kept of their pictures.
 
     Args:
+        cache: Where pictures are kept.
         folder: Where the recipe trains them; a run that is not there is trained, which takes up to twenty minutes.
     """
 
-    def __init__(self, folder: str = FOLDER):
-        self.folder = ROOT / folder
-        self.kept = Kept(ROOT / "runs" / "processes")
+    def __init__(self, cache: ResultCache, folder: Path = FOLDER):
+        self.cache, self.folder = cache, folder
 
     def has(self, name: str) -> bool:
         """Whether a run is trained."""
@@ -87,27 +98,18 @@ class Processes:
         found: Tensor = recipe("variants").pictures(size, held_out)
         return found
 
-    def drawn(
-        self, name: str, solver: str, steps: int, count: int, *, subspace: bool = False
-    ) -> UInt8[np.ndarray, "count size size 3"]:
+    def drawn(self, drawing: Drawing) -> UInt8[np.ndarray, "count size size 3"]:
         """Pictures of the seeds 0, 1, ..."""
-        model = self.returning(name) if subspace else self.model(name)
-        key = {
-            "model": digest(model),
-            "drawn": [solver, steps, count, subspace],
-            "code": code_of(*DRAWING),
-        }
+        model = self.returning(drawing.name) if drawing.subspace else self.model(drawing.name)
+        asked = [drawing.solver, drawing.steps, drawing.count, drawing.subspace]
 
-        def make(path: Path) -> None:
-            parts = [
-                model.draw(range(start, min(start + BATCH, count)), solver=solver, steps=steps)
-                for start in range(0, count, BATCH)
-            ]
-            write_atomically(path, np.concatenate(parts).tobytes())
-            print(name, solver, steps, "subspace" if subspace else "", flush=True)
+        def make() -> np.ndarray:
+            print(*asked, flush=True)
+            starts = range(0, drawing.count, BATCH)
+            batches = [range(start, min(start + BATCH, drawing.count)) for start in starts]
+            return np.concatenate([model.draw(each, solver=drawing.solver, steps=drawing.steps) for each in batches])
 
-        path = self.kept.file(key, ".pixels", make)
-        return np.frombuffer(path.read_bytes(), np.uint8).reshape(count, model.size, model.size, 3)
+        return self.cache.array({"model": digest(model), "drawn": asked, "code": code_of(*DRAWING)}, make)
 
     @cached_property
     def encoder(self) -> DualEncoder:

@@ -1,33 +1,33 @@
 """Mask tuning on few-shot tasks of the emoji world: gain over names alone, what gradient dropout keeps, time, memory, file.
 
-    python -m benchmarks.tune.mask_tuning           # writes benchmarks/results/mask-tuning.json; two workers
-    python -m benchmarks.tune.mask_tuning --quick   # one seed, few steps; prints only
+    python -m benchmarks mask-tuning           # writes benchmarks/results/mask-tuning.json
+    python -m benchmarks mask-tuning --quick   # one seed, few steps; prints only
 
 Two tasks, of classes drawn anew by every seed: 50 known things in the style that the model never saw, and 20 things it never saw
 (trained on in some styles, tested in others). Controls: random masks with as many zeros in each tensor, and masks learnt from
-shuffled labels. Base to new: learnt from half of the classes, with and without gradient dropout, at equal steps and seeds. Each
-training is kept under ``runs/mask-tuning``, so an interrupted benchmark goes on.
+shuffled labels. Base to new: learnt from half of the classes, with and without gradient dropout, at equal steps and seeds.
 """
 
 from __future__ import annotations
 
 import itertools
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from statistics import mean, median
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.harness.cache import Kept, code_of
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
 from benchmarks.harness.ledger import Row
-from benchmarks.harness.runner import Benchmark, Handle, dual_encoder, mine, run
-from benchmarks.harness.timing import side_by_side
+from benchmarks.harness.timing import median_ratio, side_by_side
+from photopic.core.config import Config
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.data.emoji_tasks import emoji_task
@@ -40,48 +40,84 @@ from photopic.metrics.intervals import paired_bootstrap
 from photopic.models.dual_encoder import DualEncoder
 from photopic.tune.few_shot.mask_tuning import MaskTuningConfig, mask_tuning
 
-MODEL = "emoji-clip-vit"
 STYLE, NOVEL = "held-out-style", "held-out-concepts"
-CODE = ("photopic.tune.few_shot.mask_tuning", "photopic.data.emoji_tasks", "photopic.data.few_shot")
 CLASSES = {STYLE: 50, NOVEL: 20}  # so many that names alone leave room, so few that some are learnt
-BATCH = 16
 REACH = 4.0  # all steps together, in distances from the start of M to its threshold: how much is switched off
 FURTHER = 8.0  # the same for base to new, where what is forgotten has to show
+CLAIMS = (
+    Claim("mask_tuning.gain.*", ">= 0.05", "accuracy over that of names alone, both tasks; control: random masks"),
+    Claim("mask_tuning.gain.*.held-out-*", "", "accuracy over that of names alone, one task; control: random masks"),
+    Claim("mask_tuning.share_masked", "<= 0.05", "the most of any training"),
+    Claim(
+        "mask_tuning.gain_over_shuffled", "low > 0", "over masks learnt from shuffled labels; control: what those gain"
+    ),
+    Claim("mask_tuning.harmonic_mean_gain", "low > 0", "base to new, gradient dropout minus without"),
+    Claim("mask_tuning.new_class_gain", "low > 0", "accuracy on new classes, gradient dropout minus without"),
+    Claim("mask_tuning.step_time_ratio", "<= 2.2", "a step over one of plain fine-tuning, 32 pictures"),
+    Claim("mask_tuning.peak_memory_ratio", "<= 1.3", "model, optimizer and all tensors of three steps"),
+    Claim("mask_tuning.file_vs_packed", "<= 1", "whole file with all that says what it is, over packed bits"),
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class MaskConfig(Config):
     """How much is measured."""
 
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    shots: tuple[int, ...] = (4, 8, 16)
-    steps: int = 300
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of classes and shots
+    shots: tuple[int, ...] = (4, 8, 16)  # pictures of each class
+    steps: Annotated[int, Ge(1)] = 300  # of learning
     pairs: tuple[int, ...] = tuple(range(10, 18))  # seeds of base to new
-    pair_steps: int = 100
-    test: int = 12  # pictures a class to measure on
-    rounds: int = 9  # of the timing
+    pair_steps: Annotated[int, Ge(1)] = 100  # of learning half of the classes
+    test: Annotated[int, Ge(1)] = 12  # pictures of each class to measure on
+    rounds: Annotated[int, Ge(1)] = 9  # of the timing
+    model: str = "emoji-clip-vit"  # a bundled name or a folder
 
 
-FULL = Settings()
-QUICK = Settings((0,), (4,), 4, (10,), 4, 2, 2)
-Case = tuple[str, str, int, int]  # kind, task, shots, seed
+QUICK = MaskConfig((0,), (4,), 4, (10,), 4, 2, 2)
 
 
-def cases(settings: Settings) -> list[Case]:
+@dataclass(frozen=True)
+class Case:
+    """One training.
+
+    Attributes:
+        kind: ``mask``; ``shuffled`` labels; ``pair-dropout`` and ``pair-plain``, which learn from half of the classes.
+    """
+
+    kind: str
+    task: str
+    shots: int
+    seed: int
+    steps: int
+    test: int
+
+    @property
+    def config(self) -> MaskTuningConfig:
+        """How it is trained."""
+        reach = FURTHER if self.kind.startswith("pair") else REACH
+        dropout = 0.0 if self.kind == "pair-plain" else 1.0
+        return MaskTuningConfig(steps=self.steps, reach=reach, batch=16, dropout=dropout, seed=self.seed)
+
+
+def gain_cases(config: MaskConfig, name: str, shots: int) -> list[Case]:
+    """The trainings of a task with some shots."""
+    return [Case("mask", name, shots, seed, config.steps, config.test) for seed in config.seeds]
+
+
+def control_cases(config: MaskConfig) -> list[Case]:
+    """The trainings from shuffled labels, with the most shots."""
+    return [replace(each, kind="shuffled") for each in gain_cases(config, STYLE, config.shots[-1])]
+
+
+def pair_cases(config: MaskConfig, kind: str) -> list[Case]:
+    """The trainings from half of the classes."""
+    return [Case(kind, STYLE, config.shots[-1], seed, config.pair_steps, config.test) for seed in config.pairs]
+
+
+def cases(config: MaskConfig) -> list[Case]:
     """Everything that is trained."""
-    most = settings.shots[-1]
-    gains = [("mask", *each) for each in itertools.product((STYLE, NOVEL), settings.shots, settings.seeds)]
-    controls = [("shuffled", STYLE, most, seed) for seed in settings.seeds]
-    pairs = [(kind, STYLE, most, seed) for seed in settings.pairs for kind in ("pair-dropout", "pair-plain")]
-    return [*gains, *controls, *pairs]
-
-
-def config(settings: Settings, kind: str, seed: int) -> MaskTuningConfig:
-    """The settings of one training."""
-    is_pair = kind.startswith("pair")
-    steps, reach = (settings.pair_steps, FURTHER) if is_pair else (settings.steps, REACH)
-    dropout = 0.0 if kind == "pair-plain" else 1.0
-    return MaskTuningConfig(steps=steps, reach=reach, batch=BATCH, dropout=dropout, seed=seed)
+    gains = [each for pair in itertools.product(CLASSES, config.shots) for each in gain_cases(config, *pair)]
+    return [*gains, *control_cases(config), *pair_cases(config, "pair-dropout"), *pair_cases(config, "pair-plain")]
 
 
 @cache
@@ -95,21 +131,19 @@ def accuracy(classifier: TextClassifier, data: LabelledImages) -> float:
     return float((classifier.logits(data.images).argmax(1).numpy() == data.labels).mean())
 
 
-def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, Any]:
+def measure(bench: Bench[Any, DualEncoder], case: Case) -> dict[str, Any]:
     """One training and all numbers of it."""
-    kind, name, shots, seed = case
-    train, test = task(name, seed, settings.test)
-    if kind.startswith("pair"):
+    model, (train, test) = bench.subject, task(case.task, case.seed, case.test)
+    if case.kind.startswith("pair"):
         train = train.classes(base_and_new(train.names)[0])
-    few = train.shots(shots, seed)
-    if kind == "shuffled":
-        few = replace(few, labels=np.random.default_rng(seed).permutation(few.labels))
-    began = time.monotonic()
-    edit = mask_tuning(model, FewShotTask(few), config=config(settings, kind, seed))
+    few = train.shots(case.shots, case.seed)
+    if case.kind == "shuffled":
+        few = replace(few, labels=np.random.default_rng(case.seed).permutation(few.labels))
+    edit = mask_tuning(model, FewShotTask(few), config=case.config)
     tuned = TextClassifier(model, model.class_features(few.names), edit)
-    found: dict[str, Any] = {"seconds": time.monotonic() - began, "share": 0.0, "file_vs_packed": 0.0}
-    if kind.startswith("pair"):
-        after, before = (base_to_new(model, test, edit) for edit in (tuned.edit, None))
+    found: dict[str, Any] = {"share": 0.0, "file_vs_packed": 0.0}
+    if case.kind.startswith("pair"):
+        after, before = (base_to_new(model, test, each) for each in (tuned.edit, None))
         found |= {"base": after.base, "new": after.new, "mean": after.harmonic_mean}
         found |= {"zero": [before.base, before.new, before.harmonic_mean]}
     else:
@@ -118,8 +152,8 @@ def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, An
     if tuned.edit is not None:
         maskable_entries = sum(each.numel() for each in maskable(model).values())
         found |= {"share": masked(tuned.edit) / maskable_entries, "file_vs_packed": file_ratio(model, tuned.edit)}
-        if kind == "mask":
-            found["random"] = accuracy(replace(tuned, edit=random_mask(model, tuned.edit, seed)), test)
+        if case.kind == "mask":
+            found["random"] = accuracy(replace(tuned, edit=random_mask(model, tuned.edit, case.seed)), test)
     return found
 
 
@@ -148,72 +182,48 @@ def random_mask(model: DualEncoder, edit: Edit, seed: int) -> Edit:
     return Edit((ZeroedWeights(positions),), edit.base)
 
 
-def kept_case(model: DualEncoder, kept: Kept, settings: Settings, case: Case) -> dict[str, Any]:
-    """The numbers of one training, from where they are kept."""
-    key = {
-        "case": case,
-        "config": config(settings, case[0], case[3]),
-        "test": settings.test,
-        "classes": CLASSES,
-        "code": code_of(*CODE, measured, random_mask),
-    }
-    found: dict[str, Any] = kept.value(key, lambda: measured(model, settings, case))
-    return found
+def averages(found: list[dict[str, Any]], key: str) -> float:
+    """Mean of one number over trainings."""
+    return mean(one[key] for one in found)
 
 
-def gain_rows(found: Mapping[Case, dict[str, Any]], settings: Settings) -> list[Row]:
-    """Over names alone, by shots: both tasks together, and each."""
-    rows = []
-    for shots in settings.shots:
+def gain_rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
+    """Over names alone, by shots, both tasks together and each; and over masks of shuffled labels."""
+    config, shares = bench.config, []
+    for shots in config.shots:
         for names, suffix in (((STYLE, NOVEL), ""), ((STYLE,), f".{STYLE}"), ((NOVEL,), f".{NOVEL}")):
-            each = [found["mask", name, shots, seed] for name in names for seed in settings.seeds]
-            value = paired_bootstrap([one["tuned"] for one in each], [one["zero"] for one in each])
-            share = statistics.mean(one["share"] for one in each)
-            zero, tuned = (statistics.mean(one[key] for one in each) for key in ("zero", "tuned"))
-            note = f"accuracy {zero:.3f} to {tuned:.3f}, {share:.2%} of the masked tensors switched off; control: random masks"
-            control = statistics.mean(one.get("random", one["zero"]) - one["zero"] for one in each)
-            target = None if suffix else ">= 0.05"
-            rows.append(
-                Row(f"mask_tuning.gain.{shots}{suffix}", *value, target=target, control=control, n=len(each), note=note)
-            )
-    most = settings.shots[-1]
-    shares = [one["share"] for case, one in found.items() if case[0] == "mask"]
-    rows.append(
-        Row("mask_tuning.share_masked", max(shares), target="<= 0.05", n=len(shares), note="the most of any training")
+            found = [bench.found(case) for name in names for case in gain_cases(config, name, shots)]
+            gain = paired_bootstrap([one["tuned"] for one in found], [one["zero"] for one in found])
+            zero, tuned, share = (averages(found, key) for key in ("zero", "tuned", "share"))
+            note = f"accuracy {zero:.3f} to {tuned:.3f}, {share:.2%} of the masked tensors switched off"
+            control = mean(one.get("random", one["zero"]) - one["zero"] for one in found)
+            yield row(f"mask_tuning.gain.{shots}{suffix}", gain, control=control, n=len(found), note=note)
+            shares += [one["share"] for one in found if not suffix]
+    yield row("mask_tuning.share_masked", max(shares), n=len(shares))
+    true = [bench.found(case)["tuned"] for case in gain_cases(config, STYLE, config.shots[-1])]
+    false = [bench.found(case) for case in control_cases(config)]
+    gain, control = (
+        paired_bootstrap(true, [one["tuned"] for one in false]),
+        averages(false, "tuned") - averages(false, "zero"),
     )
-    true = [found["mask", STYLE, most, seed]["tuned"] for seed in settings.seeds]
-    false = [found["shuffled", STYLE, most, seed] for seed in settings.seeds]
-    value = paired_bootstrap(true, [one["tuned"] for one in false])
-    gain = statistics.mean(one["tuned"] - one["zero"] for one in false)
-    note = "over masks learnt from shuffled labels, same shots and seeds; control: what those gain over names alone"
-    return [
-        *rows,
-        Row("mask_tuning.gain_over_shuffled", *value, target="low > 0", control=gain, n=len(true), note=note),
-    ]
+    yield row("mask_tuning.gain_over_shuffled", gain, control=control, n=len(true))
 
 
-def pair_rows(found: Mapping[Case, dict[str, Any]], settings: Settings) -> list[Row]:
+def pair_rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
     """Gradient dropout against plain mask tuning, base to new."""
-    with_it, without = (
-        [found[kind, STYLE, settings.shots[-1], seed] for seed in settings.pairs]
-        for kind in ("pair-dropout", "pair-plain")
+    kinds = {
+        kind: [bench.found(case) for case in pair_cases(bench.config, f"pair-{kind}")] for kind in ("dropout", "plain")
+    }
+    with_it, without = kinds.values()
+    said = [f"{kind} {averages(each, 'base'):.3f} / {averages(each, 'new'):.3f}" for kind, each in kinds.items()]
+    before = [mean(one["zero"][place] for one in with_it) for place in (0, 1)]
+    note = (
+        f"base / new: {', '.join(said)}, names alone {before[0]:.3f} / {before[1]:.3f}; switched off "
+        f"{averages(with_it, 'share'):.2%} and {averages(without, 'share'):.2%}"
     )
-    rows = []
-    for claim, key, target in (("harmonic_mean_gain", "mean", "low > 0"), ("new_class_gain", "new", "low > 0")):
-        value = paired_bootstrap([one[key] for one in with_it], [one[key] for one in without])
-        said = [
-            f"{name} {statistics.mean(one['base'] for one in each):.3f} / {statistics.mean(one['new'] for one in each):.3f}"
-            for name, each in (("dropout", with_it), ("plain", without))
-        ]
-        before = [statistics.mean(one["zero"][place] for one in with_it) for place in (0, 1)]
-        shares = [statistics.mean(one["share"] for one in each) for each in (with_it, without)]
-        note = (
-            f"base / new: {', '.join(said)}, names alone {before[0]:.3f} / {before[1]:.3f}; switched off {shares[0]:.2%} and "
-            f"{shares[1]:.2%}"
-        )
-        baseline = statistics.mean(one[key] for one in without)
-        rows.append(Row(f"mask_tuning.{claim}", *value, target=target, baseline=baseline, n=len(with_it), note=note))
-    return rows
+    for claim, key in (("harmonic_mean_gain", "mean"), ("new_class_gain", "new")):
+        gain = paired_bootstrap([one[key] for one in with_it], [one[key] for one in without])
+        yield row(f"mask_tuning.{claim}", gain, baseline=averages(without, key), n=len(with_it), note=note)
 
 
 def steps_of(model: DualEncoder, data: LabelledImages) -> dict[str, Callable[[], Callable[[], object]]]:
@@ -252,33 +262,20 @@ def steps_of(model: DualEncoder, data: LabelledImages) -> dict[str, Callable[[],
     return {"plain": plain, "mask": lambda: mask(Teacher(model, unscaled)), "kept": lambda: mask(kept)}
 
 
-def cost_rows(model: DualEncoder, settings: Settings) -> list[Row]:
+def cost_rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
     """Time and memory of a step beside plain fine-tuning."""
-    made = steps_of(model, task(STYLE, settings.seeds[0], settings.test)[0])
-    seconds = side_by_side([make() for make in made.values()], settings.rounds, warm_up=1)
-    plain, mask, kept = (np.array(each) for each in seconds)
-    low, high = (float(each) for each in np.quantile(mask / plain, (0.025, 0.975)))
-    ratio, cached = float(np.median(mask / plain)), float(np.median(kept / plain))
+    config, model = bench.config, bench.subject
+    made = steps_of(model, task(STYLE, config.seeds[0], config.test)[0])
+    plain, mask, with_teacher = side_by_side([make() for make in made.values()], config.rounds, warm_up=1)
     note = (
-        f"median and spread of rounds; 32 pictures, {np.median(mask):.3f} s against {np.median(plain):.3f} s; {cached:.2f} with a "
-        "kept teacher, without augmentation"
+        f"{median(mask):.3f} s against {median(plain):.3f} s; {median_ratio(with_teacher, plain).value:.2f} with a kept teacher, "
+        "without augmentation"
     )
-    rows = [
-        Row(
-            "mask_tuning.step_time_ratio",
-            ratio,
-            min(low, ratio),
-            max(high, ratio),
-            target="<= 2.2",
-            n=settings.rounds,
-            note=note,
-        )
-    ]
+    yield row("mask_tuning.step_time_ratio", median_ratio(mask, plain), n=config.rounds, note=note)
     base = sum(each.numel() * each.element_size() for each in model.network.parameters())
     peaks = {name: base + peak(make) for name, make in made.items() if name != "kept"}
-    note = f"model, optimizer and all tensors of three steps: {peaks['mask'] / 2**20:.0f} MiB against {peaks['plain'] / 2**20:.0f}"
-    value = peaks["mask"] / peaks["plain"]
-    return [*rows, Row("mask_tuning.peak_memory_ratio", value, target="<= 1.3", note=note)]
+    note = f"{peaks['mask'] / 2**20:.0f} MiB against {peaks['plain'] / 2**20:.0f}"
+    yield row("mask_tuning.peak_memory_ratio", peaks["mask"] / peaks["plain"], note=note)
 
 
 def peak(make: Callable[[], Callable[[], object]]) -> int:
@@ -293,47 +290,18 @@ def peak(make: Callable[[], Callable[[], object]]) -> int:
     return int(max(np.cumsum([event.nbytes() for event in events])))
 
 
-def rows(model: DualEncoder, kept: Kept, settings: Settings) -> list[Row]:
+def rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
     """All claims."""
-    found = {case: kept_case(model, kept, settings, case) for case in cases(settings)}
-    ratios = [one["file_vs_packed"] for one in found.values()]
-    note = f"whole file with all that says what it is; {statistics.mean(ratios):.3f} on average"
-    size = Row("mask_tuning.file_vs_packed", max(ratios), target="<= 1", n=len(ratios), note=note)
-    return [*gain_rows(found, settings), *pair_rows(found, settings), *cost_rows(model, settings), size]
+    yield from gain_rows(bench)
+    yield from pair_rows(bench)
+    yield from cost_rows(bench)
+    ratios = [bench.found(case)["file_vs_packed"] for case in bench.cases]
+    yield row("mask_tuning.file_vs_packed", max(ratios), n=len(ratios), note=f"{mean(ratios):.3f} on average")
 
 
-def code() -> None:
-    """Read the code that decides the numbers."""
-    code_of(*CODE, measured, random_mask)
-
-
-def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
-    """Every case, shared."""
-    for case in mine(cases(settings), part):
-        kept_case(bench.model, bench.kept, settings, case)
-        print(*case, flush=True)
-
-
-def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
-    """All claims."""
-    return rows(bench.model, bench.kept, settings)
-
-
-if __name__ == "__main__":
-    opened = partial(dual_encoder, "mask-tuning")
-    seeds = (*FULL.seeds, *FULL.pairs)
-    run(
-        Benchmark(
-            "mask-tuning",
-            __file__,
-            __doc__ or "",
-            FULL,
-            QUICK,
-            work,
-            rows_of,
-            seeds,
-            code,
-            opened,
-            MODEL,
-        )
-    )
+BENCHMARKS = (
+    Benchmark(
+        "mask-tuning", __doc__, MaskConfig(), QUICK, CLAIMS, rows, cases, measure,
+        open=lambda config, cache: DualEncoder.load(config.model), seeds=(*MaskConfig().seeds, *MaskConfig().pairs),
+    ),
+)  # fmt: skip

@@ -1,28 +1,29 @@
 """Unified tuners on few-shot tasks of the emoji world: more branches against fewer and none, scales, serial against parallel.
 
-    python -m benchmarks.tune.unified_tuners           # tables and benchmarks/results/unified-tuners.json; two workers
-    python -m benchmarks.tune.unified_tuners --quick   # one seed, few steps, prints only
+    python -m benchmarks unified-tuners           # writes benchmarks/results/unified-tuners.json
+    python -m benchmarks unified-tuners --quick   # one seed, few steps, prints only
 
 The task: 200 known things in the style that the model never saw, two or four pictures of each. A first run, with sixteen pictures
 of 50 things, was no test: the linear probe had 0.99 in that style, and 0.60 on things never seen, where branches added nothing.
 Every method gets the same shots, steps, batches, crops and start of the classifier.
-The linear probe is the same loop without a branch, at the best of two learning rates by its test accuracy, which favours it. Each
-training is kept under ``runs/unified-tuners``, so an interrupted benchmark goes on.
+The linear probe is the same loop without a branch, at the best of two learning rates by its test accuracy, which favours it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
-from benchmarks.harness.cache import Kept, code_of
+from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.claims import Claim, row
 from benchmarks.harness.ledger import Row
-from benchmarks.harness.runner import Benchmark, Handle, dual_encoder, mine, run
+from photopic.core.config import Config
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.classifiers import TextClassifier
@@ -31,11 +32,10 @@ from photopic.metrics.intervals import Interval, bootstrap, paired_bootstrap
 from photopic.models.dual_encoder import DualEncoder
 from photopic.tune.few_shot.unified_tuners import BRANCHES, UnifiedTunersConfig, unified_tuners
 
-MODEL = "emoji-clip-vit"
-TASKS = ("held-out-style",)
-CLASSES = 200
-CODE = ("photopic.tune.few_shot.unified_tuners", "photopic.data.emoji_tasks", "photopic.data.few_shot")
+TASK, CLASSES = "held-out-style", 200
+NAMES = "names"  # the class names alone: nothing is trained
 LINEAR = ("linear", "linear-fast")  # the linear probe at two learning rates
+EVERYWHERE = (*LINEAR, "single", "dual")  # ways with every number of shots; the others with the most alone
 WAYS: dict[str, dict[str, Any]] = {
     "linear": {"tuners": BRANCHES["linear"]},
     "linear-fast": {"tuners": BRANCHES["linear"], "lr": 1e-2},
@@ -46,42 +46,86 @@ WAYS: dict[str, dict[str, Any]] = {
     "dual-serial": {"tuners": tuple(replace(spec, serial=True) for spec in BRANCHES["dual"])},
     "dual-shuffled": {"tuners": BRANCHES["dual"]},  # the control: labels in random order
 }
+SPREAD = (
+    "serial against parallel; the target is the deviation of the parallel one between seeds, which draw classes too"
+)
+CLAIMS = (
+    Claim("unified_tuners.dual_vs_single*", ">= 0", "two branches against one"),
+    Claim("unified_tuners.single_vs_linear_probe*", ">= 0", "one branch against none"),
+    Claim("unified_tuners.channel_vs_none", ">= 0", "scales by channel against none"),
+    Claim("unified_tuners.tri_vs_dual", ">= 0", "three branches against two"),
+    Claim("unified_tuners.original_vs_parallel_gap", "", SPREAD),
+    Claim(
+        "unified_tuners.gain_over_zero_shot", "low > 0", "dual over class names; control: learnt from shuffled labels"
+    ),
+    Claim(
+        "unified_tuners.parameters_trained",
+        "",
+        "dual with the classifier; baseline: weights of the image tower",
+        "numbers",
+    ),
+    Claim("unified_tuners.accuracy.*"),
+)
 
 
 @dataclass(frozen=True)
-class Settings:
+class TunersConfig(Config):
     """How much is measured."""
 
-    seeds: tuple[int, ...]
-    shots: tuple[int, ...]
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of classes, shots and learning
+    shots: tuple[int, ...] = (2, 4)  # pictures of each class
+    steps: Annotated[int, Ge(1)] = 80  # of learning
+    test: Annotated[int, Ge(1)] = 5  # pictures of each class to measure on
+    model: str = "emoji-clip-vit"  # a bundled name or a folder
+
+    @property
+    def most(self) -> int:
+        """The number of shots that everything is trained with."""
+        return self.shots[-1]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training, or the class names alone."""
+
+    way: str
+    shots: int
+    seed: int
     steps: int
-    tasks: tuple[str, ...] = TASKS
-    test_per_class: int = 5
+    test: int
 
 
-FULL = Settings((0, 1, 2, 3, 4), (2, 4), 80)
-QUICK = Settings((0,), (2,), 4, TASKS[:1], 2)
-Case = tuple[str, str, int, int]  # way, task, shots, seed
+def cases_of(config: TunersConfig, way: str, shots: int) -> list[Case]:
+    """A way with some shots, every seed."""
+    return [Case(way, shots, seed, config.steps, config.test) for seed in config.seeds]
 
 
-def cases(settings: Settings) -> list[Case]:
-    """Everything that is trained; variants of dual and the control at the most shots alone."""
-    everywhere = (*LINEAR, "single", "dual")
-    most = settings.shots[-1]
-    return [
-        (way, task, shots, seed)
-        for seed in settings.seeds
-        for task in settings.tasks
-        for shots in settings.shots
-        for way in WAYS
-        if way in everywhere or shots == most
-    ]
+def cases(config: TunersConfig) -> list[Case]:
+    """Everything that is measured."""
+    pairs = [(way, shots) for shots in config.shots for way in WAYS if way in EVERYWHERE or shots == config.most]
+    return [case for pair in [*pairs, (NAMES, 0)] for case in cases_of(config, *pair)]
 
 
 @cache
-def drawn(task: str, seed: int, test_per_class: int) -> tuple[LabelledImages, LabelledImages]:
+def drawn(seed: int, test: int) -> tuple[LabelledImages, LabelledImages]:
     """Pictures to draw shots from and to test on."""
-    return emoji_task(task, classes=CLASSES, train_per_class=4, test_per_class=test_per_class, seed=seed)
+    return emoji_task(TASK, classes=CLASSES, train_per_class=4, test_per_class=test, seed=seed)
+
+
+def measure(bench: Bench[Any, DualEncoder], case: Case) -> dict[str, float]:
+    """Train one case and test it."""
+    model, (pool, test) = bench.subject, drawn(case.seed, case.test)
+    if case.way == NAMES:
+        return {"accuracy": accuracy(TextClassifier(model, model.class_features(test.names)), test)}
+    train = pool.shots(case.shots, case.seed)
+    if case.way == "dual-shuffled":
+        train = replace(train, labels=np.random.default_rng(case.seed).permutation(train.labels))
+    config = UnifiedTunersConfig(**{"steps": case.steps, "seed": case.seed} | WAYS[case.way])
+    began = time.monotonic()
+    classifier = TunedClassifier(model, unified_tuners(model, FewShotTask(train), config=config))
+    seconds = time.monotonic() - began
+    numbers = {"seconds": seconds, "trainable": classifier.trainable, "bytes": classifier.size_bytes}
+    return {"accuracy": accuracy(classifier, test)} | numbers
 
 
 def accuracy(classifier: Any, test: LabelledImages) -> float:
@@ -89,183 +133,80 @@ def accuracy(classifier: Any, test: LabelledImages) -> float:
     return float((classifier.logits(test.images).argmax(1).numpy() == test.labels).mean())
 
 
-def measured(model: DualEncoder, settings: Settings, case: Case) -> dict[str, float]:
-    """Train one case and test it."""
-    way, task, shots, seed = case
-    pool, test = drawn(task, seed, settings.test_per_class)
-    train = pool.shots(shots, seed)
-    if way == "dual-shuffled":
-        labels = np.random.default_rng(seed).permutation(train.labels)
-        train = LabelledImages(train.images, labels, train.names)
-    config = UnifiedTunersConfig(**{"steps": settings.steps, "seed": seed} | WAYS[way])
-    began = time.monotonic()
-    classifier = TunedClassifier(model, unified_tuners(model, FewShotTask(train), config=config))
-    return {
-        "seconds": time.monotonic() - began,
-        "accuracy": accuracy(classifier, test),
-        "trainable": classifier.trainable,
-        "bytes": classifier.size_bytes,
-    }
+Tests = Bench[TunersConfig, DualEncoder]
 
 
-def zero_shot(model: DualEncoder, settings: Settings, task: str, seed: int) -> float:
-    """Accuracy by the class names alone."""
-    _, test = drawn(task, seed, settings.test_per_class)
-    return accuracy(TextClassifier(model, model.class_features(test.names)), test)
+def column(bench: Tests, way: str, shots: Sequence[int], what: str = "accuracy") -> list[float]:
+    """What was found of a way, seed by seed within shots."""
+    return [bench.found(case)[what] for count in shots for case in cases_of(bench.config, way, count)]
 
 
-def kept_case(model: DualEncoder, kept: Kept, settings: Settings, case: Case) -> dict[str, float]:
-    """One case, made if it is not there."""
-    config = asdict(UnifiedTunersConfig(**{"steps": settings.steps, "seed": case[3]} | WAYS[case[0]]))
-    key = {"case": case, "config": config, "test": settings.test_per_class, "code": code_of(*CODE, measured)}
-    found: dict[str, float] = kept.value(key, lambda: measured(model, settings, case))
-    return found
+def difference(bench: Tests, one: str, other: str, shots: Sequence[int]) -> Interval:
+    """Paired difference of accuracies; the draws of a seed are resampled as one."""
+    groups = [seed for _ in shots for seed in bench.config.seeds]
+    return paired_bootstrap(column(bench, one, shots), column(bench, other, shots), groups=groups)
 
 
-def kept_zero_shot(model: DualEncoder, kept: Kept, settings: Settings, task: str, seed: int) -> float:
-    """The same for the class names alone."""
-    key = {"zero shot": [task, seed], "test": settings.test_per_class, "code": code_of(*CODE, zero_shot)}
-    found: float = kept.value(key, lambda: zero_shot(model, settings, task, seed))
-    return found
-
-
-Found = Mapping[Case, Mapping[str, float]]
-
-
-def column(found: Found, settings: Settings, way: str, shots: Sequence[int]) -> tuple[list[float], list[str]]:
-    """Accuracies of a way, and for each its task and seed, whose draws of classes belong together."""
-    where = [(way, task, count, seed) for count in shots for task in settings.tasks for seed in settings.seeds]
-    return [found[case]["accuracy"] for case in where], [f"{case[1]} {case[3]}" for case in where]
-
-
-def best_linear(found: Found, settings: Settings, shots: Sequence[int]) -> str:
-    """The rate at which the linear probe tests best."""
-    return max(LINEAR, key=lambda way: float(np.mean(column(found, settings, way, shots)[0])))
-
-
-def difference(found: Found, settings: Settings, one: str, other: str, shots: Sequence[int]) -> Interval:
-    """Paired difference of accuracies; a task with its seed is resampled as one."""
-    values, groups = column(found, settings, one, shots)
-    return paired_bootstrap(values, column(found, settings, other, shots)[0], groups=groups)
-
-
-def compared(found: Found, settings: Settings, one: str, other: str, shots: Sequence[int], claim: str) -> Row:
+def compared(bench: Tests, one: str, other: str, shots: Sequence[int], claim: str) -> Row:
     """A row for one way against another."""
-    means = [float(np.mean(column(found, settings, way, shots)[0])) for way in (one, other)]
+    means = [float(np.mean(column(bench, way, shots))) for way in (one, other)]
     note = f"{one} {means[0]:.3f}, {other} {means[1]:.3f}; shots {', '.join(map(str, shots))}"
-    interval = difference(found, settings, one, other, shots)
-    count = len(settings.seeds) * len(settings.tasks) * len(shots)
-    return Row(claim, *interval, target=">= 0", baseline=means[1], n=count, note=note)
+    interval, count = difference(bench, one, other, shots), len(bench.config.seeds) * len(shots)
+    return row(f"unified_tuners.{claim}", interval, baseline=means[1], n=count, note=note)
 
 
-def rows(model: DualEncoder, kept: Kept, settings: Settings) -> list[Row]:
-    """All claims."""
-    found = {case: kept_case(model, kept, settings, case) for case in cases(settings)}
-    most = settings.shots[-1:]
-    made = []
-    several = len(settings.shots) > 1
-    for some in (settings.shots, *((each,) for each in settings.shots if several)):
-        suffix = f".{some[0]}shot" if several and len(some) == 1 else ""
-        linear = best_linear(found, settings, some)
-        for claim, one, other in (("dual_vs_single", "dual", "single"), ("single_vs_linear_probe", "single", linear)):
-            made.append(compared(found, settings, one, other, some, f"unified_tuners.{claim}{suffix}"))
-    made.append(compared(found, settings, "dual", "dual-none", most, "unified_tuners.channel_vs_none"))
-    made.append(compared(found, settings, "tri", "dual", most, "unified_tuners.tri_vs_dual"))
-    made += [gap(found, settings), gain(model, kept, found, settings), trained(model, found, settings)]
-    for way in WAYS:
-        for shots in settings.shots if way in (*LINEAR, "single", "dual") else most:
-            values, groups = column(found, settings, way, [shots])
-            interval = bootstrap(values, groups=groups)
-            seconds = np.mean(
-                [found[way, task, shots, seed]["seconds"] for task in settings.tasks for seed in settings.seeds]
-            )
-            note = f"{settings.steps} steps in {seconds:.1f} s"
-            made.append(Row(f"unified_tuners.accuracy.{way}-{shots}shot", *interval, n=len(values), note=note))
-    return made
+def best_linear(bench: Tests, shots: Sequence[int]) -> str:
+    """The rate at which the linear probe tests best."""
+    return max(LINEAR, key=lambda way: float(np.mean(column(bench, way, shots))))
 
 
-def gap(found: Found, settings: Settings) -> Row:
+def gap(bench: Tests) -> Row:
     """Serial against parallel adapters, measured by how much accuracies differ between seeds."""
-    most = settings.shots[-1:]
-    by_task = [[found["dual", task, most[0], seed]["accuracy"] for seed in settings.seeds] for task in settings.tasks]
-    spread = float(np.mean([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in by_task]))
-    value, low, high = difference(found, settings, "dual-serial", "dual", most)
-    return Row(
-        "unified_tuners.original_vs_parallel_gap",
-        abs(value),
-        target=f"<= {spread:.4f}",
-        n=len(settings.seeds) * len(settings.tasks),
-        note=f"serial minus parallel {value:.4f}, 95 % interval {low:.4f} to {high:.4f}; the target is the "
-        f"deviation of the parallel one between seeds, which draw classes too; {most[0]} shots",
-    )
+    most = [bench.config.most]
+    parallel = column(bench, "dual", most)
+    spread = float(np.std(parallel, ddof=1)) if len(parallel) > 1 else 0.0
+    value, low, high = difference(bench, "dual-serial", "dual", most)
+    note = f"serial minus parallel {value:.4f}, 95 % interval {low:.4f} to {high:.4f}; {most[0]} shots"
+    claim = "unified_tuners.original_vs_parallel_gap"
+    return row(claim, abs(value), target=f"<= {spread:.4f}", n=len(parallel), note=note)
 
 
-def gain(model: DualEncoder, kept: Kept, found: Found, settings: Settings) -> Row:
+def gain(bench: Tests) -> Row:
     """What dual gains over the class names; with shuffled labels as the control."""
-    most = settings.shots[-1]
-    pairs = [(task, seed) for task in settings.tasks for seed in settings.seeds]
-    names = [kept_zero_shot(model, kept, settings, task, seed) for task, seed in pairs]
-    values, shuffled = (
-        [found[way, task, most, seed]["accuracy"] for task, seed in pairs] for way in ("dual", "dual-shuffled")
-    )
-    control = float(np.mean(shuffled) - np.mean(names))
-    note = f"{most} shots; the control is learnt from shuffled labels: accuracy {np.mean(shuffled):.3f}, chance {1 / CLASSES:.3f}"
+    names, most = column(bench, NAMES, [0]), [bench.config.most]
+    values, shuffled = (column(bench, way, most) for way in ("dual", "dual-shuffled"))
+    note = f"{most[0]} shots; from shuffled labels: accuracy {np.mean(shuffled):.3f}, chance {1 / CLASSES:.3f}"
+    beside = {"baseline": float(np.mean(names)), "control": float(np.mean(shuffled) - np.mean(names))}
     interval = paired_bootstrap(values, names)
-    return Row(
-        "unified_tuners.gain_over_zero_shot",
-        *interval,
-        target="low > 0",
-        baseline=float(np.mean(names)),
-        control=control,
-        n=len(pairs),
-        note=note,
-    )
+    return row("unified_tuners.gain_over_zero_shot", interval, n=len(names), note=note, **beside)
 
 
-def trained(model: DualEncoder, found: Found, settings: Settings) -> Row:
-    """Numbers that dual trains, head included, against all weights of the image tower."""
-    case = ("dual", settings.tasks[0], settings.shots[-1], settings.seeds[0])
-    tower = sum(each.numel() for each in model.image_tower.parameters())
-    size = found[case]["bytes"]
-    note = (
-        f"dual with the classifier of {CLASSES} classes; baseline: weights of the image tower; file {size:,.0f} bytes"
-    )
-    return Row(
-        "unified_tuners.parameters_trained", found[case]["trainable"], unit="numbers", baseline=tower, n=1, note=note
-    )
-
-
-def code() -> None:
-    """Read the code that decides the numbers."""
-    code_of(*CODE, measured), code_of(*CODE, zero_shot)
-
-
-def work(bench: Handle[DualEncoder], settings: Settings, part: str) -> None:
-    """Every case, shared."""
-    for case in mine(cases(settings), part):
-        kept_case(bench.model, bench.kept, settings, case)
-        print(*case, flush=True)
-
-
-def rows_of(bench: Handle[DualEncoder], settings: Settings) -> list[Row]:
+def rows(bench: Tests) -> Iterator[Row]:
     """All claims."""
-    return rows(bench.model, bench.kept, settings)
+    config, several = bench.config, len(bench.config.shots) > 1
+    for some in (config.shots, *((each,) for each in config.shots if several)):
+        suffix = f".{some[0]}shot" if several and len(some) == 1 else ""
+        yield compared(bench, "dual", "single", some, f"dual_vs_single{suffix}")
+        yield compared(bench, "single", best_linear(bench, some), some, f"single_vs_linear_probe{suffix}")
+    yield compared(bench, "dual", "dual-none", [config.most], "channel_vs_none")
+    yield compared(bench, "tri", "dual", [config.most], "tri_vs_dual")
+    yield gap(bench)
+    yield gain(bench)
+    dual = bench.found(cases_of(config, "dual", config.most)[0])
+    tower = sum(each.numel() for each in bench.subject.image_tower.parameters())
+    note = f"{CLASSES} classes; file {dual['bytes']:,.0f} bytes"
+    yield row("unified_tuners.parameters_trained", dual["trainable"], baseline=tower, n=1, note=note)
+    for way in WAYS:
+        for shots in config.shots if way in EVERYWHERE else [config.most]:
+            seconds = np.mean(column(bench, way, [shots], "seconds"))
+            values = column(bench, way, [shots])
+            note = f"{config.steps} steps in {seconds:.1f} s"
+            yield row(f"unified_tuners.accuracy.{way}-{shots}shot", bootstrap(values), n=len(values), note=note)
 
 
-if __name__ == "__main__":
-    opened = partial(dual_encoder, "unified-tuners")
-    run(
-        Benchmark(
-            "unified-tuners",
-            __file__,
-            __doc__ or "",
-            FULL,
-            QUICK,
-            work,
-            rows_of,
-            FULL.seeds,
-            code,
-            opened,
-            MODEL,
-        )
-    )
+BENCHMARKS = (
+    Benchmark(
+        "unified-tuners", __doc__, TunersConfig(), TunersConfig((0,), (2,), 4, 2), CLAIMS, rows, cases, measure,
+        open=lambda config, cache: DualEncoder.load(config.model), seeds=TunersConfig().seeds,
+    ),
+)  # fmt: skip

@@ -58,6 +58,39 @@ class Parts:
     vae: Path  # the autoencoder's folder
 
 
+def unet_of(
+    latent_channels: int, channels: tuple[int, ...], attends: tuple[bool, ...], heads: int
+) -> UNet2DConditionModel:
+    """A fresh UNet on 16x16 latents: one layer a level, cross-attention on the levels that attend, from the finest on."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        layers_per_block=1,
+        block_out_channels=channels,
+        down_block_types=tuple("CrossAttnDownBlock2D" if each else "DownBlock2D" for each in attends),
+        up_block_types=tuple("CrossAttnUpBlock2D" if each else "UpBlock2D" for each in reversed(attends)),
+        cross_attention_dim=192,
+        attention_head_dim=heads,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+def scheduler_of(beta_schedule: str, **options: Any) -> DDIMScheduler:
+    """v-prediction on a zero-terminal-SNR schedule of a thousand timesteps."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule=beta_schedule,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,  # latents are not pixels
+        set_alpha_to_one=False,
+        steps_offset=1,
+        **options,
+    )
+
+
 class Painter(nn.Module):
     """The UNet and the text encoder that conditions it."""
 

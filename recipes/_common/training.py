@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
 
@@ -112,6 +113,24 @@ class Training:
         for index, optimizer in enumerate(self.optimizers):
             tensors |= optimizer_tensors(optimizer, f"optimizer{index}.")
         self.run.save(tensors, {"step": self.step} | {name: round(value, 1) for name, value in self.spent.items()})
+
+
+def kernels_and_rest(
+    model: nn.Module, is_kernel: Callable[[str, nn.Parameter], bool], *, kernel_rate: float, decay: float, rate: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> list[torch.optim.Optimizer]:  # fmt: skip
+    """Muon with weight decay for the kernels of a network, AdamW without for everything else."""
+    kernels = [p for name, p in model.named_parameters() if is_kernel(name, p)]
+    others = [p for name, p in model.named_parameters() if not is_kernel(name, p)]
+    return [
+        Muon(kernels, lr=kernel_rate, weight_decay=decay, scale="spectral"),
+        torch.optim.AdamW(others, lr=rate, betas=betas, weight_decay=0.0),
+    ]
+
+
+def warm_then_linear(step: int, steps: int, warmup: int) -> float:
+    """Share of the rate: linear warm-up, then linear to zero."""
+    return (step + 1) / warmup if step < warmup else (steps - step) / (steps - warmup)
 
 
 def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ the held-out renderings, and of the style that is held out of everything.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from dataclasses import asdict
 from functools import cache
@@ -20,13 +19,11 @@ import numpy as np
 import torch
 from train import BUNDLED, ORDER, config_of
 
-from photopic.core.provenance import machine, versions
-from photopic.core.runs import Run, write_atomically
+from photopic.core.runs import Run
 from photopic.data import emoji_world, renderings
 from photopic.models.classifier import Classifier
 
-from _common.card import share
-from _common.training import trained
+from _common.card import file_facts, hits_of, share, table, top_shares, trained_facts, write_card
 
 CARD = Path(__file__).with_name("card.json")
 LISTS = {
@@ -34,20 +31,21 @@ LISTS = {
     "held_out_style": renderings.held_out_style_pairs,
     "training_renderings": renderings.training_pairs,
 }
+COLUMNS = {
+    "held_out_renderings.top1": "held-out renderings, top 1",
+    "held_out_renderings.top5": "top 5",
+    "held_out_style.top1": "held-out style, top 1",
+    "training_renderings.top1": "training, top 1",
+}
 
 
 def measure(model: Classifier) -> dict[str, Any]:
     """Shares as (value, low, high, n) of every list of pairs, and of the held-out renderings by style."""
     reached: dict[str, Any] = {}
-    number = {name: i for i, name in enumerate(model.labels)}
     for title, pairs_of in LISTS.items():
         pairs = pairs_of()
-        images = drawn(title)
-        right = torch.tensor([number[name] for name, _ in pairs])
-        top = model.logits(images, batch=256).topk(5).indices  # (n, 5)
-        hits = top == right[:, None]
-        reached[f"{title}.top1"] = share(hits[:, 0])
-        reached[f"{title}.top5"] = share(hits.any(1))
+        hits = hits_of(model.logits(drawn(title), batch=256), model.labels, [name for name, _ in pairs])
+        reached |= top_shares(title, hits)
         if title == "held_out_renderings":
             for style in emoji_world.TRAINING_STYLES:
                 chosen = torch.tensor([each == style for _, each in pairs])
@@ -68,47 +66,20 @@ def drawn(title: str) -> np.ndarray:
 
 def entry(network: str, seed: int, out: Path, weights: Path) -> dict[str, Any]:
     """Everything the card says of one model."""
-    folder = weights / f"emoji-{network}-{seed}"
+    folder, config, shape = weights / f"emoji-{network}-{seed}", config_of(network, seed), networks.SHAPES[network]
+    facts = trained_facts(Run(out / f"{network}-{seed}", config), config.steps)
     model = Classifier.load(folder)
-    file = folder / "model.safetensors"
-    config = config_of(network, seed)
-    _, state = trained(Run(out / f"{network}-{seed}", config), "model.")
-    assert state["step"] == config.steps, f"{folder.name} is not trained"
-    lines = (out / f"{network}-{seed}" / "log.jsonl").read_text().splitlines()
-    return {
+    return file_facts(folder) | {
         "config": asdict(config),
-        "network": networks.SHAPES[network].options | {"kind": networks.SHAPES[network].kind},
+        "network": shape.options | {"kind": shape.kind},
         "head_dimensions": model.head.in_features,
         "parameters": model.parameter_count,
-        "initial_digest": networks.SHAPES[network].initial,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
+        "initial_digest": shape.initial,
         "pictures": config.steps * config.batch,
-        "training_s": {"wall_s": state["elapsed_s"], "processor_s": state["processor_s"]},
-        "last_line": json.loads(lines[-1]),
+        "training_s": {"wall_s": facts["state"]["elapsed_s"], "processor_s": facts["state"]["processor_s"]},
+        "last_line": facts["last_line"],
         "reached": measure(model),
     }
-
-
-def table(models: dict[str, Any]) -> str:
-    """The table of docs/emoji-classifiers.md."""
-    columns = (
-        "held_out_renderings.top1",
-        "held_out_renderings.top5",
-        "held_out_style.top1",
-        "training_renderings.top1",
-    )
-    lines = [
-        "| model | weights | held-out renderings, top 1 | top 5 | held-out style, top 1 | training, top 1 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, each in sorted(models.items()):
-        cells = [
-            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in each["reached"][column][:3]))
-            for column in columns
-        ]
-        lines.append(f"| `{name}` | {each['parameters']:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -133,12 +104,10 @@ def main() -> None:
         "training_pairs": len(renderings.training_pairs()),
         "held_out_pairs": len(renderings.held_out_pairs()),
         "initial_seed": networks.INITIAL_SEED,
-        "machine": machine(),
-        "versions": versions(),
         "models": models,
     }
-    print(table(models))
-    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+    print(table(models, COLUMNS))
+    write_card(CARD, card)
 
 
 if __name__ == "__main__":

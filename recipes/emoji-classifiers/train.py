@@ -19,10 +19,10 @@ from networks import PREPROCESSOR, SHAPES, build
 from pictures import Painter
 from torch import nn
 
-from photopic.core.numerics.muon import Muon
-from photopic.core.runs import Run, write_atomically
+from photopic.core.runs import Run
 
-from _common.training import Training, trained
+from _common.card import write_json
+from _common.training import Training, kernels_and_rest, trained, warm_then_linear
 
 BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"
 ORDER = [(network, seed) for seed in (0, 1) for network in ("resnet-64", "vit-64", "resnet-256", "vit-256")]
@@ -57,7 +57,7 @@ def train(config: TrainConfig, run: Run, save_every: int = 100) -> Iterator[dict
         images, labels = painter.batch(step, config.batch, strength=step / config.steps)
         logits = network(images).logits
         loss = F.cross_entropy(logits, labels, label_smoothing=config.smoothing)
-        training.update(loss, schedule(step, config))
+        training.update(loss, warm_then_linear(step, config.steps, config.warmup))
         accuracy = (logits.argmax(1) == labels).float().mean()
         yield {"step": step + 1, "loss": loss.item(), "accuracy": accuracy.item(), **training.spent}
 
@@ -67,20 +67,10 @@ def prepare(config: TrainConfig) -> tuple[nn.Module, list[torch.optim.Optimizer]
     network = build(config.network).train()
     if SHAPES[config.network].kind == "resnet":
         network.to(memory_format=torch.channels_last)
-    inner = {name for name, p in network.named_parameters() if p.ndim in (2, 4) and "classifier" not in name}
-    kernels = [p for name, p in network.named_parameters() if name in inner]
-    others = [p for name, p in network.named_parameters() if name not in inner]
-    return network, [
-        Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
-        torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
-    ]
-
-
-def schedule(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then linear to zero."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    return (config.steps - step) / (config.steps - config.warmup)
+    return network, kernels_and_rest(
+        network, lambda name, p: p.ndim in (2, 4) and "classifier" not in name, kernel_rate=config.kernel_rate,
+        decay=config.weight_decay, rate=config.learning_rate, betas=(0.9, 0.99),
+    )  # fmt: skip
 
 
 def export(config: TrainConfig, run: Run, folder: Path) -> None:
@@ -92,10 +82,8 @@ def export(config: TrainConfig, run: Run, folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
     stated = json.loads((folder / "config.json").read_text())
     stated.pop("label2id", None)  # follows from id2label
-    write_atomically(folder / "config.json", (json.dumps(stated, indent=0, sort_keys=True) + "\n").encode())
-    write_atomically(
-        folder / "preprocessor_config.json", (json.dumps(PREPROCESSOR, indent=1, sort_keys=True) + "\n").encode()
-    )
+    write_json(folder / "config.json", stated, indent=0)
+    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
 
 
 def main() -> None:

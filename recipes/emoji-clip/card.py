@@ -7,8 +7,6 @@ the held-out style; and retrieval in both directions among scenes that were neve
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -20,13 +18,11 @@ from networks import SEEDS
 from pictures import OPTIONS
 from train import BUNDLED, TrainConfig
 
-from photopic.core.provenance import machine, versions
-from photopic.core.runs import Run, write_atomically
+from photopic.core.runs import Run
 from photopic.data import renderings, scenes
 from photopic.models.dual_encoder import DualEncoder
 
-from _common.card import share
-from _common.training import trained
+from _common.card import file_facts, hits_of, share, table, top_shares, trained_facts, write_card
 
 CARD = Path(__file__).with_name("card.json")
 LISTS = {
@@ -36,20 +32,22 @@ LISTS = {
 }
 TEMPLATE = "a photo of a {}."
 PAIRS = 500  # scenes with different captions that a retrieval chooses from
+COLUMNS = {
+    "held_out_renderings.top1": "held-out renderings, top 1 of 1,264",
+    "held_out_style.top1": "held-out style",
+    "text_of_image.recall_at_1": "caption of a scene, R@1 of 500",
+    "image_of_text.recall_at_1": "scene",
+}
 
 
 def measure(model: DualEncoder) -> dict[str, Any]:
     """Shares as (value, low, high, n)."""
     reached: dict[str, Any] = {}
     names = renderings.classes()
-    number = {name: i for i, name in enumerate(names)}
     rows = model.class_features(names, [TEMPLATE])
     for title, pairs_of in LISTS.items():
-        right = torch.tensor([number[name] for name, _ in pairs_of()])
-        top = (model.image_features(drawn(title), batch=256) @ rows.mT).topk(5).indices  # (n, 5)
-        hits = top == right[:, None]
-        reached[f"{title}.top1"] = share(hits[:, 0])
-        reached[f"{title}.top5"] = share(hits.any(1))
+        scores = model.image_features(drawn(title), batch=256) @ rows.mT
+        reached |= top_shares(title, hits_of(scores, names, [name for name, _ in pairs_of()]))
     images, captions = new_scenes()
     cosines = model.image_features(images, batch=256) @ model.text_features(captions).mT  # (images, texts)
     own = torch.arange(len(captions))[:, None]
@@ -79,44 +77,20 @@ def new_scenes() -> tuple[np.ndarray, list[str]]:
 
 def entry(kind: str, out: Path, weights: Path) -> dict[str, Any]:
     """Everything the card says of one model."""
-    folder = weights / f"emoji-clip-{kind}"
-    model, config = DualEncoder.load(folder), TrainConfig(kind)
-    _, state = trained(Run(out / kind, config), "model.")
-    assert state["step"] == config.all_steps, f"{folder.name} is not trained"
-    return {
+    folder, config = weights / f"emoji-clip-{kind}", TrainConfig(kind)
+    facts = trained_facts(Run(out / kind, config), config.all_steps)
+    model = DualEncoder.load(folder)
+    return file_facts(folder) | {
         "config": asdict(config),
         "seed": SEEDS[kind],
         "parameters": model.parameter_count,
         "image_tower_parameters": sum(each.numel() for each in model.image_tower.parameters()),
-        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
-        "size_bytes": sum(each.stat().st_size for each in folder.iterdir()),
         "steps": config.all_steps,
-        "processor_s": state["processor_s"],
-        "last_line": json.loads((out / kind / "log.jsonl").read_text().splitlines()[-1]),
+        "processor_s": facts["state"]["processor_s"],
+        "last_line": facts["last_line"],
         "template": TEMPLATE,
         "reached": measure(model),
     }
-
-
-def table(models: dict[str, Any]) -> str:
-    """The table of docs/emoji-clip.md."""
-    columns = (
-        "held_out_renderings.top1",
-        "held_out_style.top1",
-        "text_of_image.recall_at_1",
-        "image_of_text.recall_at_1",
-    )
-    lines = [
-        "| model | weights | held-out renderings, top 1 of 1,264 | held-out style | caption of a scene, R@1 of 500 | scene |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, each in sorted(models.items()):
-        cells = [
-            "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in each["reached"][column][:3]))
-            for column in columns
-        ]
-        lines.append(f"| `{name}` | {each['parameters']:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -126,9 +100,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the models are")
     options = parser.parse_args()
     models = {f"emoji-clip-{kind}": entry(kind, options.out, options.weights) for kind in SEEDS}
-    card = {"models": models, "machine": machine(), "versions": versions()}
-    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
-    print(table(models))
+    write_card(CARD, {"models": models})
+    print(table(models, COLUMNS))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from pictures import Bank, bank
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from photopic.core.numerics.muon import Muon
-from photopic.core.runs import Run, write_atomically
+from photopic.core.runs import Run
 
-from _common.training import Training, trained
+from _common.card import write_json
+from _common.training import Training, kernels_and_rest, trained, warm_then_linear
 
 BUNDLED = Path(__file__).parents[2] / "src/photopic/models/bundled"
 SCALE_LIMIT = 100.0  # of the logits, as CLIP clips it
@@ -86,25 +86,17 @@ def prepare(config: TrainConfig) -> tuple[nn.Module, list[torch.optim.Optimizer]
     if config.kind == "cnn":
         network.vision_model.to(memory_format=torch.channels_last)
     outer = ("embedding", "projection", "dwconv")
-    inner = {
-        name for name, p in network.named_parameters() if p.ndim in (2, 4) and not any(part in name for part in outer)
-    }
-    kernels = [p for name, p in network.named_parameters() if name in inner]
-    others = [p for name, p in network.named_parameters() if name not in inner]
-    return network, [
-        Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
-        torch.optim.AdamW(others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    return network, kernels_and_rest(
+        network, lambda name, p: p.ndim in (2, 4) and not any(part in name for part in outer),
+        kernel_rate=config.kernel_rate, decay=config.weight_decay, rate=config.learning_rate, betas=(0.9, 0.98),
+    )  # fmt: skip
 
 
 def schedule(step: int, config: TrainConfig) -> float:
     """Linear warm-up, then linear to zero, in each phase."""
-    at, total, peak = step, config.steps, 1.0
-    if step >= config.steps:
-        at, total, peak = step - config.steps, config.naming_steps, config.naming_rate
-    if at < config.warmup:
-        return peak * (at + 1) / config.warmup
-    return peak * (total - at) / (total - config.warmup)
+    if step < config.steps:
+        return warm_then_linear(step, config.steps, config.warmup)
+    return config.naming_rate * warm_then_linear(step - config.steps, config.naming_steps, config.warmup)
 
 
 def export(config: TrainConfig, run: Run, folder: Path) -> None:
@@ -115,11 +107,8 @@ def export(config: TrainConfig, run: Run, folder: Path) -> None:
     network.half().save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
-    stated = json.loads((folder / "config.json").read_text())
-    write_atomically(folder / "config.json", (json.dumps(stated, indent=1, sort_keys=True) + "\n").encode())
-    write_atomically(
-        folder / "preprocessor_config.json", (json.dumps(PREPROCESSOR, indent=1, sort_keys=True) + "\n").encode()
-    )
+    write_json(folder / "config.json", json.loads((folder / "config.json").read_text()))
+    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from common import FIRST_EDITION, LANDED, RUNS
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from _common.denoiser import Config, Parts, main, parser_of
+from _common.denoiser import Config, Parts, main, parser_of, scheduler_of, unet_of
 
 CONFIG = Config(steps=20_000, batch=64, lr=1.5e-3, decay=0.4, ema=0.999, save_every=200)
 
@@ -22,31 +22,11 @@ def unet(config: Config) -> UNet2DConditionModel:
     """13 million weights, 405,504 of them keys and values of cross-attention: on the two finer grids and in the middle."""
     if config.start == "landed":
         return UNet2DConditionModel.from_pretrained(LANDED / "unet")
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=16,
-        out_channels=16,
-        layers_per_block=1,
-        block_out_channels=(96, 192, 192),
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=192,
-        attention_head_dim=8,  # diffusers' name for the number of heads
-        norm_num_groups=16,
-    )
+    return unet_of(16, (96, 192, 192), (True, True, False), heads=8)
 
 
 def scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",  # 8x8 latents repeat little: less noise hides them than hides larger ones
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,  # latents are not pixels
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    return scheduler_of("squaredcos_cap_v2")  # 8x8 latents repeat little: less noise hides them than hides larger ones
 
 
 def parts() -> Parts:

@@ -15,39 +15,17 @@ import torch
 from common import MODEL, RUNS
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from _common.denoiser import Config, Parts, main, parser_of
+from _common.denoiser import Config, Parts, main, parser_of, scheduler_of, unet_of
 
 
 def unet(config: Config) -> UNet2DConditionModel:
     if config.start == "bundled":
         return UNet2DConditionModel.from_pretrained(MODEL / "unet", dtype=torch.float32)
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(48, 96, 192),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=192,
-        attention_head_dim=6,  # diffusers' name for the number of heads
-        norm_num_groups=16,
-    )
+    return unet_of(4, (48, 96, 192), (False, True, True), heads=6)
 
 
 def scheduler() -> DDIMScheduler:
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        clip_sample=False,  # latents are not pixels
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    return scheduler_of("scaled_linear", beta_start=0.00085, beta_end=0.012)
 
 
 PARTS = Parts(unet, scheduler, text=MODEL, vae=MODEL / "vae")

@@ -12,7 +12,9 @@ from pathlib import Path
 from common import KNOWN, MODEL, RUNS, STYLES
 from safetensors import safe_open
 
-from photopic.core.provenance import machine, versions
+from photopic.core.runs import read_log
+
+from _common.card import write_card
 
 HERE = Path(__file__).parent
 RESULT = HERE.parents[1] / "benchmarks" / "results" / "bundled-model.json"
@@ -27,7 +29,7 @@ STAGES = {
 def stage(name: str, parts: tuple[str, ...]) -> dict[str, object]:
     """Configuration, last log line and weights of one stage; the log of an interrupted run restarts its clock."""
     folder = RUNS / name
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    lines = read_log(folder)
     clocks = [line["elapsed_s"] for line in lines]
     spans = [now for now, after in zip(clocks, [*clocks[1:], 0.0], strict=True) if after < now]  # last of every process
     return {
@@ -54,11 +56,9 @@ def main() -> None:
         "concepts": list(KNOWN),
         "styles": list(STYLES),
         "scenes_encoded": sum(1000 for _ in (RUNS / "latents").glob("*.safetensors")),
-        "machine": machine(),
-        "versions": versions(),
         "reached": reached,
     }
-    (HERE / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+    write_card(HERE / "card.json", card)
     print(f"wrote {HERE.name}/card.json with {len(reached)} measured rows")
 
 

@@ -2,7 +2,7 @@
 
 One thread, float32. Kill it at any moment and start it again: it goes on from the last checkpoint and ends with the
 same weights. The end writes ``src/photopic/metrics/bundled/emoji-oracle.safetensors`` in half precision and
-``card.json``; then ``python -m benchmarks.metrics.oracle`` measures it on fresh scenes and adds the numbers to the card.
+``card.json``; then ``python -m benchmarks oracle`` measures it on fresh scenes and adds the numbers to the card.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import torch.nn.functional as F
 from pictures import KNOWN_SHARE, Batch, Painter, oracle_config
 from safetensors.torch import save
 
-from photopic.core.numerics.muon import Muon
-from photopic.core.provenance import machine, versions
-from photopic.core.runs import Run, write_atomically
+from photopic.core.runs import Run, read_log, write_atomically
 from photopic.metrics.oracle_network import OracleNetwork, describe
 
-from _common.training import Training, trained, under
+from _common.card import write_card
+from _common.training import Training, kernels_and_rest, trained, under, warm_then_linear
 
 CARD = Path(__file__).with_name("card.json")
 BUNDLED = Path(__file__).parents[2] / "src/photopic/metrics/bundled/emoji-oracle.safetensors"
@@ -77,12 +76,13 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
     torch.manual_seed(config.seed)
     painter = Painter(oracle_config(), config.seed)
     network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
-    kernels = [*(p for p in network.trunk.parameters() if p.ndim > 1), network.to_embedding.weight]
-    others = [p for p in network.parameters() if all(p is not kernel for kernel in kernels)]
-    optimizers = [
-        Muon(kernels, lr=config.kernel_rate, weight_decay=config.weight_decay, scale="spectral"),
-        torch.optim.AdamW(others, lr=config.learning_rate, weight_decay=0.0),
-    ]
+    optimizers = kernels_and_rest(
+        network,
+        lambda name, p: name == "to_embedding.weight" or (name.startswith("trunk.") and p.ndim > 1),
+        kernel_rate=config.kernel_rate,
+        decay=config.weight_decay,
+        rate=config.learning_rate,
+    )
     training = Training(run, network, optimizers, clip=None)
     for step in training.steps(config.steps, every=save_every):
         started = time.monotonic()
@@ -90,7 +90,7 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
         drawn = time.monotonic()
         parts = losses(network, batch, config.cells, torch.Generator().manual_seed(step))
         loss = sum(value for name, value in parts.items() if name != "accuracy")
-        training.update(loss, schedule(step, config))
+        training.update(loss, warm_then_linear(step, config.steps, config.warmup))
         line = {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
         yield line | {name: value.item() for name, value in parts.items()}
 
@@ -146,13 +146,6 @@ def _fit_head(
     head.eval().requires_grad_(False)
 
 
-def schedule(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then linear to zero."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    return (config.steps - step) / (config.steps - config.warmup)
-
-
 def export(run: Run, path: Path) -> None:
     """Write the weights of the last checkpoint in half precision, with the network's configuration as metadata."""
     weights = {
@@ -165,10 +158,9 @@ def export(run: Run, path: Path) -> None:
     write_atomically(path, save(weights, metadata))
 
 
-def write_card(config: TrainConfig, run: Run, weights: Path) -> None:
+def write_oracle_card(config: TrainConfig, run: Run, weights: Path) -> None:
     """What was trained, on what, and how the log ended; ``benchmarks/metrics/oracle.py`` adds what it reaches."""
-    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    network = oracle_config()
+    lines, network = read_log(run.folder), oracle_config()
     card = {
         "weights": weights.name,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -182,10 +174,8 @@ def write_card(config: TrainConfig, run: Run, weights: Path) -> None:
             25 * sum(line["draw_s"] + line["step_s"] for line in lines)
         ),  # every 25th step is logged
         "last_losses": [line for line in lines if "concept" in line][-1],
-        "machine": machine(),
-        "versions": versions(),
     }
-    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+    write_card(CARD, card)
 
 
 def main() -> None:
@@ -204,7 +194,7 @@ def main() -> None:
                 run.log(**{name: round(value, 4) for name, value in line.items()})
     export(run, options.weights)
     if options.weights == BUNDLED:
-        write_card(config, run, options.weights)
+        write_oracle_card(config, run, options.weights)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ What the finished runs are compared by is in `benchmarks/train/dvdp.py` and `ben
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ import torch
 from train import SNAPSHOT, names
 from variants import CHANNELS, CONCEPTS, TRAINING, TURNING, VARIANTS, pictures
 
-from photopic.core.provenance import machine, versions
-from photopic.core.runs import read_log, write_atomically
+from photopic.core.runs import read_log
 from photopic.metrics.frechet import frechet_distance
 from photopic.models.diffusion.dimensionality import pixel_share
 from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.dual_encoder import DualEncoder
+
+from _common.card import write_card
 
 CARD = Path(__file__).with_name("card.json")
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "emoji-processes-curves.svg"
@@ -39,6 +39,11 @@ def logged(folder: Path) -> dict[str, Any]:
         "seconds": round(lines[-1]["elapsed_s"]),
         "last_losses": round(float(np.mean([line["loss"] for line in last])), 5),
     }
+
+
+def is_done(folder: Path) -> bool:
+    """Whether a run came to its end."""
+    return DiffusionModel.is_saved(folder / "model")
 
 
 def smoothed(folder: Path, width: int = 100) -> tuple[list[int], list[float]]:
@@ -93,10 +98,7 @@ def main() -> None:
     curves = {kind: distances(options.out, kind, encoder) for kind in CURVES}
     network = DiffusionModel.load(options.out / "plain-0" / "model").network
     card = {
-        "network": {
-            "channels": CHANNELS,
-            "parameters": sum(each.numel() for each in network.parameters()),
-        },
+        "network": {"channels": CHANNELS, "parameters": sum(each.numel() for each in network.parameters())},
         "pictures": {"scenes": TRAINING, "concepts": CONCEPTS},
         "turning": TURNING,
         "kinds": {
@@ -104,16 +106,10 @@ def main() -> None:
             | {"config": {**asdict(each.config), "seed": None}}
             for kind, each in VARIANTS.items()
         },
-        "runs": {
-            name: logged(options.out / name)
-            for name in names()
-            if DiffusionModel.is_saved(options.out / name / "model")
-        },
+        "runs": {name: logged(options.out / name) for name in names() if is_done(options.out / name)},
         "distance_on_the_way": curves,
-        "machine": machine(),
-        "versions": versions(),
     }
-    write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    write_card(CARD, card)
     draw(options.out, curves)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimen
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 from photopic.train.diffusion.training import TrainingConfig
 
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 CHANNELS = (16, 32, 64)  # of the network, the same for every process and size
 TURNING = (300, 600)
 TRAINING, HELD_OUT = 5_000, 2_000  # scenes

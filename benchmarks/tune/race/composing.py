@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.cache import code_of
+from benchmarks.harness.code import code_of
 from benchmarks.harness.subjects import unrelated_prompts
 from benchmarks.tune.race import applying, presence
-from benchmarks.tune.race.measuring import Race, Way, digest_of
+from benchmarks.tune.race.making import Way, digest_of
+from benchmarks.tune.race.measuring import Race
 from benchmarks.tune.race.own_methods import EDIT
-from benchmarks.tune.race.plan import MERGE_GRID, MERGES, boxes, group_prompts, groups, token
+from benchmarks.tune.race.plan import MERGE_GRID, MERGES, boxes, group_prompts, token
 from benchmarks.tune.race.presence import Judged, judge
 from benchmarks.tune.race.subject_case import Given
 from photopic.core.edits import Edit, OverlapPolicy, compose
@@ -59,7 +60,7 @@ def way_of(race: Race, kind: str) -> Way:
     """
     if kind.startswith("lora"):
         return Way("lora4", "lora4", company=kind.startswith("lora_company"))
-    return Way("ours", "neurons", race.settings.composed, 16, company=not kind.startswith("alone"))
+    return Way("ours", "neurons", race.config.composed, 16, company=not kind.startswith("alone"))
 
 
 def layout_of(group: Sequence[str]) -> Layout:
@@ -73,7 +74,7 @@ def layout_of(group: Sequence[str]) -> Layout:
 @contextmanager
 def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Iterator[TextToImage]:
     """The model that draws a group."""
-    bench = race.bench
+    ours = race.judge
     with ExitStack() as stack:
         if kind.startswith("lora"):
             folders = [race.folder(way_of(race, kind), name) for name in group]
@@ -85,17 +86,17 @@ def in_force(race: Race, kind: str, group: Sequence[str], setting: Any) -> Itera
             return
         edits: list[Edit]
         if kind == "rows":
-            edits = [Given.of(name).row_edit(bench.model, bench.base) for name in group]
+            edits = [Given.of(name).row_edit(ours.model, ours.base) for name in group]
         else:
             edits = [edit_file.load(race.folder(way_of(race, kind), name) / EDIT) for name in group]
         if setting == "regions":
             layout = layout_of(group)
-            stack.enter_context(regional_edits(bench.model, layout, by_region(layout, edits)))
+            stack.enter_context(regional_edits(ours.model, layout, by_region(layout, edits)))
         else:
             overlap: OverlapPolicy = "error" if kind == "rows" else OVERLAP
-            whole = compose(*edits, overlap=overlap, base=bench.model.components)
-            stack.enter_context(bench.model.edits.applied(whole))
-        yield bench.model
+            whole = compose(*edits, overlap=overlap, base=ours.model.components)
+            stack.enter_context(ours.model.edits.applied(whole))
+        yield ours.model
 
 
 def key_of(race: Race, kind: str, group: Sequence[str], setting: Any) -> dict[str, Any]:
@@ -109,25 +110,25 @@ def draw(
     race: Race, kind: str, group: Sequence[str], setting: Any, seeds: Sequence[int], prompts: list[str]
 ) -> np.ndarray:
     """Pictures of a group, kept."""
-    bench = race.bench
+    ours = race.judge
     key = key_of(race, kind, group, setting)
 
     def force() -> tuple[TextToImage, Any]:
-        model = race.peer if kind.startswith("lora") else bench.model
+        model = race.peer if kind.startswith("lora") else ours.model
         return model, in_force(race, kind, group, setting)
 
     layout = layout_of(group)
     if not kind.endswith("_layout") or not prompts[0].count(token(group[0])):
         return race.pictures(key, force, prompts, seeds)
-    with bench.model.edits.applied(compose(*(Given.of(name).row_edit(bench.model, bench.base) for name in group))):
-        positions = [subject_positions(bench.model, prompt, layout) for prompt in prompts]
+    with ours.model.edits.applied(compose(*(Given.of(name).row_edit(ours.model, ours.base) for name in group))):
+        positions = [subject_positions(ours.model, prompt, layout) for prompt in prompts]
     assert all(each == positions[0] for each in positions)  # one guidance serves all prompts of a group
     return race.pictures(key, force, prompts, seeds, controls=[LayoutGuidance(layout, positions[0])])
 
 
 def judged(race: Race, images: np.ndarray, group: Sequence[str]) -> Judged:
     """What the oracle finds of a group in pictures."""
-    return judge(presence.found(race.bench, race.bench.oracle.score(images), group), boxes(len(group)))
+    return judge(presence.found(race.judge, race.judge.oracle.score(images), group), boxes(len(group)))
 
 
 def setting_of(race: Race, kind: str) -> Any:
@@ -143,7 +144,7 @@ def setting_of(race: Race, kind: str) -> Any:
 
 
 def _best(race: Race, kind: str, grid: Sequence[Any]) -> Any:
-    pair, count = race.settings.tuning, race.settings.tuning_samples
+    pair, count = race.config.tuning, race.config.tuning_samples
     prompts, seeds = group_prompts(pair, count), list(range(SEED + 1_000_000, SEED + 1_000_000 + count))
     values = []
     for setting in grid:
@@ -151,22 +152,15 @@ def _best(race: Race, kind: str, grid: Sequence[Any]) -> Any:
     return grid[values.index(max(values))]
 
 
-def all_groups(race: Race) -> list[tuple[str, ...]]:
-    """Pairs, triples and fours of the test."""
-    settings = race.settings
-    return [group for size, (most, _) in settings.groups.items() for group in groups(settings.test, size, most)]
-
-
 def drawn(race: Race, kind: str, group: Sequence[str]) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Pictures of a group, unrelated prompts, and what is drawn of these with the same in force but no layout to follow."""
-    settings, setting = race.settings, setting_of(race, kind)
-    count = settings.groups[len(group)][1]
+    config, setting = race.config, setting_of(race, kind)
+    count = config.groups[len(group)][1]
     seeds = list(range(SEED, SEED + count))
     images = draw(race, kind, group, setting, seeds, group_prompts(group, count))
     nouns = {SUBJECTS[name] for name in group}
-    others = [
-        prompt for prompt in unrelated_prompts(group[0], 3 * settings.group_others) if not nouns & set(prompt.split())
-    ][: settings.group_others]
+    unrelated = unrelated_prompts(group[0], 3 * config.group_others)
+    others = [prompt for prompt in unrelated if not nouns & set(prompt.split())][: config.group_others]
     unguided = {"edits_layout": "edits" if setting == "composed" else kind, "lora_cat_layout": "lora_cat"}.get(
         kind, kind
     )  # the same in force; other kinds have no layout in prompts that name no subject
@@ -177,16 +171,9 @@ def drawn(race: Race, kind: str, group: Sequence[str]) -> tuple[np.ndarray, list
 def grouped(race: Race, kind: str, group: Sequence[str]) -> Grouped:
     """A group drawn one way, judged."""
     images, others, moved = drawn(race, kind, group)
-    plain = race.bench.judged(None, others, [SEED] * len(others))
-    drift = 1 - (plain.embedding * race.bench.oracle.score(moved).embedding.numpy()).sum(1)
+    plain = race.judge.judged(None, others, [SEED] * len(others))
+    drift = 1 - (plain.embedding * race.judge.oracle.score(moved).embedding.numpy()).sum(1)
     return Grouped(judged(race, images, group), drift)
-
-
-def reals(race: Race) -> None:
-    """Judge the real scenes of all sizes of groups, and keep what comes of it."""
-    for size in {len(group) for group in all_groups(race)}:
-        for end in ENDS:
-            real(race, size, end)
 
 
 def real(race: Race, size: int, end: str) -> tuple[float, float]:
@@ -197,9 +184,9 @@ def real(race: Race, size: int, end: str) -> tuple[float, float]:
         size: Of the groups.
         end: One of ``ENDS``.
     """
-    sets = [group for group in all_groups(race) if len(group) == size]
+    sets = race.config.sets(size)
     styles = presence.KNOWN_STYLES if end == "nouns" else presence.SUBJECT_STYLES
-    count = race.settings.real
+    count = race.config.real
     code = code_of(
         "photopic.metrics.oracle", "photopic.metrics.recognition",
         presence.real_scenes, presence.autoencoded, presence.found, presence.judge,
@@ -212,10 +199,10 @@ def real(race: Race, size: int, end: str) -> tuple[float, float]:
             names = [SUBJECTS[name] for name in group] if end == "nouns" else group
             images = presence.real_scenes(names, [styles] * size, count, seed=77)
             if end != "real":
-                images = presence.autoencoded(race.bench.model, images)
+                images = presence.autoencoded(race.judge.model, images)
             found.append(judged(race, images, group))
         present, leaked = (np.concatenate([getattr(each, f) for each in found]) for f in ("present", "leaked"))
         return [float(present.mean()), float(leaked.mean())]
 
-    present, leaked = race.kept.value(key, measure)
+    present, leaked = race.cache.value(key, measure)
     return present, leaked

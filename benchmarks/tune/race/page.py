@@ -52,7 +52,7 @@ What each way of customising costs and gives, on one model and one machine: the 
 the same first row of the token, preservation pictures, prompts and seeds. Peers are trained on the same loss, at the rate and
 number of steps that one stated rule chose for each of them on a subject that is not in the test; each is kept in the form it
 is published in and applied by its own library. The plan, with everything fixed before any result:
-`benchmarks/tune/race/README.md`. Made by `python -m benchmarks.tune.race.run` and written from
+`benchmarks/tune/race/README.md`. Made by `python -m benchmarks race` and written from
 `benchmarks/results/race.json`, not by hand. All numbers hold for the small bundled model only. A way without a line was not
 measured.
 """

@@ -9,7 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Annotated
 
+from annotated_types import Ge
+
+from photopic.core.config import Config
 from photopic.data import scenes, splits
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as fractions of the side, from the top left
@@ -29,27 +33,25 @@ class Method:
         name: Of its claims.
         rates: Learning rates tried: the documented one, then ten times it; none where defaults are taken as they are.
         source: Where the first rate is documented, or what it follows.
-        cost: CPU seconds it is expected to take beyond what groups need, for sharing the work.
     """
 
     name: str
     rates: tuple[float, ...]
     source: str
-    cost: float
 
 
 PEERS = (
-    Method("dreambooth", (5e-6, 5e-5), "diffusers' DreamBooth guide", 360),
-    Method("custom_diffusion", (1e-5, 1e-4), "diffusers' Custom Diffusion guide; the row at the same rate", 250),
-    Method("lora4", (1e-4, 1e-3), "diffusers' DreamBooth LoRA guide", 25),
-    Method("lora16", (1e-4, 1e-3), "diffusers' DreamBooth LoRA guide", 250),
-    Method("shira", (1e-4, 1e-3), "none for pictures: as LoRA; r=4, as many values as LoRA r=4", 250),
-    Method("ia3", (3e-3, 3e-2), "its paper's rate for language models", 250),
-    Method("textual_inversion", (5e-4, 5e-3), "diffusers' textual-inversion guide", 150),
+    Method("dreambooth", (5e-6, 5e-5), "diffusers' DreamBooth guide"),
+    Method("custom_diffusion", (1e-5, 1e-4), "diffusers' Custom Diffusion guide; the row at the same rate"),
+    Method("lora4", (1e-4, 1e-3), "diffusers' DreamBooth LoRA guide"),
+    Method("lora16", (1e-4, 1e-3), "diffusers' DreamBooth LoRA guide"),
+    Method("shira", (1e-4, 1e-3), "none for pictures: as LoRA; r=4, as many values as LoRA r=4"),
+    Method("ia3", (3e-3, 3e-2), "its paper's rate for language models"),
+    Method("textual_inversion", (5e-4, 5e-3), "diffusers' textual-inversion guide"),
 )
-RESIDUAL = Method("token_residual", (), "its own defaults; taken as they are", 390)
-SEARCH = Method("neurons", (), "its own default; no grid", 320)  # the cost is of one density
-VALUES = Method("tuned", (1e-3, 1e-2), "the default of tune located weights", 0)
+RESIDUAL = Method("token_residual", (), "its own defaults; taken as they are")
+SEARCH = Method("neurons", (), "its own default; no grid")
+VALUES = Method("tuned", (1e-3, 1e-2), "the default of tune located weights")
 BITS = {0.01: (16,), 0.02: (16, 2), 0.05: (16,)}  # of the tuned values, by the density of the search
 MERGES = ("linear", "cat", "ties")  # of peft's add_weighted_adapter
 MERGE_GRID = {  # tuned on the pair TUNING_ON: weight of each adapter, and the density TIES keeps
@@ -60,34 +62,41 @@ MERGE_GRID = {  # tuned on the pair TUNING_ON: weight of each adapter, and the d
 
 
 @dataclass(frozen=True)
-class Settings:
+class RaceConfig(Config):
     """How much is measured."""
 
-    test: tuple[str, ...] = TEST
-    tuning: tuple[str, str] = TUNING_ON
+    test: tuple[str, ...] = TEST  # subjects
+    tuning: tuple[str, ...] = TUNING_ON  # subjects of the tuning, two
     counts: tuple[int, ...] = (100,)  # steps tried, of every trained method; the search has the most of them
-    batch: int = 8  # subject pictures a step, and as many preservation pictures
-    preservation: int = 200  # preservation pictures
+    batch: Annotated[int, Ge(1)] = 8  # subject pictures of each step, and as many preservation pictures
+    preservation: Annotated[int, Ge(1)] = 200  # preservation pictures
     bits: Mapping[float, tuple[int, ...]] = field(default_factory=lambda: BITS)
     composed: float = 0.02  # density of the edits (16 bits) that are composed; the values' rate is chosen at it
-    company: tuple[int, int] = (4, 200)  # of what is composed: collages a picture, and steps of the training
-    samples: int = 12  # pictures of the token prompt a subject and method
-    others: int = 8  # pictures of unrelated prompts a subject and method
-    tuning_samples: int = 12  # the same for a setting of the grid
+    company: tuple[int, ...] = (4, 200)  # of what is composed: collages a picture, and steps of the training
+    samples: Annotated[int, Ge(1)] = 12  # pictures of the token prompt of each subject and method
+    others: Annotated[int, Ge(1)] = 8  # pictures of unrelated prompts of each subject and method
+    tuning_samples: Annotated[int, Ge(1)] = 12  # the same for a setting of the grid
     groups: Mapping[int, tuple[int, int]] = field(  # subjects together: (groups at most, pictures a group)
         default_factory=lambda: {2: (10, 26), 3: (4, 8), 4: (2, 4)}
     )
-    group_others: int = 4  # pictures of unrelated prompts a group and way
-    real: int = 6  # real scenes of a group, judged like drawn ones
-    rates: int = 2  # of each grid, how many
+    group_others: Annotated[int, Ge(1)] = 4  # pictures of unrelated prompts of each group and way
+    real: Annotated[int, Ge(1)] = 6  # real scenes of each group, judged like drawn ones
+    rates: Annotated[int, Ge(1)] = 2  # of each grid, how many
+    model: str = "emoji-diffusion"  # a bundled name or a folder
 
     @property
     def densities(self) -> tuple[float, ...]:
         """Shares of the weights, each searched for on its own."""
         return tuple(self.bits)
 
+    def sets(self, *sizes: int) -> list[tuple[str, ...]]:
+        """The groups of some sizes."""
+        return [
+            group for size in sizes if size in self.groups for group in groups(self.test, size, self.groups[size][0])
+        ]
 
-QUICK = Settings(
+
+QUICK = RaceConfig(
     test=("zebra", "parrot"), company=(1, 4), counts=(2, 4), batch=2, preservation=20, bits={0.02: (16, 2), 0.05: (16,)},
     samples=2, others=2, tuning_samples=2, groups={2: (1, 2)}, group_others=2, real=2, rates=1,
 )  # fmt: skip
@@ -169,18 +178,3 @@ def group_prompts(group: Sequence[str], count: int) -> list[str]:
     listed = f"{words[0]} left of {words[1]}" if len(words) == 2 else f"{', '.join(words[:-1])} and {words[-1]}"
     colours = tuple(scenes.COLOURS)
     return [f"{listed} on {scenes.with_article(colours[i % 12] + ' background')}" for i in range(count)]
-
-
-def shares(costs: Mapping[str, float], workers: int) -> list[list[str]]:
-    """Items shared out so that the workers end together: the longest first, each to whom has least; order is kept.
-
-    Example:
-        >>> shares({"a": 3, "b": 2, "c": 2}, 2)
-        [['a'], ['b', 'c']]
-    """
-    sums, parts = [0.0] * workers, [list[str]() for _ in range(workers)]
-    for name in sorted(costs, key=lambda each: -costs[each]):
-        index = sums.index(min(sums))
-        sums[index] += costs[name]
-        parts[index].append(name)
-    return [sorted(part, key=list(costs).index) for part in parts]

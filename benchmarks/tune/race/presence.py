@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.harness.subjects import JUDGED_ON, Bench
+from benchmarks.harness.subjects import JUDGED_ON, JudgedModel
 from benchmarks.tune.race.plan import Box, boxes
 from photopic.data import scenes, splits
 from photopic.data.emoji_world import HELD_OUT_STYLE, concept
@@ -46,15 +46,15 @@ class Judged:
     similarity: np.ndarray
 
 
-def found(bench: Bench, scores: Scores, group: Sequence[str]) -> Recognised:
+def found(judged: JudgedModel, scores: Scores, group: Sequence[str]) -> Recognised:
     """Where the subjects of a group are, told from each other and from their class nouns."""
     return recognise(
-        scores, [bench.truth(name) for name in group], [noun_truth(bench, splits.SUBJECTS[name]) for name in group]
+        scores, [judged.truth(name) for name in group], [noun_truth(judged, splits.SUBJECTS[name]) for name in group]
     )
 
 
-def noun_truth(bench: Bench, noun: str) -> np.ndarray:
-    """Oracle embeddings of real pictures of a class noun, on the backgrounds that ``Bench.truth`` uses, (6, 128)."""
+def noun_truth(judged: JudgedModel, noun: str) -> np.ndarray:
+    """Oracle embeddings of real pictures of a class noun, on the backgrounds that ``JudgedModel.truth`` uses, (6, 128)."""
     known = [style for style in KNOWN_STYLES if style in concept(noun).styles]
     images = [
         scenes.compose(
@@ -62,7 +62,7 @@ def noun_truth(bench: Bench, noun: str) -> np.ndarray:
         ).image
         for number, colour in enumerate(JUDGED_ON)
     ]
-    return bench.oracle.score(np.stack(images)).embedding.numpy()
+    return judged.oracle.score(np.stack(images)).embedding.numpy()
 
 
 def judge(seen: Recognised, places: Sequence[Box]) -> Judged:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.harness import cache as kept
-from benchmarks.harness.cache import Kept, code_of, content_of, modules_under
+from benchmarks.harness import code as code_module
+from benchmarks.harness.cache import ResultCache, content_of
+from benchmarks.harness.code import code_of, modules_under
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.fingerprint import fingerprint
 
@@ -20,8 +21,8 @@ def refuse() -> None:
 
 
 def test_a_value_is_made_once_and_another_key_makes_another(tmp_path: Path) -> None:
-    assert Kept(tmp_path).value({"seed": 1}, lambda: [1, 2]) == [1, 2]
-    later = Kept(tmp_path)
+    assert ResultCache(tmp_path).value({"seed": 1}, lambda: [1, 2]) == [1, 2]
+    later = ResultCache(tmp_path)
     assert later.value({"seed": 1}, refuse) == [1, 2]
     assert later.value({"seed": 2}, lambda: 3) == 3
     assert later.value({"seed": 1, "code": "changed"}, lambda: 4) == 4
@@ -33,8 +34,8 @@ def test_a_file_counts_only_when_it_was_finished(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Kept(tmp_path).file({"a": 1}, ".txt", broken)
-    assert Kept(tmp_path).file({"a": 1}, ".txt", lambda path: path.write_text("whole")).read_text() == "whole"
+        ResultCache(tmp_path).file({"a": 1}, ".txt", broken)
+    assert ResultCache(tmp_path).file({"a": 1}, ".txt", lambda path: path.write_text("whole")).read_text() == "whole"
 
 
 def test_an_edit_is_made_again_where_its_file_can_no_longer_be_read(tmp_path: Path) -> None:
@@ -43,11 +44,11 @@ def test_an_edit_is_made_again_where_its_file_can_no_longer_be_read(tmp_path: Pa
     edit = Edit(
         (ZeroedWeights({"m.weight": torch.tensor([1, 7])}),), fingerprint({"m": model}, "linear", tensors=["m.weight"])
     )
-    Kept(tmp_path).edit({"a": 1}, lambda: edit)
-    assert content_of(Kept(tmp_path).edit({"a": 1}, refuse).parts) == content_of(edit.parts)  # type: ignore[arg-type]
+    ResultCache(tmp_path).edit({"a": 1}, lambda: edit)
+    assert content_of(ResultCache(tmp_path).edit({"a": 1}, refuse).parts) == content_of(edit.parts)  # type: ignore[arg-type]
     next(tmp_path.glob("*.edit")).write_bytes(b"of another time")
-    assert content_of(Kept(tmp_path).edit({"a": 1}, lambda: edit).parts) == content_of(edit.parts)
-    assert content_of(Kept(tmp_path).edit({"a": 1}, refuse).parts) == content_of(edit.parts)  # type: ignore[arg-type]
+    assert content_of(ResultCache(tmp_path).edit({"a": 1}, lambda: edit).parts) == content_of(edit.parts)
+    assert content_of(ResultCache(tmp_path).edit({"a": 1}, refuse).parts) == content_of(edit.parts)  # type: ignore[arg-type]
 
 
 def nap(seconds: float) -> None:
@@ -55,17 +56,17 @@ def nap(seconds: float) -> None:
 
 
 def test_seconds_are_those_of_making_whoever_made_it(tmp_path: Path) -> None:
-    first = Kept(tmp_path)
+    first = ResultCache(tmp_path)
     first.value({"a": 1}, lambda: nap(0.2))
     assert first.seconds >= 0.19
-    again = Kept(tmp_path)
+    again = ResultCache(tmp_path)
     for _ in range(3):  # read thrice, made once
         again.value({"a": 1}, refuse)
     assert again.seconds == first.seconds and again.made_s == 0
 
 
 def test_what_was_made_inside_counts_once_and_is_remembered(tmp_path: Path) -> None:
-    first = Kept(tmp_path)
+    first = ResultCache(tmp_path)
 
     def outer() -> None:
         first.value({"inner": 1}, lambda: nap(0.3))
@@ -73,7 +74,7 @@ def test_what_was_made_inside_counts_once_and_is_remembered(tmp_path: Path) -> N
 
     first.value({"outer": 1}, outer)
     assert 0.39 <= first.seconds < 0.6
-    again = Kept(tmp_path)
+    again = ResultCache(tmp_path)
     again.value({"outer": 1}, refuse)
     assert again.seconds == first.seconds  # though the inner one was not asked for
     again.value({"inner": 1}, refuse)
@@ -83,7 +84,7 @@ def test_what_was_made_inside_counts_once_and_is_remembered(tmp_path: Path) -> N
 def test_code_changes_with_what_it_does_and_not_with_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "SOURCE", tmp_path)
+    monkeypatch.setattr(code_module, "SOURCE", tmp_path)
 
     def code(inner: str) -> str:
         (tmp_path / "photopic" / "data").mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from benchmarks.locate.sd15_shape import CLEAR, TINY, Phases, measure, rows_of
+from benchmarks.locate.sd15_shape import CLEAR, MemoryConfig, Phases, rows
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="needs the high-water mark of Linux")
@@ -20,9 +23,10 @@ def test_a_phase_does_not_see_the_peak_of_an_earlier_one() -> None:
 
 
 def test_every_phase_of_a_search_is_a_row() -> None:
-    rows = rows_of(measure(TINY, steps=2), 2)
-    assert [row.claim.removeprefix("sd15_shape.peak").lstrip("_") for row in rows] == [
+    bench: Any = SimpleNamespace(config=MemoryConfig(steps=2, tiny=True))
+    found = list(rows(bench))
+    assert [row.claim.removeprefix("sd15_shape.peak").lstrip("_") for row in found] == [
         "", "build", "draw", "encode", "preparing", "step_1", "step_2", "done", "evaluate", "apply", "generate",
     ]  # fmt: skip
-    values = [row.value for row in rows]
+    values = [row.value for row in found]
     assert None not in values and values[0] == max(values[1:]) > 0  # type: ignore[type-var]

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.harness.cache import Kept
+from benchmarks.harness.cache import NotMeasured
 from benchmarks.harness.subjects import EIGHT
 from benchmarks.tune.race import applying, composing, own_methods, page, peers, plan, presence, rows
 from benchmarks.tune.race import run as run_race
 from benchmarks.tune.race.composing import Grouped
-from benchmarks.tune.race.measuring import NotMeasured, OnlyKept, if_kept, ways_of
-from benchmarks.tune.race.plan import PEERS, SEARCH, TEST, TUNING_ON, VALUES, Tried, boxes, chosen, groups, shares
+from benchmarks.tune.race.making import ways_of
+from benchmarks.tune.race.plan import PEERS, SEARCH, TEST, TUNING_ON, VALUES, RaceConfig, Tried, boxes, chosen, groups
 from benchmarks.tune.race.presence import Judged, inside, judge
 from benchmarks.tune.race.subject_case import Given
 from photopic.core.edits import ZeroedWeights
@@ -72,7 +72,7 @@ def test_every_method_is_tried_at_its_documented_rate_and_ten_times_it_and_the_s
 
 
 def test_groups_repeat_nothing_mix_no_noun_and_use_subjects_evenly() -> None:
-    settings = plan.Settings()
+    settings = RaceConfig()
     for size, (most, count) in settings.groups.items():
         found = groups(settings.test, size, most)
         assert len({frozenset(group) for group in found}) == len(found) == most
@@ -98,14 +98,6 @@ def test_boxes_lie_in_the_picture_and_apart() -> None:
         for a, b in combinations(places, 2):
             assert min(a[2], b[2]) <= max(a[0], b[0]) or min(a[3], b[3]) <= max(a[1], b[1])
             assert not (inside(a, 0.0) & inside(b, 0.0)).any()
-
-
-def test_work_is_shared_out_once_and_evenly() -> None:
-    costs = {method.name: method.cost for method in (*PEERS, SEARCH)}
-    parts = shares(costs, 2)
-    assert sorted([name for part in parts for name in part]) == sorted(costs)
-    sums = [sum(costs[name] for name in part) for part in parts]
-    assert abs(sums[0] - sums[1]) <= max(costs.values()) / 2
 
 
 def _seen(*peaks: tuple[int, int]) -> Recognised:
@@ -154,15 +146,6 @@ def test_a_search_is_what_locate_gives_at_its_density_and_steps(
     assert found[0] * 3 < found[1] == found[2]
 
 
-def test_what_is_missing_has_no_row_and_nothing_is_made_for_it(tmp_path: Path) -> None:
-    Kept(tmp_path).value({"known": 1}, lambda: 5)
-    kept = OnlyKept(tmp_path)
-    assert kept.value({"known": 1}, pytest.fail) == 5
-    assert if_kept(kept.value, {"known": 2}, pytest.fail) is None
-    assert if_kept(kept.file, {"known": 2}, ".edit", pytest.fail) is None
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_a_stopped_run_gives_the_rows_of_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only two ways of composing are there: their rows and no comparison with the missing ones."""
     rng = np.random.default_rng(0)
@@ -177,9 +160,9 @@ def test_a_stopped_run_gives_the_rows_of_what_was_drawn(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(composing, "real", missing)
     monkeypatch.setattr(composing, "setting_of", lambda race, kind: (1.0, None) if "lora" in kind else "regions")
-    race = SimpleNamespace(settings=plan.QUICK)
+    race: Any = SimpleNamespace(config=plan.QUICK)
     found = {kind: [grouped(), grouped()] for kind in ("edits_layout", "lora_cat")}
-    claims = {row.claim: row for row in rows._of_size("two", found, race, 2, ">= 0.8")}  # type: ignore[arg-type]
+    claims = {row.claim: row for row in rows._of_size("two", found, race, 2)}
     assert {"compose.two_present", "compose.two_vs_lora_cat", "compose.two.drift.lora_cat"} <= claims.keys()
     assert claims["compose.two_present"].baseline is None and claims["compose.two_present"].control is None
     assert not [
@@ -189,14 +172,16 @@ def test_a_stopped_run_gives_the_rows_of_what_was_drawn(monkeypatch: pytest.Monk
     assert "LoRA, cat" in text and "LoRA, TIES" not in text
 
 
-def test_a_worker_makes_first_what_pairs_need_and_every_way_once() -> None:
-    settings = plan.Settings()
-    items = run_race._items(settings)
-    assert list(items)[:2] == ["lora4", f"neurons {settings.composed}"]
-    ways = [way.name for _, each in items.values() for way in each]
-    assert sorted(ways) == sorted(way.name for way in ways_of(settings))
-    assert run_race.LAST in items and all(cost > 0 for cost, _ in items.values())
-    assert sorted(kind for side in run_race.SIDES for kind in side) == sorted(composing.KINDS)
+def test_everything_is_worked_on_once_pairs_first_and_what_is_drawn_with_the_same_trainings_by_one_worker() -> None:
+    found = run_race.works(RaceConfig())
+    assert len(found) == len(set(found))
+    kinds = [work.what for work in found]
+    assert kinds[0] == "peaks" and len(found[1].names) == 2 and kinds.index("group") < kinds.index("single")
+    assert {work.kind for work in found if work.what == "group"} == set(composing.KINDS)
+    assert {work.way for work in found if work.what == "single"} == {None, *ways_of(RaceConfig())}
+    assert [work.way.method for work in found if work.way][-1] == run_race.LAST
+    sides = {work.side for work in found if work.kind in composing.KINDS or (work.way and work.way.method == "lora4")}
+    assert sides == {"lora", "edits"} and found[0].side == "lora"
 
 
 @pytest.mark.parametrize("name", ["dreambooth", "custom_diffusion", "textual_inversion", "lora4", "shira", "ia3"])

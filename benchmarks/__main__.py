@@ -1,0 +1,64 @@
+"""Run a benchmark: ``python -m benchmarks layout``; ``--help`` after its name tells its options.
+
+python -m benchmarks --list 'few*'     # names that fit
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+# Where each benchmark is, by the name of its result; two of one module share what they measure with.
+MODULES = {
+    "adaptive-guidance": "generate.adaptive_guidance",
+    "attribution": "locate.attribution",
+    "bundled-model": "models.bundled_model",
+    "concept-neurons": "locate.concept_neurons",
+    "customisation": "tune.customisation",
+    "dependencies": "measure.dependencies",
+    "dvdp": "train.dvdp",
+    "few-shot": "tune.few_shot",
+    "few-shot-action": "tune.few_shot_action",
+    "fingerprint-rate": "edit.fingerprint_rate",
+    "index-code": "edit.index_code",
+    "layout": "generate.layout",
+    "mask-tuning": "tune.mask_tuning",
+    "network-rank": "measure.network_rank",
+    "oracle": "metrics.oracle",
+    "race": "tune.race.run",
+    "sd15-shape": "locate.sd15_shape",
+    "shared-timesteps": "train.shared_timesteps",
+    "unified-tuners": "tune.unified_tuners",
+}
+
+
+def benchmark_named(name: str) -> Any:
+    """The benchmark of a name.
+
+    Raises:
+        SystemExit: If there is none.
+    """
+    if name not in MODULES:
+        raise SystemExit(f"{name}: expected one of {', '.join(MODULES)}")
+    module = importlib.import_module(f"benchmarks.{MODULES[name]}")
+    return next(each for each in module.BENCHMARKS if each.name == name)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run one benchmark, or list names."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        raise SystemExit(f"{__doc__}\n{' '.join(MODULES)}")
+    name = arguments[0].replace("_", "-")
+    if name == "--list":
+        print(*(each for each in MODULES if fnmatchcase(each, [*arguments, "*"][1].replace("_", "-"))), sep="\n")
+        return
+    from benchmarks.harness.benchmark import run  # seconds to import
+
+    run(benchmark_named(name), arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
