@@ -117,13 +117,7 @@ class Row:
 
 
 def write_result(
-    benchmark: str,
-    rows: Iterable[Row],
-    *,
-    command: str,
-    seeds: Sequence[int],
-    elapsed_s: float,
-    folder: Path = RESULTS,
+    benchmark: str, rows: Iterable[Row], *, command: str, seeds: Sequence[int], elapsed_s: float, folder: Path = RESULTS
 ) -> Path:
     """Check the rows of one benchmark and write its file, replacing what an earlier run wrote.
 

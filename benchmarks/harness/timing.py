@@ -10,11 +10,7 @@ from photopic.metrics.intervals import Interval
 
 
 def side_by_side(
-    calls: Sequence[Callable[[], object]],
-    repeats: int,
-    *,
-    warm_up: int,
-    clock: Callable[[], float] = time.perf_counter,
+    calls: Sequence[Callable[[], object]], repeats: int, *, warm_up: int, clock: Callable[[], float] = time.perf_counter
 ) -> list[list[float]]:
     """Seconds of each call in each round; the ``warm_up`` rounds before do not count."""
     seconds: list[list[float]] = [[] for _ in calls]

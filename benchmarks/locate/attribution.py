@@ -43,7 +43,7 @@ Maps = Float[np.ndarray, "objects side side"]
 METHODS: dict[str, Callable[[Classifier, Any, Sequence[str], str | None], Map]] = {
     "grad_cam": lambda model, image, names, layer: grad_cam(
         model, image, classes=names, config=GradCAMConfig(layer=layer)
-    ),
+    )
 }
 MOVES = "share of a map in the object asked for less that in the other one, 0 for a map that does not ask for the class"
 RANDOMISED = "rank correlation with the trained network's maps when the head and every block are random"

@@ -59,23 +59,7 @@ def vocabulary_words() -> list[str]:
     )
     phrases = [item.name for item in kept if not item.is_variant]
     phrases += [*COLOURS, *TEXTURES, *RELATIONS, *NUMBER_WORDS.values(), *STYLE_WORDS.values()]
-    phrases += [
-        "a",
-        "an",
-        "the",
-        "and",
-        "on",
-        "in",
-        "of",
-        "with",
-        "to",
-        "background",
-        "gradient",
-        "photo",
-        "picture",
-        "style",
-        ",",
-    ]
+    phrases.append("a an the and on in of with to background gradient photo picture style ,")
     words = {word for phrase in phrases for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", phrase.lower())}
     return sorted(words)
 
