@@ -1,7 +1,6 @@
 """How fast is the base check: a fingerprint against plain SHA-256 over the same bytes.
 
     python -m benchmarks fingerprint-rate            # writes benchmarks/results/fingerprint-rate.json
-    python -m benchmarks fingerprint-rate --quick    # two rounds on small tensors, prints only
 
 The tensors are the cross-attention keys and values of Stable Diffusion 1.x (19.2 million weights in 32 tensors), and a whole UNet
 of that model at a fifth of its width, so with as many tensors of a 25th of the size: what is done for each counts for more. Both
@@ -21,9 +20,7 @@ from annotated_types import Ge
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.sd15_matrices import COLUMNS
 from benchmarks.harness.timing import median_ratio, side_by_side
 from photopic.core.config import Config

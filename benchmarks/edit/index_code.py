@@ -1,7 +1,6 @@
 """What a set of positions costs, against its entropy, int32 positions and a plain Rice code, and how fast it is read.
 
     python -m benchmarks index-code            # about a minute; writes benchmarks/results/index-code.json
-    python -m benchmarks index-code --quick    # a tenth of the positions, three repeats; prints only
 
 Sets are drawn uniformly. The files are of edits of the 32 cross-attention key and value matrices of Stable Diffusion 1.5's
 shapes with random weights: no download, and nothing but the shapes matters.
@@ -19,9 +18,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.sd15_matrices import key_value_matrices
 from benchmarks.harness.timing import side_by_side
 from photopic.core.config import Config

@@ -1,7 +1,6 @@
 """How many network calls does adaptive guidance spare, and are the pictures still the same to an independent judge?
 
     python -m benchmarks adaptive-guidance             # writes benchmarks/results/adaptive-guidance.json
-    python -m benchmarks adaptive-guidance --quick     # few pictures; prints only
 
 Each prompt and seed is drawn with full guidance, with adaptive guidance at several thresholds, with as many guided steps at random
 places (the control: does the agreement say which steps matter?), and with full guidance in so few steps that the calls are as many.
@@ -20,9 +19,7 @@ import torch
 from annotated_types import Ge
 from jaxtyping import Bool, UInt8
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.subjects import COLOURS, JudgedModel
 from photopic.core.config import Config
 from photopic.core.sampling import Control, Step
@@ -124,7 +121,8 @@ def measure(bench: Bench[Any, JudgedModel], batch: Batch) -> dict[str, Any]:
     Returns:
         For each picture ``score``, its text alignment, ``guided``, the steps that were guided, and ``pixels``.
     """
-    judge, steps, control, first = bench.subject, bench.subject.steps, None, batch.number * SIZE
+    judge, steps, first = bench.subject, bench.subject.steps, batch.number * SIZE
+    control: Control | None = None
     said = prompts(first + SIZE)[first:]
     seeds = [SEED + index + (1_000_000 if batch.way == "other" else 0) for index in range(first, first + SIZE)]
     if batch.way == "fewer":  # as many calls as adaptive guidance makes on average

@@ -1,7 +1,6 @@
 """Is a layout obeyed? Two known concepts with a box each, drawn with and without layout guidance, judged by the oracle.
 
     python -m benchmarks layout             # writes benchmarks/results/layout.json
-    python -m benchmarks layout --quick     # few cases; prints only
 
 Prompts such as "a rose left of a penguin on a teal background"; each box lies on its side of the picture, so that prompt and layout
 agree, but where on that side and how large is drawn at random. The baseline is the same prompt and seed without layout, the control
@@ -18,9 +17,7 @@ import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.subjects import COLOURS, JudgedModel
 from photopic.core.config import Config
 from photopic.core.nn.attention import capture_attention

@@ -1,112 +1,159 @@
 """Does the firewall find triggers? Scaling consistency beside STRIP, SCALE-UP and confidence, on models with real backdoors.
 
-    python -m benchmarks.guard.firewall            # writes benchmarks/results/firewall.json
-    python -m benchmarks.guard.firewall --quick    # digits, one seed, short training; prints only
+    python -m benchmarks firewall                # writes benchmarks/results/firewall.json
+    python -m benchmarks firewall-vit            # small ViTs: does climbing the ladder of factors help?
 
-For every data set, attack and seed a small residual network is trained on poisoned pictures (`poisoned.py`). Positives are
+For every data set, attack and seed a small network is trained on poisoned pictures (`poisoned.py`). Positives are
 triggered test pictures of other classes that the model takes for what the attacker wants; negatives are clean test pictures that
 it takes for what they are, as in the paper's code. The defender has clean pictures that are in no other part. Intervals: bootstrap
-of the pictures within each seed, of the mean over seeds; the seeds' range is in the note. Interrupted, it goes on from ``runs/``.
+of the pictures within each seed, of the mean over seeds; the seeds' range is in the note. On ViTs the paper's factor 1.5 alone is
+measured beside the ladder 1.5, 2, 3, 5, 8, on the same pictures. What it costs is in `firewall_costs.py`.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
-import torch
+from annotated_types import Ge
 from scipy.stats import betabinom
-from transformers import ResNetConfig, ResNetForImageClassification
 
+from benchmarks.guard.firewall_costs import costs, verdict_costs
 from benchmarks.guard.poisoned import DATA, TARGET, trained
-from benchmarks.harness.cache import Kept, code_of
-from benchmarks.harness.ledger import ROOT, Row, write_result
-from benchmarks.harness.runner import in_parallel, line_of, mine
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.cache import ResultCache
+from photopic.core.config import Config
 from photopic.guard.attacks import attack
 from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
 from photopic.guard.trigger_baselines import confidence, scale_up, strip
 from photopic.metrics.conformal import conformal_threshold
 from photopic.metrics.ranking import auroc
 from photopic.models.classifier import Classifier
-from photopic.models.preprocessing import Preprocessing
 
-METHODS = ("ibd_psc", "strip", "scale_up", "confidence")
-CONFIG = ScalingConsistencyConfig(threshold=0.9)  # omega 1.5, five members, error bound 0.6: the paper's
+WALLS = {  # by kind of network; omega 1.5, five members, error bound 0.6: the paper's
+    "resnet": {"ibd_psc": ScalingConsistencyConfig(threshold=0.9)},
+    "vit": {
+        "ladder": ScalingConsistencyConfig(threshold=0.9),
+        "omega_1.5": ScalingConsistencyConfig(threshold=0.9, omegas=(1.5,)),
+    },
+}
+BASELINES = {"resnet": ("strip", "scale_up", "confidence"), "vit": ("confidence",)}
 MOST = 400  # pictures of each kind that are scored
+DIGITS = ("badnets", "blended", "warped", "low_confidence", "input_aware", "clean_label", "all_to_all", "untargeted")
+EMOJI = ("badnets", "blended", "warped", "low_confidence", "all_to_all", "untargeted")
+NO_CLASS = ("clean", "all_to_all", "untargeted")  # attacks without one target class
+CLAIMS = (
+    Claim("firewall.auroc.*"),
+    Claim("firewall.auroc_vs_target_class.*"),
+    Claim(
+        "firewall.fpr_in_band",
+        ">= 0.9",
+        "share of splits whose rate is not above its 95 % conformal band; ties lower rates",
+    ),
+    Claim("firewall.cost_vs_forward", "<= 2.5", "five members and the plain pass, over one plain pass"),
+    Claim(
+        "firewall.cost_vs_naive", "<= 0.6", "the worst k, of exact scores, over six plain passes; verdicts stop early"
+    ),
+    Claim("firewall.verdict_cost_vs_naive.*", "<= 0.6", "clean pictures, verdicts alone, over six plain passes"),
+)
+VIT_CLAIMS = (Claim("firewall_vit.auroc.*"),)
 
 
 @dataclass(frozen=True)
-class Settings:
+class FirewallConfig(Config):
     """How much is measured."""
 
-    attacks: Mapping[str, tuple[str, ...]]
-    seeds: tuple[int, ...] = (0, 1, 2)
-    epochs: int = 0  # 0: those of the data
-    splits: int = 20  # of clean pictures, for the calibration
-    rounds: int = 7  # of each timing
+    digits: tuple[str, ...] = DIGITS  # attacks on digits
+    emoji: tuple[str, ...] = EMOJI  # attacks on a hundred emoji
+    seeds: tuple[int, ...] = (0, 1, 2)  # of trainings
+    epochs: Annotated[int, Ge(0)] = 0  # of trainings; 0: those of the pictures
+    splits: Annotated[int, Ge(1)] = 20  # of clean pictures, for the calibration
+    rounds: Annotated[int, Ge(1)] = 7  # of each timing
+    kind: str = "resnet"  # of network
+
+    @property
+    def attacks(self) -> dict[str, tuple[str, ...]]:
+        """By data set; last the model that nobody attacked, shown the patch of badnets."""
+        found = {"digits": self.digits, "emoji": self.emoji}
+        return {dataset: (*names, "clean") for dataset, names in found.items() if names}
 
 
-FULL = Settings(
-    {
-        "digits": (
-            "badnets", "blended", "warped", "low_confidence", "input_aware", "clean_label", "all_to_all", "untargeted",
-        ),
-        "emoji": ("badnets", "blended", "warped", "low_confidence", "all_to_all", "untargeted"),
-    }
-)  # fmt: skip
-QUICK = Settings({"digits": ("badnets", "all_to_all")}, seeds=(0,), epochs=4, splits=3, rounds=1)
-NO_CLASS = ("clean", "all_to_all", "untargeted")  # attacks without one target class
+@dataclass(frozen=True)
+class Case:
+    """One model and what is shown to it."""
+
+    dataset: str
+    attack: str
+    seed: int
+    epochs: int
+    kind: str
+
+
+def cases_of(config: FirewallConfig, dataset: str, name: str) -> list[Case]:
+    """Every seed of an attack."""
+    return [Case(dataset, name, seed, config.epochs, config.kind) for seed in config.seeds]
+
+
+def cases(config: FirewallConfig) -> list[Case]:
+    """Every attack; emoji first, which take longer."""
+    pairs = [(dataset, name) for dataset in reversed(config.attacks) for name in config.attacks[dataset]]
+    return [case for pair in pairs for case in cases_of(config, *pair)]
+
+
+def fitted(
+    model: Classifier, config: ScalingConsistencyConfig, clean: tuple[np.ndarray, np.ndarray]
+) -> ScalingConsistency:
+    """The firewall, fitted on what the defender has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the error bound was not crossed: told by `crossed`
+        return ScalingConsistency(model, config).fit(*clean)
 
 
 def scores_of(
-    model: Classifier, images: np.ndarray, clean: np.ndarray, wall: ScalingConsistency
-) -> dict[str, list[float]]:
+    model: Classifier, images: np.ndarray, clean: np.ndarray, walls: dict[str, ScalingConsistency]
+) -> dict[str, Any]:
     """Scores of all methods, higher is more suspicious."""
-    found = wall.score(images), strip(model, images, clean), scale_up(model, images), confidence(model, images)
-    return {name: each.tolist() for name, each in zip(METHODS, found, strict=True)}
+    found = {title: wall.score(images).tolist() for title, wall in walls.items()}
+    others = {"strip": lambda: strip(model, images, clean), "scale_up": lambda: scale_up(model, images),
+              "confidence": lambda: confidence(model, images)}  # fmt: skip
+    return found | {name: others[name]().tolist() for name in BASELINES["vit" if "ladder" in walls else "resnet"]}
 
 
-def measure(kept: Kept, settings: Settings, dataset: str, name: str, seed: int) -> dict[str, Any]:
-    """One attack, or with the attack ``clean`` the pictures that badnets triggers, shown to a model nobody attacked; kept."""
-    key = {
-        "firewall": [dataset, name, seed], "epochs": settings.epochs, "config": CONFIG,
-        "code": code_of("photopic.guard.scaling_consistency", "photopic.guard.trigger_baselines", "photopic.guard.attacks",
-                        measure, trained, DATA[dataset]),
-    }  # fmt: skip
-    result: dict[str, Any] = kept.value(key, lambda: _measured(kept, settings, dataset, name, seed))
-    return result
-
-
-def _measured(kept: Kept, settings: Settings, dataset: str, name: str, seed: int) -> dict[str, Any]:
-    data, made = DATA[dataset](), attack("badnets" if name == "clean" else name, target=TARGET)
-    model = trained(kept, dataset, None if name == "clean" else made, seed, epochs=settings.epochs)
+def measure(bench: Bench[Any, ResultCache], case: Case) -> dict[str, Any]:
+    """Scores of one attack, or with the attack ``clean`` of the pictures that badnets triggers, on a model nobody attacked."""
+    is_clean = case.attack == "clean"
+    data, made = DATA[case.dataset](), attack("badnets" if is_clean else case.attack, target=TARGET)
+    model = trained(
+        bench.subject, case.dataset, None if is_clean else made, case.seed, kind=case.kind, epochs=case.epochs
+    )
     images, labels = data.test
     right = model.logits(images).argmax(1).numpy() == labels
     other = made.aimed_at(labels, len(data.labels)) != labels
     marked = made.trigger(images[other])
     taken = model.logits(marked).argmax(1).numpy()
-    hit = np.ones(len(taken), bool) if name == "clean" else made.succeeds(taken, labels[other], len(data.labels))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the error bound was not crossed: told by `crossed`
-        wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
-    assert wall.fitted is not None
-    parts = {
-        "triggered": marked[hit][:MOST],
-        "clean": images[right][:MOST],
-        "target": images[right & (labels == TARGET)][:MOST],
-    }
+    hit = np.ones(len(taken), bool) if is_clean else made.succeeds(taken, labels[other], len(data.labels))
+    walls = {title: fitted(model, config, data.clean) for title, config in WALLS[case.kind].items()}
+    parts = {"triggered": marked[hit], "clean": images[right], "target": images[right & (labels == TARGET)]}
     return {
-        "accuracy": float(right.mean()), "success": float(hit.mean()), "first": wall.fitted.first,
-        "layers": len(wall.fitted.layers), "omega": wall.fitted.omega, "members": len(wall.fitted.sizes),
-        "crossed": wall.fitted.crossed,
-        "scores": {part: scores_of(model, each, data.clean[0], wall) if len(each) else None for part, each in parts.items()},
+        "accuracy": float(right.mean()),
+        "success": float(hit.mean()),
+        "walls": {title: facts_of(wall) for title, wall in walls.items()},
+        "scores": {
+            part: scores_of(model, each[:MOST], data.clean[0], walls) if len(each) else None
+            for part, each in parts.items()
+        },
+    }
+
+
+def facts_of(wall: ScalingConsistency) -> dict[str, Any]:
+    """What was fitted."""
+    fit = wall.fitted
+    assert fit is not None
+    return {
+        "first": fit.first, "layers": len(fit.layers), "omega": fit.omega, "members": len(fit.sizes), "crossed": fit.crossed,
     }  # fmt: skip
 
 
@@ -125,39 +172,45 @@ def mean_auroc(
     return value, float(min(low, value)), float(max(high, value))
 
 
-def detection(kept: Kept, settings: Settings) -> list[Row]:
-    """AUROC of every method and attack, against all clean pictures and against those of the target class."""
-    rows = []
-    for dataset, names in settings.attacks.items():
-        for name in (*names, "clean"):
-            found = [measure(kept, settings, dataset, name, seed) for seed in settings.seeds]
-            facts = (
-                f"accuracy {_range(found, 'accuracy')}, attack success {_range(found, 'success')}; k {_range(found, 'first')} of "
-                f"{found[0]['layers']} layers, omega {_range(found, 'omega')}, members {_range(found, 'members')}"
-            )
-            if name == "clean":
-                facts = f"a model nobody attacked, shown the patch: about 0.5 is right; accuracy {_range(found, 'accuracy')}"
-            if not all(each["crossed"] for each in found):
-                facts += (
-                    f"; the error bound was crossed for {sum(each['crossed'] for each in found)} of {len(found)} seeds"
-                )
-            for against, word in (("clean", "auroc"), ("target", "auroc_vs_target_class")):
-                for method in METHODS if against == "clean" else METHODS[:1]:
-                    pairs = [
-                        (each["scores"]["triggered"][method], each["scores"][against][method])
-                        for each in found
-                        if each["scores"]["triggered"] and each["scores"][against]
-                    ]
-                    if not pairs or (against == "target" and name in NO_CLASS):
-                        continue
-                    value, low, high = (round(each, 4) for each in mean_auroc(pairs))
-                    ends = [auroc(*pair) for pair in pairs]
-                    note = facts if method == METHODS[0] else ""
-                    note += f"; seeds {min(ends):.3f} to {max(ends):.3f}"
-                    n = sum(len(one) + len(other) for one, other in pairs)
-                    claim = f"firewall.{word}.{dataset}.{name}" + (f".{method}" if against == "clean" else "")
-                    rows.append(Row(claim, value, low, high, n=n, note=note.strip("; ")))
-    return rows
+def detection(bench: Bench[FirewallConfig, ResultCache]) -> Iterator[Row]:
+    """AUROC of every method and attack, against all clean pictures; on residual networks against those of the target class too."""
+    is_vit = bench.config.kind == "vit"
+    walls, others = list(WALLS[bench.config.kind]), BASELINES[bench.config.kind]
+    for dataset, names in bench.config.attacks.items():
+        for name in names:
+            found = [bench.found(case) for case in cases_of(bench.config, dataset, name)]
+            where = f"firewall_vit.auroc.{name}" if is_vit else f"firewall.auroc.{dataset}.{name}"
+            for title in (*walls, *others):
+                said = facts(found, title, name) if title in walls else ""
+                yield from compared(f"{where}.{title}", found, title, "clean", said)
+            if not is_vit and name not in NO_CLASS:
+                claim = f"firewall.auroc_vs_target_class.{dataset}.{name}"
+                yield from compared(claim, found, walls[0], "target", facts(found, walls[0], name))
+
+
+def compared(claim: str, found: Sequence[dict[str, Any]], title: str, against: str, said: str) -> Iterator[Row]:
+    """The mean AUROC of a method over seeds; of a seed without triggered pictures there is none."""
+    scores = [each["scores"] for each in found if each["scores"]["triggered"] and each["scores"][against]]
+    pairs = [(each["triggered"][title], each[against][title]) for each in scores]
+    if pairs:
+        ends = [auroc(*pair) for pair in pairs]
+        note = "; ".join(filter(None, [said, f"seeds {min(ends):.3f} to {max(ends):.3f}"]))
+        yield row(claim, mean_auroc(pairs), n=sum(len(one) + len(other) for one, other in pairs), note=note)
+
+
+def facts(found: Sequence[dict[str, Any]], title: str, name: str) -> str:
+    """How the models and the firewalls of all seeds are."""
+    walls = [each["walls"][title] for each in found]
+    said = f"accuracy {_range(found, 'accuracy')}"
+    if name == "clean":
+        said = f"a model nobody attacked, shown the patch: about 0.5 is right; {said}"
+    else:
+        said += (
+            f", attack success {_range(found, 'success')}; k {_range(walls, 'first')} of {walls[0]['layers']} layers, omega "
+            f"{_range(walls, 'omega')}, members {_range(walls, 'members')}"
+        )
+    crossed = sum(each["crossed"] for each in walls)
+    return said if crossed == len(walls) else f"{said}; the error bound was crossed for {crossed} of {len(walls)} seeds"
 
 
 def _range(found: Sequence[dict[str, Any]], field: str) -> str:
@@ -170,132 +223,51 @@ def _range(found: Sequence[dict[str, Any]], field: str) -> str:
     )
 
 
-def calibration(kept: Kept, settings: Settings) -> list[Row]:
+def calibration(bench: Bench[FirewallConfig, ResultCache], rate: float = 0.05) -> Row:
     """How often the false-positive rate of fresh clean pictures lies in its conformal band, over splits of them."""
-    dataset = list(settings.attacks)[-1]
-    data, rate = DATA[dataset](), 0.05
-    model = trained(kept, dataset, attack("badnets", target=TARGET), settings.seeds[0], epochs=settings.epochs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
-    scores = wall.score(data.test[0])
+    config = bench.config
+    data, model = attacked(bench, list(config.attacks)[-1])
+    scores = fitted(model, WALLS["resnet"]["ibd_psc"], data.clean).score(data.test[0])
     rng, used = np.random.default_rng(0), len(scores) // 3
-    rates, inside = [], []
-    for _ in range(settings.splits):
-        mixed = rng.permutation(scores)
-        over = int((mixed[used:] > conformal_threshold(mixed[:used], rate)).sum())
-        above = used + 1 - int(np.ceil((used + 1) * (1 - rate)))
-        band = betabinom(len(scores) - used, above, used + 1 - above).ppf([0.025, 0.975])
-        rates.append(over / (len(scores) - used))
-        inside.append(over <= band[1])
+    above = used + 1 - int(np.ceil((used + 1) * (1 - rate)))
+    band = betabinom(len(scores) - used, above, used + 1 - above).ppf([0.025, 0.975])
+    mixed = [rng.permutation(scores) for _ in range(config.splits)]
+    over = [int((each[used:] > conformal_threshold(each[:used], rate)).sum()) for each in mixed]
+    rates = np.array(over) / (len(scores) - used)
     note = (
-        f"share of {settings.splits} splits ({used} clean pictures to calibrate on, {len(scores) - used} fresh ones) whose rate is "
-        f"not above the 95 % conformal band for {rate:.0%}; rates {min(rates):.3f} to {max(rates):.3f}, mean {np.mean(rates):.3f}; "
-        "ties lower them"
+        f"{config.splits} splits, {used} clean pictures to calibrate on, {len(scores) - used} fresh ones, for {rate:.0%}; rates "
+        f"{rates.min():.3f} to {rates.max():.3f}, mean {rates.mean():.3f}"
     )
-    return [Row("firewall.fpr_in_band", float(np.mean(inside)), target=">= 0.9", n=settings.splits, note=note)]
+    return row("firewall.fpr_in_band", float(np.mean(np.array(over) <= band[1])), n=config.splits, note=note)
 
 
-def cost(settings: Settings) -> list[Row]:
-    """Time of scores with five members on a ResNet-18-shaped network, for every first member, side by side with plain passes."""
-    torch.manual_seed(0)
-    shape = ResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", num_labels=10)
-    prepare = Preprocessing(resize=(64, 64))
-    model = Classifier(ResNetForImageClassification(shape), preprocess=prepare, labels=[str(i) for i in range(10)])
-    pixels = model.preprocess(np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8))
-    images = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8)
-    wall = ScalingConsistency(model, ScalingConsistencyConfig(threshold=0.9, error_bound=0.01)).fit(
-        images, model.logits(images).argmax(1).numpy()
-    )
-    assert wall.fitted is not None
-    layers = len(wall.fitted.layers)
-
-    def seconds(call: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        call()
-        return time.perf_counter() - began
-
-    def plain() -> None:
-        with torch.no_grad():
-            model.forward(pixels)
-
-    ratios: dict[int, list[float]] = {}
-    for _ in range(settings.rounds):
-        for first in range(1, layers - 3):
-            wall.fitted = replace(wall.fitted, first=first, sizes=tuple(range(first, first + 5)))
-            ratios.setdefault(first, []).append(seconds(lambda: wall.assess(pixels)) / seconds(plain))
-    medians = {first: statistics.median(each) for first, each in ratios.items()}
-    allowed = max((first for first, each in medians.items() if each <= 2.5), default=0)
-    curve = ", ".join(f"k={first}: {each:.2f}" for first, each in medians.items())
-    return [
-        Row("firewall.cost_vs_forward", round(medians[1], 4), target="<= 2.5", n=settings.rounds,
-            note=f"five members and the plain pass, over one plain pass; within 2.5 up to k={allowed} of {layers} layers; {curve}"),
-        Row("firewall.cost_vs_naive", round(max(medians.values()) / 6, 4), target="<= 0.6", n=settings.rounds,
-            note="the worst k, of exact scores, over six plain passes; verdicts stop early: see firewall.verdict_cost_vs_naive"),
-    ]  # fmt: skip
+def attacked(bench: Bench[FirewallConfig, ResultCache], dataset: str) -> tuple[Any, Classifier]:
+    """The pictures of a data set, and the first seed's model that badnets attacked."""
+    config = bench.config
+    model = trained(bench.subject, dataset, attack("badnets", target=TARGET), config.seeds[0], epochs=config.epochs)
+    return DATA[dataset](), model
 
 
-def verdict_cost(kept: Kept, settings: Settings) -> list[Row]:
-    """Members that a verdict needs on clean traffic, and the time of verdicts over that of six plain passes."""
-    rows = []
-    for dataset in settings.attacks:
-        data = DATA[dataset]()
-        model = trained(kept, dataset, attack("badnets", target=TARGET), settings.seeds[0], epochs=settings.epochs)
-        wall = ScalingConsistency(model, CONFIG).fit(*data.clean)
-        assert wall.fitted is not None
-        images, times = data.test[0][:256], []
-        pixels = model.preprocess(images)
-        ran = [verdict.evidence["members"] for verdict in wall.predict(images)]
-        for _ in range(settings.rounds):
-            began = time.perf_counter()
-            wall.assess(pixels, wall.fitted.bound)
-            middle = time.perf_counter()
-            with torch.no_grad():
-                for _ in range(len(wall.fitted.sizes) + 1):
-                    model.forward(pixels)
-            times.append((middle - began) / (time.perf_counter() - middle))
-        note = (
-            f"clean {dataset} pictures, verdicts alone; k={wall.fitted.first} of {len(wall.fitted.layers)}; "
-            f"members a picture {np.mean(ran):.2f} of {len(wall.fitted.sizes)}"
-        )
-        rows.append(
-            Row(f"firewall.verdict_cost_vs_naive.{dataset}", round(statistics.median(times), 4), target="<= 0.6",
-                n=settings.rounds, note=note)
-        )  # fmt: skip
-    return rows
+def rows(bench: Bench[FirewallConfig, ResultCache]) -> Iterator[Row]:
+    """All claims."""
+    yield from detection(bench)
+    yield calibration(bench)
+    yield from costs(bench.config.rounds)
+    for dataset in bench.config.attacks:
+        data, model = attacked(bench, dataset)
+        wall = fitted(model, WALLS["resnet"]["ibd_psc"], data.clean)
+        yield verdict_costs(dataset, wall, data.test[0][:256], bench.config.rounds)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="digits, one seed, short training; prints only")
-    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    settings, kept = QUICK if options.quick else FULL, Kept(ROOT / "runs" / "firewall")
-    work = [
-        (dataset, name, seed)
-        for (dataset, names), seed in itertools.product(reversed(list(settings.attacks.items())), settings.seeds)
-        for name in (*names, "clean")
-    ]
-    if options.part:
-        for each in mine(work, options.part):
-            measure(kept, settings, *each)
-        return
-    in_parallel(__file__, ["--quick"] if options.quick else [], options.workers)
-    rows = [*detection(kept, settings), *calibration(kept, settings), *cost(settings), *verdict_cost(kept, settings)]
-    for row in rows:
-        print(line_of(row))
-    if not options.quick:
-        write_result(
-            "firewall",
-            rows,
-            command="python -m benchmarks.guard.firewall",
-            seeds=settings.seeds,
-            elapsed_s=kept.seconds,
-        )
-
-
-if __name__ == "__main__":
-    main()
+FULL, QUICK = FirewallConfig(), FirewallConfig(("badnets", "all_to_all"), (), (0,), 4, 3, 1)
+VIT = FirewallConfig(("badnets", "blended"), (), epochs=100, kind="vit")  # a ViT needs more than a residual network
+QUICK_VIT = FirewallConfig(("badnets", "blended"), (), (0,), 3, kind="vit")
+BENCHMARKS = (
+    Benchmark(
+        "firewall", __doc__, FULL, QUICK, CLAIMS, rows, cases, measure, open=lambda config, cache: cache, seeds=FULL.seeds
+    ),
+    Benchmark(
+        "firewall-vit", __doc__, VIT, QUICK_VIT, VIT_CLAIMS, detection, cases, measure, open=lambda config, cache: cache,
+        seeds=VIT.seeds, folder="firewall",
+    ),
+)  # fmt: skip

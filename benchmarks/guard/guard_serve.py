@@ -1,7 +1,6 @@
 """Does `photopic guard serve` stand up to whatever is sent? Good, malformed, oversized and slow requests at once, on loopback.
 
-    python -m benchmarks.guard.guard_serve                # ten minutes; writes benchmarks/results/guard-serve.json
-    python -m benchmarks.guard.guard_serve --seconds 60   # shorter; prints only
+    python -m benchmarks guard-serve                # ten minutes; writes benchmarks/results/guard-serve.json
 
 The server is the command itself in a process of its own, around the bundled classifier `emoji-resnet-64-0` with both checks, fitted
 on renderings the classifier never saw. Every answer is read and judged. A crash is: the server ends, answers 5xx, gives a good
@@ -12,39 +11,54 @@ growth is the median of the last tenth over the median of the first tenth after 
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import io
 import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Annotated, Any
 
 import numpy as np
-from PIL import Image
+from annotated_types import Ge
 
-from benchmarks.harness.ledger import Row, write_result
+from benchmarks.guard.guard_requests import MAX_BYTES, Ask, encoded, kinds
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from photopic.core.config import Config
 from photopic.data import renderings
 from photopic.serve.counts import resident_bytes
 
 MODEL = "emoji-resnet-64-0"
 CLEAN = 400  # pictures it is fitted on
-SEND_SECONDS, MAX_BYTES, MAX_PIXELS = 2.0, 1_000_000, 4_000_000
-FULL = 600.0
+SEND_SECONDS, MAX_PIXELS = 2.0, 4_000_000
 WARM_UP = 0.2
 SEED = 0
+CLAIMS = (
+    Claim("serve.crashes", "== 0"),
+    Claim("serve.rss_growth", "<= 0.05", "last tenth over first tenth after the warm-up"),
+    Claim(
+        "serve.bad_requests_4xx",
+        "== 1",
+        "malformed, oversized and slow; with a reason that says what was expected and found",
+    ),
+    Claim("serve.p99_s", "", "good requests under the mix", "s"),
+)
+
+
+@dataclass(frozen=True)
+class ServeConfig(Config):
+    """How much is measured."""
+
+    seconds: Annotated[int, Ge(10)] = 600  # under fire
 
 
 @dataclass
@@ -73,28 +87,6 @@ class Seen:
                 self.explained += 400 <= status < 500 and "expected" in reason and "found" in reason
 
 
-def encoded(image: np.ndarray, kind: str) -> bytes:
-    """A picture as a file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def bomb(width: int, height: int, zeros: int = 100_000) -> bytes:
-    """A small PNG whose header claims a large picture, with compressed zeros for pixels."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(zeros)))
-        + chunk(b"IEND", b"")
-    )
-
-
 def fitted(file: Path) -> np.ndarray:
     """Fit the guard, write it, and return the pictures to ask about."""
     from photopic.guard.guarded import guarded
@@ -107,90 +99,8 @@ def fitted(file: Path) -> np.ndarray:
     return renderings.pictures([(str(name), str(style)) for name, style in pairs[CLEAN:]])
 
 
-def posted(port: int, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
-    """Status and content of one request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("POST", "/check", body, headers or {})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
-def slowly(port: int, rng: np.random.Generator) -> tuple[int, bytes]:
-    """A request that comes byte by byte, in its headers or in its body, and is never complete."""
-    start = b"POST /check HTTP/1.1\r\nHost: localhost\r\n"
-    starts = (start, start + b"Content-Length: 5000\r\n\r\n", start + b"Transfer-Encoding: chunked\r\n\r\n")
-    which = int(rng.integers(3))
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(starts[which])
-        connection.settimeout(0.1)
-        until, received = time.monotonic() + 30, b""
-        while b"}" not in received and time.monotonic() < until:
-            try:
-                received += connection.recv(4096)
-            except TimeoutError:
-                connection.sendall(b"1\r\na\r\n" if which == 2 else b"a")
-    head, _, content = received.partition(b"\r\n\r\n")
-    return int(head.split(b" ")[1]), content
-
-
-def kinds(pictures: np.ndarray) -> dict[str, tuple[bool, Callable[[int, np.random.Generator], tuple[int, bytes]]]]:
-    """What is sent, by name: whether it is good, and how."""
-    large = encoded(np.random.default_rng(1).integers(0, 256, (500, 600, 3), np.uint8), "JPEG")
-
-    def picture(rng: np.random.Generator) -> np.ndarray:
-        found: np.ndarray = pictures[rng.integers(len(pictures))]
-        return found
-
-    def good(port: int, rng: np.random.Generator) -> tuple[int, bytes]:
-        content = encoded(picture(rng), ("PNG", "JPEG", "WEBP")[rng.integers(3)])
-        return posted(port, content if rng.random() < 0.9 else large)
-
-    def form(port: int, rng: np.random.Generator) -> tuple[int, bytes]:
-        part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="a"\r\n\r\n' + encoded(picture(rng), "PNG")
-        return posted(port, part + b"\r\n--x--\r\n", {"content-type": "multipart/form-data; boundary=x"})
-
-    def malformed(port: int, rng: np.random.Generator) -> tuple[int, bytes]:
-        content = encoded(picture(rng), ("PNG", "JPEG", "WEBP")[rng.integers(3)])
-        which = int(rng.integers(7))
-        if which == 0:
-            return posted(port, content[: int(len(content) * rng.uniform(0.01, 0.8))])
-        if which == 1:
-            return posted(port, b"")
-        if which == 2:
-            return posted(port, rng.bytes(int(rng.integers(1, 5000))))
-        if which == 3:
-            return posted(port, content, {"content-type": "text/html"})
-        if which == 4:
-            return posted(port, content, {"content-type": "multipart/form-data; boundary=x"})
-        if which == 5:
-            return posted(port, encoded(picture(rng), "GIF"))
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-            connection.sendall(rng.bytes(300).replace(b"\n", b"") + b"\r\n\r\n")
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            return answer.status, answer.read()
-
-    def oversized(port: int, rng: np.random.Generator) -> tuple[int, bytes]:
-        which = int(rng.integers(3))
-        if which == 0:
-            return posted(port, bytes(int(rng.integers(MAX_BYTES + 1, 3 * MAX_BYTES))))
-        side = int(rng.integers(2_100, 60_000))
-        return posted(port, bomb(side, side if which == 1 else 2_100))
-
-    return {
-        "good": (True, good),
-        "form": (True, form),
-        "malformed": (False, malformed),
-        "oversized": (False, oversized),
-        "slow": (False, slowly),
-    }
-
-
 def send(
-    kind: str, good: bool, ask: Callable[[int, np.random.Generator], tuple[int, bytes]], port: int, until: float, seen: Seen,
+    kind: str, good: bool, ask: Ask, port: int, until: float, seen: Seen,
     seed: int, pause: float,
 ) -> None:  # fmt: skip
     """One sender, until the end."""
@@ -260,19 +170,14 @@ def measure(seconds: float) -> tuple[Seen, float]:
                 time.sleep(1)
             for thread in threads:
                 thread.join()
-            stop(process, port, sends["good"][1], seen)
+            stop(process, port, seen)
         finally:
             process.kill()
             process.wait()
     return seen, seconds * WARM_UP
 
 
-def stop(
-    process: subprocess.Popen[bytes],
-    port: int,
-    ask: Callable[[int, np.random.Generator], tuple[int, bytes]],
-    seen: Seen,
-) -> None:
+def stop(process: subprocess.Popen[bytes], port: int, seen: Seen) -> None:
     """SIGTERM while a sender is in the middle of its body: that request is still answered, and the process ends."""
     if process.poll() is not None:
         seen.failures.append(f"the server ended with {process.returncode}")
@@ -298,67 +203,27 @@ def stop(
         seen.failures.append("stopping: still running after 60 s")
 
 
-def rows(seen: Seen, seconds: float, warm: float) -> list[Row]:
+def rows(bench: Bench[ServeConfig, Any]) -> Iterator[Row]:
     """The claims."""
-    tenth = seconds / 10
-    first = [size for moment, size in seen.resident if warm <= moment < warm + tenth]
-    last = [size for moment, size in seen.resident if moment >= seconds - tenth]
-    growth = median(last) / median(first) - 1
-    after = [size for moment, size in seen.resident if moment >= warm]
-    times = np.sort(seen.seconds)
-    said = ", ".join(f"{kind}: {count}" for kind, count in sorted(seen.statuses.items()))
-    good = len(times)
-    failures = "; ".join(sorted(set(seen.failures))[:3])
-    return [
-        Row(
-            "serve.crashes",
-            len(seen.failures),
-            target="== 0",
-            n=sum(seen.statuses.values()),
-            note=f"{seconds:.0f} s; answers by kind and status: {said}"
-            + (f"; failures: {failures}" if failures else ""),
-        ),
-        Row(
-            "serve.rss_growth",
-            round(growth, 4),
-            target="<= 0.05",
-            n=len(after),
-            note=f"last tenth over first tenth after {warm:.0f} s; {median(first) / 2**20:.0f} to {median(last) / 2**20:.0f} MiB, "
-            f"between {min(after) / 2**20:.0f} and {max(after) / 2**20:.0f} MiB",
-        ),
-        Row(
-            "serve.bad_requests_4xx",
-            round(seen.explained / seen.bad, 6) if seen.bad else None,
-            target="== 1",
-            n=seen.bad or None,
-            note="malformed, oversized and slow; with a reason that says what was expected and found",
-        ),
-        Row(
-            "serve.p99_s",
-            round(float(np.quantile(times, 0.99)), 4),
-            unit="s",
-            n=good,
-            note=f"good requests under the mix, {good / seconds:.1f} a second from three senders; median "
-            f"{float(np.median(times)):.3f} s, worst {times[-1]:.3f} s; load {os.getloadavg()[1]:.1f}",
-        ),
-    ]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=FULL, help=f"how long; anything but {FULL:.0f} only prints")
-    seconds = parser.parse_args().seconds
-    begun = time.perf_counter()
+    seconds = float(bench.config.seconds)
     seen, warm = measure(seconds)
-    found = rows(seen, seconds, warm)
-    for row in found:
-        print(f"{row.claim}: {row.value} {row.unit} ({row.verdict}) {row.note}")
-    if seconds == FULL:
-        elapsed = time.perf_counter() - begun
-        write_result(
-            "guard-serve", found, command="python -m benchmarks.guard.guard_serve", seeds=[SEED], elapsed_s=elapsed
-        )
+    said = ", ".join(f"{kind}: {count}" for kind, count in sorted(seen.statuses.items()))
+    failures = "; ".join(sorted(set(seen.failures))[:3])
+    note = f"{seconds:.0f} s; answers by kind and status: {said}" + (f"; failures: {failures}" if failures else "")
+    yield row("serve.crashes", len(seen.failures), n=sum(seen.statuses.values()), note=note)
+    first = [size for moment, size in seen.resident if warm <= moment < warm + seconds / 10]
+    last = [size for moment, size in seen.resident if moment >= seconds - seconds / 10]
+    after = [size for moment, size in seen.resident if moment >= warm]
+    mib = [each / 2**20 for each in (median(first), median(last), min(after), max(after))]
+    note = f"{warm:.0f} s of it; {mib[0]:.0f} to {mib[1]:.0f} MiB, between {mib[2]:.0f} and {mib[3]:.0f} MiB"
+    yield row("serve.rss_growth", median(last) / median(first) - 1, n=len(after), note=note)
+    yield row("serve.bad_requests_4xx", seen.explained / seen.bad if seen.bad else None, n=seen.bad or None)
+    times = np.sort(seen.seconds)
+    note = (
+        f"{len(times) / seconds:.1f} a second from three senders; median {np.median(times):.3f} s, worst {times[-1]:.3f} s; load "
+        f"{os.getloadavg()[1]:.1f}"
+    )
+    yield row("serve.p99_s", float(np.quantile(times, 0.99)), n=len(times), note=note)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (Benchmark("guard-serve", __doc__, ServeConfig(), ServeConfig(60), CLAIMS, rows, seeds=(SEED,)),)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
-from benchmarks.harness.cache import Kept, code_of
+from benchmarks.harness.cache import ResultCache
+from benchmarks.harness.code import code_of
 from photopic.data import emoji_world, scenes
 from photopic.guard.attacks import Attack, poison
 from photopic.models.classifier import Classifier
@@ -80,23 +82,12 @@ DATA: dict[str, Callable[[], Pictures]] = {"digits": digits, "emoji": emoji}
 def network(kind: str, classes: int) -> torch.nn.Module:
     """A residual network of 15 batch normalisations, or a small ViT."""
     if kind == "resnet":
-        config = ResNetConfig(
-            embedding_size=32, hidden_sizes=[32, 64, 128], depths=[2, 2, 2], layer_type="basic", num_labels=classes
-        )
-        return ResNetForImageClassification(config)
-    return ViTForImageClassification(
-        ViTConfig(
-            hidden_size=64,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            intermediate_size=128,
-            image_size=SIDE,
-            patch_size=8,
-            num_labels=classes,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-    )
+        sizes: dict[str, Any] = {"embedding_size": 32, "hidden_sizes": [32, 64, 128], "depths": [2, 2, 2]}
+        return ResNetForImageClassification(ResNetConfig(**sizes, layer_type="basic", num_labels=classes))
+    sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 128}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = ViTConfig(**sizes, **dropout, image_size=SIDE, patch_size=8, num_labels=classes)
+    return ViTForImageClassification(config)
 
 
 def handle(module: torch.nn.Module, data: Pictures, name: str) -> Classifier:
@@ -106,12 +97,12 @@ def handle(module: torch.nn.Module, data: Pictures, name: str) -> Classifier:
 
 
 def trained(
-    kept: Kept, dataset: str, attack: Attack | None, seed: int, *, kind: str = "resnet", epochs: int = 0
+    cache: ResultCache, dataset: str, attack: Attack | None, seed: int, *, kind: str = "resnet", epochs: int = 0
 ) -> Classifier:
     """A classifier trained on poisoned pictures, or on clean ones; kept.
 
     Args:
-        kept: Where weights are.
+        cache: Where weights are.
         dataset: Of ``DATA``.
         attack: What the pictures are poisoned with; None: nothing.
         seed: Of the poisoning, the initial weights and the order.
@@ -121,24 +112,29 @@ def trained(
     data = DATA[dataset]()
     name = f"{dataset}-{attack.name if attack else 'clean'}-{seed}"
     steps = epochs or data.epochs
-    code = code_of("photopic.guard.attacks", network, train, digits, emoji)
+    code = code_of("photopic.guard.attacks", network, poisoned, train, digits, emoji)
     key = {"poisoned": name, "kind": kind, "epochs": steps, "rate": POISON_RATE, "code": code}
 
     def make(path: Path) -> None:
         torch.manual_seed(seed)
         module = network(kind, len(data.labels))
-        images, labels = data.train
-        if attack:
-            rate = RATE.get(attack.relabel, POISON_RATE)
-            found = poison(attack, images, labels, classes=len(data.labels), rate=rate, seed=seed)
-            images, labels = found.images, found.labels
-        train(module, images, labels, steps, seed)
+        train(module, *poisoned(data, attack, seed), steps, seed)
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
         print(f"trained {name} {kind}", flush=True)
 
     module = network(kind, len(data.labels))
-    module.load_state_dict(load_file(kept.file(key, ".safetensors", make)))
+    module.load_state_dict(load_file(cache.file(key, ".safetensors", make)))
     return handle(module, data, name)
+
+
+def poisoned(data: Pictures, attack: Attack | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training pictures and their classes, a share of them poisoned."""
+    images, labels = data.train
+    if attack is None:
+        return images, labels
+    rate = RATE.get(attack.relabel, POISON_RATE)
+    found = poison(attack, images, labels, classes=len(data.labels), rate=rate, seed=seed)
+    return found.images, found.labels
 
 
 def train(

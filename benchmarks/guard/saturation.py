@@ -1,7 +1,6 @@
 """Can a guard around a very sure classifier reject anything? A CIFAR-sized ResNet attacked by BadNets, at several rates and sizes.
 
-    python -m benchmarks.guard.saturation            # writes benchmarks/results/saturation.json
-    python -m benchmarks.guard.saturation --quick    # short training; prints only
+    python -m benchmarks saturation            # writes benchmarks/results/saturation.json
 
 A residual network of 32 pixels is trained on ten emoji concepts without label smoothing, a tenth of the pictures with BadNets'
 patch; its logits are then made three times as large, so that its probabilities are 1 as numbers, as those of long-trained ones.
@@ -12,25 +11,40 @@ same patch on a network that nobody attacked.
 
 from __future__ import annotations
 
-import argparse
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 
-from benchmarks.guard.poisoned import MEAN, POISON_RATE, SIDE, STD, TARGET, Pictures, handle, network
-from benchmarks.harness.ledger import Row, write_result
-from benchmarks.harness.runner import line_of
+from benchmarks.guard.poisoned import MEAN, SIDE, STD, TARGET, Pictures, handle, network, poisoned
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from photopic.core.config import Config
 from photopic.data import emoji_world, scenes
-from photopic.guard.attacks import attack, poison
+from photopic.guard.attacks import attack
 from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
 from photopic.metrics.conformal import conformal_threshold, false_positive_band
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 
 CLASSES, SIZES, RATES = 10, (100, 200, 400), (0.05, 0.025, 0.01)
-SEED, EPOCHS, SPLITS = 0, 12, 10
+SEED = 0
+BESIDE = "baseline: scores as numbers; control: the patch on a network that nobody attacked"
+CLAIMS = (
+    Claim("firewall.saturated.caught.*.0.05", ">= 0.99", BESIDE),
+    Claim("firewall.saturated.caught.*", "", BESIDE),
+)
+
+
+@dataclass(frozen=True)
+class SaturationConfig(Config):
+    """How much is measured."""
+
+    epochs: Annotated[int, Ge(1)] = 12  # of each training
+    splits: Annotated[int, Ge(2)] = 10  # of the clean pictures
 
 
 def pictures() -> Pictures:
@@ -52,18 +66,14 @@ def pictures() -> Pictures:
         mixed = rng.permutation(count)
         return np.stack(images)[mixed], labels[mixed]
 
-    return Pictures(drawn(2400), drawn(1200), drawn(1200), names, epochs=EPOCHS)
+    return Pictures(drawn(2400), drawn(1200), drawn(1200), names, epochs=0)
 
 
 def trained(data: Pictures, *, attacked: bool, epochs: int) -> Classifier:
     """A network trained without label smoothing, on poisoned pictures or on clean ones."""
     torch.manual_seed(SEED)
     module = network("resnet", CLASSES)
-    images, labels = data.train
-    if attacked:
-        made = attack("badnets", target=TARGET)
-        found = poison(made, images, labels, classes=CLASSES, rate=POISON_RATE, seed=SEED)
-        images, labels = found.images, found.labels
+    images, labels = poisoned(data, attack("badnets", target=TARGET) if attacked else None, SEED)
     pixels, target = Preprocessing(mean=MEAN, std=STD)(images), torch.from_numpy(labels.astype(np.int64))
     steps = epochs * (len(labels) // 64)
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3, weight_decay=0.0)
@@ -128,47 +138,30 @@ def doubt_of(wall: ScalingConsistency, images: np.ndarray) -> np.ndarray:
     return np.concatenate([wall.assess(wall.model.preprocess(images[at : at + 256])).log_doubt for at in starts])
 
 
-def rows_of(attacked: Scored, clean: Scored, splits: int) -> list[Row]:
+def rows(bench: Bench[SaturationConfig, Any]) -> Iterator[Row]:
     """Every claim: rates x numbers of calibration pictures."""
-    found = []
-    images, labels = attacked.data.test
+    config, data = bench.config, pictures()
+    attacked, clean = (Scored(trained(data, attacked=each, epochs=config.epochs), data) for each in (True, False))
+    images, labels = data.test
     accuracy = float((attacked.model.logits(images).argmax(1).numpy() == labels).mean())
     for size in SIZES:
-        own, control = measured(attacked, size, splits), measured(clean, size, splits)
+        own, control = measured(attacked, size, config.splits), measured(clean, size, config.splits)
         for rate in RATES:
             caught, rejected = own[rate]["caught"], own[rate]["rejected"]
-            low, high = np.percentile(caught, [2.5, 97.5])
             band = false_positive_band(size, rate)
             inside = np.mean([band[0] <= each <= band[1] for each in rejected])
             note = (
                 f"accuracy {accuracy:.3f}, the trigger works on {attacked.success:.3f}; clean pictures rejected "
-                f"{np.mean(rejected):.4f}, in the band {band[0]:.4f} to {band[1]:.4f} in {inside:.0%} of {splits} splits; "
-                "baseline: scores as numbers; control: the patch on a network that nobody attacked"
+                f"{np.mean(rejected):.4f}, in the band {band[0]:.4f} to {band[1]:.4f} in {inside:.0%} of {config.splits} splits"
             )
-            target = ">= 0.99" if rate == 0.05 else None
-            numbers, patched = float(np.mean(own[rate]["numbers"])), float(np.mean(control[rate]["caught"]))
-            claim = f"firewall.saturated.caught.{size}.{rate}"
-            values = (float(np.mean(caught)), float(low), float(high))
-            found.append(Row(claim, *values, "", target, baseline=numbers, control=patched, n=splits, note=note))
-    return found
+            value = [float(np.mean(caught)), *map(float, np.percentile(caught, [2.5, 97.5]))]
+            beside: dict[str, Any] = {
+                "baseline": np.mean(own[rate]["numbers"]),
+                "control": np.mean(control[rate]["caught"]),
+            }
+            yield row(f"firewall.saturated.caught.{size}.{rate}", value, n=config.splits, note=note, **beside)
 
 
-def main() -> None:
-    """Train, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="short training and two splits; prints only")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
-    began, data = time.monotonic(), pictures()
-    epochs, splits = (3, 2) if quick else (EPOCHS, SPLITS)
-    attacked, clean = (Scored(trained(data, attacked=each, epochs=epochs), data) for each in (True, False))
-    rows = rows_of(attacked, clean, splits)
-    for row in rows:
-        print(line_of(row))
-    if not quick:
-        command = "python -m benchmarks.guard.saturation"
-        write_result("saturation", rows, command=command, seeds=[SEED], elapsed_s=time.monotonic() - began)
-
-
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (
+    Benchmark("saturation", __doc__, SaturationConfig(), SaturationConfig(3, 2), CLAIMS, rows, seeds=(SEED,)),
+)

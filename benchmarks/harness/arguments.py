@@ -39,8 +39,9 @@ def options_of(name: str, about: str, full: Any, quick: Any, arguments: Sequence
     parser.add_argument("--part", default="", help=argparse.SUPPRESS)
     said = comments(type(full))
     names = []
+    hints = hints_of(type(full))  # type: ignore[arg-type]  # a class is hashable
     for each in fields(full):
-        how = _how(unpacked(hints_of(type(full))[each.name])[0])
+        how = _how(unpacked(hints[each.name])[0])
         if how:
             flag = f"--{each.name.replace('_', '-')}"
             parser.add_argument(flag, default=argparse.SUPPRESS, help=said[each.name].replace("%", "%%"), **how)

@@ -23,11 +23,12 @@ import numpy as np
 import torch
 
 from benchmarks.harness.arguments import Options, options_of
-from benchmarks.harness.cache import ResultCache
-from benchmarks.harness.claims import Claim, declared
+from benchmarks.harness.cache import NotMeasured, ResultCache
+from benchmarks.harness.claims import Claim, declared, row, share
 from benchmarks.harness.code import code_of
 from benchmarks.harness.ledger import ROOT, Row, write_result
 
+__all__ = ["Bench", "Benchmark", "Claim", "Row", "row", "share"]  # what a benchmark imports
 C = TypeVar("C")
 S = TypeVar("S")
 
@@ -86,9 +87,8 @@ class Bench(Generic[C, S]):
     ):
         self.benchmark, self.config = benchmark, config
         self.cache = cache or ResultCache(ROOT / "runs" / (benchmark.folder or benchmark.name), only_reads=only_reads)
-        self.code = (
-            "" if benchmark.measure is nothing else code_of(benchmark.measure)
-        )  # read before a file is edited meanwhile
+        # read at once: a file that is edited while the benchmark runs changes no key
+        self.code = "" if benchmark.measure is nothing else code_of(benchmark.measure)
 
     @cached_property
     def subject(self) -> S:
@@ -118,7 +118,7 @@ class Bench(Generic[C, S]):
         """The same of an array."""
         return self.cache.array({"benchmark": self.benchmark.name, "of": self.digest, "code": self.code} | key, make)
 
-    def share(self, part: str) -> None:
+    def work(self, part: str) -> None:
         """Measure a worker's share of the cases, and say how far it is."""
         together = self.benchmark.together
         labels = [together(case) for case in self.cases] if together else list(range(len(self.cases)))
@@ -137,16 +137,22 @@ def run(benchmark: Benchmark[Any, Any], arguments: Sequence[str]) -> list[Row]:
         torch.set_num_threads(benchmark.threads)
     bench: Bench[Any, Any] = Bench(benchmark, options.config, only_reads=options.rows_only)
     if options.part:
-        bench.share(options.part)
+        bench.work(options.part)
         return []
-    if bench.cases and options.workers and not options.rows_only:
-        in_parallel(benchmark.name, arguments, options.workers)
-    began = time.monotonic()
+    if bench.cases and not options.rows_only:
+        if options.workers:
+            in_parallel(benchmark.name, arguments, options.workers)
+        else:
+            bench.work("0/1")
+    began, made_before = time.monotonic(), bench.cache.made_s
     rows = []
-    for each in declared(benchmark.rows(bench), benchmark.claims):
-        print(line_of(each), flush=True)
-        rows.append(each)
-    elapsed = bench.cache.seconds + time.monotonic() - began - bench.cache.made_s
+    try:
+        for each in declared(benchmark.rows(bench), benchmark.claims):
+            print(line_of(each), flush=True)
+            rows.append(each)
+    except NotMeasured:
+        sys.exit(f"{benchmark.name}: not all is kept for these settings and this code; run without --rows-only")
+    elapsed = bench.cache.seconds + time.monotonic() - began - (bench.cache.made_s - made_before)
     print(f"{elapsed:.0f} s of work, {bench.cache.seconds:.0f} s of it kept")
     if options.config == benchmark.config:
         _store(bench, rows, options, elapsed)

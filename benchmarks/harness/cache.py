@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness.code import code_of as code_of  # until every benchmark imports it from there
 from photopic.core.edits import Edit, Part
 from photopic.core.edits import file as edit_file
 from photopic.core.errors import EditFileError
@@ -112,9 +111,6 @@ class ResultCache:
         found: dict[str, Any] = json.loads(path.read_text())
         self.used |= found["uses"] | {name: found["seconds"]}
         return found
-
-
-Kept = ResultCache  # until every benchmark speaks the new name
 
 
 def key_hash(key: Mapping[str, Any]) -> str:

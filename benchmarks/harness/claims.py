@@ -60,8 +60,8 @@ def row(
     middle, low, high = (_digits(each) for each in (value if isinstance(value, Sequence) else (value, None, None)))
     if middle is not None and low is not None and high is not None:
         low, high = min(low, middle), max(high, middle)
-    beside = {"baseline": _digits(baseline), "control": _digits(control)}
-    return Row(claim, middle, low, high, target=target, n=n, note=note, **beside)
+    beside = _digits(baseline), _digits(control)
+    return Row(claim, middle, low, high, "", target, *beside, n, note)
 
 
 def share(claim: str, right: Sequence[bool] | np.ndarray, *, ceiling: np.ndarray | None = None, note: str = "") -> Row:

@@ -1,7 +1,6 @@
 """Attribution: does a map lie on the object asked for, move with the class, and come from the weights? Exact masks, two objects.
 
     python -m benchmarks attribution            # writes benchmarks/results/attribution.json
-    python -m benchmarks attribution --quick    # little training, few scenes; prints only
 
 Scenes of two emoji; a map is asked for each of the two. Pointing: whether the brightest pixel of the map lies in the exact mask.
 Energy: the share of the map in it. Beside stand a centre prior and a random map on the same grid. The bundled classifiers learnt
@@ -24,9 +23,7 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch.nn import functional
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.locate.scene_classifiers import CLASSES, SEED, scenes, seen, taught
 from photopic.core.config import Config
 from photopic.core.errors import ModelError
@@ -137,7 +134,7 @@ def judged(claim: str, suffix: str, found: dict[str, np.ndarray], note: str) -> 
         rival = max(("centre", "random"), key=lambda each: means[each])
         gain = bootstrap(found[f"{kind} own"] - found[f"{kind} {rival}"], groups=groups, seed=SEED)
         shares = ", ".join(f"{name} {share:.3f}" for name, share in means.items())
-        beside = {"baseline": means[rival], "control": means["random"]}
+        beside: dict[str, Any] = {"baseline": means[rival], "control": means["random"]}
         yield row(f"{claim}.{kind}_gain{suffix}", gain, n=count, note=f"{shares}; {note}", **beside)
     moves = bootstrap(found["energy own"] - found["energy other"], groups=groups, seed=SEED)
     both = found["pointing own"].reshape(-1, 2).min(1).mean()

@@ -1,7 +1,6 @@
 """Do concept neurons hold what the paper says? Loss, preservation, stability, identifier gap, and free samples.
 
     python -m benchmarks concept-neurons                  # writes benchmarks/results/concept-neurons.json
-    python -m benchmarks concept-neurons --quick          # two subjects, few samples; prints only
 
 Held-out subjects in a held-out style, five pictures each. Losses are on a fixed stratified set with preservation scenes
 that the search never saw; the controls are 20 random masks and an anti-selected one, of the same per-layer sizes. Free
@@ -19,9 +18,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.subjects import (
     EIGHT,
     THREE,
@@ -263,7 +260,7 @@ def loss_rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
     same, apart = ([value for is_same, value in pairs if is_same is wanted] for wanted in (True, False))
     values = np.mean([each["sizes"]["v"] / max(1, sum(each["sizes"].values())) for each in found])
     note = f"{values:.0%} of the shut weights are in V"
-    yield row("neurons.seed_jaccard", bootstrap(same), control=np.mean(apart), n=len(same), note=note)
+    yield row("neurons.seed_jaccard", bootstrap(same), control=float(np.mean(apart)), n=len(same), note=note)
     yield row("neurons.cross_subject_jaccard", bootstrap(apart), n=len(apart), control=share / (2 - share))
 
 

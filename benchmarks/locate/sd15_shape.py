@@ -1,7 +1,6 @@
 """Locate on a model of Stable Diffusion 1.5's shape, random weights, no download: how much memory, in which phase.
 
     python -m benchmarks sd15-shape            # 512 px, batch 1, 3 steps; writes benchmarks/results/sd15-shape.json
-    python -m benchmarks sd15-shape --quick    # the same path on a model of a few hundred thousand weights; prints only
 
 The phases: build the model, draw one preservation picture, encode five references, every step of the search, the guard's
 evaluation, one prediction and one whole picture with the edit. The peak is of the process' resident memory, counted anew for
@@ -26,9 +25,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from photopic.core.config import Config
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.data.captioned import CaptionedImages

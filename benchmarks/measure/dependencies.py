@@ -1,7 +1,6 @@
 """Which classes of the bundled classifiers are sums of a few others, inside one network and between two.
 
     python -m benchmarks dependencies            # writes results/dependencies.json and docs/images/dependencies_graph.png
-    python -m benchmarks dependencies --quick    # a tenth of the pictures and five lambdas; prints only
 
 Pictures: every (concept, style) pair that the classifiers learnt from or were tested on, on plain backgrounds. The fit, the choice
 of lambda and the judgement use different pictures.
@@ -16,9 +15,8 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import ROOT, Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.ledger import ROOT
 from photopic.core.config import Config
 from photopic.core.results import Report
 from photopic.data import emoji_world

@@ -1,7 +1,6 @@
 """How long the rank of every block of a ViT-B/16 takes, and the rank curve of a small network on digits.
 
     python -m benchmarks network-rank            # writes benchmarks/results/network-rank.json
-    python -m benchmarks network-rank --quick    # two blocks of the ViT, one seed; prints only
 
 The ViT has transformers' default configuration and random weights; the patch is the published one, 16 x 16 x 3 numbers in the
 middle of a picture of 224 on a background of zeros, and all of its 768 directions go through all twelve blocks. A plain matrix
@@ -24,9 +23,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from photopic.core.config import Config
 from photopic.core.events import finished
 from photopic.measure.network_rank import (

@@ -1,7 +1,6 @@
 """How good the judge is: the oracle on fresh real scenes, where the truth is known.
 
     python -m benchmarks oracle            # about 3 minutes; writes benchmarks/results/oracle.json
-    python -m benchmarks oracle --quick    # a quarter of the scenes, prints only
 
 Scenes come from ``sample_scene`` with seeds no recipe uses. Subjects are held-out concepts in the held-out style:
 neither was seen in training. What the oracle misses here bounds what it can say about generated pictures.
@@ -19,9 +18,8 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row, share
-from benchmarks.harness.ledger import ROOT, Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row, share
+from benchmarks.harness.ledger import ROOT
 from photopic.core.config import Config
 from photopic.core.runs import write_atomically
 from photopic.data import emoji_world, scenes, splits

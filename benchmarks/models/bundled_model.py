@@ -1,7 +1,6 @@
 """What emoji-diffusion draws, as the oracle sees it: fresh captions, one seed each, no picking.
 
     python -m benchmarks bundled-model            # 896 pictures; writes benchmarks/results/bundled-model.json and the sheet
-    python -m benchmarks bundled-model --quick    # 172 pictures in fewer steps; prints only
 
 The baseline of every row is the oracle on the real scene of the same caption: what a perfect model would score.
 """
@@ -17,9 +16,8 @@ from annotated_types import Ge
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row, share
-from benchmarks.harness.ledger import ROOT, Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row, share
+from benchmarks.harness.ledger import ROOT
 from benchmarks.harness.subjects import JudgedModel
 from photopic.core.config import Config
 from photopic.core.runs import write_atomically

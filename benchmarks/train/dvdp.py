@@ -1,7 +1,6 @@
 """Dimensionality-varying diffusion against the plain process: time, distance to held-out scenes, and fine detail.
 
     python -m benchmarks dvdp          # rows, pictures in docs/images; trains what is missing (hours)
-    python -m benchmarks dvdp --quick  # the first seed, few pictures; prints only
 
 Baseline: the same network, pictures, seeds, steps and optimiser on the plain process, as `recipes/emoji-processes` trains them.
 Distance: Fréchet, in features of emoji-clip-vit, of 256 pictures to 2,000 held-out scenes. Fine detail: power of pictures over
@@ -23,9 +22,8 @@ import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import ROOT, Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.ledger import ROOT
 from benchmarks.harness.timing import median_ratio, side_by_side
 from benchmarks.train.processes import Drawing, Processes, chart, over_seeds, recipe
 from photopic.core.config import Config
@@ -103,7 +101,6 @@ def cases(config: DvdpConfig) -> list[Drawing]:
 
 def measure(bench: Bench[Any, Processes], case: Drawing) -> int:
     """Train what is missing, and draw."""
-    bench.subject.need([case.name])
     return len(bench.subject.drawn(case))
 
 

@@ -66,25 +66,18 @@ class Processes:
     def __init__(self, cache: ResultCache, folder: Path = FOLDER):
         self.cache, self.folder = cache, folder
 
-    def has(self, name: str) -> bool:
-        """Whether a run is trained."""
-        return DiffusionModel.is_saved(self.folder / name / "model")
-
-    def need(self, names: Sequence[str]) -> None:
-        """Train the runs that are missing, each after the one it starts from."""
-        variants = recipe("variants").VARIANTS
-        for name in names:
-            if not self.has(name):
-                kind, seed = name.rsplit("-", 1)
-                if variants[kind].start is not None:
-                    self.need([f"{variants[kind].start}-{seed}"])
-                with Progress() as progress:
-                    recipe("train").train(name, self.folder, progress)
-
     @cache  # noqa: B019 (one object a process)
     def model(self, name: str) -> DiffusionModel:
-        """A run's model."""
-        return DiffusionModel.load(self.folder / name / "model")
+        """A run's model, trained if it is not there, after the one it starts from."""
+        path = self.folder / name / "model"
+        if not DiffusionModel.is_saved(path):
+            kind, seed = name.rsplit("-", 1)
+            start = recipe("variants").VARIANTS[kind].start
+            if start is not None:
+                self.model(f"{start}-{seed}")
+            with Progress() as progress:
+                recipe("train").train(name, self.folder, progress)
+        return DiffusionModel.load(path)
 
     def returning(self, name: str) -> DiffusionModel:
         """The same model, with noise that has the deviation of the dropped details where they return: Subspace Diffusion."""

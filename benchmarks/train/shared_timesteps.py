@@ -1,7 +1,6 @@
 """Shared timesteps against the plain process: slope in time, loss near t = 0, distance in ten steps, retrofit of an old model.
 
     python -m benchmarks shared-timesteps           # rows, a picture in docs/images; trains what is missing (hours)
-    python -m benchmarks shared-timesteps --quick   # the first seed, few pictures; prints only
 
 Baseline: the same network, pictures, seeds, steps and optimiser without a map of the time (`recipes/emoji-processes`).
 Distance: Fréchet, in features of emoji-clip-vit, of 512 pictures (256 with twenty-five steps) to 2,000 held-out scenes. The
@@ -19,9 +18,8 @@ import torch
 from annotated_types import Ge
 from torch.nn import functional as F
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import ROOT, Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.ledger import ROOT
 from benchmarks.train.processes import Drawing, Processes, chart, over_seeds
 from photopic.core.config import Config
 from photopic.models.diffusion import sampling_times
@@ -101,7 +99,6 @@ def cases(config: SharedConfig) -> list[Drawing | Slopes | Losses]:
 def measure(bench: Bench[Any, Processes], case: Drawing | Slopes | Losses) -> Any:
     """Train what is missing, then draw, or probe."""
     runs = bench.subject
-    runs.need([case.name])
     if isinstance(case, Drawing):
         return len(runs.drawn(case))
     model = runs.model(case.name)

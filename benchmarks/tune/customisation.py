@@ -1,7 +1,6 @@
 """What does a located edit give for what it costs? Eight held-out subjects, each customised in six ways.
 
     python -m benchmarks customisation                    # writes benchmarks/results/customisation.json
-    python -m benchmarks customisation --quick            # two subjects, few samples; prints only
 
 The ways: the base model with the new token's row; the concept neurons alone (no value learnt); their values tuned from
 the shut state, kept at 16 and at 2 bits; a random set of the same per-layer sizes tuned as long; all key and value
@@ -19,9 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.subjects import EIGHT, JudgedModel, token_prompts, unrelated_prompts
 from photopic.core.config import Config
 from photopic.core.edits import Edit

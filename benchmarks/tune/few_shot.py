@@ -1,7 +1,6 @@
 """Few-shot methods side by side: accuracy with 1, 4 and 16 pictures of each class, on the same shots, steps, batches and crops.
 
     python -m benchmarks few-shot           # writes benchmarks/results/few-shot.json
-    python -m benchmarks few-shot --quick   # one seed, few steps, prints only
     python -m benchmarks few-shot --model emoji-clip-cnn    # another model, without the methods it cannot do; prints only
 
 Two tasks of 50 classes: known things in the style that no bundled model saw, and things none saw (trained on in some styles, tested
@@ -20,10 +19,8 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.cache import key_hash
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
 from photopic.core.config import Config
 from photopic.core.events import Steps
 from photopic.core.results import Report
@@ -78,9 +75,12 @@ def curve(bench: Bench[Any, DualEncoder], config: FewShotConfig, task: str) -> R
     budget = [config.steps, config.batch, config.test_per_class, max(bench.config.shots)]
     folder = key_hash({"code": bench.code, "budget": budget, "of": bench.digest, "task": task})
     asked = LearningCurveConfig(
-        methods=tuple(able(config.methods, bench.subject)), shots=config.shots, seeds=config.seeds, steps=config.steps,
+        methods=tuple(able(config.methods, bench.subject)),  # type: ignore[arg-type]  # words, which it checks
+        shots=config.shots,
+        seeds=config.seeds,
+        steps=config.steps,
         batch=config.batch,
-    )  # fmt: skip
+    )
     return learning_curve(
         bench.subject, pool, others={SHUFFLED: shuffled}, config=asked, run=Run(bench.cache.folder / folder)
     )

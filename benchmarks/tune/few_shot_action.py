@@ -1,7 +1,6 @@
 """Few-shot action recognition on sprite videos: what class names add to few clips, its controls, and the order of time.
 
     python -m benchmarks few-shot-action           # writes benchmarks/results/few-shot-action.json
-    python -m benchmarks few-shot-action --quick   # one seed, few classes and steps, prints only
 
 Trained on some objects, chosen on others, tested on others again; every motion is in all of them. Five classes an episode, one
 judged clip of each; half of the training episodes are among the motions of one object. The image tower is frozen, so clips are read
@@ -12,16 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from photopic.core.config import Config
 from photopic.data.clips import SPLITS, ActionTask
 from photopic.data.episodes import draw_episodes
@@ -142,9 +139,11 @@ def read(bench: Bench[Any, DualEncoder], case: Clips) -> VideoBank:
     def bank() -> VideoBank:
         return VideoBank.of(bench.subject, sprite_clips(case.split, case.clips, chosen=chosen))
 
+    def part(what: str) -> np.ndarray:
+        return np.asarray(getattr(bank(), what))
+
     features, labels, text = (
-        bench.array({"clips": case, "what": what}, lambda what=what: np.asarray(getattr(bank(), what)))
-        for what in ("features", "labels", "text")
+        bench.array({"clips": case, "what": what}, partial(part, what)) for what in ("features", "labels", "text")
     )
     groups = tuple(case.first + place // len(MOTIONS) for place in range(len(chosen)))  # one an object
     names = tuple(each.name for each in chosen)
@@ -268,7 +267,7 @@ def rows(bench: Bench[ActionConfig, DualEncoder]) -> Iterator[Row]:
     for shots in SHOTS:
         what, plain = f"few_shot.{shots}", found.mean("plain", f"few_shot.{shots}")
         gains[shots] = found.column("modulated", what) - found.column("plain", what)
-        beside = {"baseline": plain, "control": found.mean("shuffled", what) - plain}
+        beside: dict[str, Any] = {"baseline": plain, "control": found.mean("shuffled", what) - plain}
         note = f"with names {found.mean('modulated', what):.3f}; {episodes}"
         gain = found.gain("modulated", "plain", what)
         yield row(f"few_shot_action.modulation_gain.{shots}shot", gain, n=n, note=note, **beside)
@@ -280,7 +279,10 @@ def rows(bench: Bench[ActionConfig, DualEncoder]) -> Iterator[Row]:
     for matcher, claim in (("otam", "otam"), ("mean", "meanpool")):
         what = f"reversal.{matcher}"
         note = f"{len(found.found['modulated'][0][what])} pairs, {n} trainings"
-        beside = {"baseline": found.mean("untrained", what), "control": found.mean("as-published", what)}
+        beside: dict[str, Any] = {
+            "baseline": found.mean("untrained", what),
+            "control": found.mean("as-published", what),
+        }
         accuracy = found.interval("modulated", what)
         yield row(f"few_shot_action.{claim}_reversal_accuracy", accuracy, n=n, note=note, **beside)
     for shots in SHOTS:

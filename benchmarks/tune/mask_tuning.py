@@ -1,7 +1,6 @@
 """Mask tuning on few-shot tasks of the emoji world: gain over names alone, what gradient dropout keeps, time, memory, file.
 
     python -m benchmarks mask-tuning           # writes benchmarks/results/mask-tuning.json
-    python -m benchmarks mask-tuning --quick   # one seed, few steps; prints only
 
 Two tasks, of classes drawn anew by every seed: 50 known things in the style that the model never saw, and 20 things it never saw
 (trained on in some styles, tested in others). Controls: random masks with as many zeros in each tensor, and masks learnt from
@@ -23,9 +22,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.timing import median_ratio, side_by_side
 from photopic.core.config import Config
 from photopic.core.edits import Edit, ZeroedWeights

@@ -1,7 +1,6 @@
 """Unified tuners on few-shot tasks of the emoji world: more branches against fewer and none, scales, serial against parallel.
 
     python -m benchmarks unified-tuners           # writes benchmarks/results/unified-tuners.json
-    python -m benchmarks unified-tuners --quick   # one seed, few steps, prints only
 
 The task: 200 known things in the style that the model never saw, two or four pictures of each. A first run, with sixteen pictures
 of 50 things, was no test: the linear probe had 0.99 in that style, and 0.60 on things never seen, where branches added nothing.
@@ -20,9 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from photopic.core.config import Config
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, LabelledImages
@@ -176,7 +173,7 @@ def gain(bench: Tests) -> Row:
     names, most = column(bench, NAMES, [0]), [bench.config.most]
     values, shuffled = (column(bench, way, most) for way in ("dual", "dual-shuffled"))
     note = f"{most[0]} shots; from shuffled labels: accuracy {np.mean(shuffled):.3f}, chance {1 / CLASSES:.3f}"
-    beside = {"baseline": float(np.mean(names)), "control": float(np.mean(shuffled) - np.mean(names))}
+    beside: dict[str, Any] = {"baseline": float(np.mean(names)), "control": float(np.mean(shuffled) - np.mean(names))}
     interval = paired_bootstrap(values, names)
     return row("unified_tuners.gain_over_zero_shot", interval, n=len(names), note=note, **beside)
 

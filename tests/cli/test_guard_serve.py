@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.guard.guard_serve import bomb
+from benchmarks.guard.guard_requests import bomb
 from photopic.cli.guard_serve import fitted, server
 from photopic.core.errors import PhotopicError
 from photopic.guard.guarded import GuardedModel

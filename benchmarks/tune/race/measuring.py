@@ -209,7 +209,7 @@ class Race(Trainer):
     def peak(self, way: Way) -> int | None:
         """Peak bytes of a way's trainings, if `measure_peaks` kept them: of values the larger of search and tuning."""
         found = [if_kept(self.cache.value, self._peak_key(method), _not_here) for method in way.trainings]
-        return max(found) if all(found) else None
+        return max(map(int, found)) if all(found) else None
 
     def _peak_key(self, method: str) -> dict[str, Any]:
         sizes = [self.config.batch, self.config.preservation]
@@ -223,10 +223,11 @@ class Race(Trainer):
             def measure(method: str = method) -> int:
                 folder = memory.scratch()
                 more: dict[str, Any] = {
-                    "tuned": lambda: {"located": self.random_edit(folder), "bits": 16},
-                    "neurons": lambda: {"density": max(self.config.densities)},
-                    RESIDUAL.name: lambda: {"steps": 4},
-                }.get(method, dict)()
+                    "neurons": {"density": max(self.config.densities)},
+                    RESIDUAL.name: {"steps": 4},
+                }.get(method, {})
+                if method == "tuned":
+                    more = {"located": self.random_edit(folder), "bits": 16}
                 subject = Given.of(self.config.tuning[0])
                 return memory.peak_of(self.steps_of(method, subject, folder, 1e-5, (4,), **more))
 

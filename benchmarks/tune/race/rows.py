@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -188,7 +189,7 @@ def _present(
         real, shown, floor = ends.values()
         if real and shown:
             note += f"; real scenes reach {real[0]:.2f}, as the autoencoder shows them {shown[0]:.2f}"
-        beside = {
+        beside: dict[str, Any] = {
             "baseline": present["edits"].mean() if "edits" in present else None,
             "control": floor[0] if floor else None,
         }

@@ -2,7 +2,6 @@
 
     python -m benchmarks race              # writes benchmarks/results/race.json, docs/methods/race.md and its picture
     python -m benchmarks race --rows-only  # writes them from what an interrupted run kept, and measures nothing
-    python -m benchmarks race --quick      # two subjects, few steps; prints only (with --rows-only too)
 
 The plan, with all that was fixed before any result, is in benchmarks/tune/race/README.md and benchmarks/tune/race/plan.py.
 The order of work puts what the claims need first, so that a run that is stopped leaves whole rows.
@@ -15,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Row
 from benchmarks.harness.subjects import JudgedModel
 from benchmarks.tune.race import composing
 from benchmarks.tune.race.making import Way, ways_of
@@ -82,9 +80,10 @@ def measure(bench: Bench[Any, Race], work: Work) -> None:
     elif work.what == "group":
         composing.drawn(race, work.kind, work.names)
     else:
-        race.measured(work.way, *work.names)
-        if work.way and work.names[0] == race.config.test[0]:
-            race.applying(work.way, *work.names)
+        (name,) = work.names
+        race.measured(work.way, name)
+        if work.way and name == race.config.test[0]:
+            race.applying(work.way, name)
 
 
 def rows(bench: Bench[RaceConfig, Race]) -> Iterator[Row]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.guard.firewall import FULL, METHODS, mean_auroc
+from benchmarks.guard.firewall import DIGITS, EMOJI, WALLS, FirewallConfig, mean_auroc
 from benchmarks.guard.poisoned import digits, network, trained
-from benchmarks.harness.cache import Kept
+from benchmarks.harness.cache import ResultCache
 from photopic.guard.attacks import ATTACKS, attack
 
 
@@ -29,15 +29,16 @@ def test_what_the_defender_has_is_in_no_other_part() -> None:
 
 
 def test_at_least_four_attacks_and_three_seeds_are_measured_of_each_data_set() -> None:
-    ours = (set(FULL.attacks[name]) & set(ATTACKS) for name in ("digits", "emoji"))
-    assert all(len(names) >= 4 and {"all_to_all", "untargeted"} < names for names in ours)
-    assert len(FULL.seeds) >= 3 and METHODS[0] == "ibd_psc"
+    assert all(
+        len(names) >= 4 and {"all_to_all", "untargeted"} < set(names) <= set(ATTACKS) for names in (DIGITS, EMOJI)
+    )
+    assert len(FirewallConfig().seeds) >= 3 and "ibd_psc" in WALLS["resnet"]
 
 
 @pytest.mark.parametrize("kind", ["resnet", "vit"])
 def test_a_network_learns_and_is_kept(kind: str, tmp_path: Path) -> None:
-    kept = Kept(tmp_path)
-    model, again = (trained(kept, "digits", attack("badnets"), 0, kind=kind, epochs=1) for _ in range(2))
+    cache = ResultCache(tmp_path)
+    model, again = (trained(cache, "digits", attack("badnets"), 0, kind=kind, epochs=1) for _ in range(2))
     images, labels = digits().test
     assert model.digest() == again.digest()
     right = (model.logits(images).argmax(1).numpy() == labels).mean()

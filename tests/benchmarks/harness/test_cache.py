@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.generate import layout
 from benchmarks.harness import code as code_module
 from benchmarks.harness.cache import ResultCache, content_of
-from benchmarks.harness.code import code_of, modules_under
+from benchmarks.harness.code import Used, code_of, modules_under
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.fingerprint import fingerprint
 
@@ -116,6 +117,22 @@ def test_code_of_a_function_follows_its_source() -> None:
     codes = [code_of(each) for each in (one, two, three)]
     assert len(set(codes)) == 3  # the name counts
     assert code_of(one) == codes[0]
+
+
+def test_code_of_a_measurement_follows_what_it_uses_and_not_the_harness_or_the_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = Used()
+    used.add(layout.measure)
+    sources = {name.removeprefix("benchmarks.") for name in used.sources}
+    assert {"generate.layout.Drawing", "generate.layout.Case", "harness.subjects.JudgedModel"} <= sources
+    assert "photopic.generate.guidance.layout_guidance" in used.modules
+    assert not [name for name in sources if name.startswith("harness.benchmark") or name.endswith(("rows", "Config"))]
+    code_of.cache_clear()
+    before = code_of(layout.measure)
+    monkeypatch.setattr(layout, "SEED", 1)
+    code_of.cache_clear()
+    assert code_of(layout.measure) != before
 
 
 def test_a_method_stands_on_the_loss_and_not_on_the_machinery_of_edits() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.measure.covlasso import Peers, gap, head, path_of
+from benchmarks.measure.covlasso import head, path_of
 from benchmarks.measure.dependencies import purity
+from benchmarks.measure.lasso_peers import Peers, gap
 from photopic.core.numerics.lasso_path import lasso_path
 from photopic.core.results import Report
 
