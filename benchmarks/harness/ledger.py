@@ -134,11 +134,6 @@ def write_result(
 
     Raises:
         LedgerError: If a name, a row or the command does not follow the schema.
-
-    Example:
-        >>> row = Row("edit.drift", 0.0, unit="bytes", target="== 0")
-        >>> write_result("edits", [row], command="make bench", seeds=[0], elapsed_s=1.5, folder=tmp_path).name
-        'edits.json'
     """
     from photopic.core.runs import write_atomically  # imports torch, which printing the table does without
 

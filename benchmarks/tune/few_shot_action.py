@@ -42,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 SHOTS = (1, 5)
 CHUNK = 4  # objects read at a time, so that workers share the reading
-PAIRS = "1 clip of each of two classes, one the other backwards; baseline: untrained; control: published distance (motion 0)"
+PAIRS = "1 clip of each of two classes, one the other backwards; baseline: untrained; control: published distance"
 CLAIMS = (
     Claim("few_shot_action.modulation_gain.1shot", "low > 0", "with names minus without; control: shuffled names"),
     Claim("few_shot_action.modulation_gain.5shot", "", "with names minus without; control: shuffled names"),
@@ -110,12 +110,10 @@ class Training:
 
 def clips_of(objects: tuple[int, ...], clips: tuple[int, ...]) -> list[Clips]:
     """Everything that is read."""
-    counts = zip(SPLITS, objects, clips, strict=True)
-    return [
-        Clips(split, first, min(first + CHUNK, count), each)
-        for split, count, each in counts
-        for first in range(0, count, CHUNK)
-    ]
+    found: list[Clips] = []
+    for split, count, each in zip(SPLITS, objects, clips, strict=True):
+        found += [Clips(split, first, min(first + CHUNK, count), each) for first in range(0, count, CHUNK)]
+    return found
 
 
 def trainings(config: ActionConfig, way: str) -> list[Training]:
@@ -216,11 +214,8 @@ def reversals(made: ActionRecogniser, test: VideoBank, seed: int) -> list[float]
             test.features[torch.from_numpy(member)], labels, (test.names[first], test.names[second]), test.text[pair]
         )
         drawn = draw_episodes(labels, bank.names, episodes=8, way=2, seed=[seed, first])
-        both = replace(
-            bank,
-            features=torch.cat([bank.features, bank.features.flip(1)]),
-            labels=np.concatenate([labels, 1 - labels]),
-        )
+        clips = torch.cat([bank.features, bank.features.flip(1)])
+        both = replace(bank, features=clips, labels=np.concatenate([labels, 1 - labels]))
         # the second query of a class is the other class's clip backwards
         turned = drawn.queries[:, ::-1] + len(labels)
         episodes = drawn._replace(queries=np.concatenate([drawn.queries, turned], -1))

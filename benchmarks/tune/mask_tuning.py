@@ -10,28 +10,25 @@ shuffled labels. Base to new: learnt from half of the classes, with and without 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from statistics import mean, median
+from functools import cache
+from statistics import mean
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from annotated_types import Ge
-from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
-from benchmarks.harness.timing import median_ratio, side_by_side
+from benchmarks.tune.mask_costs import cost_rows
 from photopic.core.config import Config
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, LabelledImages, base_and_new
 from photopic.learning.classifiers import TextClassifier
-from photopic.learning.losses.distillation import Teacher, distillation
-from photopic.learning.parameters.binary_mask import BinaryMask, Masked, maskable, packed_bits
+from photopic.learning.parameters.binary_mask import maskable, packed_bits
 from photopic.measure.base_to_new import base_to_new
 from photopic.metrics.intervals import paired_bootstrap
 from photopic.models.dual_encoder import DualEncoder
@@ -223,75 +220,12 @@ def pair_rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
         yield row(f"mask_tuning.{claim}", gain, baseline=averages(without, key), n=len(with_it), note=note)
 
 
-def steps_of(model: DualEncoder, data: LabelledImages) -> dict[str, Callable[[], Callable[[], object]]]:
-    """One step on the same 32 pictures: plain fine-tuning of the masked tensors, mask tuning, the same with a kept teacher."""
-    pixels, labels = model.preprocess(data.images[:32]), torch.from_numpy(data.labels[:32])
-    rows, encoder = model.logit_scale * model.class_features(data.names), Masked(model)
-    weights = maskable(model)
-    main = partial(F.cross_entropy, target=labels)
-    index = np.arange(len(pixels))
-
-    def forward(tried: Mapping[str, Tensor]) -> Tensor:
-        return encoder(pixels, tried) @ rows.mT
-
-    def plain() -> Callable[[], object]:
-        copies = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-        adam = torch.optim.Adam(copies.values(), lr=1e-5)
-
-        def step() -> None:
-            adam.zero_grad(set_to_none=True)
-            main(forward(copies)).backward()
-            adam.step()
-
-        return step
-
-    def mask(teacher: Teacher) -> Callable[[], object]:
-        state = BinaryMask(weights)
-
-        def step() -> None:
-            guide = partial(distillation, teacher=teacher(pixels, index))
-            state.step(forward, main, guide, lr=1e-5)
-
-        return step
-
-    unscaled = model.class_features(data.names)
-    kept = Teacher(model, unscaled, data.images[:32])
-    return {"plain": plain, "mask": lambda: mask(Teacher(model, unscaled)), "kept": lambda: mask(kept)}
-
-
-def cost_rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
-    """Time and memory of a step beside plain fine-tuning."""
-    config, model = bench.config, bench.subject
-    made = steps_of(model, task(STYLE, config.seeds[0], config.test)[0])
-    plain, mask, with_teacher = side_by_side([make() for make in made.values()], config.rounds, warm_up=1)
-    note = (
-        f"{median(mask):.3f} s against {median(plain):.3f} s; {median_ratio(with_teacher, plain).value:.2f} with a kept teacher, "
-        "without augmentation"
-    )
-    yield row("mask_tuning.step_time_ratio", median_ratio(mask, plain), n=config.rounds, note=note)
-    base = sum(each.numel() * each.element_size() for each in model.network.parameters())
-    peaks = {name: base + peak(make) for name, make in made.items() if name != "kept"}
-    note = f"{peaks['mask'] / 2**20:.0f} MiB against {peaks['plain'] / 2**20:.0f}"
-    yield row("mask_tuning.peak_memory_ratio", peaks["mask"] / peaks["plain"], note=note)
-
-
-def peak(make: Callable[[], Callable[[], object]]) -> int:
-    """The most bytes held at once of what torch allocates while something is made and runs three times."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step = make()
-        for _ in range(3):
-            step()
-    assert profile.profiler is not None
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return int(max(np.cumsum([event.nbytes() for event in events])))
-
-
 def rows(bench: Bench[MaskConfig, DualEncoder]) -> Iterator[Row]:
     """All claims."""
     yield from gain_rows(bench)
     yield from pair_rows(bench)
-    yield from cost_rows(bench)
+    config = bench.config
+    yield from cost_rows(bench.subject, task(STYLE, config.seeds[0], config.test)[0], config.rounds)
     ratios = [bench.found(case)["file_vs_packed"] for case in bench.cases]
     yield row("mask_tuning.file_vs_packed", max(ratios), n=len(ratios), note=f"{mean(ratios):.3f} on average")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.harness.subjects import class_prompts, reference, token_prompts, unrelated_prompts
-from benchmarks.locate.concept_neurons import anti_selected
+from benchmarks.locate.mask_losses import anti_selected
 from photopic.learning.losses.denoising import ConceptLoss, encode_examples
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions, with_zeros
 from photopic.models.text_to_image.handle import TextToImage
