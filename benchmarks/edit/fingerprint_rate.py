@@ -21,11 +21,11 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
-from benchmarks.harness.sd15_matrices import COLUMNS
 from benchmarks.harness.timing import median_ratio, side_by_side
 from photopic.core.config import Config
 from photopic.core.fingerprint import fingerprint
 
+TEXT_WIDTH = 768
 LAYERS = {320: 5, 640: 5, 1280: 6}  # cross-attentions of a Stable Diffusion 1.x UNet by width
 CLAIMS = (
     Claim("fingerprint.rate_vs_sha256", ">= 0.70"),
@@ -45,7 +45,7 @@ class FingerprintConfig(Config):
 
 def keys_and_values(dtype: torch.dtype, share: int) -> dict[str, nn.Module]:
     """The to_k and to_v matrices, random, with a ``share``-th of the rows."""
-    shapes = [(width // share, COLUMNS) for width, count in LAYERS.items() for _ in range(2 * count)]
+    shapes = [(width // share, TEXT_WIDTH) for width, count in LAYERS.items() for _ in range(2 * count)]
     generator = torch.Generator().manual_seed(0)
     weights = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype), requires_grad=False) for shape in shapes]
     return {"unet": nn.ParameterList(weights)}
@@ -55,7 +55,7 @@ def narrow_unet(dtype: torch.dtype) -> dict[str, nn.Module]:
     """The layers of Stable Diffusion 1.x at a fifth of the width."""
     torch.manual_seed(0)
     widths = tuple(width // 5 for width in (*LAYERS, max(LAYERS)))
-    return {"unet": UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=COLUMNS).to(dtype)}
+    return {"unet": UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=TEXT_WIDTH).to(dtype)}
 
 
 def compared(claim: str, modules: dict[str, nn.Module], rounds: int, threads: int, what: str) -> Row:
