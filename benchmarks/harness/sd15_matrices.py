@@ -1,25 +1,55 @@
-"""The 32 cross-attention key and value matrices of Stable Diffusion 1.5 with random weights: 19.2 million, no download."""
+"""The cross-attention key and value matrices of Stable Diffusion 1.5 and XL with random weights: no download."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-COLUMNS = 768  # width of the text states
-OUTPUTS = {"down_blocks": (320, 640, 1280), "mid_block": (1280,), "up_blocks": (None, 1280, 640, 320)}
-LAYERS = {"down_blocks": 2, "mid_block": 1, "up_blocks": 3}  # attentions in a block
+
+@dataclass(frozen=True)
+class Shapes:
+    """Of one UNet.
+
+    Attributes:
+        columns: Width of the text states.
+        blocks: Of each block its width, its attentions and the transformer blocks in each of them.
+    """
+
+    columns: int
+    blocks: dict[str, tuple[int, int, int]]
 
 
-def key_value_matrices(dtype: torch.dtype = torch.float32) -> nn.Module:
+SD15 = Shapes(  # 32 matrices, 19.2 million weights
+    768,
+    {
+        **{f"down_blocks.{block}": (width, 2, 1) for block, width in enumerate((320, 640, 1280))},
+        "mid_block": (1280, 1, 1),
+        **{f"up_blocks.{block}": (width, 3, 1) for block, width in ((1, 1280), (2, 640), (3, 320))},
+    },
+)
+SDXL = Shapes(  # 140 matrices, 341 million weights
+    2048,
+    {
+        "down_blocks.1": (640, 2, 2),
+        "down_blocks.2": (1280, 2, 10),
+        "mid_block": (1280, 1, 10),
+        "up_blocks.0": (1280, 3, 10),
+        "up_blocks.1": (640, 3, 2),
+    },
+)
+
+
+def key_value_matrices(dtype: torch.dtype = torch.float32, shapes: Shapes = SD15) -> nn.Module:
     """A module whose parameters have the names and shapes they have in the UNet."""
     unet = nn.Module()
-    for stage, outputs in OUTPUTS.items():
-        for block, width in enumerate(outputs):
-            for layer in range(LAYERS[stage] if width else 0):
-                at = "mid_block" if stage == "mid_block" else f"{stage}.{block}"
-                for matrix in ("to_k", "to_v"):
-                    path = f"{at}.attentions.{layer}.transformer_blocks.0.attn2.{matrix}".split(".")
-                    _add(unet, path, nn.Linear(COLUMNS, width or 0, bias=False, dtype=dtype))
+    for at, (width, attentions, depth) in shapes.blocks.items():
+        for path in (
+            f"{at}.attentions.{a}.transformer_blocks.{b}.attn2" for a in range(attentions) for b in range(depth)
+        ):
+            for matrix in ("to_k", "to_v"):
+                _add(unet, f"{path}.{matrix}".split("."), nn.Linear(shapes.columns, width, bias=False, dtype=dtype))
     return unet
 
 

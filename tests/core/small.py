@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
@@ -143,3 +147,36 @@ def assert_state(model: nn.Module, expected: dict[str, Tensor], exact: bool = Tr
             assert torch.equal(found.view(torch.uint8), wanted.view(torch.uint8)), name
         else:
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def interrupted(act: Callable[[], Any], at: int) -> int:
+    """Run something with a KeyboardInterrupt at one traced line of this package; how many lines it came to."""
+    seen = 0
+
+    def local(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if event == "line":
+            seen += 1
+            if seen == at:
+                raise KeyboardInterrupt
+        return local
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        return local if "/photopic/core/" in frame.f_code.co_filename else None
+
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return seen
+
+
+def pickled(thing: Any) -> Any:
+    """A copy as users make one by saving."""
+    file = io.BytesIO()
+    torch.save(thing, file)  # noqa: TID251  # what users do
+    file.seek(0)
+    return torch.load(file, weights_only=False)  # noqa: TID251  # written by this test

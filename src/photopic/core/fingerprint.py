@@ -133,16 +133,43 @@ def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
+def modules_in(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """A module and all inside it with their paths, in the order of a state dict; one that stands in two places comes twice.
+
+    Example:
+        >>> [path for path, _ in modules_in(nn.Sequential(nn.Linear(1, 1)))]
+        ['', '0']
+    """
+    found, left = [], [("", module)]
+    while left:  # torch's own generator passes every module through all levels above it
+        path, part = left.pop()
+        found.append((path, part))
+        inner = [(f"{path}.{name}" if path else name, each) for name, each in part._modules.items() if each is not None]
+        left += reversed(inner)
+    return found
+
+
 def _state(module: nn.Module) -> dict[str, Any]:
-    found = module.state_dict(keep_vars=True)
+    parts, found = modules_in(module), {}
+    if any(map(_writes_its_own_state, (part for _, part in parts))):
+        found = module.state_dict(keep_vars=True)
+    else:
+        for path, part in parts:
+            part._save_to_state_dict(found, f"{path}." if path else "", True)
     if fused := tuple(  # what diffusers' fuse_qkv_projections made of the weights is no weight of its own
         f"{path}.{made}."
-        for path, part in module.named_modules()
-        if getattr(part, "fused_projections", False)
+        for path, part in parts
+        if part.__dict__.get("fused_projections")
         for made in ("to_qkv", "to_kv", "to_added_qkv")
     ):
         found = {name: value for name, value in found.items() if not name.startswith(fused)}
     return found | _offloaded(module) if any(getattr(each, "is_meta", False) for each in found.values()) else found
+
+
+def _writes_its_own_state(part: nn.Module) -> bool:
+    return (
+        bool(part._state_dict_hooks or part._state_dict_pre_hooks) or type(part).state_dict is not nn.Module.state_dict
+    )
 
 
 def _offloaded(module: nn.Module) -> dict[str, Tensor]:
@@ -171,7 +198,7 @@ def _plain(name: str, value: object) -> Iterator[tuple[str, Tensor]]:
 
 def _root(tensors: Mapping[str, Tensor]) -> str:
     workers = max(1, torch.get_num_threads())
-    by_size = sorted(tensors, key=lambda name: -tensors[name].numel())
+    by_size = sorted(tensors, key=lambda name: -tensors[name].numel())  # largest first
     hands = [
         by_size[start::workers] for start in range(workers)
     ]  # dealt out by size, so about the same number of bytes each
@@ -204,10 +231,10 @@ def _model_sketch(tensors: Mapping[str, Tensor]) -> str:
     structure = _short_hash([_structure(name, tensors[name]) for name in sorted(tensors)])
     names = [name for name in sorted(tensors) if tensors[name].is_floating_point()]
     dtypes = _short_hash([_dtype(tensors[name]) for name in names])
-    ends = np.cumsum([tensors[name].numel() for name in names])
+    ends = np.cumsum([tensors[name].numel() for name in names])  # of each tensor among all entries in order of names
     values = []
     for at in _draws(structure, int(ends[-1]) if names else 0, _MODEL_SAMPLES):
-        number = int(np.searchsorted(ends, at, side="right"))
+        number = int(np.searchsorted(ends, at, side="right"))  # the tensor in which the drawn entry lies
         tensor = tensors[names[number]]
         values.append(_sample(tensor, [at - int(ends[number]) + tensor.numel()]))
     return f"{structure}.{dtypes}.{_text(np.concatenate([*values, np.zeros(0, np.float32)]))}"
@@ -227,7 +254,7 @@ def _draws(seed: str, size: int, count: int) -> list[int]:
     if not size:
         return []
     digests = (hashlib.sha256(f"{seed}:{number}".encode()).digest() for number in range(count))
-    return [int.from_bytes(digest[:8], "little") % size for digest in digests]
+    return [int.from_bytes(digest[:8], "little") % size for digest in digests]  # uniform but for size / 2^64
 
 
 def _sample(tensor: Tensor, positions: list[int]) -> np.ndarray:
@@ -235,6 +262,7 @@ def _sample(tensor: Tensor, positions: list[int]) -> np.ndarray:
 
 
 def _entries(tensor: Tensor, positions: list[int]) -> Tensor:
+    # an index an axis
     where = np.unravel_index(np.array(positions, np.int64), tuple(tensor.shape)) if tensor.ndim else ()
     index = tuple(torch.from_numpy(axis).to(tensor.device) for axis in where)
     return tensor.detach()[index].reshape(-1).cpu()
@@ -263,7 +291,7 @@ def _may_round_to(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             apart = np.abs(fine.astype(np.float64) - coarse)
         within = apart <= _half_spacing(coarse, least, bits) + further[dtype] + _half_spacing(fine, -126, _SKETCH_BITS)
-        overflow = np.isinf(coarse) & (_rounded(fine, dtype) == coarse)
+        overflow = np.isinf(coarse) & (_rounded(fine, dtype) == coarse)  # float16 ends at 65504
         found |= _holds(coarse, dtype) & ~_holds(fine, dtype) & (np.isfinite(coarse) & within | overflow)
     return found
 
@@ -295,7 +323,7 @@ def _text(values: np.ndarray) -> str:
 
 
 def _values(text: str) -> np.ndarray:
-    upper = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 3)
+    upper = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 3)  # (samples, 3): the lowest byte was dropped
     return np.pad(upper, ((0, 0), (1, 0))).reshape(-1).view("<f4")
 
 

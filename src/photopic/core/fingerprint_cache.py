@@ -66,6 +66,7 @@ class LoadedDigest:
         """
         if not self._untouched():
             return None
+        # no file has changed since
         path = self._path() if self._settled and _stats(self._files) == self._stats else None
         kept = _read(path, self._samples) if path else None
         if kept is not None:

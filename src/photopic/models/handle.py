@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +77,7 @@ class Handle(ABC):
         """The prediction of the network that methods look into; gradients flow where the caller wants them."""
 
     @property
-    def tokenizers(self) -> MutableMapping[str, PreTrainedTokenizerBase]:
+    def tokenizers(self) -> Mapping[str, PreTrainedTokenizerBase]:
         """Its tokenizers, by the names of their text encoders; none for a model that reads no words."""
         return {}
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
-import io
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,10 +19,10 @@ from photopic.core.errors import EditError, ModelError
 from photopic.core.fingerprint import fingerprint
 from photopic.core.nn.attention.layers import cross_attention
 from photopic.models.text_to_image.handle import TextToImage
-from tests.core.small import Net, content, made
+from tests.core.small import Net, content, interrupted, made, parts, pickled
 from tests.tiny import tiny_pipeline
 
-INTERRUPTS = int(os.environ.get("PHOTOPIC_INTERRUPTS", "100"))  # lines, evenly spread over all of them
+INTERRUPTS = int(os.environ.get("PHOTOPIC_INTERRUPTS", "1000"))  # lines, evenly spread over all of them
 TO_K = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
 
@@ -86,15 +83,22 @@ def _replaced(model: Net) -> None:
     model.two = nn.Linear(7, 5)
 
 
-FOREIGN = [_written_through_data, _written_to_what_was_shut, _loaded, _replaced]
+def _one_last_bit(model: Net) -> None:
+    model.one.weight.data.view(torch.int32).view(-1)[9] ^= 1
+
+
+FOREIGN = [_written_through_data, _written_to_what_was_shut, _one_last_bit, _loaded, _replaced]
 
 
 @pytest.mark.parametrize("write", FOREIGN)
-def test_what_others_wrote_is_never_written_over(write: Callable[[Net], None]) -> None:
+@pytest.mark.parametrize("kind", ["positions", "low_rank", "delta"])
+def test_what_others_wrote_is_never_written_over(write: Callable[[Net], None], kind: str) -> None:
     model = Net()
     stack, edit = EditStack({"m": model}, name="net"), made("shut", 1)
-    shut = Edit((ZeroedWeights({"m.one.weight": torch.tensor([3, 9])}),), edit.base)
-    stack.load(shut, name="mine")
+    mine = Edit((ZeroedWeights({"m.one.weight": torch.tensor([3, 9])}),), edit.base)
+    if kind != "positions":
+        mine = Edit(parts(kind, 1, ["m.one.weight"]), edit.base)
+    stack.load(mine, name="mine")
     write(model)
     theirs = content(model)
     for act in (
@@ -109,6 +113,31 @@ def test_what_others_wrote_is_never_written_over(write: Callable[[Net], None]) -
     stack.forget()
     assert content(model) == theirs and stack.names() == ()
     assert stack.fingerprint().digest == fingerprint({"m": model}, "net").digest
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["low_rank", "delta", "shut+low_rank", "values-32"])
+def test_a_model_that_moved_to_another_precision_is_checked_as_closely(kind: str, dtype: torch.dtype) -> None:
+    model = Net()
+    stack, edit = EditStack({"m": model}, name="net"), Edit(parts(kind, 1, ["m.one.weight"]), made("shut").base)
+    for touched in (False, True):
+        stack.load(edit, name="mine")
+        model.to(dtype)
+        if touched:
+            model.one.weight.data.view(torch.int16).view(-1)[edit_position(edit)] ^= 1
+            with pytest.raises(EditError, match="has other entries than were written"):
+                stack.unload("mine")
+            return
+        stack.unload("mine")
+        assert content(model) == content(Net().to(dtype))
+        model.load_state_dict(Net().float().state_dict())
+        model.float()
+        model.load_state_dict(Net().state_dict())
+
+
+def edit_position(edit: Edit) -> int:
+    positions = edit.touched()["m.one.weight"]
+    return 9 if positions is None else int(positions[0])
 
 
 def test_a_base_written_to_through_data_is_another_base() -> None:
@@ -223,31 +252,6 @@ def test_an_inversion_loaded_in_between_survives_the_edit_and_the_edit_survives_
     assert len(pipeline.tokenizer) == len(pipeline.text_encoder.get_input_embeddings().weight) == size + 3
 
 
-def interrupted(act: Callable[[], Any], at: int) -> bool:
-    """Run something with a KeyboardInterrupt at one traced line of this package; whether there was such a line."""
-    seen = 0
-
-    def local(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        if event == "line":
-            seen += 1
-            if seen == at:
-                raise KeyboardInterrupt
-        return local
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        return local if "/photopic/core/" in frame.f_code.co_filename else None
-
-    sys.settrace(trace)
-    try:
-        act()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(None)
-    return seen >= at
-
-
 def test_an_interrupt_at_any_line_leaves_the_base() -> None:
     model = Net()
     stack, before = EditStack({"m": model}), content(model)
@@ -259,7 +263,7 @@ def test_an_interrupt_at_any_line_leaves_the_base() -> None:
         stack.load(edit, name="mine")
         stack.unload("mine")
 
-    total = _lines(act)
+    total = interrupted(act, 0)
     for at in range(1, total + 1, max(1, total // INTERRUPTS)):
         interrupted(act, at)
         stack.clear()  # for what was loaded without a block: an interrupt may come when it is done
@@ -279,22 +283,12 @@ def test_an_interrupt_at_any_line_inside_a_block_leaves_no_word_behind() -> None
         with stack.applied(edit):
             pass
 
-    total = _lines(act)
+    total = interrupted(act, 0)
     for at in range(1, total + 1, max(1, total // 60)):
         interrupted(act, at)
         gc.collect(0)
         assert content(encoder) == before and stack.names() == () and tokenizer.get_vocab() == words, at
         assert "forward" not in encoder.get_input_embeddings().__dict__ and not encoder._forward_pre_hooks, at
-
-
-def _lines(act: Callable[[], Any]) -> int:
-    low, high = 1, 2
-    while interrupted(act, high):
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if interrupted(act, middle) else (low, middle)
-    return low
 
 
 def test_an_abandoned_generator_and_a_collected_stack_leave_the_base() -> None:
@@ -318,14 +312,7 @@ def test_an_abandoned_generator_and_a_collected_stack_leave_the_base() -> None:
     assert content(model) == before and not model.one._forward_hooks
 
 
-def _pickled(thing: Any) -> Any:
-    file = io.BytesIO()
-    torch.save(thing, file)  # noqa: TID251  # what users do
-    file.seek(0)
-    return torch.load(file, weights_only=False)  # noqa: TID251  # written by this test
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, _pickled])
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
 @pytest.mark.parametrize("with_edits", [False, True])
 def test_a_copy_holds_the_same_edits_on_its_own_weights(copied: Callable[[Any], Any], with_edits: bool) -> None:
     model = TextToImage(tiny_pipeline(), "tiny")

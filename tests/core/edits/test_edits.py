@@ -274,8 +274,8 @@ def test_only_touched_entries_are_kept_aside() -> None:
     stack = EditStack({"m": Small()})
     stack.load(shut({"m.one.weight": [1, 2, 3], "m.tied.weight": [3, 4]}))
     kept = stack._live._overwritten
-    held = [entries for _, entries in kept._base.values()]
-    assert sum(map(torch.numel, held)) == 4 == sum(map(torch.numel, kept._written.values()))
+    held = [each.base for each in kept._kept.values()]
+    assert sum(map(torch.numel, held)) == 4 == sum(each.written.numel() for each in kept._kept.values())
 
 
 def test_a_cast_while_an_edit_is_applied_still_reverts_to_the_cast_base() -> None:

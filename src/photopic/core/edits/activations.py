@@ -89,7 +89,7 @@ class TokenResidual(_OnOutput):
             hidden = output["last_hidden_state"] if isinstance(output, Mapping) else output[0]  # (batch, tokens, dim)
             starts = (tokens.unfold(1, len(ids), 1) == ids.to(tokens.device)).all(-1)  # (batch, tokens - ids + 1)
             added = torch.zeros_like(hidden)
-            for offset, row in enumerate(weight * residual.to(hidden)):
+            for offset, row in enumerate(weight * residual.to(hidden)):  # (ids, dim): a row for each word in turn
                 added[:, offset : offset + starts.shape[1]] += starts.unsqueeze(-1) * row
             if not isinstance(output, Mapping):
                 return replaced(output, hidden + added)
@@ -262,10 +262,10 @@ class InitialNoise(Part):
                 f"start noise: expected latents of shape {tuple(self.noise.shape)} and a weight from 0 to 1, found "
                 f"{tuple(drawn.shape[1:])} and {weight}"
             )
-        noise = self.noise.to(drawn).expand_as(drawn)
+        noise = self.noise.to(drawn).expand_as(drawn)  # (c, h, w) -> (batch, c, h, w)
         if weight in (0, 1):
             return noise.clone() if weight else drawn
-        angle = torch.tensor(weight * torch.pi / 2)
+        angle = torch.tensor(weight * torch.pi / 2)  # cos^2 + sin^2 = 1, so the variance stays
         return angle.cos() * drawn + angle.sin() * noise
 
     def weighted(self) -> tuple[str, ...]:

@@ -101,15 +101,15 @@ def branch_output(
         x: What it reads.
         module_of: Gives the frozen modules by name; their ``forward`` is called, so that no hook on them runs twice.
     """
-    own = {role: tensor.to(x) for role, tensor in tensors.items()}
+    own = {role: tensor.to(x) for role, tensor in tensors.items()}  # at the precision of the activations
     if branch.kind == "adapter":
         hidden = x @ own["down"].mT + own.get("down_bias", 0)  # (..., dim) -> (..., rank)
         out = ACTIVATIONS[branch.activation](hidden) @ own["up"].mT + own.get("up_bias", 0)  # -> (..., out)
     else:
         normed = module_of(branch.norm).forward(x) if branch.norm else x
-        queries = module_of(branch.query).forward(normed)
+        queries = module_of(branch.query).forward(normed)  # (..., tokens, dim)
         if branch.kind == "prefix":
-            keys, values = own["keys"], own["values"]
+            keys, values = own["keys"], own["values"]  # (length, dim) each
         else:
             keys, values = (module_of(each).forward(own["tokens"]) for each in (branch.key, branch.value))
         out = attention(queries, keys, values, branch.heads)
@@ -128,7 +128,7 @@ def attention(
     q = queries.unflatten(-1, (heads, -1)).transpose(-3, -2)  # (..., tokens, dim) -> (..., heads, tokens, head dim)
     k, v = (each.unflatten(-1, (heads, -1)).transpose(0, 1) for each in (keys, values))  # (heads, length, head dim)
     share = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)  # (..., heads, tokens, length)
-    return (share @ v).transpose(-3, -2).flatten(-2)
+    return (share @ v).transpose(-3, -2).flatten(-2)  # (..., heads, tokens, head dim) -> (..., tokens, dim)
 
 
 def branch_hooks(
@@ -178,7 +178,7 @@ def _adder(
     def add(module: Any, given: Mapping[str, Any], output: Any) -> Any:
         first = output if isinstance(output, Tensor) else output[0]
         if branch.serial:
-            x = first
+            x = first  # (..., tokens, dim): what the operation put out
         elif branch.reads and branch.reads != name:
             if threading.get_ident() not in entered:
                 raise EditError(f"{name}: expected {branch.reads} to run before it, found that it did not")

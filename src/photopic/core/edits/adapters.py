@@ -135,7 +135,7 @@ def _check_shapes(name: str, branch: AdapterPlacement, tensors: Mapping[str, Ten
         raise EditError(
             f"tuner: {name}: its {branch.kind} needs {', '.join(lacking) or f'a matrix as {first}'}, found {found}"
         )
-    length, dim = found[first]
+    length, dim = found[first]  # (rank, in) of a down, (length, dim) of keys or tokens
     out = found["up"][0] if branch.kind == "adapter" else dim
     expected: dict[str, tuple[int, ...]] = {
         "up": (out, length),

@@ -42,7 +42,7 @@ class Change:
         if len(parts) == 1:
             return cls.of_part(parts[0], name, shape, tensors)
         positions = union([part.change(name).indices for part in parts])
-        base = _zeros_or_base(parts, name, tensors, shape)
+        base = _zeros_or_base(parts, name, tensors, shape)  # what is only added does not depend on the base
         changed = base.clone()
         for part in parts:
             apply(changed, part.change(name))
@@ -111,7 +111,7 @@ def merged(
         matters = None
         if importance is not None:
             matters = torch.stack([read_entries(each, positions).float().cpu() for each in importance[name]])
-        total = rule(stacked, matters)
+        total = rule(stacked, matters)  # (edits, entries) -> (entries,)
         if positions is None:
             dense[name] = total
         else:
@@ -136,7 +136,7 @@ def repeated(sets: Sequence[Positions]) -> Positions:
         return union(sparse)  # one set is everything, so whatever is in another is in two
     if len(sparse) < 2:
         return torch.zeros(0, dtype=torch.int64)
-    distinct, counts = torch.cat(sparse).unique(sorted=True, return_counts=True)
+    distinct, counts = torch.cat(sparse).unique(sorted=True, return_counts=True)  # each set has a position once
     return distinct[counts > 1]
 
 
@@ -146,7 +146,7 @@ def at_positions(change: Change, positions: Positions) -> Float[Tensor, " count"
         return change.delta if positions is None else change.delta[positions]
     if positions is None:
         return torch.zeros(prod(change.shape)).index_copy_(0, change.positions, change.delta)
-    at = torch.searchsorted(change.positions, positions).clamp(max=len(change.positions) - 1)
+    at = torch.searchsorted(change.positions, positions).clamp(max=len(change.positions) - 1)  # where each would stand
     return torch.where(change.positions[at] == positions, change.delta[at], torch.zeros(()))
 
 

@@ -101,7 +101,7 @@ def difference(a: Edit, b: Edit) -> Edit:
         >>> rest = difference(both, bear)  # doctest: +SKIP
     """
     check_same_base(a, b)
-    others = {part.digest() for part in b.parts if not part.names()}
+    others = {part.digest() for part in b.parts if not part.names()}  # tokens, hooks and noise have no entries
     kept = [part for part in without(a.parts, b.touched()) if part.digest() not in others]
     return Edit(tuple(kept), a.base, {"method": "difference", "parents": [dict(a.provenance), dict(b.provenance)]})
 
@@ -153,11 +153,11 @@ def scale(edit: Edit, weight: float, tensors: Mapping[str, Tensor] | None = None
 
 def _unordered(edits: Sequence[Edit], overlap: OverlapPolicy) -> list[Part]:
     """Equal parts once, in an order that does not depend on who came first."""
-    distinct = {part.digest(): part for edit in edits for part in edit.parts}
+    distinct = {part.digest(): part for edit in edits for part in edit.parts}  # a part that two edits share counts once
     rest = {digest: part for digest, part in distinct.items() if not part.zeroes}
     shut: Part = _zeroed(list(distinct.values()))
     shapes, split = _common_base(edits).shapes, [_split(edit) for edit in edits]
-    for one, other in permutations(split, 2):
+    for one, other in permutations(split, 2):  # both ways, as shutting and values are not alike
         _check_agreement(one, other, overlap, shapes)
     if overlap == "union":  # a value wins over shutting
         (shut,) = without((shut,), touched_by([part for part in rest.values() if not part.adds]))
@@ -169,7 +169,7 @@ def _first(edits: Sequence[Edit]) -> list[Part]:
     taken: dict[str, Positions] = {}
     seen: set[str] = set()
     for edit in edits:
-        new = [part for part in edit.parts if part.digest() not in seen]
+        new = [part for part in edit.parts if part.digest() not in seen]  # what an earlier one has is there already
         parts += without(new, taken)
         seen |= {part.digest() for part in new}
         for name, positions in edit.touched().items():
@@ -268,7 +268,7 @@ def _common_base(edits: Sequence[Edit]) -> Fingerprint:
     ordered = sorted((edit.base for edit in edits), key=lambda base: (base.digest, base.name))
     sketches: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for base in reversed(ordered):
+    for base in reversed(ordered):  # the first in this order is laid on last
         sketches |= base.sketches
         shapes |= base.shapes
     smallest = ordered[0]

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.edits.part import Part, ranks, within
-from photopic.core.edits.positions import FLOATS, Positions, Write, complement
+from photopic.core.edits.positions import FLOATS, Positions, Write, complement, is_finite
 from photopic.core.edits.sparse import SparseWeights
 from photopic.core.errors import EditError
 
@@ -108,15 +108,15 @@ class LowRankDelta(_Added):
         self, name: str, device: torch.device | None = None
     ) -> Iterator[tuple[int, Float[Tensor, "rows inner"]]]:
         """The product a few rows at a time, each with the number of its first: what is added at once stays in the cache."""
-        up, down = self.up[name].to(device).float(), self.down[name].to(device).float()
-        rows = max(1, BLOCK // down.shape[1])
+        up, down = self.up[name].to(device).float(), self.down[name].to(device).float()  # (out, rank), (rank, in)
+        rows = max(1, BLOCK // down.shape[1])  # a block and what it is added to fit into the cache
         for first in range(0, len(up), rows):
             block = up[first : first + rows] @ down  # (rows, rank) @ (rank, in) -> (rows, in)
             yield first, block if self.scales[name] == 1 else block.mul_(self.scales[name])
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(None, partial(self._flat, name), adds=True, blocks=partial(self.blocks, name))
+        return Write(None, partial(self._flat, name), adds=True, name=name, blocks=partial(self.blocks, name))
 
     def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
         _check_shape(
@@ -176,7 +176,7 @@ class DenseDelta(_Added):
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(None, self._flat(name), adds=True)
+        return Write(None, self._flat(name), adds=True, name=name)
 
     def check_fits(self, name: str, shape: tuple[int, ...]) -> None:
         _check_shape(name, tuple(shape), tuple(self.deltas[name].shape))
@@ -208,7 +208,7 @@ def _checked(tensors: Mapping[str, Tensor], axes: int | None, what: str) -> dict
         if tensor.dtype not in FLOATS or not tensor.numel() or axes not in (None, tensor.ndim):
             found = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
             raise EditError(f"{what}: {name}: expected float32, float16 or bfloat16 entries, found {found}")
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise EditError(f"{what}: {name}: expected finite values, found NaN or infinity")
     return checked
 

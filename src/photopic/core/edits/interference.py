@@ -95,7 +95,7 @@ def _row(pair: str, name: str, a: Edit, b: Edit, tensors: Mapping[str, Tensor] |
         "tensor": name,
         "entries": counts,
         "shared": shared,
-        "expected": counts[0] * counts[1] / size,
+        "expected": counts[0] * counts[1] / size,  # of two independent uniform sets: |A| |B| / size
         "set_twice": _set_twice(name, a, b, size),
         "opposite": opposite,
         "cosine": cosine,
@@ -124,7 +124,7 @@ def _signs_and_spans(
         if both is None or len(both)
         else 0
     )
-    x, y = (_dense(change, a.base.shapes[name]) for change in (first, second))
+    x, y = (_dense(change, a.base.shapes[name]) for change in (first, second))  # in the tensor's shape
     norms = x.norm() * y.norm()
     cosine = float((x * y).sum() / norms) if norms else 0.0
     return opposite, cosine, _angle(x, y) if spans else None
@@ -135,9 +135,9 @@ def _angle(x: Float[Tensor, "..."], y: Float[Tensor, "..."]) -> float | None:
         return None
     spans = []
     for each in (x.flatten(1), y.flatten(1)):
-        left, values, _ = torch.linalg.svd(each, full_matrices=False)
+        left, values, _ = torch.linalg.svd(each, full_matrices=False)  # (out, in) -> (out, r), (r,)
         spans.append(left[:, : min(ANGLES, int((values > values[0] * 1e-6).sum()))])
-    largest = torch.linalg.svdvals(spans[0].mT @ spans[1])[0].clamp(max=1)
+    largest = torch.linalg.svdvals(spans[0].mT @ spans[1])[0].clamp(max=1)  # cosine of the smallest principal angle
     return float(torch.rad2deg(torch.arccos(largest)))
 
 
@@ -153,16 +153,16 @@ def _drift(
     """Root mean square change of the probe's output over the root mean square of the output itself."""
     stack = EditStack(base)
     with torch.no_grad():
-        output = probe().float()
+        output = probe().float()  # of the base
         changes = []
         for edit in edits:
             with stack.applied(_without_tokens(edit)):
-                changes.append(probe().float() - output)
+                changes.append(probe().float() - output)  # of one edit alone
         for number, edit in enumerate(edits):
             stack.load(_without_tokens(edit), name=str(number), overlap="last")
         together = probe().float() - output
         stack.clear()
-    size = output.norm()
+    size = output.norm()  # norms of equal length divide as root mean squares do
     return {
         "drift": {name: float(change.norm() / size) for name, change in zip(names, changes, strict=True)},
         "drift_together": float(together.norm() / size),

@@ -16,7 +16,7 @@ from photopic.core.edits.runtime import LiveHooks, LiveTokens
 from photopic.core.edits.stack_item import LoadedEdit
 from photopic.core.edits.token_rows import TokenEmbedding
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint, difference, fingerprint
+from photopic.core.fingerprint import Fingerprint, difference, fingerprint, modules_in
 from photopic.core.fingerprint_cache import LoadedDigest
 
 Modules = Mapping[str, nn.Module]  # component name to module
@@ -82,8 +82,10 @@ class LiveModel:
         pending: Writes = {}
         for each in active:
             for name, writes in written[each.name].items():
-                weighted = [replace(write, weight=each.weight_at(write.name)) for write in writes]
-                pending.setdefault(name, []).extend(write for write in weighted if write.weight != 0)
+                weighted = [(write, each.weight_at(write.name)) for write in writes]
+                pending.setdefault(name, []).extend(
+                    write if weight == 1 else replace(write, weight=weight) for write, weight in weighted if weight != 0
+                )
         self._overwritten.write(tensors, {name: writes for name, writes in pending.items() if writes})
         self.tokens.set([part for each in active for part in each.edit.of(TokenEmbedding)], modules)
         hooked = [(part, each) for each in active for part in each.edit.parts if part.modules()]
@@ -147,10 +149,11 @@ def _plain(module: nn.Module | None) -> nn.Module | None:
 
 def _fuse_again(modules: Modules) -> None:
     """What diffusers' ``fuse_qkv_projections`` made of the weights is made anew of those that stand there now."""
-    fused = [part for each in modules.values() for part in each.modules() if getattr(part, "fused_projections", False)]
+    parts = [part for each in modules.values() for _, part in modules_in(each)]
+    fused = {id(part): part for part in parts if part.__dict__.get("fused_projections")}
     if fused:
         with torch.random.fork_rng():  # making a layer draws numbers
-            for part in fused:
+            for part in fused.values():
                 part.fuse_projections()  # type: ignore[operator]
 
 

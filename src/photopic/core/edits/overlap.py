@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,11 +27,11 @@ def resolved(edit: Edit, tensors: Mapping[str, Tensor], model: str, modules: Map
     Raises:
         EditError: If the edit does not fit the model; names the tensor.
     """
-    first = first_names(tensors)
+    first = first_names(tensors)  # tied weights are one tensor with several names
     gathered: dict[str, Any] = {}
     for name in edit.touched():
         check_tensor(name, tensors.get(name), edit.base.shapes[name], model, modules)
-        writes = [replace(part.change(name), name=name) for part in edit.weight_parts if name in part.names()]
+        writes = [part.change(name) for part in edit.weight_parts if name in part.names()]
         gathered.setdefault(first[name], []).append(writes)
     return {
         name: lists[0] if len(lists) == 1 else deduplicated(name, [write for writes in lists for write in writes])

@@ -1,70 +1,96 @@
 """The entries that edits overwrote on a live model: put back exactly, and never over what somebody else wrote since.
 
 Counters of changes and addresses do not tell: a write through ``tensor.data`` moves neither. So the content is compared: every
-entry that was written, and a few entries of every tensor, with what they were when the stack last left the model.
+entry that was written, and a few entries of every tensor, with what they were when the stack last left the model. Of a tensor
+written as a whole that is a sum over its bits, so that only the base's entries take memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from photopic.core.edits.bit_sums import BitSums
 from photopic.core.edits.overlap import Writes
-from photopic.core.edits.positions import EDITABLE, Positions, apply, read_entries, union, write_entries
+from photopic.core.edits.positions import Positions, Write, apply, read_entries, union, write_entries
+from photopic.core.edits.samples import Samples, is_read, same_bits
 from photopic.core.fingerprint import named_tensors
 
-_SAMPLED = 8  # entries of every tensor; whoever writes to a tensor as a whole changes one of them
+
+@dataclass
+class _Kept:
+    """What was written over in one tensor."""
+
+    positions: Positions
+    base: Tensor  # its entries there, (count,)
+    writes: Sequence[Write]
+    written: Tensor | int | None = None  # what stands there since, or the sum of its bits; None amid writing
+
+    def write(self, tensor: Tensor, sums: BitSums) -> None:
+        """Write one change after the other; right after the base's entries were read they are still in the cache."""
+        for write in self.writes:
+            written = apply(tensor, write)
+        if self.positions is None:
+            self.written = sums.of(tensor)
+        else:  # several writes have other positions each
+            self.written = written if len(self.writes) == 1 else read_entries(tensor, self.positions)
+
+    def stands(self, tensor: Tensor, sums: BitSums) -> bool:
+        """Whether what was written still stands there, or what a move to another precision makes of it."""
+        if isinstance(self.written, Tensor):
+            return same_bits(self.written, read_entries(tensor, self.positions))
+        if self.written is None or tensor.numel() != self.base.numel():
+            return self.written is None
+        if tensor.dtype == self.base.dtype:
+            return sums.of(tensor) == self.written
+        before = self.base.clone().view(tensor.shape)  # written once more, to be rounded as the model was
+        for write in self.writes:
+            apply(before, write)
+        return sums.of(before) == self.written and same_bits(before, tensor.detach())
 
 
 class Overwritten:
     """What was written over, by tensor."""
 
     def __init__(self) -> None:
-        self._base: dict[str, tuple[Positions, Tensor]] = {}  # positions and the base's entries there
-        self._written: dict[str, Tensor] = {}  # what stands there since
-        self._samples: dict[str, tuple[Tensor, Tensor]] = {}  # some positions of every tensor, and what was left there
+        self._kept: dict[str, _Kept] = {}
+        self._samples = Samples({})
 
     def write(self, tensors: Mapping[str, Tensor], pending: Writes) -> None:
-        """Write one change after the other, and keep aside what was there."""
+        """Write the changes of each tensor, and keep aside what was there."""
+        sums = BitSums()
         for name, writes in pending.items():
             positions = union([write.indices for write in writes])
-            self._base[name] = (positions, read_entries(tensors[name], positions))  # before the first write: an
-            for write in writes:  # interrupt finds it; right after they were read entries are still in the cache
-                apply(tensors[name], write)
-            self._written[name] = read_entries(tensors[name], positions)
+            self._kept[name] = _Kept(positions, read_entries(tensors[name], positions), writes)
+            self._kept[name].write(tensors[name], sums)  # an interrupt finds the base's entries in its place
 
     def put_back(self, tensors: Mapping[str, Tensor]) -> None:
         """The base again; done twice it changes nothing."""
-        for name, (positions, entries) in self._base.items():
-            write_entries(tensors[name], positions, entries)
+        for name, kept in self._kept.items():
+            write_entries(tensors[name], kept.positions, kept.base)
         self.forget()
 
     def forget(self) -> None:
         """What is there now is the base."""
-        self._base, self._written, self._samples = {}, {}, {}
+        self._kept, self._samples = {}, Samples({})
 
     def remember(self, tensors: Mapping[str, Tensor]) -> None:
         """The model as it is left now."""
-        at = {name: _places(each.numel()) for name, each in tensors.items() if _is_read(each)}
-        self._samples = {name: (places, read_entries(tensors[name], places)) for name, places in at.items()}
+        self._samples = Samples(tensors)
 
     def changed(self, tensors: Mapping[str, Tensor]) -> str:
         """The first tensor that somebody else changed since, and how; empty for none."""
-        for name, (positions, _) in self._base.items():
+        sums = BitSums()
+        for name, kept in self._kept.items():
             tensor = tensors.get(name)
-            if tensor is None or not _is_read(tensor):
+            if tensor is None or not is_read(tensor):
                 return f"{name} is gone" if tensor is None else f"{name} has become {str(tensor.dtype)[6:]}"
-            if name in self._written and not _same(self._written[name], read_entries(tensor, positions)):
+            if not kept.stands(tensor, sums):
                 return f"{name} has other entries than were written"
-        for name, (places, sample) in self._samples.items():  # a vocabulary that grew keeps its first rows
-            tensor = tensors.get(name)
-            if tensor is None or not _is_read(tensor):
-                continue  # wrapped or brought elsewhere; what was written to it is checked above
-            if tensor.numel() <= int(places.max()) or not _same(sample, read_entries(tensor, places)):
-                return f"{name} has other entries"
-        return ""
+        other = self._samples.differs(tensors)
+        return f"{other} has other entries" if other else ""
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -72,20 +98,3 @@ def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     found = named_tensors(modules)
     wrapped = {name.replace(".base_layer.", "."): each for name, each in found.items() if ".base_layer." in name}
     return wrapped | found
-
-
-def _is_read(tensor: Tensor) -> bool:
-    return tensor.dtype in EDITABLE and not tensor.is_meta and tensor.numel() > 0 and type(tensor.data) is Tensor
-
-
-def _places(size: int) -> Tensor:
-    """Positions spread over a tensor of a size, not all of one column."""
-    steps = torch.arange(_SAMPLED, dtype=torch.int64)
-    return (steps * (size // _SAMPLED + 1) + steps * 37) % size
-
-
-def _same(kept: Tensor, found: Tensor) -> bool:
-    """Whether entries are those that were kept, or what a move to another precision made of them."""
-    if kept.shape != found.shape:
-        return False
-    return torch.equal(kept.to(found.device, found.dtype).view(torch.uint8), found.contiguous().view(torch.uint8))

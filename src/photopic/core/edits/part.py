@@ -85,6 +85,10 @@ class Part:
         """What is left of it in the tensors and modules that are kept, less the entries outside; None is every entry."""
         return (self,)
 
+    def at_bits(self, bits: int) -> Sequence[Part]:
+        """The same with the values beside its positions rounded to at most so many bits; at 0 what is set is shut instead."""
+        return (self,)
+
     def with_ids(self, tokens: set[str], ids_of: Callable[[str, list[str]], tuple[int, ...]]) -> Part:
         """The same at the ids that new tokens have now, which depend on what else was added before."""
         return self

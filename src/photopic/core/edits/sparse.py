@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits.part import Part, within
-from photopic.core.edits.positions import Positions, Write, base_at
+from photopic.core.edits.positions import Positions, Write, base_at, is_finite
 from photopic.core.errors import EditError
 from photopic.core.numerics.int8_steps import to_steps
 from photopic.core.numerics.quantise import to_levels
@@ -99,7 +99,7 @@ class ZeroedWeights(_AtPositions):
         found = {}
         for name, shape in shapes.items():
             mask = torch.ones(torch.Size(shape).numel(), dtype=torch.bool)
-            mask[self.indices.get(name, torch.zeros(0, dtype=torch.int64))] = False
+            mask[self.indices.get(name, torch.zeros(0, dtype=torch.int64))] = False  # flat positions
             found[name] = mask.view(shape)
         return found
 
@@ -108,7 +108,7 @@ class ZeroedWeights(_AtPositions):
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(self.indices[name], None)
+        return Write(self.indices[name], None, name=name)
 
     def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
         found = {name: base_at(base, name, positions) for name, positions in self.indices.items()}
@@ -153,7 +153,7 @@ class SparseWeights(_AtPositions):
             raise EditError(
                 f"values: {name}: expected {count} values for {count} positions, found shape {tuple(values.shape)}"
             )
-        if not bool(torch.isfinite(kept).all()):
+        if not is_finite(kept):
             raise EditError(f"values: {name}: expected finite values, found NaN or infinity at {self.bits} bits")
         if self.bits in (8, 2):
             kept = kept + 0.0  # one zero, not two: the file has no other
@@ -196,7 +196,7 @@ class SparseWeights(_AtPositions):
         if bits not in rounding:
             raise EditError(f"values: expected 32, 16, 8 or 2 bits, found {bits}")
         for name, value in values.items():
-            if not bool(torch.isfinite(value).all()):
+            if not is_finite(value):
                 raise EditError(f"values: {name}: expected finite values, found NaN or infinity")
         return cls(indices, {name: rounding[bits](value.detach().cpu()) for name, value in values.items()}, bits, delta)
 
@@ -207,7 +207,7 @@ class SparseWeights(_AtPositions):
 
     def change(self, name: str) -> Write:
         """What becomes of one parameter."""
-        return Write(self.indices[name], self.values[name], adds=self.delta)
+        return Write(self.indices[name], self.values[name], adds=self.delta, name=name)
 
     def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
         values = {name: each.float() for name, each in self.values.items()}
@@ -215,6 +215,14 @@ class SparseWeights(_AtPositions):
             return SparseWeights(self.indices, {name: weight * each for name, each in values.items()}, 32, True)
         found = {name: base_at(base, name, positions) for name, positions in self.indices.items()}
         return SparseWeights(self.indices, {name: old + weight * (values[name] - old) for name, old in found.items()})
+
+    def at_bits(self, bits: int) -> Sequence[Part]:
+        if not bits:
+            return () if self.delta else (ZeroedWeights(self.indices),)
+        if self.bits <= bits:
+            return (self,)
+        exact = {name: each.float() for name, each in self.values.items()}
+        return (SparseWeights.rounded(self.indices, exact, bits, delta=self.delta),)
 
     def stored(self) -> dict[str, list[Tensor]]:
         return {name: [values] for name, values in self.values.items()}
@@ -238,7 +246,7 @@ class SparseWeights(_AtPositions):
 
 def _free(positions: Tensor, gone: Positions) -> Tensor:
     """Which positions are not taken, as a mask."""
-    return torch.zeros(len(positions), dtype=torch.bool) if gone is None else ~torch.isin(positions, gone)
+    return torch.zeros(len(positions), dtype=torch.bool) if gone is None else ~torch.isin(positions, gone)  # (count,)
 
 
 def _checked_indices(indices: Mapping[str, Tensor]) -> dict[str, Tensor]:

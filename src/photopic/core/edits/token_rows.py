@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from photopic.core.edits.part import Part
-from photopic.core.edits.positions import FLOATS
+from photopic.core.edits.positions import FLOATS, is_finite
 from photopic.core.errors import EditError
 
 
@@ -36,7 +35,7 @@ class TokenEmbedding(Part):
             raise EditError(f"token {self.token!r}: expected a word without spaces, such as '<mine>'")
         rows = {name: row.detach().cpu().contiguous() for name, row in sorted(self.rows.items())}
         for name, row in rows.items():
-            if row.ndim != 1 or not len(row) or row.dtype not in FLOATS or not bool(torch.isfinite(row).all()):
+            if row.ndim != 1 or not len(row) or row.dtype not in FLOATS or not is_finite(row):
                 found = f"{row.dtype} of shape {tuple(row.shape)}"
                 raise EditError(
                     f"token {self.token!r}: {name}: expected a finite float32 or half vector, found {found}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from photopic.core.edits import Edit, SparseWeights, ZeroedWeights
+from photopic.core.edits import Edit
 from photopic.core.edits.file import to_bytes
 from photopic.core.errors import EditError
 from photopic.core.results import Map, provenance
@@ -138,7 +138,7 @@ def precision_ladder(
         >>> [row["rung"] for row in precision_ladder(model, tuned).rows]  # doctest: +SKIP
         ['16 bits', '8 bits', '2 bits', 'shut', 'before']
     """
-    stored = [part.bits for part in edit.of(SparseWeights)]
+    stored = [part.bits for part in edit.parts if part.bits]
     if not stored:
         raise EditError("precision ladder: expected an edit that holds values, found none; tune it first")
     rungs = {f"{bits} bits": _at(edit, bits) for bits in RUNGS if bits <= max(stored)} | {"shut": _at(edit, 0)}
@@ -157,16 +157,8 @@ def precision_ladder(
 
 def _at(edit: Edit, bits: int) -> Edit:
     """The same edit with its values rounded to at most that many bits; 0 shuts entries that are set and drops what is added."""
-    parts: list[Any] = []
-    for part in edit.parts:
-        if not isinstance(part, SparseWeights) or 0 < part.bits <= bits:
-            parts.append(part)
-        elif bits:
-            exact = {name: value.float() for name, value in part.values.items()}
-            parts.append(SparseWeights.rounded(part.indices, exact, bits, delta=part.delta))
-        elif not part.delta:
-            parts.append(ZeroedWeights(part.indices))
-    return replace(edit, parts=tuple(parts))
+    parts = tuple(each for part in edit.parts for each in part.at_bits(bits))
+    return replace(edit, parts=parts)
 
 
 def _correlation(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -> float | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights
+from photopic.core.edits.positions import is_finite
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import named_tensors
 from photopic.core.results import provenance
@@ -185,7 +186,7 @@ def _kept(file: str, layer: _Layer, role: str) -> Tensor:
     tensor = layer.tensors[role]
     if tensor.is_floating_point() and tensor.dtype not in _KEPT:
         tensor = tensor.to(torch.float16 if tensor.element_size() == 1 else torch.float32)
-    if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+    if not tensor.is_floating_point() or not is_finite(tensor):
         raise EditError(f"{file}: {layer.keys[role]}: expected finite floating-point values, found others")
     return tensor
 

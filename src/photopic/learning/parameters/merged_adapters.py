@@ -28,7 +28,8 @@ def merged(edit: Edit, model: DualEncoder) -> Edit:
         'low_rank'
     """
     up, down = {}, {}
-    for part in edit.of(Adapters):
+    branched = edit.of(Adapters)
+    for part in branched:
         for name, branch in part.branches.items():
             own = {role: part.tensors[f"{name}/{role}"] for role in _roles(part, name)}
             if reason := _unmergeable(model, name, branch, own):
@@ -40,7 +41,7 @@ def merged(edit: Edit, model: DualEncoder) -> Edit:
             down[f"{name}.weight"] = own["down"].float()
     if not up:
         raise EditError("merge: expected an edit with tuners, found none")
-    rest = tuple(part for part in edit.parts if not isinstance(part, Adapters))
+    rest = tuple(part for part in edit.parts if part not in branched)
     base = model.edits.fingerprint(*up, *edit.touched())
     return Edit((LowRankDelta(up, down), *rest), base, {"method": "merge", "parents": [dict(edit.provenance)]})
 

@@ -6,7 +6,7 @@ Use it as ``photopic.load("emoji-diffusion").generate(["a bear on a red backgrou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,7 +88,7 @@ class TextToImage(Handle):
         return {part: module for part, module in parts.items() if module is not None}
 
     @property
-    def tokenizers(self) -> MutableMapping[str, PreTrainedTokenizerBase]:
+    def tokenizers(self) -> Mapping[str, PreTrainedTokenizerBase]:
         """The pipeline's tokenizers, by the names of their text encoders."""
         return self._tokenizers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 
 from diffusers import DiffusionPipeline
 from transformers import PreTrainedTokenizerBase
@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 TOKENIZER_OF = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 
-class PipelineTokenizers(MutableMapping[str, PreTrainedTokenizerBase]):
-    """The pipeline's tokenizers under the names of their text encoders; setting one replaces the pipeline's."""
+class PipelineTokenizers(Mapping[str, PreTrainedTokenizerBase]):
+    """The pipeline's tokenizers under the names of their text encoders, as they are now."""
 
     def __init__(self, pipeline: DiffusionPipeline):
         self.pipeline = pipeline
@@ -20,12 +20,6 @@ class PipelineTokenizers(MutableMapping[str, PreTrainedTokenizerBase]):
         if encoder not in TOKENIZER_OF or getattr(self.pipeline, encoder, None) is None:
             raise KeyError(encoder)
         return getattr(self.pipeline, TOKENIZER_OF[encoder])
-
-    def __setitem__(self, encoder: str, tokenizer: PreTrainedTokenizerBase) -> None:
-        setattr(self.pipeline, TOKENIZER_OF[encoder], tokenizer)
-
-    def __delitem__(self, encoder: str) -> None:
-        raise TypeError(f"{encoder}: a pipeline cannot lose a tokenizer")
 
     def __iter__(self) -> Iterator[str]:
         return (encoder for encoder in TOKENIZER_OF if getattr(self.pipeline, encoder, None) is not None)

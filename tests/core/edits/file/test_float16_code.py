@@ -64,3 +64,20 @@ def test_a_claim_of_many_numbers_is_refused_before_anything_is_made() -> None:
     cut = code[: 4 + 2] + bytes([0]) + code[6 + 1 : 6 + 2]  # a table of one exponent, larger than there is
     with pytest.raises(EditError, match="expected exponents up to 31"):
         decode_halves(cut[:7] + bytes([77]), 4, "F16")
+
+
+def test_a_second_code_of_the_same_numbers_is_refused() -> None:
+    numbers = torch.tensor([1.0, 0.5, 1.0, 0.5, 1.0, 0.5]).half()  # two exponents as frequent as each other: the lower is first
+    code = encode_halves(raw(numbers), "F16")
+    table = 6 + 3  # after the low bytes and 3 bits a number in whole bytes
+    first, second = code[table + 1 : table + 2], code[table + 2 : table + 3]
+    for message, each in {
+        "from the most to the least frequent": code[: table + 1] + second + first + code[table + 3 :],
+        "from the most": code[: table + 1] + first + first + code[table + 3 :],  # one twice
+        "in the unused bits": code[: table - 1] + bytes([code[table - 1] | 128]) + code[table:],
+    }.items():
+        with pytest.raises(EditError, match=message):
+            decode_halves(each, 6, "F16")
+    single = encode_halves(raw(numbers[:1].repeat(3)), "F16")
+    with pytest.raises(EditError, match="no code after the only exponent, found 1 bytes"):
+        decode_halves(single + b"\x00", 3, "F16")

@@ -10,7 +10,17 @@ import torch
 
 from photopic.core.edits.activations import TokenResidual
 from photopic.core.edits.file import indices
-from photopic.core.edits.file.container import DTYPES, NAMES, Described, Entry, expect, fields_are, is_count, is_row
+from photopic.core.edits.file.container import (
+    DTYPES,
+    NAMES,
+    Data,
+    Described,
+    Entry,
+    expect,
+    fields_are,
+    is_count,
+    is_row,
+)
 from photopic.core.edits.file.indices import LARGEST_SIZE
 from photopic.core.edits.file.value_codes import packed_values, raw, unpacked_values, vector
 from photopic.core.edits.sparse import LEVELS, SparseWeights, ZeroedWeights
@@ -25,7 +35,7 @@ BITS = (32, 16, 8, 2)
 class SparseForm:
     """`ZeroedWeights` and `SparseWeights`: coded positions one tensor after the other, then the values in the same order."""
 
-    def encode(self, part: ZeroedWeights | SparseWeights, tensors: Tensors) -> tuple[Described, Named]:
+    def encode(self, part: Any, tensors: Tensors) -> tuple[Described, Named]:
         numbers = {name: number for number, (name, _) in enumerate(tensors)}
         coded = {
             name: indices.encode(
@@ -37,7 +47,7 @@ class SparseForm:
         joined = b"".join(coded.values())
         found: Named = {"indices": (Entry("U8", (len(joined),)), joined)}
         described: Described = {"kind": part.kind, "tensors": rows}
-        if isinstance(part, SparseWeights):
+        if part.bits:  # values stand beside the positions
             described |= {"bits": part.bits, "delta": part.delta}
             for (name, entry), data in zip(self._value_entries(described), packed_values(part), strict=True):
                 found[name] = (entry, data)
@@ -63,7 +73,7 @@ class SparseForm:
         if part["kind"] == "values":
             yield from self._value_entries(part)
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> ZeroedWeights | SparseWeights:
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> ZeroedWeights | SparseWeights:
         positions, at = {}, 0
         for number, count, length in part["tensors"]:
             name, shape = tensors[number]
@@ -110,7 +120,7 @@ class TokenForm:
         for component, (dtype, length) in part["rows"].items():
             yield f"rows.{component}", Entry(dtype, (length,))
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> TokenEmbedding:
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> TokenEmbedding:
         rows = {name: vector(data[f"rows.{name}"], dtype) for name, (dtype, _) in part["rows"].items()}
         return TokenEmbedding(part["token"], rows)
 
@@ -139,7 +149,7 @@ class ResidualForm:
         for name, ids, dtype, length in part["tokens"]:
             yield f"tokens.{name}", Entry(dtype, (len(ids), length))
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> TokenResidual:
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> TokenResidual:
         ids = {name: tuple(each) for name, each, _, _ in part["tokens"]}
         residuals = {
             name: vector(data[f"tokens.{name}"], dtype).view(len(each), length)

@@ -17,6 +17,7 @@ from photopic.core.edits.file.indices import LARGEST_SIZE
 from photopic.core.errors import EditFileError
 
 Described = dict[str, Any]  # what the metadata says of a part
+Data = bytes | bytearray | memoryview  # what an entry of the file holds
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1}
@@ -64,8 +65,8 @@ def header(metadata: str, ordered: Mapping[str, Entry]) -> bytes:
     return text + b" " * (-len(text) % 8)
 
 
-def split(content: bytes) -> tuple[dict[str, Any], str, bytes]:
-    """The header's tensors, the metadata text and the data."""
+def split(content: bytes) -> tuple[dict[str, Any], str, memoryview]:
+    """The header's tensors, the metadata text and the data, of which nothing is copied."""
     if len(content) < 8:
         raise EditFileError(f"expected an edit file, found only {len(content)} bytes")
     (length,) = struct.unpack("<Q", content[:8])
@@ -79,7 +80,7 @@ def split(content: bytes) -> tuple[dict[str, Any], str, bytes]:
         raise EditFileError(
             "expected a safetensors file with metadata under the one key photopic, found none; not a photopic edit"
         )
-    return found, metadata["photopic"], content[8 + length :]
+    return found, metadata["photopic"], memoryview(content)[8 + length :]
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -8,16 +8,21 @@ are several, the unary code of each number's place in that list, as its length i
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import UInt8, UInt16
+from collections.abc import Iterator
 
-from photopic.core.edits.file.position_code import decode_set, encode_set
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from photopic.core.edits.file import three_bits
+from photopic.core.edits.file.container import Data
+from photopic.core.edits.file.position_code import decode_blocks, encode_gaps
 from photopic.core.errors import EditError
 
 MANTISSA = {"F16": 10, "BF16": 7}  # bits
+_BLOCK = 1 << 17  # numbers at a time, so that what is made of them stays in the cache
 
 
-def encode_halves(raw: bytes, kind: str) -> bytes:
+def encode_halves(raw: Data, kind: str) -> bytes:
     """Code the bytes of float16 or bfloat16 numbers; `decode_halves` is the inverse.
 
     Args:
@@ -29,27 +34,30 @@ def encode_halves(raw: bytes, kind: str) -> bytes:
 
     Example:
         >>> decode_halves(encode_halves(bytes([0, 60, 0, 56]), "F16"), 2, "F16")
-        b'\\x00<\\x008'
+        bytearray(b'\\x00<\\x008')
     """
-    bits, mantissa = np.frombuffer(raw, "<u2"), MANTISSA[kind]
-    exponents = ((bits >> mantissa) & _largest(kind)).astype(np.uint8)
-    rest = (bits & ((1 << mantissa) - 1)) | (bits >> 15 << mantissa)  # mantissa, then the sign above it
-    planes = (rest & 255).astype(np.uint8).tobytes() + _packed(rest >> 8, mantissa - 7)
-    if not len(bits):
+    halves = np.frombuffer(raw, np.uint8).reshape(-1, 2)  # (numbers, low and high byte)
+    count = len(halves)
+    exponents, low, high = np.empty(count, np.uint8), np.empty(count, np.uint8), []
+    for at in _blocks(count):
+        exponents[at], low[at], above = _taken_apart(halves[at], kind)
+        high.append(three_bits.pack(above).tobytes() if kind == "F16" else b"")
+    planes = low.tobytes() + b"".join(high)
+    if not count:
         return planes
-    counts = np.bincount(exponents, minlength=256)
+    counts = _counts(exponents)
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    places = np.zeros(256, np.int64)
-    places[order] = np.arange(len(order))
-    ends = np.cumsum(places[exponents] + 1) - 1  # each number's unary code ends there
     table = bytes([len(order) - 1]) + order.astype(np.uint8).tobytes()
     if len(order) == 1:
         return planes + table
-    size = int(ends[-1]) + 1
-    return planes + table + size.to_bytes(_size_bytes(len(bits), len(order)), "little") + encode_set(ends, size)
+    places = np.zeros(256, np.uint8)
+    places[order] = np.arange(len(order))
+    size = int((counts[order] * np.arange(1, len(order) + 1)).sum())  # a place p takes p + 1 bits
+    unary = encode_gaps(places.take(exponents), size)  # of each code the last bit is set, so p bits are skipped
+    return planes + table + size.to_bytes(_size_bytes(count, len(order)), "little") + unary
 
 
-def decode_halves(code: bytes, count: int, kind: str) -> bytes:
+def decode_halves(code: Data, count: int, kind: str) -> bytearray:
     """The bytes that `encode_halves` coded; memory stays within a fixed multiple of ``len(code)``.
 
     Args:
@@ -64,34 +72,69 @@ def decode_halves(code: bytes, count: int, kind: str) -> bytes:
     if len(code) < count + extra or not count:
         raise EditError(f"expected the code of {count} numbers, found {len(code)} bytes")
     low, high = np.frombuffer(code, np.uint8, count), np.frombuffer(code, np.uint8, extra, count)
-    exponents = _exponents(code[count + extra :], count)
-    if exponents.max() > _largest(kind):
-        raise EditError(f"expected exponents up to {_largest(kind)}, found {exponents.max()}")
-    mantissa = MANTISSA[kind]
-    rest = low.astype(np.uint16) | (_unpacked(high, count, mantissa - 7) << 8).astype(np.uint16)
-    sign, fraction = rest >> mantissa, rest & ((1 << mantissa) - 1)
-    raw = (sign << 15 | exponents.astype(np.uint16) << mantissa | fraction).astype("<u2").tobytes()
-    if encode_halves(raw, kind) != code:  # another order of the exponents, or bits where none belong
-        raise EditError("expected the one code of its numbers, found another")
-    return raw
+    if extra and high[-1] >> (3 * count - 1) % 8 + 1:
+        raise EditError("expected zeros in the unused bits of a plane, found others")
+    exponents = _exponents(memoryview(code)[count + extra :], count, _largest(kind))
+    halves = np.empty((count, 2), np.uint8)
+    for at in _blocks(count):
+        above = three_bits.unpack(high[at.start * 3 // 8 :], len(low[at])) if kind == "F16" else low[at]
+        halves[at, 0], halves[at, 1] = _put_together(exponents[at], low[at], above, kind)
+    return bytearray(halves.data)
 
 
-def _exponents(code: bytes, count: int) -> UInt8[np.ndarray, " count"]:
+def _exponents(code: memoryview, count: int, largest: int) -> UInt8[np.ndarray, " count"]:
+    """Each number's exponent, of the one code that gives them: the table is by frequency, and each entry is used."""
     table = np.frombuffer(code[1 : code[0] + 2], np.uint8) if code else np.zeros(0, np.uint8)
     if not len(table) or len(table) != code[0] + 1:
         raise EditError("expected a table of exponents, found a code that is cut off")
+    if table.max() > largest:
+        raise EditError(f"expected exponents up to {largest}, found {table.max()}")
     at = 1 + len(table)
     if len(table) == 1:
+        if len(code) > at:
+            raise EditError(f"expected no code after the only exponent, found {len(code) - at} bytes")
         return np.repeat(table, count)
     rest = at + _size_bytes(count, len(table))
     size = int.from_bytes(code[at:rest], "little")
     if not count <= size <= count * len(table):
         raise EditError(f"expected a unary code of {count} to {count * len(table)} bits, found {size}")
-    ends = decode_set(code[rest:], size)
-    places = np.diff(ends, prepend=-1) - 1
-    if len(ends) != count or ends[-1] != size - 1 or places.max() >= len(table):
+    by_length = np.concatenate(
+        [table[:1], table]
+    )  # of a unary code, which is one longer than its place; none has length 0
+    exponents, done, end = np.empty(count, np.uint8), 0, -1
+    for ends in decode_blocks(code[rest:], size):
+        if not len(ends):
+            continue
+        lengths = np.empty_like(ends)
+        lengths[0], lengths[1:] = ends[0] - end, ends[1:] - ends[:-1]
+        if done + len(ends) > count or lengths.max() > len(table):
+            raise EditError(f"expected {count} places in a table of {len(table)}, found others")
+        exponents[done : done + len(ends)] = by_length.take(lengths)
+        done, end = done + len(ends), int(ends[-1])
+    if done != count or end != size - 1:
         raise EditError(f"expected {count} places in a table of {len(table)}, found others")
-    return table[places]
+    if not _is_by_frequency(table, _counts(exponents)):
+        raise EditError("expected the exponents from the most to the least frequent, found another order")
+    return exponents
+
+
+def _is_by_frequency(table: UInt8[np.ndarray, " places"], counts: Int64[np.ndarray, " 256"]) -> bool:
+    """Whether a table is the one that the encoder makes: by falling count, then by rising exponent, each once and used."""
+    ranks = list(zip((-counts[table]).tolist(), table.tolist(), strict=True))
+    return ranks == sorted(set(ranks)) and bool(counts[table].all())
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
+
+
+def _counts(exponents: UInt8[np.ndarray, " count"]) -> Int64[np.ndarray, " 256"]:
+    """How often each occurs; two at a time, as one number of 16 bits."""
+    pairs = np.bincount(exponents[: len(exponents) // 2 * 2].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(0) + pairs.sum(1)
+    if len(exponents) % 2:
+        counts[exponents[-1]] += 1
+    return counts
 
 
 def _size_bytes(count: int, places: int) -> int:
@@ -103,12 +146,19 @@ def _largest(kind: str) -> int:
     return (1 << (15 - MANTISSA[kind])) - 1
 
 
-def _packed(values: UInt16[np.ndarray, " count"], bits: int) -> bytes:
-    """The lowest bits of each value one after the other, lowest first."""
-    planes = (values[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
-    return np.packbits(planes.astype(np.uint8), bitorder="little").tobytes()
+def _taken_apart(halves: UInt8[np.ndarray, "numbers 2"], kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exponent, low 8 bits of sign and mantissa, and what is left of these; bfloat16 has no more, so its low bits come twice."""
+    low, high = halves[:, 0].copy(), halves[:, 1].copy()
+    if kind == "F16":  # s eeeee mm, mmmmmmmm: sign and mantissa have 11 bits
+        return high >> 2 & 31, low, high & 3 | high >> 5 & 4
+    rest = low & 127 | high & 128  # s eeeeeee, e mmmmmmm
+    return high << 1 | low >> 7, rest, rest
 
 
-def _unpacked(packed: UInt8[np.ndarray, " bytes"], count: int, bits: int) -> UInt16[np.ndarray, " count"]:
-    planes = np.unpackbits(packed, bitorder="little", count=count * bits).reshape(count, bits)
-    return (planes.astype(np.uint16) << np.arange(bits, dtype=np.uint16)).sum(1, dtype=np.uint16)
+def _put_together(
+    exponents: UInt8[np.ndarray, " numbers"], low: np.ndarray, above: np.ndarray, kind: str
+) -> tuple[UInt8[np.ndarray, " numbers"], UInt8[np.ndarray, " numbers"]]:
+    """Low and high byte of each number; the inverse of `_taken_apart`."""
+    if kind == "F16":
+        return low, exponents << 2 | above & 3 | (above & 4) << 5
+    return low & 127 | exponents << 7, low & 128 | exponents >> 1

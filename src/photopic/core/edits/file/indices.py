@@ -52,7 +52,7 @@ def encode(positions: Int64[np.ndarray, " count"], size: int, *, row: int | None
     return bytes([_BY_ROWS]) + _encode_rows(positions, counts, size, row)
 
 
-def decode(data: bytes, size: int, *, row: int | None = None) -> Int64[np.ndarray, " count"]:
+def decode(data: bytes | memoryview, size: int, *, row: int | None = None) -> Int64[np.ndarray, " count"]:
     """The positions that `encode` wrote; everything is checked, and memory stays within a fixed multiple of ``len(data)``.
 
     Args:
@@ -104,15 +104,15 @@ def _encode_rows(
     width = _width(size)
     classes = _classes(counts)
     low, high = int(classes.min()), int(classes.max())
-    class_of_position = np.repeat(classes, counts)
+    class_of_position = np.repeat(classes, counts)  # (rows,) -> (positions,)
     blocks, left = [], np.arange(len(counts))
     for each in range(high, low - 1, -1):
         chosen = classes[left] == each
         if each > low:
             blocks.append(encode_set(np.flatnonzero(chosen), len(left)))
-        members, left = left[chosen], left[~chosen]
+        members, left = left[chosen], left[~chosen]  # numbers of rows
         if each and len(members):
-            inside = positions[class_of_position == each]
+            inside = positions[class_of_position == each]  # next: as if these rows stood alone
             inside -= np.repeat((members - np.arange(len(members))) * row, counts[members])
             blocks.append(encode_set(inside, len(members) * row))
     head = len(positions).to_bytes(width, "little") + bytes([high, low])
@@ -233,7 +233,7 @@ def _check_size(size: int, row: int | None) -> None:
 
 
 def _first_wrong(positions: Int64[np.ndarray, " count"], size: int) -> str:
-    outside = (positions < 0) | (positions >= size)
+    outside = (positions < 0) | (positions >= size)  # (count,)
     if outside.any():
         return f"{positions[outside.argmax()]}"
     at = int((np.diff(positions) <= 0).argmax())

@@ -22,6 +22,7 @@ from photopic.core.edits.file.container import (
     DTYPES,
     MOST_AXES,
     NAMES,
+    Data,
     Described,
     Entry,
     expect,
@@ -46,7 +47,7 @@ class Form(Protocol):
     def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
         """The tensors that the checked metadata of a part asks for."""
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Any:
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> Any:
         """The part again."""
 
 
@@ -103,7 +104,7 @@ class DenseForm:
             for place, dtype, shape in part[mapping]:
                 yield f"{mapping}.{place}", Entry(dtype, tuple(shape))
 
-    def decode(self, part_says: Described, tensors: Tensors, data: Mapping[str, bytes]) -> Any:
+    def decode(self, part_says: Described, tensors: Tensors, data: Mapping[str, Data]) -> Any:
         given: dict[str, Any] = {name: part_says[name] for name in self.options}
         for mapping in self.mappings:
             given[mapping] = {

@@ -9,27 +9,29 @@ reader knows every length before it allocates. Layout: ``count``, in as many byt
   4 % off);
 * from 0.43 one bit for each position.
 
-The bits of one kind stand together as planes and not symbol by symbol, so that both directions are a few numpy calls and no loop
-over positions. Bits run from the lowest to the highest of each byte; unused bits at the end of a plane are zero.
+The bits of one kind stand together as planes and not symbol by symbol, so that both directions are a few numpy calls a block and
+no loop over positions. Bits run from the lowest to the highest of each byte; unused bits at the end of a plane are zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt8
 
+from photopic.core.edits.file import three_bits
 from photopic.core.errors import EditError
 
 _TRIPLES_FROM, _BITMAP_FROM = 34, 43  # per cent
-_UNARY_BLOCK = 1 << 14  # bytes decoded at a time; what is touched then stays in the cache
+_BLOCK = 1 << 14  # bytes of a plane, or positions, coded at a time; what is touched then stays in the cache
 # The leaf of the prefix code for three positions (lowest bit first): a digit of two bits x 4, then the next bit x 2, then the last.
 # Digit 0 (no position) ends there, digits 1 and 2 have one more bit, digit 3 has one more for 5 and two more for 6 and 7.
 _LEAVES = np.array([0, 4, 6, 10, 8, 12, 14, 15], np.uint8)
 _DEEP = 14
-_BITS = np.zeros((16, 3), np.bool_)
-_BITS[_LEAVES] = np.arange(8)[:, None] >> np.arange(3) & 1
+_TRIPLES = np.zeros(16, np.uint8)  # the three positions of a leaf, the inverse of _LEAVES
+_TRIPLES[_LEAVES] = np.arange(8)
 
 
 def encode_set(positions: Int64[np.ndarray, " count"], size: int) -> bytes:
@@ -40,15 +42,22 @@ def encode_set(positions: Int64[np.ndarray, " count"], size: int) -> bytes:
         array([ 2,  3, 11])
     """
     count = len(positions)
-    head = count.to_bytes(_count_bytes(size), "little")
-    if not count:
-        return head
-    density = 100 * count
-    if density < _TRIPLES_FROM * size:
-        return head + _encode_gaps(np.diff(positions, prepend=-1) - 1, size)
-    bits = np.zeros(size + -size % 3, np.bool_)
-    bits[positions] = True
-    return head + (_encode_triples(bits) if density < _BITMAP_FROM * size else _pack(bits[:size]))
+    if count and 100 * count >= _TRIPLES_FROM * size:
+        return _count(count, size) + _encode_flags(_flags([positions], size), count, size)
+    return _count(count, size) + (_encode_gaps(np.diff(positions, prepend=-1) - 1, size) if count else b"")
+
+
+def encode_gaps(gaps: Integer[np.ndarray, " count"], size: int) -> bytes:
+    """The code of a set by how many positions are skipped before each; as `encode_set`, with less memory.
+
+    Example:
+        >>> encode_gaps(np.array([2, 0, 7]), 20) == encode_set(np.array([2, 3, 11]), 20)
+        True
+    """
+    count = len(gaps)
+    if not count or 100 * count < _TRIPLES_FROM * size:
+        return _count(count, size) + (_encode_gaps(gaps.astype(np.int64), size) if count else b"")
+    return _count(count, size) + _encode_flags(_flags(_summed(gaps), size), count, size)
 
 
 def decode_set(data: memoryview | bytes, size: int) -> Int64[np.ndarray, " count"]:
@@ -61,22 +70,33 @@ def decode_set(data: memoryview | bytes, size: int) -> Int64[np.ndarray, " count
         >>> decode_set(encode_set(np.array([0]), 1), 1)
         array([0])
     """
+    blocks = list(decode_blocks(data, size))
+    return blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.int64), *blocks])
+
+
+def decode_blocks(data: memoryview | bytes, size: int) -> Iterator[Int64[np.ndarray, " block"]]:
+    """The same a block at a time, so that whoever goes on with it finds it in the cache; checked once the last is taken."""
     head = _count_bytes(size)
     count = int.from_bytes(data[:head], "little")
     rest = _Reader(np.frombuffer(data, np.uint8)[head:])
     if len(data) < head or count > size or (not count and rest.left):
         raise EditError(f"index code: {len(data)} bytes cannot hold {count} of {size} positions")
     if not count:
-        return np.zeros(0, np.int64)
+        return
     density = 100 * count
     if density < _TRIPLES_FROM * size:
-        return _decode_gaps(rest, count, size)
-    bits = rest.bits(size).view(np.bool_) if density >= _BITMAP_FROM * size else _decode_triples(rest, size)
+        yield _decode_gaps(rest, count, size)
+        return
+    found = 0
+    for start, flags in _bitmap(rest, size) if density >= _BITMAP_FROM * size else _decode_triples(rest, size):
+        block = np.flatnonzero(flags.view(np.bool_)) + start
+        found += len(block)
+        if found > count or (len(block) and block[-1] >= size):
+            raise EditError(f"index code: expected {count} positions in [0, {size}), found more, or one outside")
+        yield block
     rest.check_end()
-    positions = np.flatnonzero(bits)
-    if len(positions) != count or positions[-1] >= size:
-        raise EditError(f"index code: expected {count} positions in [0, {size}), found {len(positions)} other ones")
-    return positions
+    if found != count:
+        raise EditError(f"index code: expected {count} positions in [0, {size}), found {found}")
 
 
 @dataclass(frozen=True)
@@ -126,8 +146,8 @@ def _decode_gaps(rest: _Reader, count: int, size: int) -> Int64[np.ndarray, " co
     rest.check_holds(count * (divisor.low + divisor.ternary + 1))
     steps, unary = _decode_steps(rest, count, divisor), rest.take(rest.left)
     positions, done, summed = np.empty(count, np.int64), 0, 0
-    for start in range(0, len(unary), _UNARY_BLOCK):
-        ends = np.flatnonzero(_unpack(unary[start : start + _UNARY_BLOCK]).view(np.bool_))
+    for start in range(0, len(unary), _BLOCK):
+        ends = np.flatnonzero(_unpack(unary[start : start + _BLOCK]).view(np.bool_))
         if not len(ends):
             continue
         stop = done + len(ends)
@@ -164,24 +184,68 @@ def _decode_steps(rest: _Reader, count: int, divisor: _Divisor) -> Integer[np.nd
     return steps
 
 
-def _encode_triples(bits: Bool[np.ndarray, " positions"]) -> bytes:
-    leaves = _LEAVES[bits[0::3] + 2 * bits[1::3].view(np.uint8) + 4 * bits[2::3].view(np.uint8)]
-    more = leaves[leaves >= 4]
-    planes = [leaves >> 2 & 1, leaves >> 3, more >> 1 & 1, more[more >= _DEEP] & 1]
-    return b"".join(map(_pack, planes))
+def _summed(gaps: Integer[np.ndarray, " count"]) -> Iterator[Int64[np.ndarray, " block"]]:
+    """The positions of gaps, a block at a time."""
+    before = -1
+    for start in range(0, len(gaps), _BLOCK):
+        block = np.cumsum(gaps[start : start + _BLOCK], dtype=np.int64)
+        block += np.arange(before + 1, before + 1 + len(block))  # each position itself counts too
+        before = int(block[-1])
+        yield block
 
 
-def _decode_triples(rest: _Reader, size: int) -> Bool[np.ndarray, " positions"]:
+def _flags(positions: Iterable[Int64[np.ndarray, " block"]], size: int) -> Bool[np.ndarray, " positions"]:
     """One flag for each position, up to the end of the last three."""
+    flags = np.zeros(size + -size % 3, np.bool_)
+    for block in positions:
+        flags[block] = True
+    return flags
+
+
+def _encode_flags(flags: Bool[np.ndarray, " positions"], count: int, size: int) -> bytes:
+    return _encode_triples(flags) if 100 * count < _BITMAP_FROM * size else _pack(flags[:size])
+
+
+def _encode_triples(flags: Bool[np.ndarray, " positions"]) -> bytes:
+    """Two planes with a bit for each three positions, then a bit for those that are not empty, and one for the rarest."""
+    packed, triples = np.packbits(flags, bitorder="little"), len(flags) // 3
+    first, second, more, deep = [], [], [], []
+    for start in range(0, triples, 8 * _BLOCK):  # whole bytes of the first two planes
+        leaves = _LEAVES.take(three_bits.unpack(packed[3 * start // 8 :], min(8 * _BLOCK, triples - start)))
+        first.append(_pack(leaves >> 2 & 1))
+        second.append(_pack(leaves >> 3))
+        inner = leaves.take(np.flatnonzero(leaves != 0))  # much faster than a mask
+        more.append(inner >> 1 & 1)
+        deep.append(inner.take(np.flatnonzero(inner >= _DEEP)) & 1)
+    return b"".join([*first, *second, _pack(np.concatenate(more)), _pack(np.concatenate(deep))])
+
+
+def _decode_triples(rest: _Reader, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, " positions"]]]:
+    """One flag for each position, up to the end of the last three, in blocks with the number of their first."""
     triples = -(-size // 3)
     rest.check_holds(2 * triples)
-    leaves = rest.bits(triples) << 2
-    leaves |= rest.bits(triples) << 3
-    more = np.flatnonzero(leaves.astype(np.bool_))
-    leaves[more] += rest.bits(len(more)) << 1
-    deep = np.flatnonzero(leaves == _DEEP)
-    leaves[deep] += rest.bits(len(deep))
-    return _BITS[leaves].reshape(-1)
+    first, second = rest.plane(triples), rest.plane(triples)
+    more = _Stream(rest.plane(int(np.bitwise_count(first | second).sum(dtype=np.int64))))
+    deep = _Stream(rest.take(rest.left))  # how many there are is known at its end
+    for start in range(0, len(first), _BLOCK):
+        leaves = _unpack(first[start : start + _BLOCK]) << 2
+        leaves |= _unpack(second[start : start + _BLOCK]) << 3
+        leaves = leaves[: triples - 8 * start]
+        inner = np.flatnonzero(leaves != 0)
+        longer = np.zeros(len(leaves), np.uint8)
+        longer[inner] = more.take(len(inner))
+        leaves |= longer << 1
+        deepest = np.flatnonzero(leaves == _DEEP)
+        leaves[deepest] += deep.take(len(deepest))
+        flags = _unpack(three_bits.pack(_TRIPLES.take(leaves)))  # (positions / 3,) -> (positions,)
+        yield 24 * start, flags[: 3 * len(leaves)]
+    deep.check_end()
+
+
+def _bitmap(rest: _Reader, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, " positions"]]]:
+    plane = rest.plane(size)
+    for start in range(0, len(plane), _BLOCK):
+        yield 8 * start, _unpack(plane[start : start + _BLOCK])
 
 
 class _Reader:
@@ -201,12 +265,15 @@ class _Reader:
         taken, self._data = self._data[:count], self._data[count:]
         return taken
 
+    def plane(self, count: int) -> UInt8[np.ndarray, " bytes"]:
+        """The next plane of so many zeros and ones, packed."""
+        plane = self.take(-(-count // 8))
+        _check_padding(plane, count)
+        return plane
+
     def bits(self, count: int) -> UInt8[np.ndarray, " bits"]:
         """The next plane of zeros and ones."""
-        bits = _unpack(self.take(-(-count // 8)))
-        if bits[count:].any():
-            raise EditError("index code: the unused bits at the end of a plane are not zero")
-        return bits[:count]
+        return _unpack(self.plane(count))[:count]
 
     def check_holds(self, bits: int) -> None:
         """Refuse what is too short before anything is allocated for it."""
@@ -217,6 +284,37 @@ class _Reader:
         """Refuse bytes after the end."""
         if self.left:
             raise EditError(f"index code: expected no more bytes, found {self.left}")
+
+
+class _Stream:
+    """Reads the bits of one plane a few at a time."""
+
+    def __init__(self, plane: UInt8[np.ndarray, " bytes"]) -> None:
+        self._plane, self._at = plane, 0
+
+    def take(self, count: int) -> UInt8[np.ndarray, " bits"]:
+        """The next bits."""
+        first, self._at = self._at, self._at + count
+        if self._at > 8 * len(self._plane):
+            raise EditError(
+                f"index code: expected at least {-(-self._at // 8)} bytes in a plane, found {len(self._plane)}"
+            )
+        return _unpack(self._plane[first // 8 : -(-self._at // 8)])[first % 8 : first % 8 + count]
+
+    def check_end(self) -> None:
+        """Refuse what comes after the bits that were read."""
+        _check_padding(self._plane, self._at)
+        if len(self._plane) > -(-self._at // 8):
+            raise EditError(f"index code: expected no more bytes, found {len(self._plane) - -(-self._at // 8)}")
+
+
+def _check_padding(plane: UInt8[np.ndarray, " bytes"], count: int) -> None:
+    if count % 8 and plane[count // 8] >> count % 8:
+        raise EditError("index code: the unused bits at the end of a plane are not zero")
+
+
+def _count(count: int, size: int) -> bytes:
+    return count.to_bytes(_count_bytes(size), "little")
 
 
 def _count_bytes(size: int) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 
 from photopic.core.edits.edit import Edit, Part
 from photopic.core.edits.file import container
-from photopic.core.edits.file.container import Described, Entry
+from photopic.core.edits.file.container import Data, Described, Entry
 from photopic.core.edits.file.float16_code import MANTISSA, decode_halves, encode_halves
 from photopic.core.edits.file.part_encodings import FORMS, Tensors
 from photopic.core.errors import EditError, EditFileError
@@ -142,7 +142,7 @@ def _read(content: bytes) -> Edit:
     checksum = metadata.pop("checksum")
     if checksum != _checksum(metadata, data):
         raise EditFileError("the checksum does not match the content; the file is damaged, get it again")
-    read = {name: data[start:end] for name, (_, start, end) in container.places(stored).items()}
+    read: dict[str, Data] = {name: data[start:end] for name, (_, start, end) in container.places(stored).items()}
     for name, entry in plain.items():
         if entry.dtype in MANTISSA:
             read[name] = _decoded(name, entry, stored[name], read[name])
@@ -186,7 +186,7 @@ def _stored_entries(plain: dict[str, Entry], halves: list[int]) -> dict[str, Ent
     return container.in_order(stored)
 
 
-def _decoded(name: str, entry: Entry, stored: Entry, data: bytes) -> bytes:
+def _decoded(name: str, entry: Entry, stored: Entry, data: Data) -> Data:
     if stored == entry:
         if len(encode_halves(data, entry.dtype)) < len(data):
             raise EditFileError(f"tensor {name}: expected coded numbers, found plain ones, which are longer")
@@ -197,7 +197,7 @@ def _decoded(name: str, entry: Entry, stored: Entry, data: bytes) -> bytes:
         raise EditFileError(f"tensor {name}: {error}") from None
 
 
-def _read_part(number: int, part: Described, tensors: Tensors, read: Mapping[str, bytes]) -> Part:
+def _read_part(number: int, part: Described, tensors: Tensors, read: Mapping[str, Data]) -> Part:
     prefix = f"{number}."
     data = {name.removeprefix(prefix): each for name, each in read.items() if name.startswith(prefix)}
     try:
@@ -213,8 +213,8 @@ def _canonical(metadata: dict[str, Any]) -> str:
         raise EditFileError(f"metadata: expected plain JSON values, found others ({error})") from None
 
 
-def _checksum(metadata: dict[str, Any], data: bytes) -> str:
+def _checksum(metadata: dict[str, Any], data: Data) -> str:
     """The beginning of a SHA-256, which finds damage as surely as the whole."""
-    return container.base64_of(
-        hashlib.sha256(_canonical(metadata).encode() + b"\n" + data).digest()[: container.CHECKSUM_BYTES]
-    )
+    hashed = hashlib.sha256(_canonical(metadata).encode() + b"\n")
+    hashed.update(data)
+    return container.base64_of(hashed.digest()[: container.CHECKSUM_BYTES])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from photopic.core.edits.file.container import DTYPES
+from photopic.core.edits.file.container import DTYPES, Data
 from photopic.core.edits.sparse import LEVELS, SparseWeights
 from photopic.core.errors import EditFileError
 from photopic.core.numerics.int8_steps import STEPS, step_of
@@ -19,9 +19,11 @@ def raw(tensor: Tensor) -> bytes:
     return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
 
 
-def vector(data: bytes, kind: str) -> Tensor:
-    """A one-dimensional tensor of bytes."""
-    return torch.frombuffer(bytearray(data), dtype=DTYPES[kind]) if data else torch.zeros(0, dtype=DTYPES[kind])
+def vector(data: Data, kind: str) -> Tensor:
+    """A one-dimensional tensor of bytes; of a bytearray it is a view."""
+    if not len(data):
+        return torch.zeros(0, dtype=DTYPES[kind])
+    return torch.frombuffer(data if isinstance(data, bytearray) else bytearray(data), dtype=DTYPES[kind])
 
 
 def packed_values(part: SparseWeights) -> list[bytes]:
@@ -40,7 +42,7 @@ def packed_values(part: SparseWeights) -> list[bytes]:
     return [b"".join(map(raw, values))]
 
 
-def unpacked_values(bits: int, positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
+def unpacked_values(bits: int, positions: Mapping[str, Tensor], data: Mapping[str, Data]) -> dict[str, Tensor]:
     """The values by tensor, one a position.
 
     Raises:
@@ -55,12 +57,12 @@ def unpacked_values(bits: int, positions: Mapping[str, Tensor], data: Mapping[st
     return dict(zip(positions, flat.split(counts), strict=True))
 
 
-def _unpack_steps(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
+def _unpack_steps(positions: Mapping[str, Tensor], data: Mapping[str, Data]) -> dict[str, Tensor]:
     codes = torch.from_numpy(np.frombuffer(data["values"], np.int8).copy())
     values = {}
     pieces = codes.split([len(each) for each in positions.values()])
     for name, step, piece in zip(positions, vector(data["steps"], "F32"), pieces, strict=True):
-        values[name] = (piece.double() * step.double()).float()
+        values[name] = (piece.double() * step.double()).float()  # a product of 8 and 24 bits is exact in double
         is_one_form = (bool(piece.any()) or not step.view(torch.int32)) and torch.equal(step_of(values[name]), step)
         if int(piece.min()) < -STEPS or not is_one_form or (not step and bool(piece.any())):
             raise EditFileError(f"values: {name}: expected steps from -127 to 127 with one at an end, found others")
@@ -73,15 +75,16 @@ def _pack_levels(values: Tensor) -> tuple[bytes, bytes]:
     distinct[distinct == 0] = 0  # one zero, not two
     levels, codes = np.unique(distinct, return_inverse=True)
     levels = np.concatenate([levels, np.repeat(levels[-1:], LEVELS - len(levels))]).astype("<f4")
+    # four a byte
     padded = np.concatenate([codes, np.zeros(-len(codes) % 4, codes.dtype)]).astype(np.uint8).reshape(-1, 4)
     return levels.tobytes(), (padded << np.array([0, 2, 4, 6], np.uint8)).sum(1, dtype=np.uint8).tobytes()
 
 
-def _unpack_levels(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -> dict[str, Tensor]:
+def _unpack_levels(positions: Mapping[str, Tensor], data: Mapping[str, Data]) -> dict[str, Tensor]:
     levels = vector(data["levels"], "F32").view(-1, LEVELS)
     packed, values, at = np.frombuffer(data["values"], np.uint8), {}, 0
     for number, (name, each) in enumerate(positions.items()):
-        taken = -(-len(each) // 4)
+        taken = -(-len(each) // 4)  # bytes
         codes = ((packed[at : at + taken, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3).reshape(-1)
         if codes[len(each) :].any() or not _are_levels(levels[number], codes[: len(each)]):
             raise EditFileError(f"values: {name}: expected ascending levels, each used, and zero padding, found others")
@@ -91,6 +94,6 @@ def _unpack_levels(positions: Mapping[str, Tensor], data: Mapping[str, bytes]) -
 
 def _are_levels(levels: Tensor, codes: np.ndarray) -> bool:
     """Whether they are what `_pack_levels` gives: ascending, each used, the last repeated; zero is positive."""
-    used = int(codes.max()) + 1
+    used = int(codes.max()) + 1  # levels
     rises = bool((levels[1:used] > levels[: used - 1]).all()) and bool((levels[used:] == levels[used - 1]).all())
     return rises and len(np.unique(codes)) == used and not bool(((levels == 0) & levels.signbit()).any())
