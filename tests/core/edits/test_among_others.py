@@ -120,19 +120,15 @@ def test_what_others_wrote_is_never_written_over(write: Callable[[Net], None], k
 def test_a_model_that_moved_to_another_precision_is_checked_as_closely(kind: str, dtype: torch.dtype) -> None:
     model = Net()
     stack, edit = EditStack({"m": model}, name="net"), Edit(parts(kind, 1, ["m.one.weight"]), made("shut").base)
-    for touched in (False, True):
-        stack.load(edit, name="mine")
-        model.to(dtype)
-        if touched:
-            model.one.weight.data.view(torch.int16).view(-1)[edit_position(edit)] ^= 1
-            with pytest.raises(EditError, match="has other entries than were written"):
-                stack.unload("mine")
-            return
+    stack.load(edit, name="mine")
+    model.to(dtype)
+    bits, at = model.one.weight.data.view(torch.int16).view(-1), edit_position(edit)
+    bits[at] ^= 1
+    with pytest.raises(EditError, match="has other entries than were written"):
         stack.unload("mine")
-        assert content(model) == content(Net().to(dtype))
-        model.load_state_dict(Net().float().state_dict())
-        model.float()
-        model.load_state_dict(Net().state_dict())
+    bits[at] ^= 1
+    stack.unload("mine")
+    assert content(model) == content(Net().to(dtype))
 
 
 def edit_position(edit: Edit) -> int:

@@ -102,17 +102,22 @@ def _exponents(code: memoryview, count: int, largest: int) -> UInt8[np.ndarray, 
         [table[:1], table]
     )  # of a unary code, which is one longer than its place; none has length 0
     exponents, done, end = np.empty(count, np.uint8), 0, -1
-    for ends in decode_blocks(code[rest:], size):
+    wrong = EditError(f"expected {count} places in a table of {len(table)}, found others")
+    for start, ends in decode_blocks(code[rest:], size):
         if not len(ends):
             continue
         lengths = np.empty_like(ends)
-        lengths[0], lengths[1:] = ends[0] - end, ends[1:] - ends[:-1]
-        if done + len(ends) > count or lengths.max() > len(table):
-            raise EditError(f"expected {count} places in a table of {len(table)}, found others")
-        exponents[done : done + len(ends)] = by_length.take(lengths)
-        done, end = done + len(ends), int(ends[-1])
+        lengths[0] = start + int(ends[0]) - end
+        np.subtract(ends[1:], ends[:-1], out=lengths[1:])
+        if done + len(ends) > count:
+            raise wrong
+        try:
+            exponents[done : done + len(ends)] = by_length.take(lengths)
+        except IndexError:  # a code longer than the table has places
+            raise wrong from None
+        done, end = done + len(ends), start + int(ends[-1])
     if done != count or end != size - 1:
-        raise EditError(f"expected {count} places in a table of {len(table)}, found others")
+        raise wrong
     if not _is_by_frequency(table, _counts(exponents)):
         raise EditError("expected the exponents from the most to the least frequent, found another order")
     return exponents

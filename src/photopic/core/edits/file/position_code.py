@@ -70,12 +70,16 @@ def decode_set(data: memoryview | bytes, size: int) -> Int64[np.ndarray, " count
         >>> decode_set(encode_set(np.array([0]), 1), 1)
         array([0])
     """
-    blocks = list(decode_blocks(data, size))
+    blocks = [block + start if start else block for start, block in decode_blocks(data, size)]
     return blocks[0] if len(blocks) == 1 else np.concatenate([np.zeros(0, np.int64), *blocks])
 
 
-def decode_blocks(data: memoryview | bytes, size: int) -> Iterator[Int64[np.ndarray, " block"]]:
-    """The same a block at a time, so that whoever goes on with it finds it in the cache; checked once the last is taken."""
+def decode_blocks(data: memoryview | bytes, size: int) -> Iterator[tuple[int, Int64[np.ndarray, " block"]]]:
+    """The same a block at a time, so that whoever goes on with it finds it in the cache; checked once the last is taken.
+
+    Yields:
+        A number, and what the positions of the block exceed it by.
+    """
     head = _count_bytes(size)
     count = int.from_bytes(data[:head], "little")
     rest = _Reader(np.frombuffer(data, np.uint8)[head:])
@@ -85,15 +89,15 @@ def decode_blocks(data: memoryview | bytes, size: int) -> Iterator[Int64[np.ndar
         return
     density = 100 * count
     if density < _TRIPLES_FROM * size:
-        yield _decode_gaps(rest, count, size)
+        yield 0, _decode_gaps(rest, count, size)
         return
     found = 0
     for start, flags in _bitmap(rest, size) if density >= _BITMAP_FROM * size else _decode_triples(rest, size):
-        block = np.flatnonzero(flags.view(np.bool_)) + start
+        block = np.flatnonzero(flags.view(np.bool_))
         found += len(block)
-        if found > count or (len(block) and block[-1] >= size):
+        if found > count or (len(block) and start + int(block[-1]) >= size):
             raise EditError(f"index code: expected {count} positions in [0, {size}), found more, or one outside")
-        yield block
+        yield start, block
     rest.check_end()
     if found != count:
         raise EditError(f"index code: expected {count} positions in [0, {size}), found {found}")
@@ -187,9 +191,10 @@ def _decode_steps(rest: _Reader, count: int, divisor: _Divisor) -> Integer[np.nd
 def _summed(gaps: Integer[np.ndarray, " count"]) -> Iterator[Int64[np.ndarray, " block"]]:
     """The positions of gaps, a block at a time."""
     before = -1
-    for start in range(0, len(gaps), _BLOCK):
-        block = np.cumsum(gaps[start : start + _BLOCK], dtype=np.int64)
-        block += np.arange(before + 1, before + 1 + len(block))  # each position itself counts too
+    for start in range(0, len(gaps), 2 * _BLOCK):
+        steps = gaps[start : start + 2 * _BLOCK].astype(np.int64) + 1  # each position itself counts too
+        steps[0] += before
+        block = np.cumsum(steps, out=steps)
         before = int(block[-1])
         yield block
 

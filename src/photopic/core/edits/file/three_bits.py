@@ -17,7 +17,7 @@ def pack(values: UInt8[np.ndarray, " count"]) -> UInt8[np.ndarray, " bytes"]:
         >>> unpack(pack(np.array([5, 0, 7], np.uint8)), 3).tolist()
         [5, 0, 7]
     """
-    words = np.pad(values, (0, -len(values) % 8)).view("<u8")  # (count,) -> (count / 8,)
+    words = _filled(values, 8).view("<u8")  # (count,) -> (count / 8,)
     for shift, mask in _STEPS:
         words = (words | words >> np.uint64(shift)) & np.uint64(mask)
     packed = np.empty((len(words), 3), np.uint8)
@@ -28,9 +28,13 @@ def pack(values: UInt8[np.ndarray, " count"]) -> UInt8[np.ndarray, " bytes"]:
 
 def unpack(packed: UInt8[np.ndarray, " bytes"], count: int) -> UInt8[np.ndarray, " count"]:
     """The first values that were packed."""
-    taken = packed[: -(-3 * count // 8)]
-    taken = np.pad(taken, (0, -len(taken) % 3)) if len(taken) % 3 else taken
+    taken = _filled(packed[: -(-3 * count // 8)], 3)
     words = taken[0::3] | taken[1::3].astype("<u8") << np.uint64(8) | taken[2::3].astype("<u8") << np.uint64(16)
     for shift, mask in _BACK:
         words = (words | words << np.uint64(shift)) & np.uint64(mask)
     return words.view(np.uint8)[:count]
+
+
+def _filled(values: UInt8[np.ndarray, " count"], whole: int) -> UInt8[np.ndarray, " filled"]:
+    """Zeros behind the values, up to a multiple."""
+    return np.pad(values, (0, -len(values) % whole)) if len(values) % whole else values
