@@ -217,6 +217,7 @@ class Programs(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of peft: several adapters, merged ones
 @pytest.mark.timeout(0 if COUNT else 300)
 def test_programs_among_others_end_at_the_base_or_say_why() -> None:
     checks = settings(

@@ -67,7 +67,9 @@ def test_a_claim_of_many_numbers_is_refused_before_anything_is_made() -> None:
 
 
 def test_a_second_code_of_the_same_numbers_is_refused() -> None:
-    numbers = torch.tensor([1.0, 0.5, 1.0, 0.5, 1.0, 0.5]).half()  # two exponents as frequent as each other: the lower is first
+    numbers = torch.tensor(
+        [1.0, 0.5, 1.0, 0.5, 1.0, 0.5]
+    ).half()  # two exponents as frequent as each other: the lower is first
     code = encode_halves(raw(numbers), "F16")
     table = 6 + 3  # after the low bytes and 3 bits a number in whole bytes
     first, second = code[table + 1 : table + 2], code[table + 2 : table + 3]
