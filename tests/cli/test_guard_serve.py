@@ -178,7 +178,7 @@ def animated(kind: str) -> bytes:
 
 BAD = {
     "empty": (b"", 400, "nothing"),
-    "text": (b"hello", 415, "no known format"),
+    "text": (b"hello", 415, "an unknown format"),
     "gif": (file_of(PICTURE, "GIF"), 415, "GIF"),
     "json": (b'{"image": 1}', 415, "JSON"),
     "cut": (PNG[:-200], 422, "damaged PNG"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from photopic.core.errors import DataError
 from photopic.data.class_folder import load_classes
+from photopic.data.folder import PassedOverWarning
 
 
 def save(path: Path, size: tuple[int, int] = (6, 4), colour: object = "red") -> None:
@@ -29,7 +30,8 @@ def test_sub_folders_are_classes_and_pictures_keep_their_size(tmp_path: Path) ->
     save(tmp_path / "Brown-Bear" / "a.jpg", (3, 9))
     save(tmp_path / "mug" / "a.png", (5, 5))
     (tmp_path / "notes.md").write_text("hello")
-    found = load_classes(tmp_path)
+    with pytest.warns(PassedOverWarning, match=r"passed over notes\.md$"):
+        found = load_classes(tmp_path)
     assert found.classes == ("Brown-Bear", "mug", "mug") and len(found) == 3
     assert [each.shape for each in found[:3]] == [(9, 3, 3), (5, 5, 3), (4, 6, 3)]
     assert found[2][0, 0].tolist() == [0, 0, 255]

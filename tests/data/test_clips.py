@@ -70,7 +70,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a" / "0.png")
     assert "at least 2 frames, found 1" in refusal(tmp_path, 2)
     (tmp_path / "a" / "0.png").write_bytes(b"no picture")
-    assert "a file that cannot be read" in refusal(tmp_path, 2)
+    assert "found an unknown format" in refusal(tmp_path, 2)
     (tmp_path / "a" / "0.png").unlink()
     Image.new("RGB", (9, 9)).save(tmp_path / "a" / "1" / "1.png")
     assert "expected frames of one size" in refusal(tmp_path, 3)

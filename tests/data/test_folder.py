@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 from PIL import Image
 
 from photopic.core.errors import DataError
-from photopic.data import folder
-from photopic.data.folder import load_folder
+from photopic.data.folder import PassedOverWarning, load_folder, load_mask, load_picture
+from photopic.data.picture_file import MAX_PIXELS
+from photopic.data.pixels import ORIENTATION
 
 
 def save(path: Path, size: tuple[int, int] = (40, 40), colour: object = "red", **options: object) -> Path:
@@ -29,8 +32,8 @@ def refusal(path: Path) -> str:
 
 
 def test_reads_common_formats_in_the_order_of_their_names(tmp_path: Path) -> None:
-    for name in ("d.png", "c.jpg", "b.webp", "a.bmp", "e.GIF", "f.tiff", "notes.md", ".hidden.png"):
-        save(tmp_path / name) if name != "notes.md" else (tmp_path / name).write_text("hello")
+    for name in ("d.png", "c.jpg", "b.webp", "a.bmp", "e.GIF", "f.tiff", ".hidden.png"):
+        save(tmp_path / name)
     found = load_folder(tmp_path, 16)
     assert found.names == ("a.bmp", "b.webp", "c.jpg", "d.png", "e.GIF", "f.tiff")
     assert found.images.shape == (6, 3, 16, 16) and len(found) == 6
@@ -38,45 +41,11 @@ def test_reads_common_formats_in_the_order_of_their_names(tmp_path: Path) -> Non
     assert (red[:, 0] > 0.95).all() and (red[:, 1:] < -0.95).all()
 
 
-def test_same_stem_text_is_the_caption(tmp_path: Path) -> None:
-    for name in ("a.png", "b.png", "c.png"):
-        save(tmp_path / name)
-    (tmp_path / "a.txt").write_text("\ufeffa bear\n  on a sofa \n", encoding="utf-8")
-    (tmp_path / "c.txt").write_text(" \n")
-    assert load_folder(tmp_path, 16).captions == ("a bear on a sofa", None, None)
-
-
-def test_exif_orientation_turns_the_picture_upright(tmp_path: Path) -> None:
-    pixels = np.zeros((32, 32, 3), np.uint8)
-    pixels[:16] = 255  # white above
-    exif = Image.Exif()
-    exif[0x0112] = 3  # taken upside down
-    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
-    image = load_folder(tmp_path, 32).images[0, 0]
-    assert image[:16].max() == -1 and image[16:].min() == 1
-
-
-def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
-    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "a.png")
-    Image.new("RGBA", (20, 20), (0, 0, 0, 128)).save(tmp_path / "b.png")
-    palette = Image.new("P", (20, 20), 0)
-    palette.putpalette([10, 20, 30])
-    palette.save(tmp_path / "c.png", transparency=0)
-    images = load_folder(tmp_path, 20).images
-    assert (images[0] == 1).all() and (images[2] == 1).all()
-    assert abs(images[1].mean().item() - (127 / 127.5 - 1)) < 0.01
-
-
 def test_the_centre_is_cropped_not_squeezed(tmp_path: Path) -> None:
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, 20:40] = 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert (load_folder(tmp_path, 20).images == 1).all()
-
-
-def test_sixteen_bit_grey_keeps_its_brightness(tmp_path: Path) -> None:
-    Image.fromarray(np.full((20, 20), 32896, np.uint16)).save(tmp_path / "a.png")
-    assert abs(load_folder(tmp_path, 20).images.mean().item()) < 0.01
 
 
 def test_digest_follows_the_content_and_not_the_name(tmp_path: Path) -> None:
@@ -98,16 +67,6 @@ def test_empty_missing_and_wrong_folders_are_refused(tmp_path: Path) -> None:
     assert "notes.md" in refusal(tmp_path)
     assert "nothing there" in refusal(tmp_path / "absent")
     assert "found a file" in refusal(save(tmp_path / "a.png"))
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"not an image at all", b"\x89PNG\r\n\x1a\n" + b"\0" * 40], ids=["empty", "text", "png"]
-)
-def test_a_corrupt_file_is_named(tmp_path: Path, content: bytes) -> None:
-    save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(content)
-    message = refusal(tmp_path)
-    assert "b.png" in message and "expected" in message and "found" in message
 
 
 def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
@@ -137,19 +96,78 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(
     (tmp_path / "bomb.png").write_bytes(bomb(side, side))
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded a bomb"))
     message = refusal(tmp_path)
-    assert "bomb.png" in message and f"{folder.MAX_PIXELS:,} pixels" in message and "scale it down" in message
+    assert "bomb.png" in message and f"{MAX_PIXELS:,} pixels" in message and "scale it down" in message
 
 
-def test_formats_pillow_cannot_read_are_refused_by_name(tmp_path: Path) -> None:
+def test_files_that_are_passed_over_are_named(tmp_path: Path) -> None:
     save(tmp_path / "a.png")
-    (tmp_path / "b.HEIC").write_bytes(b"whatever")
-    assert "b.HEIC" in refusal(tmp_path) and "convert" in refusal(tmp_path)
+    (tmp_path / "notes.md").write_text("hello")
+    (tmp_path / "other.caption").write_text("a mug")
+    (tmp_path / "more").mkdir()
+    os.mkfifo(tmp_path / "b")
+    (tmp_path / "c").symlink_to("nowhere")
+    with pytest.warns(PassedOverWarning) as caught:
+        assert load_folder(tmp_path, 16).names == ("a.png",)
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"{tmp_path}: passed over b (a pipe), c (a link that leads nowhere), more (a folder), notes.md, other.caption "
+        "(a caption without its picture)"
+    )
 
 
-def test_an_unreadable_caption_is_named(tmp_path: Path) -> None:
+def dangling(place: Path) -> None:
+    place.symlink_to("nowhere")
+
+
+def circle(place: Path) -> None:
+    place.symlink_to(place.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "found"), [(os.mkfifo, "a pipe"), (dangling, "a link that leads nowhere"), (circle, "in a circle")]
+)
+@pytest.mark.parametrize("name", ["b.png", "a.txt"])
+def test_pipes_and_broken_links_are_refused_and_never_waited_for(
+    make: Callable[[Path], None], found: str, name: str, tmp_path: Path
+) -> None:
     save(tmp_path / "a.png")
-    (tmp_path / "a.txt").write_bytes("ein Bär".encode("latin-1"))
-    message = refusal(tmp_path)
-    assert "a.txt" in message and "UTF-8" in message and "position 5" in message
-    (tmp_path / "a.txt").write_bytes(b"x" * 100_000)
-    assert "a.txt" in refusal(tmp_path) and "100,000" in refusal(tmp_path)
+    make(tmp_path / name)
+    assert f"{name}: expected a" in refusal(tmp_path) and found in refusal(tmp_path)
+    with pytest.raises(DataError, match=found):
+        load_picture(tmp_path / name, 16)
+    circle(tmp_path / "folder")
+    assert "found a link that leads in a circle" in refusal(tmp_path / "folder")
+
+
+def test_a_mask_is_inside_where_it_is_light_and_opaque(tmp_path: Path) -> None:
+    save(tmp_path / "p.png")
+    painted = np.zeros((40, 40, 4), np.uint8)
+    painted[:20, :20] = 255
+    hidden = np.full((40, 40, 4), 255, np.uint8)  # white everywhere, seen in a quarter
+    hidden[20:, :, 3] = hidden[:, 20:, 3] = 0
+    grey = painted[..., 0].astype(np.uint16) * 257
+    masks = {
+        "rgba": painted,
+        "hidden": hidden,
+        "la": painted[..., [0, 3]],
+        "bits16": grey,
+        "bitmap": painted[..., 0] > 0,
+    }
+    for name, mask in masks.items():
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+        found = load_mask(tmp_path / f"{name}.png", 16, of=tmp_path / "p.png")
+        assert found[:8, :8].all() and found.mean() == 0.25, name
+
+
+def test_masks_are_turned_as_their_pictures_are(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    save(tmp_path / "p.jpg", (40, 20), exif=exif)  # 20 wide and 40 high when upright
+    upper = np.zeros((40, 20), np.uint8)
+    upper[:20] = 255
+    Image.fromarray(upper).save(tmp_path / "mask.png")
+    found = load_mask(tmp_path / "mask.png", 16, of=tmp_path / "p.jpg")
+    assert found[:8].all() and not found[8:].any()
+    Image.new("L", (40, 20)).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match=r"mask\.png: expected a mask of 20 x 40 pixels .* found 40 x 20"):
+        load_mask(tmp_path / "mask.png", 16, of=tmp_path / "p.jpg")

@@ -47,8 +47,10 @@ def test_boxes_and_masks_are_read(folder: Path) -> None:
     assert layout.outside == "neutral" and not layout.may_overlap
 
 
-def test_what_is_transparent_in_a_mask_is_outside(folder: Path) -> None:
+def test_what_is_transparent_is_outside(folder: Path) -> None:
     assert read(folder, {"regions": [{"words": "cat", "mask": "clear.png"}]}).regions[0].bounds == (0, 0.5, 1, 1)
+    painted = {"image": "clear.png", "colours": {"#ffffff": "cat"}}  # its clear half hides the same colour
+    assert read(folder, painted).regions[0].bounds == (0, 0.5, 1, 1)
 
 
 def test_a_picture_gives_one_region_a_colour(folder: Path) -> None:
@@ -79,9 +81,12 @@ def test_a_picture_gives_one_region_a_colour(folder: Path) -> None:
         ({"regions": [BOX | {"strength": "high"}]}, "expected a strength such as 2.5"),
         ({"regions": [BOX | {"strength": 10**400}]}, "expected a strength such as 2.5"),
         ({"regions": [BOX, {"words": "dog", "box": [0.4, 0, 1, 1]}]}, "'<mine> cat' and 'dog' overlap in 10.0%"),
-        ({"regions": [{"words": "cat", "mask": "missing.png"}]}, "missing.png: expected a PNG"),
-        ({"regions": [{"words": "cat", "mask": "broken.png"}]}, "broken.png: expected a PNG"),
-        ({"regions": [{"words": "cat", "mask": 3}]}, "expected the name of a PNG"),
+        ({"regions": [{"words": "cat", "mask": "missing.png"}]}, "missing.png: expected a file, found nothing"),
+        (
+            {"regions": [{"words": "cat", "mask": "broken.png"}]},
+            "broken.png: expected a readable image, found a damaged file",
+        ),
+        ({"regions": [{"words": "cat", "mask": 3}]}, "expected the name of a picture"),
         ({"image": "colours.png", "colours": {}}, "colours: expected an object"),
         ({"image": "colours.png", "colours": {"red": "cat"}}, "expected a colour such as '#ff0000', found 'red'"),
         ({"image": "colours.png", "colours": {"#ff0000": 3}}, "#ff0000: expected the subject's words"),
@@ -98,5 +103,5 @@ def test_mistakes_are_refused_in_one_line(folder: Path, stated: Any, reason: str
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere\.json: cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere\.json: expected a file, found nothing"):
         read_layout(tmp_path / "nowhere.json")

@@ -196,8 +196,8 @@ def test_channels_the_other_way_round() -> None:
         ([], "found none"),
         ([np.zeros((4, 4, 3), np.float32)], r"number 0 should be .* found float32 \(4, 4, 3\)"),
         (
-            [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 2), np.uint8)],
-            r"number 1 should be .* found uint8 \(4, 4, 2\)",
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 5), np.uint8)],
+            r"number 1 should be .* found uint8 \(4, 4, 5\)",
         ),
         (["bear.png"], "number 0 should be .* found str"),
         ([np.zeros((0, 4, 3), np.uint8)], "number 0 is empty"),

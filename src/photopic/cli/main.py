@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -66,9 +67,11 @@ class VerbGroup(TyperGroup):
         return name, load_verb(args[0]), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb; ``explain`` tells which errors become one line."""
+        """Run a verb; ``explain`` tells which errors become one line, and warnings are notes."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _note
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             typer.echo("photopic: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -134,6 +137,11 @@ def _os_error_code(error: Exception) -> int | None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
     return int(found[1]) if found else None
+
+
+def _note(message: Warning | str, *_: Any) -> None:
+    """A warning without the place in the code; names of files may hold control characters."""
+    typer.echo("note: " + "".join(letter if letter.isprintable() else "?" for letter in str(message)), err=True)
 
 
 def _print_version(asked: bool) -> bool:

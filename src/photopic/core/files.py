@@ -1,9 +1,13 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and only files are opened for reading."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
+
+from photopic.core.errors import PhotopicError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -17,3 +21,42 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def what_is_there(path: Path) -> str:
+    """What a path that holds no file leads to, in words for messages; empty where it is a file, which alone is safe to open.
+
+    Opening a pipe would wait for a writer for ever.
+
+    Example:
+        >>> what_is_there(Path("/nowhere")), what_is_there(Path("/dev/null"))
+        ('nothing', 'a device')
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link that leads nowhere" if path.is_symlink() else "nothing"
+    except OSError as error:
+        return "a link that leads in a circle" if error.errno == errno.ELOOP else f"nothing readable ({error.strerror})"
+    except ValueError:  # a null character
+        return "nothing"
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    return "" if stat.S_ISREG(mode) else next((name for test, name in kinds.items() if test(mode)), "a device")
+
+
+def read_file(path: Path, error: type[PhotopicError] = PhotopicError) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: The file; folders, pipes and links without an end are refused before anything is opened.
+        error: What to raise.
+
+    Raises:
+        PhotopicError: Of the kind asked for; says what is there in its place.
+    """
+    if found := what_is_there(path):
+        raise error(f"{path}: expected a file, found {found}; check the path")
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}); check its permissions") from problem

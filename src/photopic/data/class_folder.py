@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from photopic.core.errors import DataError
-from photopic.data.folder import SUFFIXES, picture_files, read_picture
+from photopic.data.folder import contents, entries, is_picture, strangers, warn_passed_over
+from photopic.data.picture_file import read_picture
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ClassFolder(Sequence[Any]):
 
 
 def load_classes(path: str | Path) -> ClassFolder:
-    """List the pictures of a folder of sub-folders, or of a folder without any.
+    """List the pictures of a folder of sub-folders, or of a folder without any; other files are named in a warning.
 
     Args:
         path: The folder.
@@ -93,20 +94,24 @@ def load_classes(path: str | Path) -> ClassFolder:
         3
     """
     folder = Path(path)
-    if not folder.is_dir():
-        return ClassFolder(tuple(picture_files(folder)), None)  # says what is wrong with it
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    inner = sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
-    loose = sorted(entry.name for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file())
+    found = entries(folder)
+    inner = [entry for entry in found if entry.is_dir()]
+    loose = [entry.name for entry in found if is_picture(entry)]
     if inner and loose:
         raise DataError(
             f"{folder}: expected pictures in sub-folders named as classes, or no sub-folder, found both {inner[0].name} and "
             f"{loose[0]}; move one of them away"
         )
-    if not inner:
-        return ClassFolder(tuple(picture_files(folder)), None)
-    files = [(file, entry.name) for entry in inner for file in picture_files(entry)]
-    return ClassFolder(tuple(file for file, _ in files), tuple(name for _, name in files))
+    files: list[Path] = []
+    classes: list[str] = []
+    unused = [entry for entry in found if entry not in inner] if inner else []
+    for each in inner or [folder]:
+        pictures, others = contents(each)
+        files += pictures
+        classes += [each.name] * len(pictures)
+        unused += others
+    warn_passed_over(folder, strangers(unused))
+    return ClassFolder(tuple(files), tuple(classes) if inner else None)
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +22,10 @@ from jaxtyping import Int64, UInt8
 from PIL import Image, ImageSequence
 
 from photopic.core.errors import DataError
-from photopic.data.folder import MAX_PIXELS, SUFFIXES, picture_files, read_picture
+from photopic.core.files import read_file
+from photopic.data.folder import entries, is_picture, picture_files, strangers, warn_passed_over
+from photopic.data.picture_file import identify, read_picture
+from photopic.data.pixels import as_rgb
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.2, 0.2)  # of the classes, where a folder says nothing
@@ -252,19 +254,16 @@ class _Chosen(Sequence[Any]):
 
 
 def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: expected a folder of class folders, found {'a file' if folder.exists() else 'nothing'}"
-        )
-    return _in_order([entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")])
+    return _in_order([entry for entry in entries(folder) if entry.is_dir()])
 
 
 def _clips(folder: Path) -> list[Path]:
     """Sub-folders and animated pictures; still pictures beside each other are one clip too few folders deep."""
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    found = [entry for entry in entries if entry.is_dir() or entry.suffix.lower() in SUFFIXES]
+    listed = entries(folder)
+    found = [entry for entry in listed if entry.is_dir() or is_picture(entry)]
     if not found:
         raise DataError(f"{folder}: expected clips (folders of frames, animated GIF, WebP or PNG), found none; add one")
+    warn_passed_over(folder, strangers(entry for entry in listed if entry not in found))
     return _in_order(found)
 
 
@@ -283,8 +282,10 @@ def _read_clip(clip: Path, frames: int) -> UInt8[np.ndarray, "t h w 3"]:
         with _opened(clip) as image:
             wanted = set(_places(int(getattr(image, "n_frames", 1)), frames))
             try:
-                shown = [_on_white(each) for n, each in enumerate(ImageSequence.Iterator(image)) if n in wanted]
-            except (OSError, SyntaxError, ValueError) as error:
+                shown = [as_rgb(each, clip) for n, each in enumerate(ImageSequence.Iterator(image)) if n in wanted]
+            except DataError:
+                raise
+            except Exception as error:  # Pillow's readers raise a dozen types on broken files
                 raise DataError(f"{clip}: expected an animated picture, found a damaged file ({error})") from error
         pictures = [_smaller(each) for each in shown]
     sizes = sorted({each.size for each in pictures})
@@ -294,14 +295,9 @@ def _read_clip(clip: Path, frames: int) -> UInt8[np.ndarray, "t h w 3"]:
 
 
 def _opened(clip: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(clip, formats=("GIF", "WEBP", "PNG", "AVIF", "JPEG", "TIFF", "BMP"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{clip}: expected an animated GIF, WebP or PNG, found a file that cannot be read") from error
+    image = identify(read_file(clip, DataError), clip)
     count = int(getattr(image, "n_frames", 1))
-    if image.width * image.height > MAX_PIXELS or count > MAX_FRAMES:
+    if count > MAX_FRAMES:
         raise DataError(
             f"{clip}: {count} frames of {image.width} x {image.height} are too many; cut it or make it smaller"
         )
@@ -311,11 +307,6 @@ def _opened(clip: Path) -> Image.Image:
 def _places(count: int, frames: int) -> list[int]:
     """The middle frame of each of ``frames`` equal parts."""
     return [int((part + 0.5) * count / frames) for part in range(frames)]
-
-
-def _on_white(frame: Image.Image) -> Image.Image:
-    rgba = frame.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def _smaller(picture: Image.Image) -> Image.Image:

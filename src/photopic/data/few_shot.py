@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
+from PIL import Image
 
 from photopic.core.errors import DataError
 from photopic.data.class_folder import ClassFolder, load_classes
+from photopic.data.pixels import as_array
 
 LARGEST_SEED = 2**63
 
@@ -69,7 +71,10 @@ class LabelledImages:
         hasher = hashlib.sha256("\n".join(self.names).encode())
         hasher.update(self.labels.astype("<i8").tobytes())
         for number in range(len(self)):
-            array = np.asarray(self.images[number])
+            image = self.images[number]
+            array = (
+                as_array(image) if isinstance(image, Image.Image) else np.asarray(image)
+            )  # palettes count as colours
             hasher.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
         return hasher.hexdigest()
 

@@ -2,56 +2,36 @@
 
     photos/bear-1.jpg   photos/bear-1.txt ("a bear on a sofa")   photos/bear-2.png   ...
 
-Every picture is turned upright (EXIF), laid over white where it is transparent, cropped to its central square and
-resized to the side the model works at. A file that looks like a picture and cannot be used is an error, never skipped.
+Pictures are read by the one rule of ``pixels``, captions by that of ``captions``; each picture becomes its central square, resized
+to the side the model works at. A file that looks like a picture and cannot be used is an error; everything else that is passed
+over is named in a warning.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from photopic.core.errors import DataError
+from photopic.core.files import read_file, what_is_there
+from photopic.data.captions import is_caption, read_captions
+from photopic.data.picture_file import SUFFIXES, decode, looks_like_picture, open_picture, read_picture
+from photopic.data.pixels import MIDDLE, as_rgb, mask_levels, upright
 
-SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".jp2",
-        ".j2k",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".tga",
-        ".ico",
-        ".qoi",
-    ]
-)
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "QOI", "MPO")
-UNREADABLE_SUFFIXES = frozenset(
-    [".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".raw", ".psd", ".svg", ".jxl"]
-)
-MAX_PIXELS = (
-    128_000_000  # largest camera pictures are about 108 million; a decoded RGB picture of this size takes 384 MB
-)
-MAX_CAPTION_BYTES = 64 * 1024
+_SHOWN = 5
+
+
+class PassedOverWarning(UserWarning):
+    """Files of a folder that are neither pictures nor captions of them."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +41,8 @@ class ImageFolder:
     Attributes:
         images: The pictures, RGB in -1 to 1.
         names: File names.
-        captions: The caption of each picture, None where there is no caption file or it is empty.
-        digest: SHA-256 in hexadecimal over the bytes of every picture and caption file in order, not over their names.
+        captions: The caption of each picture, None where there is none or it is empty.
+        digest: SHA-256 in hexadecimal over the bytes of every picture and caption in order, not over their names.
     """
 
     images: Float[Tensor, "images 3 size size"]
@@ -75,7 +55,7 @@ class ImageFolder:
 
 
 def load_folder(path: str | Path, size: int) -> ImageFolder:
-    """Read every picture of a folder (not of its sub-folders).
+    """Read every picture of a folder (not of its sub-folders); what is passed over is named in a ``PassedOverWarning``.
 
     Args:
         path: The folder.
@@ -97,21 +77,22 @@ def load_folder(path: str | Path, size: int) -> ImageFolder:
         >>> load_folder(folder, 64).images.shape
         torch.Size([1, 3, 64, 64])
     """
-    files = picture_files(Path(path))
+    files, others = contents(Path(path))
+    found, lost = read_captions(files, others)
+    captions = [found.get(file, (None, b"")) for file in files]
     hasher = hashlib.sha256()
-    pictures, captions = [], []
-    for file in files:
-        content = _read(file)
-        pictures.append(_square(_decode(content, file), size))
-        caption, caption_bytes = _caption(file)
-        captions.append(caption)
+    pictures = []
+    for file, (_, caption_bytes) in zip(files, captions, strict=True):
+        content = read_file(file, DataError)
+        pictures.append(np.asarray(_square(as_rgb(decode(content, file), file), size)))
         for part in (content, caption_bytes):  # lengths keep the boundary between files unambiguous
             hasher.update(len(part).to_bytes(8, "little") + part)
+    warn_passed_over(path, [*strangers(others), *lost])
     stacked = torch.from_numpy(np.stack(pictures))  # (images, size, size, 3)
     return ImageFolder(
         images=stacked.permute(0, 3, 1, 2).float() / 127.5 - 1,
         names=tuple(file.name for file in files),
-        captions=tuple(captions),
+        captions=tuple(text for text, _ in captions),
         digest=hasher.hexdigest(),
     )
 
@@ -130,14 +111,14 @@ def load_picture(path: str | Path, size: int) -> UInt8[np.ndarray, "size size 3"
         >>> load_picture("photos/bear-1.jpg", 64).shape  # doctest: +SKIP
         (64, 64, 3)
     """
-    return _square(_decode(_read(Path(path)), Path(path)), size)
+    return np.asarray(_square(read_picture(path), size))
 
 
 def load_mask(path: str | Path, size: int, *, of: str | Path) -> Bool[np.ndarray, "size size"]:
     """A painted mask beside a picture, cropped and resized as ``load_picture`` does with the picture.
 
     Args:
-        path: The mask: what is lighter than middle grey is True.
+        path: The mask: what is lighter than middle grey is True, what is transparent False.
         size: Side in pixels of the result.
         of: The picture; the mask must have its width and height.
 
@@ -148,139 +129,88 @@ def load_mask(path: str | Path, size: int, *, of: str | Path) -> Bool[np.ndarray
         >>> load_mask("mask.png", 64, of="bear-1.jpg").dtype  # doctest: +SKIP
         dtype('bool')
     """
-    picture, mask = (_decode(_read(Path(file)), Path(file)) for file in (of, path))
+    picture, mask = upright(open_picture(of)), mask_levels(open_picture(path), path)
     if mask.size != picture.size:
         expected, found = (f"{image.width} x {image.height}" for image in (picture, mask))
         raise DataError(f"{path}: expected a mask of {expected} pixels as {of}, found {found}; save it at that size")
-    return _square(mask, size).mean(-1) > 127.5
+    return np.asarray(_square(mask, size)) > MIDDLE
 
 
-def read_picture(file: Path) -> Image.Image:
-    """One picture in its own size: upright, RGB, over white.
-
-    Raises:
-        DataError: If the file cannot be read as a picture.
-
-    Example:
-        >>> read_picture(Path("photos/bear-1.jpg")).mode  # doctest: +SKIP
-        'RGB'
-    """
-    return _decode(_read(file), file)
-
-
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their names.
+def contents(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The pictures of a folder and its other entries, each in the order of their names; hidden ones do not count.
 
     Raises:
         DataError: If it is no folder, holds no picture, or one of a format that cannot be read.
 
     Example:
-        >>> picture_files(Path("photos"))  # doctest: +SKIP
-        [PosixPath('photos/bear-1.jpg')]
+        >>> contents(Path("photos"))  # doctest: +SKIP
+        ([PosixPath('photos/bear-1.jpg')], [PosixPath('photos/bear-1.txt')])
     """
-    if not folder.exists():
-        raise DataError(f"{folder}: expected a folder of images, found nothing there; check the path")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: expected a folder of images, found a file; give the folder that holds it")
+    pictures: list[Path] = []
+    others: list[Path] = []
+    for entry in entries(folder):
+        (pictures if is_picture(entry) else others).append(entry)
+    if not pictures:
+        found = f"{len(others)} other entries, such as {others[0].name}" if others else "an empty folder"
+        raise DataError(f"{folder}: expected at least one image, found {found}; put 3 to 10 pictures in it")
+    return pictures, others
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures alone of ``contents``."""
+    return contents(folder)[0]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder and is not hidden, in the order of the names.
+
+    Raises:
+        DataError: If it is no folder or cannot be listed.
+    """
+    if (found := what_is_there(folder)) != "a folder":
+        there = f"{found} there" if found == "nothing" else found or "a file"
+        fix = "check the path" if found else "give the folder that holds it"
+        raise DataError(f"{folder}: expected a folder of images, found {there}; {fix}")
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
-    for entry in entries:
-        if entry.suffix.lower() in UNREADABLE_SUFFIXES:
-            raise DataError(
-                f"{entry}: expected a PNG, JPEG, WebP or another common format, found {entry.suffix}; "
-                "convert it to PNG or JPEG, or move it out of the folder"
-            )
-    pictures = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and entry.is_file()]
-    if not pictures:
-        found = f"{len(entries)} other entries, such as {entries[0].name}" if entries else "an empty folder"
-        raise DataError(f"{folder}: expected at least one image, found {found}; put 3 to 10 pictures in it")
-    return pictures
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
+def is_picture(entry: Path) -> bool:
+    """Whether an entry of a folder is read as a picture.
+
+    Raises:
+        DataError: If it is called one and is a pipe or a broken link, or is of a format that cannot be read.
+    """
+    found = what_is_there(entry)
+    if found and found != "a folder" and entry.suffix.lower() in SUFFIXES:
+        raise DataError(f"{entry}: expected a picture, found {found}; remove or replace it")
+    return not found and not is_caption(entry) and looks_like_picture(entry)
 
 
-def _decode(content: bytes, file: Path) -> Image.Image:
-    """The upright picture in RGB. The size is checked from the header, before any pixel is decoded."""
-    if not content:
-        raise DataError(f"{file}: expected an image, found an empty file; remove or replace it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning starts below our limit
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise _too_large(file, "more than " + f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
-    except Exception as error:  # Pillow's readers raise a dozen types on broken files
-        raise _corrupt(file, error) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(file, f"{image.width} x {image.height} pixels")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF blocks and palettes warn; the pixels decide
-            image.load()
-            return _over_white(_eight_bit(ImageOps.exif_transpose(image), file))
-    except DataError:
-        raise
-    except Exception as error:
-        raise _corrupt(file, error) from error
+def strangers(others: Iterable[Path]) -> list[str]:
+    """The entries that are no captions either, with what is no file in words.
+
+    Example:
+        >>> strangers([Path("a.txt"), Path("/dev")])
+        ['dev (a folder)']
+    """
+    named = ((each, what_is_there(each)) for each in others if not is_caption(each))
+    return [f"{each.name} ({found})" if found else each.name for each, found in named]
 
 
-def _corrupt(file: Path, error: Exception) -> DataError:
-    reason = "unknown format" if isinstance(error, Image.UnidentifiedImageError) else " ".join(str(error).split())[:120]
-    return DataError(f"{file}: expected a readable image, found a damaged file ({reason}); save it again or remove it")
+def warn_passed_over(folder: str | Path, names: Iterable[str]) -> None:
+    """Name what of a folder is not used, in one ``PassedOverWarning``; nothing where there is nothing."""
+    names = list(names)
+    if names:
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        warnings.warn(f"{folder}: passed over {', '.join(names[:_SHOWN])}{more}", PassedOverWarning, stacklevel=3)
 
 
-def _too_large(file: Path, found: str) -> DataError:
-    return DataError(f"{file}: expected at most {MAX_PIXELS:,} pixels, found {found}; scale it down and save it again")
-
-
-def _eight_bit(image: Image.Image, file: Path) -> Image.Image:
-    if image.mode == "F":
-        raise DataError(
-            f"{file}: expected 8 or 16 bits a channel, found floating-point pixels; save it as an 8-bit PNG"
-        )
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it to white
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
-    return image
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered).convert("RGB")
-
-
-def _square(image: Image.Image, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def _square(image: Image.Image, size: int) -> Image.Image:
     """Crop the central square, then resize."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     cropped = image.crop((left, top, left + side, top + side))
-    if side != size:
-        cropped = cropped.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(cropped)
-
-
-def _caption(picture: Path) -> tuple[str | None, bytes]:
-    file = picture.with_suffix(".txt")
-    if not file.is_file():
-        return None, b""
-    content = _read(file)
-    if len(content) > MAX_CAPTION_BYTES:
-        raise DataError(
-            f"{file}: expected a caption of at most {MAX_CAPTION_BYTES:,} bytes, found {len(content):,}; "
-            "keep one sentence, or rename the file if it is no caption"
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file}: expected a caption in UTF-8, found other bytes at position {error.start}; save it as UTF-8"
-        ) from error
-    return " ".join(text.split()) or None, content
+    return cropped if side == size else cropped.resize((size, size), Image.Resampling.LANCZOS)

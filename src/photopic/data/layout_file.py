@@ -8,7 +8,8 @@ or one picture in which each subject has its colour, painted without soft edges:
 
     {"image": "layout.png", "colours": {"#ff0000": "<mine> cat", "#0000ff": {"words": "guitar", "strength": 2.5}}}
 
-A mask is inside where it is bright; pictures are named relative to the file. ``outside`` and ``may_overlap`` are as in ``Layout``.
+A mask is inside where it is light and opaque; pictures are named relative to the file.
+``outside`` and ``may_overlap`` are as in ``Layout``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from photopic.core.errors import DataError
+from photopic.core.files import read_file
 from photopic.data.layout import Layout, Outside, Region
+from photopic.data.picture_file import open_picture
+from photopic.data.pixels import as_mask, as_rgb, opaque
 
 OPTIONS = ("outside", "may_overlap")
 
@@ -43,10 +47,9 @@ def read_layout(path: str | Path) -> Layout:
         '<mine> cat'
     """
     path = Path(path)
+    content = read_file(path, DataError)
     try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); name a layout as JSON") from None
+        stated = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a layout as JSON, found something else ({error})") from None
     try:
@@ -79,7 +82,7 @@ def _region(stated: Any, folder: Path) -> Region:
         raise DataError(f'a region: expected an object with "words" and "box" or "mask", found {stated!r}')
     _check_keys(f"region {stated.get('words', '?')!r}", stated, ("words", "box", "mask", "strength"))
     words, strength = _words(stated), _strength(stated)
-    mask = None if "mask" not in stated else _bright(_picture(stated["mask"], folder))
+    mask = None if "mask" not in stated else as_mask(_picture(stated["mask"], folder))
     return Region(words, _box(words, stated["box"]) if "box" in stated else None, mask, strength)
 
 
@@ -88,7 +91,8 @@ def _painted(stated: Mapping[str, Any], folder: Path) -> list[Region]:
     colours = stated.get("colours")
     if not isinstance(colours, Mapping) or not colours:
         raise DataError(f'colours: expected an object such as {{"#ff0000": "cat"}}, found {colours!r}')
-    pixels = np.array(_picture(stated["image"], folder).convert("RGB"))
+    picture = _picture(stated["image"], folder)
+    pixels, painted = np.asarray(as_rgb(picture)), opaque(picture)  # (h, w, 3), (h, w)
     regions = []
     for colour, said in colours.items():
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
@@ -97,7 +101,7 @@ def _painted(stated: Mapping[str, Any], folder: Path) -> list[Region]:
         if not isinstance(each, Mapping):
             raise DataError(f"colours: {colour}: expected the subject's words, found {said!r}")
         _check_keys(f"colour {colour}", each, ("words", "strength"))
-        mask = (pixels == np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])).all(-1)
+        mask = (pixels == np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])).all(-1) & painted
         if not mask.any():
             raise DataError(
                 f"{stated['image']}: {colour} of {_words(each)!r} is not in the picture; its colours are "
@@ -139,21 +143,11 @@ def _is_number(value: Any) -> bool:
 
 def _picture(name: Any, folder: Path) -> Image.Image:
     if not isinstance(name, str):
-        raise DataError(f"expected the name of a PNG, found {name!r}")
+        raise DataError(f"expected the name of a picture, found {name!r}")
     try:
-        with Image.open(folder / name, formats=("PNG",)) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(
-            f"{name}: expected a PNG, found none that can be read ({error}); save the mask as PNG"
-        ) from None
-
-
-def _bright(image: Image.Image) -> Bool[np.ndarray, "height width"]:
-    """Where a mask is inside: brighter than half; what is transparent is outside."""
-    over_black = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-    return np.array(over_black.convert("L")) > 127
+        return open_picture(folder / name)
+    except DataError as error:
+        raise DataError(f"{name}: {str(error).removeprefix(f'{folder / name}: ')}") from None
 
 
 def _most_common(pixels: UInt8[np.ndarray, "height width 3"], count: int = 4) -> str:

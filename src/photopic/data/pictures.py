@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from photopic.core.errors import DataError
+from photopic.core.files import read_file
 
 SETTINGS_KEY = "photopic"  # the PNG text chunk that holds the settings as JSON
 
@@ -45,8 +46,9 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     Raises:
         DataError: If the file is not a PNG made by photopic.
     """
+    content = read_file(Path(path), DataError)
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             return json.loads(image.info[SETTINGS_KEY])
     except (OSError, KeyError, ValueError, SyntaxError) as error:
         raise DataError(f"{path}: expected a PNG made by photopic, found no settings in it") from error

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
 from photopic.core.events import Event, Steps
 from photopic.core.runs import Run, write_atomically
+from photopic.data.picture_file import read_picture
 from photopic.data.pictures import contact_sheet, png_bytes
 from photopic.data.scenes import with_article
 from photopic.demo.teach import DemoConfig, Pictures, Taught, teach
@@ -185,8 +185,7 @@ def draw(
 
 def read_strip(file: Path) -> Pictures:
     """The pictures of a row."""
-    with Image.open(file) as strip:
-        pixels = np.array(strip.convert("RGB"))
+    pixels = np.array(read_picture(file))  # (side, n x side, 3)
     side = pixels.shape[0]
     return pixels.reshape(side, -1, side, 3).swapaxes(0, 1)  # (n, side, side, 3)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from scipy.stats import binomtest
 
 from photopic.core.errors import DataError, ModelError
+from photopic.data.pixels import as_array
 from photopic.guard.guardfile import GuardFileError
 from photopic.models.classifier import Classifier
 
@@ -61,7 +62,7 @@ def tell_copies(images: Any) -> None:
     Warns:
         UserWarning: If there are copies.
     """
-    seen = {hashlib.sha256(np.ascontiguousarray(np.asarray(each)).tobytes()).digest() for each in images}
+    seen = {hashlib.sha256(as_array(each).tobytes()).digest() for each in images}
     if len(seen) < len(images):
         warnings.warn(
             f"{len(images) - len(seen)} of {len(images)} clean pictures are copies of others; the rate of false positives is "

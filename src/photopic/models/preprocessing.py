@@ -6,7 +6,7 @@ always the same few steps, done here with PIL and numpy: resize, crop the centre
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
+from photopic.data.pixels import Images, OneOrMore, arrays, batched
 
-Images = UInt8[np.ndarray, "..."] | UInt8[Tensor, "..."] | Sequence[Any]
-"""Pictures, RGB or gray, channels first or last: a uint8 array or tensor, one picture, or a list of PIL images and arrays of any
-sizes."""
-OneOrMore = Images | Image.Image
+__all__ = ["Images", "OneOrMore", "Preprocessing", "arrays", "batched"]
 
 UNKNOWN = ("do_pad", "rescale_offset", "do_color_quantize", "do_thumbnail", "do_align_long_axis")
 
@@ -135,63 +133,6 @@ class Preprocessing:
             picture = Image.fromarray(array).resize(target[::-1], Image.Resampling(self.resample))
             array = np.asarray(picture)
         return array if self.crop is None else _centre(array, self.crop)
-
-
-def arrays(images: OneOrMore) -> list[UInt8[np.ndarray, "_ _ 3"]]:
-    """Pictures as a list of RGB arrays; a transparent PIL image is laid on white.
-
-    Raises:
-        DataError: If there is none or one is not 8-bit RGB or gray; the message says which and what it is.
-
-    Example:
-        >>> [each.shape for each in arrays([Image.new("L", (4, 2)), np.zeros((3, 5, 6), np.uint8)])]
-        [(2, 4, 3), (5, 6, 3)]
-    """
-    several = batched(images)
-    if len(several) == 0:
-        raise DataError("images: expected at least one, found none")
-    return [_array(number, image) for number, image in enumerate(several)]
-
-
-def batched(images: OneOrMore) -> Any:
-    """A single picture as a batch of one, anything else as it is.
-
-    Example:
-        >>> len(batched(np.zeros((5, 6, 3), np.uint8)))
-        1
-    """
-    single = isinstance(images, Image.Image) or (isinstance(images, np.ndarray | Tensor) and images.ndim in (2, 3))
-    return [images] if single else images
-
-
-def _array(number: int, image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    if isinstance(image, Image.Image):
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB"))
-    array = image.cpu().numpy() if isinstance(image, Tensor) else image
-    shaped = _channels_last(array) if isinstance(array, np.ndarray) and array.dtype == np.uint8 else None
-    if shaped is None:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise DataError(
-            f"images: number {number} should be a PIL image or uint8 (height, width, 3), (3, height, width) or gray "
-            f"(height, width), found {found}"
-        )
-    if 0 in shaped.shape:
-        raise DataError(f"images: number {number} is empty ({array.shape}); leave it out")
-    return shaped
-
-
-def _channels_last(array: np.ndarray) -> UInt8[np.ndarray, "h w 3"] | None:
-    """RGB of an array of any layout that a picture has; None if it has none of them."""
-    if array.ndim == 2:  # (h, w)
-        array = array[:, :, None]
-    if array.ndim != 3:
-        return None
-    if array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):  # (c, h, w)
-        array = array.transpose(1, 2, 0)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))) if array.shape[2] in (1, 3) else None
 
 
 def _centre(array: UInt8[np.ndarray, "h w 3"], crop: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -8,28 +8,17 @@ import struct
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from photopic.core.errors import DataError
-from photopic.data.folder import _eight_bit, _over_white
+from photopic.data.picture_file import kind_of
+from photopic.data.pixels import as_rgb
 
-SIGNATURES = {  # what a file of a format starts with, for those that are read and those that are often sent
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"\xff\xd8\xff": "JPEG",
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"%PDF": "PDF",
-    b"<": "HTML or SVG",
-    b"{": "JSON",
-}
 READ = ("PNG", "JPEG", "WEBP")
 EXPECTED = "expected one PNG, JPEG or WebP picture, as the body or as a file of multipart/form-data"
 FORM_PARTS = 16
@@ -194,26 +183,13 @@ def picture_of(content: bytes, limits: Limits) -> Image.Image:
                 if kind != "JPEG" and getattr(image, "is_animated", False):
                     raise Refusal(422, "animated", f"{EXPECTED}; found an animation")
                 image.load()
-                return _over_white(_eight_bit(ImageOps.exif_transpose(image), Path(kind)))
+                return as_rgb(image, kind)
     except Refusal:
         raise
     except DataError as error:
         raise Refusal(422, "damaged", _line(error)) from None
     except Exception as error:  # Pillow's readers raise a dozen types on broken files
         raise Refusal(422, "damaged", f"{EXPECTED}; found a damaged {kind} ({_line(error)})") from None
-
-
-def kind_of(content: bytes) -> str:
-    """The format, by what the file starts with.
-
-    Example:
-        >>> kind_of(b"GIF89a")
-        'GIF'
-    """
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WEBP"
-    kinds = (kind for start, kind in SIGNATURES.items() if content.startswith(start))
-    return next(kinds, "bytes of no known format")
 
 
 def size_of(content: bytes, kind: str) -> tuple[int, int] | None:
