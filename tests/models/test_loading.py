@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import warnings
@@ -153,6 +154,23 @@ def test_a_single_file_without_its_configuration_says_what_is_missing(tmp_path: 
 def test_a_folder_of_half_precision_files_only_is_read(tmp_path: Path) -> None:
     tiny_pipeline().save_pretrained(tmp_path, variant="fp16")
     assert TextToImage.load(tmp_path, "cpu").digest() == TextToImage(tiny_pipeline(), "tiny").digest()
+
+
+def test_a_compiled_unet_draws_as_the_plain_one() -> None:
+    pipeline = tiny_pipeline()
+    expected = TextToImage(tiny_pipeline(), "tiny").generate("a bear", seeds=[0], steps=1)
+    pipeline.unet = torch.compile(pipeline.unet, backend="eager")
+    model = TextToImage(pipeline, "tiny")
+    assert (model.generate("a bear", seeds=[0], steps=1) == expected).all()
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"x\.safetensors: is a pipe, expected a folder"):
+        photopic.load(tmp_path / "x.safetensors")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ModelError, match="link: is a link that leads nowhere, expected a folder"):
+        photopic.load(tmp_path / "link")
 
 
 def test_a_folder_saved_while_an_adapter_was_active_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from photopic.core.errors import ModelError
+from photopic.core.files import what_is_there
 
 BUNDLED = Path(__file__).parent / "bundled"
 INDEX = "model_index.json"  # of a diffusers pipeline
@@ -32,13 +33,13 @@ def found_source(name: str) -> Path | str:
         ModelError: If it is neither.
     """
     folder = BUNDLED / name if name in bundled_names() else Path(name).expanduser()
-    if folder.is_dir():
+    found = what_is_there(folder)
+    if found == "a folder" or (not found and folder.suffix == SINGLE_FILE):
         return folder
-    if folder.is_file() and folder.suffix == SINGLE_FILE:
-        return folder
-    if folder.is_file():
+    if found != "nothing":
         raise ModelError(
-            f"{name}: is a file, expected a folder as save_pretrained writes it, or a checkpoint in one {SINGLE_FILE} file"
+            f"{name}: is {found or 'a file'}, expected a folder as save_pretrained writes it, or a checkpoint in one "
+            f"{SINGLE_FILE} file"
         )
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         bundled = ", ".join(bundled_names()) or "none in this installation"

@@ -61,9 +61,11 @@ def test_a_unet_file_a_unet_folder_and_shards_are_read(tmp_path: Path) -> None:
     pipeline, model = fine_tuned(), tiny_model()
     pipeline.unet.save_pretrained(tmp_path / "whole")
     pipeline.unet.save_pretrained(tmp_path / "sharded/unet", max_shard_size="400KB")
-    assert len(list((tmp_path / "sharded/unet").glob("*.safetensors"))) > 1
+    pipeline.unet.save_pretrained(tmp_path / "variant/unet", max_shard_size="400KB", variant="fp16")
+    for folder in (tmp_path / "sharded/unet", tmp_path / "variant/unet"):
+        assert len(list(folder.glob("*.safetensors"))) > 1
     wanted = edit_file.to_bytes(import_checkpoint(tmp_path / "whole", model)).partition(b"checksum")[2][-1000:]
-    for path in (tmp_path / "whole/diffusion_pytorch_model.safetensors", tmp_path / "sharded"):
+    for path in (tmp_path / "whole/diffusion_pytorch_model.safetensors", tmp_path / "sharded", tmp_path / "variant"):
         edit = import_checkpoint(path, model)
         assert edit.touched().keys() == {TO_K, TO_V, CONV, NORM}
         assert edit_file.to_bytes(edit)[-1000:] == wanted
@@ -115,7 +117,7 @@ def test_what_is_no_checkpoint_of_this_base_is_refused(tmp_path: Path) -> None:
         EditError, match=r"expected diffusion_pytorch_model\.safetensors or model\.safetensors, found none"
     ):
         import_checkpoint(tmp_path, model)
-    with pytest.raises(EditError, match=r"nowhere: no such file or folder"):
+    with pytest.raises(EditError, match=r"nowhere: expected a fine-tuned checkpoint, found nothing"):
         import_checkpoint(tmp_path / "nowhere", model)
     with pytest.raises(EditError, match=r"keep: expected a share above 0 and up to 1, found 0"):
         import_checkpoint(tmp_path, model, keep=0.0)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from photopic.models.text_to_image.handle import TextToImage
 from tests.edit.interop.examples import (
     BIAS,
     CONV,
+    PROMPT,
     TO_K,
     TO_V,
     largest_difference,
@@ -162,12 +164,44 @@ def test_factors_of_other_precisions_keep_their_values(
 
 def test_a_text_projection_in_diffusers_naming_equals_its_own_loading(tmp_path: Path) -> None:
     model, pipeline = tiny_model(sdxl=True), tiny_sdxl_pipeline()
-    shape = model.parameters("text_encoder_2.text_projection.weight")["text_encoder_2.text_projection.weight"].shape
-    stem = "text_encoder_2.text_projection"
-    tensors = {f"{stem}.lora_A.weight": noise(2, shape[1]), f"{stem}.lora_B.weight": noise(shape[0], 2, seed=2)}
+    encoder = tiny_sdxl_pipeline().text_encoder_2
+    config = LoraConfig(r=2, target_modules=["q_proj", "text_projection"], init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        encoder.add_adapter(config)
+    saved = convert_state_dict_to_diffusers(get_peft_model_state_dict(encoder))
+    pipeline.save_lora_weights(tmp_path, text_encoder_2_lora_layers=saved)
+    pipeline.load_lora_weights(tmp_path)
+    edit = import_lora(tmp_path / "pytorch_lora_weights.safetensors", model)
+    assert "text_encoder_2.text_projection.weight" in edit.touched()
+    before = pooled(model.pipeline)
+    with model.edits.applied(edit):
+        assert largest_difference(pooled(model.pipeline), pooled(pipeline)) < 1e-5
+        assert largest_difference(pooled(model.pipeline), before) > 0.1
+
+
+@torch.no_grad()
+def pooled(pipeline: Any) -> Tensor:
+    """What the projection makes of a prompt."""
+    return pipeline.encode_prompt(prompt=PROMPT, device="cpu", do_classifier_free_guidance=False)[2]
+
+
+def test_norms_of_lycoris_are_added_to_weights_and_biases(model: TextToImage, tmp_path: Path) -> None:
+    norms = {  # LyCORIS adds w_norm and b_norm to the norm's own
+        "lora_unet_conv_norm_out": "unet.conv_norm_out",
+        "lora_unet_input_blocks_1_0_in_layers_0": "unet.down_blocks.0.resnets.0.norm1",
+        "lora_te_text_model_final_layer_norm": "text_encoder.final_layer_norm",
+    }
+    size = {name: len(model.parameters(f"*{name}.weight").popitem()[1]) for name in norms.values()}
+    tensors = {f"{key}.w_norm": noise(size[name]) for key, name in norms.items()}
+    tensors |= {f"{key}.b_norm": noise(size[name], seed=2) for key, name in norms.items()}
     save_file(tensors, tmp_path / "x.safetensors")
-    (name,) = import_lora(tmp_path / "x.safetensors", model).touched()
-    assert name == f"{stem}.weight" and name in TextToImage(pipeline, "tiny").parameters(name)
+    added = changes(import_file(model, str(tmp_path / "x.safetensors")), model)
+    assert len(added) == 6
+    for key, name in norms.items():
+        for ending, last in (("w_norm", "weight"), ("b_norm", "bias")):
+            (found,) = (each for full, each in added.items() if full.endswith(f"{name.partition('.')[2]}.{last}"))
+            assert torch.allclose(found, tensors[f"{key}.{ending}"], atol=1e-7)
 
 
 def test_the_bias_of_a_factor_is_added_to_the_layers_bias(model: TextToImage, tmp_path: Path) -> None:
@@ -289,6 +323,8 @@ def test_what_the_kohya_scripts_pass_over_stands_in_the_report(model: TextToImag
 
 OTHERS = {
     "lora_unet_conv_in.a1.weight": "GLoRA",
+    "lora_unet_conv_in.bm.weight": "GLoRA",
+    "lora_unet_conv_in.lambda_layer": "T-LoRA",
     "lora_unet_conv_in.on_input": "IA3",
     "base_model.model.conv_in.ia3_l": "IA3",
     "base_model.model.conv_in.oft_R": "OFT",
@@ -311,6 +347,11 @@ def test_settings_of_another_kind_and_two_adapters_are_refused(peft: Path, model
     settings = json.loads((peft / "adapter_config.json").read_text())
     (tmp_path / "x/adapter_config.json").write_text(json.dumps(settings | {"peft_type": "LOHA"}))
     with pytest.raises(EditError, match=r"x/adapter_config\.json: expected a LoRA or SHiRA, found LOHA"):
+        import_lora(tmp_path / "x", model)
+    (tmp_path / "x/adapter_config.json").write_text(json.dumps(settings | {"init_lora_weights": "pissa_niter_4"}))
+    with pytest.raises(
+        EditError, match=r"init_lora_weights: expected factors for the base as it is, found pissa_niter_4"
+    ):
         import_lora(tmp_path / "x", model)
     two = {
         key.replace(".weight", f".{name}.weight"): each

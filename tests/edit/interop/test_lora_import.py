@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from photopic.core.edits import LowRankDelta
 from photopic.core.errors import EditError
-from photopic.edit.interop import import_lora
+from photopic.edit.interop import import_file, import_lora
 from photopic.edit.interop._names import kohya_names, layers, original_names
 from tests.edit.interop.examples import (
     ATTENTION,
@@ -221,8 +222,12 @@ def test_files_that_are_no_safetensors_or_not_there_are_refused(tmp_path: Path) 
     model = tiny_model()
     with pytest.raises(EditError, match=r"lora\.bin: expected a safetensors file"):
         import_lora(tmp_path / "lora.bin", model)
-    with pytest.raises(EditError, match=r"none\.safetensors: cannot be read"):
+    with pytest.raises(EditError, match=r"none\.safetensors: expected a safetensors file, found nothing"):
         import_lora(tmp_path / "none.safetensors", model)
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    for read in (import_lora, lambda path, model: import_file(model, str(path))):
+        with pytest.raises(EditError, match=r"pipe\.safetensors: expected a safetensors file.* found a pipe"):
+            read(tmp_path / "pipe.safetensors", model)
 
 
 def test_dora_in_the_metadata_is_refused(tmp_path: Path) -> None:

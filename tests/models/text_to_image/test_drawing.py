@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline, StableDiffusionPAGPipeline
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor
 
 import photopic
@@ -187,6 +188,16 @@ def test_inpainting_leaves_every_pixel_outside_the_mask(
     assert not np.array_equal(drawn[0], drawn[1])
 
 
+def test_pil_images_are_read_by_the_one_rule(sd: TextToImage, picture: np.ndarray) -> None:
+    inside = np.zeros(picture.shape[:2], bool)
+    inside[:16] = True
+    painted = np.dstack(
+        [np.full_like(picture, 255), np.where(inside, 255, 0).astype(np.uint8)]
+    )  # (h, w, 4), white hidden
+    given = sd.generate("a bear", seeds=[0], steps=2, image=Image.fromarray(picture), mask=Image.fromarray(painted))
+    assert (given == sd.generate("a bear", seeds=[0], steps=2, image=picture, mask=inside)).all()
+
+
 def test_one_image_for_each_prompt(sd: TextToImage, picture: np.ndarray) -> None:
     images = np.stack([picture, picture[::-1], picture[:, ::-1]])
     options: dict[str, Any] = {"steps": 4, "strength": 0.5}
@@ -207,6 +218,7 @@ def test_impossible_requests_are_errors_at_once(sd: TextToImage, picture: np.nda
         ({"image": picture, "strength": 0.0}, "strength: expected more than 0, found 0"),
         ({"image": picture, "strength": 0.001}, "leaves none to do"),
         ({"image": picture, "mask": mask[:8]}, r"found \(8, 32\)"),
+        ({"image": "a.png"}, "image: expected a PIL image or an array, found str"),
         ({"image": picture, "mask": ~mask}, "found nothing marked"),
         ({"scheduler": EulerDiscreteScheduler(prediction_type="flow")}, "prediction_type 'flow'"),
     ]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, Part, TokenEmbedding
 from photopic.core.errors import EditError
+from photopic.core.files import what_is_there, write_atomically
 from photopic.core.fingerprint import difference, named_tensors
-from photopic.core.runs import write_atomically
 from photopic.models.text_to_image.handle import TextToImage
 
 
@@ -109,6 +109,8 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """A safetensors file, mapped into memory; what is wrong with it in one line."""
+    if found := what_is_there(path):
+        raise EditError(f"{path}: expected a safetensors file, found {found}; check the path")
     try:
         with safe_open(path, "pt") as file:
             yield file

@@ -16,6 +16,7 @@ from photopic.core.errors import EditError
 METADATA_KEY = "lora_adapter_metadata"  # under which diffusers keeps the settings of peft
 CONFIG_FILE = "adapter_config.json"  # in which peft keeps them
 _TAKEN = ("LORA", "SHIRA")
+_OTHER_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")  # starts that take something off the base's own weights
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,20 @@ def read_scales(path: Path, metadata: Mapping[str, str]) -> Scales:
     for key, value in settings.items():
         if key.endswith("use_dora") and value:
             raise EditError(f"{source}: {key}: expected a plain LoRA, found DoRA, which photopic cannot import")
+        if key.endswith("init_lora_weights") and str(value).lower().startswith(_OTHER_BASE):
+            raise EditError(
+                f"{source}: {key}: expected factors for the base as it is, found {value}, whose factors belong to a changed base; "
+                "let peft convert them (path_initial_model_for_weight_conversion) and save them again"
+            )
     return Scales(source, settings, _block(path.name, metadata))
 
 
 def _block(file: str, metadata: Mapping[str, str]) -> int:
-    """The block size of a DyLoRA of LyCORIS, which trains alpha / blocks and writes it nowhere but in its arguments."""
+    """The block size of a DyLoRA of LyCORIS, which trains alpha / blocks and writes it nowhere but in its arguments.
+
+    LyCORIS itself reads such a file as a plain LoRA, alpha / rank: too weak by the block size. Its training scales the
+    first n blocks by alpha / n, so all of them by alpha / blocks, which is also what fits best after it (docs/interop.md).
+    """
     text = metadata.get("ss_network_args")
     arguments = {} if text is None else _object(f"{file}: ss_network_args", text)
     if str(arguments.get("algo", "")).lower() != "dylora":

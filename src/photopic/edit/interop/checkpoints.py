@@ -12,6 +12,7 @@ from torch import Tensor
 
 from photopic.core.edits import DenseDelta, Edit, SparseWeights
 from photopic.core.errors import EditError
+from photopic.core.files import what_is_there
 from photopic.core.fingerprint import named_tensors
 from photopic.core.results import provenance
 from photopic.edit.interop._changes import check_bare, read_tensors
@@ -74,25 +75,23 @@ def import_checkpoint(path: str | Path, model: TextToImage, *, keep: float | Non
 
 def _files(path: Path, model: TextToImage) -> dict[str, list[Path]]:
     """The safetensors files of each component."""
-    if path.is_file():
+    found = what_is_there(path)
+    if not found:
         return {"unet": [path]}
-    if not path.is_dir():
-        raise EditError(f"{path}: no such file or folder; expected a fine-tuned checkpoint")
+    if found != "a folder":
+        raise EditError(f"{path}: expected a fine-tuned checkpoint, found {found}; check the path")
     folders = {component: path / component for component in model.components if (path / component).is_dir()}
-    found = {component: _weights(folder) for component, folder in (folders or {"unet": path}).items()}
-    return found
+    return {component: _weights(folder) for component, folder in (folders or {"unet": path}).items()}
 
 
 def _weights(folder: Path) -> list[Path]:
     for stem in _STEMS:
-        index = folder / f"{stem}.safetensors.index.json"
-        whole = [
-            each for each in (folder / f"{stem}.safetensors", folder / f"{stem}.fp16.safetensors") if each.is_file()
-        ]
-        if whole:
-            return whole[:1]
-        if index.is_file():
-            return _shards(index)
+        for whole in (folder / f"{stem}.safetensors", folder / f"{stem}.fp16.safetensors"):
+            if whole.is_file():
+                return [whole]
+        for index in (folder / f"{stem}.safetensors.index{variant}.json" for variant in ("", ".fp16")):
+            if index.is_file():
+                return _shards(index)
     raise EditError(
         f"{folder}: expected {' or '.join(f'{stem}.safetensors' for stem in _STEMS)}, found none; save it as safetensors"
     )

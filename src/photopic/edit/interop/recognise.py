@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from photopic.core.errors import EditError
+from photopic.core.files import what_is_there
 from photopic.edit.interop._changes import read_keys
 from photopic.edit.interop._lora_keys import other_kind, parsed
 from photopic.edit.interop.lora_import import adapter_folders
@@ -18,10 +19,13 @@ def kind_of_file(path: Path) -> str:
     Raises:
         EditError: If there is no such file or folder, or the file is not of safetensors.
     """
-    if path.is_dir():
+    found = what_is_there(path)
+    if found == "a folder":
         return "lora" if adapter_folders(path) else "checkpoint"
-    if not path.is_file():
-        raise EditError(f"{path}: no such file or folder; name a safetensors file, or a folder of peft or diffusers")
+    if found:
+        raise EditError(
+            f"{path}: expected a safetensors file, or a folder of peft or diffusers, found {found}; check the path"
+        )
     keys = read_keys(path)
     if any(parsed(key) or other_kind(key) for key in keys):
         return "lora"

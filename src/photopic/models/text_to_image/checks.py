@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.attention.layers import plain
 from photopic.models.text_to_image.noise_schedule import PREDICTION_TYPES
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF
 
@@ -34,7 +35,7 @@ def check_pipeline(pipeline: Any, name: str) -> None:
     advice = "load a StableDiffusionPipeline or StableDiffusionXLPipeline"
     if not isinstance(pipeline, DiffusionPipeline):
         raise ModelError(f"{name}: expected a diffusers pipeline, found {kind}; {advice}")
-    if not isinstance(getattr(pipeline, "unet", None), UNet2DConditionModel):
+    if not isinstance(plain(getattr(pipeline, "unet", None)), UNet2DConditionModel):
         raise ModelError(f"{name}: {kind} has no UNet2DConditionModel as its unet; {advice}")
     missing = [part for part in ("vae", "scheduler") if getattr(pipeline, part, None) is None]
     encoders = [encoder for encoder in TOKENIZER_OF if getattr(pipeline, encoder, None) is not None]
