@@ -287,9 +287,6 @@ def _check(model: Drawable, drawing: Drawing) -> None:
         if drawing.mask is not None or config.strength is not None:
             raise ModelError("mask and strength: expected an image to start from; give image=")
         return
-    for name, given in (("image", drawing.image), ("mask", drawing.mask)):
-        if given is not None and not isinstance(given, np.ndarray):
-            raise ModelError(f"{name}: expected a PIL image or an array, found {type(given).__name__}; convert it")
     if drawing.image.shape not in (size, (count, *size)):
         raise ModelError(
             f"image: expected RGB of {size}, or one for each of {count} prompts, found {drawing.image.shape}; resize it"
