@@ -66,7 +66,7 @@ class ClassFolder(Sequence[Any]):
         """
         if self.classes is None:
             return None
-        exact = {name: index for index, name in enumerate(names)}
+        exact = {name: index for index, name in enumerate(names)}  # names that differ in case alone stay apart
         alike = {_plain(name): index for name, index in exact.items()}
         found = {name: exact.get(name, alike.get(_plain(name), -1)) for name in set(self.classes)}
         unknown = sorted(name for name, index in found.items() if index < 0)

@@ -280,7 +280,7 @@ def _read_clip(clip: Path, frames: int) -> UInt8[np.ndarray, "t h w 3"]:
         pictures = [_smaller(read_picture(files[place])) for place in _places(len(files), frames)]
     else:
         with _opened(clip) as image:
-            wanted = set(_places(int(getattr(image, "n_frames", 1)), frames))
+            wanted = set(_places(int(getattr(image, "n_frames", 1)), frames))  # the others are passed, not kept
             try:
                 shown = [as_rgb(each, clip) for n, each in enumerate(ImageSequence.Iterator(image)) if n in wanted]
             except DataError:
@@ -291,7 +291,7 @@ def _read_clip(clip: Path, frames: int) -> UInt8[np.ndarray, "t h w 3"]:
     sizes = sorted({each.size for each in pictures})
     if len(sizes) > 1:
         raise DataError(f"{clip}: expected frames of one size, found {sizes[0]} and {sizes[1]}; make them equal")
-    return np.stack([np.asarray(each) for each in pictures])
+    return np.stack([np.asarray(each) for each in pictures])  # (frames, h, w, 3)
 
 
 def _opened(clip: Path) -> Image.Image:

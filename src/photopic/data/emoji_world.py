@@ -118,7 +118,7 @@ def sprite(name: str, style: str) -> UInt8[np.ndarray, "64 64 4"]:
     item = concept(name)
     if style not in item.styles:
         raise KeyError(f"{name!r} is not drawn in style {style!r}; it is drawn in {', '.join(item.styles)}")
-    row, column = divmod(item.index, _atlas(style).shape[1] // TILE)
+    row, column = divmod(item.index, _atlas(style).shape[1] // TILE)  # tiles lie row by row
     return _atlas(style)[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
 
 

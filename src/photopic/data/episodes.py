@@ -63,7 +63,7 @@ def draw_episodes(
         raise DataError(
             f"episodes: expected {way} or more classes, found {len(names)}; ask for fewer classes an episode"
         )
-    members = [np.flatnonzero(labels == number) for number in range(len(names))]
+    members = [np.flatnonzero(labels == number) for number in range(len(names))]  # the samples of each class
     for name, found in zip(names, members, strict=True):
         if len(found) < shots + queries:
             raise DataError(
@@ -77,7 +77,7 @@ def draw_episodes(
     prefix = [seed] if isinstance(seed, int) else list(seed)
     classes, chosen = [], []
     for number in range(episodes):
-        rng = np.random.default_rng([*prefix, number])
+        rng = np.random.default_rng([*prefix, number])  # of its own, so that more episodes change none
         inside = within > 0 and rng.random() < within
         pool = pools[int(rng.integers(len(pools)))] if inside else np.arange(len(names))
         classes.append(rng.choice(pool, way, replace=False))

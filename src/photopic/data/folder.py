@@ -210,7 +210,7 @@ def warn_passed_over(folder: str | Path, names: Iterable[str]) -> None:
 
 def _square(image: Image.Image, size: int) -> Image.Image:
     """Crop the central square, then resize."""
-    side = min(image.size)
+    side = min(image.size)  # the shorter one: the centre is cropped, never squeezed
     left, top = (image.width - side) // 2, (image.height - side) // 2
     cropped = image.crop((left, top, left + side, top + side))
     return cropped if side == size else cropped.resize((size, size), Image.Resampling.LANCZOS)

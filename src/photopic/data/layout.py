@@ -127,6 +127,7 @@ class Layout:
         Raises:
             DataError: If two regions would have to share their only cell.
         """
+        # (regions, height, width), 0 to 1
         coverage = np.stack([region.coverage(height, width) for region in self.regions])
         owned = coverage >= HALF
         if self.may_overlap:
@@ -224,7 +225,7 @@ def _overlaps(
     begin: Sequence[float] | np.ndarray, end: Sequence[float] | np.ndarray, cells: int
 ) -> Float[np.ndarray, "cells spans"]:
     """The share of each of ``cells`` equal parts of 0..1 that lies in each span."""
-    edges = np.arange(cells + 1)[:, None] / cells
+    edges = np.arange(cells + 1)[:, None] / cells  # (cells + 1, 1), against spans of (spans,)
     return (np.minimum(end, edges[1:]) - np.maximum(begin, edges[:-1])).clip(0) * cells
 
 
@@ -260,6 +261,6 @@ def _check_apart(first: Region, second: Region) -> None:
 def _shrunk(inside: Bool[np.ndarray, "height width"], by: int) -> Bool[np.ndarray, "height width"]:
     """What is at least ``by`` pixels from the edge of an area; the picture's border is an edge."""
     for _ in range(by):
-        padded = np.pad(inside, 1)
+        padded = np.pad(inside, 1)  # with False: the border is an edge
         inside = inside & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
     return inside

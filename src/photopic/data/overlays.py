@@ -53,7 +53,7 @@ def overlays(found: Map, side: int = 256) -> list[dict[str, UInt8[np.ndarray, "h
         >>> [sorted(each) for each in overlays(Map(np.eye(2)[None, None], ("bear",)))]
         [['bear']]
     """
-    blank = np.full((len(found.values), *found.values.shape[2:], 3), 255, np.uint8)
+    blank = np.full((len(found.values), *found.values.shape[2:], 3), 255, np.uint8)  # (n, rows, columns, 3)
     images = [enlarged(image, side) for image in (blank if found.images is None else found.images)]
     return [
         {label: overlay(image, stretched(heat)) for label, heat in zip(found.labels, maps, strict=True)}
@@ -64,7 +64,7 @@ def overlays(found: Map, side: int = 256) -> list[dict[str, UInt8[np.ndarray, "h
 def enlarged(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "large_h large_w 3"]:
     """A picture with every pixel a square of the same whole size, so that its shorter side is about ``side``."""
     scale = max(1, round(side / min(image.shape[:2])))
-    return image.repeat(scale, 0).repeat(scale, 1)
+    return image.repeat(scale, 0).repeat(scale, 1)  # (h, w, 3) -> (h * scale, w * scale, 3)
 
 
 def labelled(image: UInt8[np.ndarray, "h w 3"], label: str) -> UInt8[np.ndarray, "tall w 3"]:

@@ -89,7 +89,7 @@ def pictures(
 
 
 def _picture(pair: Pair, size: int, background: tuple[int, int, int]) -> UInt8[np.ndarray, "size size 3"]:
-    rim = round(size * MARGIN)
+    rim = round(size * MARGIN)  # kept free on each side
     sprite = Image.fromarray(emoji_world.sprite(*pair)).resize((size - 2 * rim,) * 2, Image.Resampling.LANCZOS)
     canvas = Image.new("RGBA", (size, size), background)
     canvas.alpha_composite(sprite, (rim, rim))
@@ -101,4 +101,5 @@ def _all_pairs() -> list[Pair]:
 
 
 def _bucket(pair: Pair) -> int:
+    # 0 to 99, the same everywhere
     return int.from_bytes(hashlib.sha256("/".join(pair).encode()).digest()[:4], "big") % 100

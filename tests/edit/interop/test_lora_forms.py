@@ -322,6 +322,11 @@ def test_what_the_kohya_scripts_pass_over_stands_in_the_report(model: TextToImag
 
 
 OTHERS = {
+    "lora_unet_conv_in.lora_mid.weight": r"a CP-decomposed \(LoCon mid\) convolution",
+    "lora_unet_conv_in.dora_scale": "DoRA",
+    "unet.conv_in.lora_magnitude_vector": "DoRA",
+    "lora_unet_conv_in.hada_w1_a": "LoHa",
+    "lora_unet_conv_in.lokr_w1": "LoKr",
     "lora_unet_conv_in.a1.weight": "GLoRA",
     "lora_unet_conv_in.bm.weight": "GLoRA",
     "lora_unet_conv_in.lambda_layer": "T-LoRA",

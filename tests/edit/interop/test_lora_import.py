@@ -167,22 +167,6 @@ def test_every_layer_of_a_model_has_kohya_names_of_its_own() -> None:
         assert len(set(original.values())) == len(unet)
 
 
-@pytest.mark.parametrize(
-    ("key", "kind"),
-    [
-        ("lora_unet_conv_in.lora_mid.weight", "LoCon mid"),
-        ("lora_unet_conv_in.dora_scale", "DoRA"),
-        ("unet.conv_in.lora_magnitude_vector", "DoRA"),
-        ("lora_unet_conv_in.hada_w1_a", "LoHa"),
-        ("lora_unet_conv_in.lokr_w1", "LoKr"),
-    ],
-)
-def test_other_kinds_of_adapters_are_refused_by_name(tmp_path: Path, key: str, kind: str) -> None:
-    save_file({key: torch.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(EditError, match=rf"other\.safetensors: {key}: .*{kind}"):
-        import_lora(tmp_path / "other.safetensors", tiny_model())
-
-
 def test_unknown_keys_half_a_pair_and_wrong_shapes_are_named(tmp_path: Path) -> None:
     path, model = tmp_path / "lora.safetensors", tiny_model()
     good = load_file(kohya_file(path, {"lora_unet_conv_in": (16, 4, 3, 3)}))

@@ -63,15 +63,16 @@ def parts_by_weight(edit: Edit) -> dict[str, list[Part]]:
 
 def change(name: str, parts: Iterable[Part], base: Tensor) -> Tensor:
     """New weight minus base weight in float32, on the CPU, in the shape of the weight."""
-    before = base.detach().cpu().float().reshape(-1)
+    before = base.detach().cpu().float().reshape(-1)  # (entries,)
     changed = torch.zeros_like(before)
     for part in parts:
         write = part.change(name)
-        where = slice(None) if write.indices is None else write.indices
+        where = slice(None) if write.indices is None else write.indices  # all entries, or flat positions
         values = write.values() if callable(write.values) else write.values
         if write.adds and values is not None:
             changed[where] += values.float().cpu()
         else:
+            # a value set, None for zero
             changed[where] = (0.0 if values is None else values.float().cpu()) - before[where]
     return changed.view(base.shape)
 

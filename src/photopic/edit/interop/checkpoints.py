@@ -166,14 +166,14 @@ def _exact(base: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> tuple[D
 
 def _exact_delta(before: Tensor, after: Tensor) -> Tensor | None:
     """The difference, if adding it to the base rounds to every new entry."""
-    delta = (after.double() - before.double()).float()
+    delta = (after.double() - before.double()).float()  # exact in double; the rounding to float is what is checked
     rounded = (before.to(torch.promote_types(before.dtype, torch.float32)) + delta).to(before.dtype)
     return delta if torch.equal(_bits(rounded), _bits(after)) else None
 
 
 def _largest(file: str, base: Mapping[str, Tensor], changed: Mapping[str, Tensor], count: int) -> SparseWeights:
     """The ``count`` entries with the largest relative change; of equal ones the first in name and position order."""
-    best = torch.zeros(0)
+    best = torch.zeros(0)  # the largest scores so far: no more than two tensors' worth at a time
     for name in sorted(changed):
         scores = torch.cat([best, _scores(base[name], changed[name])])
         best = scores[scores > 0].topk(min(count, int((scores > 0).sum()))).values

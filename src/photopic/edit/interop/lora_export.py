@@ -67,7 +67,7 @@ def export_lora(
     rows: list[dict[str, Any]] = []
     lost = whole = 0.0
     for name in sorted(parts.keys() & known.keys()):
-        wanted = change(name, parts[name], tensors[name]).flatten(1)
+        wanted = change(name, parts[name], tensors[name]).flatten(1)  # (out, in) or (out, in x height x width)
         size = float(wanted.norm())
         if size == 0:
             continue
@@ -109,7 +109,7 @@ def _factors(name: str, parts: list[Part], wanted: Float[Tensor, "out inner"], r
         return part.up[name], part.down[name], part.scales[name]
     left, singular, right = torch.linalg.svd(wanted, full_matrices=False)
     kept = min(rank, int((singular > 0).sum()))
-    root = singular[:kept].sqrt()
+    root = singular[:kept].sqrt()  # (rank,)
     return left[:, :kept] * root, root[:, None] * right[:kept], 1.0  # the factors share the size of the change
 
 
@@ -161,8 +161,9 @@ def _kohya(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d], mode
 
 
 def _down_shape(down: Float[Tensor, "rank inner"], module: nn.Linear | nn.Conv2d) -> Tensor:
-    return down.view(len(down), *module.weight.shape[1:]) if isinstance(module, nn.Conv2d) else down
+    return down.view(len(down), *module.weight.shape[1:]) if isinstance(module, nn.Conv2d) else down  # (rank, in, h, w)
 
 
 def _up_shape(up: Float[Tensor, "out rank"], module: nn.Linear | nn.Conv2d) -> Tensor:
+    # (out, rank, 1, 1): a point convolution follows
     return up[..., None, None] if isinstance(module, nn.Conv2d) else up

@@ -168,7 +168,7 @@ def _factors(file: str, layer: _Layer, name: str, shape: tuple[int, ...]) -> tup
             key = next(layer.keys[each] for each in ("down", "up", *layer.keys) if each in layer.keys)
             raise EditError(f"{file}: {key}: expected both factors of {name}, found no {role}")
     down, up = _kept(file, layer, "down"), _kept(file, layer, "up")
-    rank, inner = len(down) if down.ndim else 0, prod(shape[1:])
+    rank, inner = len(down) if down.ndim else 0, prod(shape[1:])  # inner: inputs, times the kernel of a convolution
     fits = (
         rank and len(shape) > 1 and up.ndim >= 2 and up.shape[:2] == (shape[0], rank) and up.numel() == shape[0] * rank
     )
@@ -177,7 +177,7 @@ def _factors(file: str, layer: _Layer, name: str, shape: tuple[int, ...]) -> tup
             f"{file}: {layer.keys['down']}: expected factors of {name} with shape {shape}, "
             f"found {tuple(up.shape)} and {tuple(down.shape)}"
         )
-    dtype = torch.promote_types(up.dtype, down.dtype)
+    dtype = torch.promote_types(up.dtype, down.dtype)  # an edit keeps both factors in one
     return up.reshape(shape[0], rank).to(dtype), down.reshape(rank, inner).to(dtype)
 
 
@@ -192,7 +192,7 @@ def _kept(file: str, layer: _Layer, role: str) -> Tensor:
 
 
 def _as_conv(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[1:] if len(shape) == 4 else (shape[1], 1, 1)
+    return shape[1:] if len(shape) == 4 else (shape[1], 1, 1)  # a linear layer may be sent as a point convolution
 
 
 def _alpha(file: str, layer: _Layer) -> float:
@@ -232,7 +232,7 @@ def _shira(file: str, layers: Mapping[str, _Layer], known: Mapping[str, Tensor])
                 f"{file}: {next(iter(layer.keys.values()))}: expected values and positions of a linear layer"
             )
         added, at = _kept(file, layer, "shira_values").float(), layer.tensors["shira_positions"].long()
-        limits = torch.tensor(known[name].shape)[:, None]
+        limits = torch.tensor(known[name].shape)[:, None]  # (2, 1), against at of (2, entries)
         if at.shape != (2, added.numel()) or bool((at < 0).any()) or bool((at >= limits).any()):
             raise EditError(
                 f"{file}: {layer.keys['shira_positions']}: expected rows and columns of {name}, found others"

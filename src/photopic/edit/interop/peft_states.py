@@ -100,9 +100,10 @@ def _write_shira(folder: Path, component: str, changes: Mapping[str, Tensor], ra
                 f"{folder}: {name}: another layer needs r={rank}, with which SHiRA keeps {stored} entries of this one, "
                 f"found only {out * inner} in it; export it as a LoRA instead"
             )
-        positions = _filled_up(changed.reshape(-1), stored)
+        positions = _filled_up(changed.reshape(-1), stored)  # (stored,), flat
         layer = name.removeprefix(f"{component}.").removesuffix(".weight")
         state[f"{_PREFIX}{layer}.shira_weight"] = changed.reshape(-1)[positions]
+        # (2, stored)
         state[f"{_PREFIX}{layer}.shira_indices"] = torch.stack([positions // inner, positions % inner]).int()
         rows.append({"tensor": name, "changed": int(changed.count_nonzero()), "stored": stored})
         layers.append(re.escape(layer))

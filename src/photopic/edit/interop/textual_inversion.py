@@ -83,7 +83,7 @@ def _words(
 
 
 def _rows(file: str, component: str, tensor: Tensor, model: TextToImage) -> Float[Tensor, "vectors dim"]:
-    rows = tensor.reshape(1, -1) if tensor.ndim == 1 else tensor
+    rows = tensor.reshape(1, -1) if tensor.ndim == 1 else tensor  # (dim,) -> (1, dim)
     dim = input_embedding(model.components[component]).embedding_dim
     if not rows.is_floating_point() or rows.ndim != 2 or rows.shape[1] != dim:
         raise EditError(f"{file}: expected vectors of length {dim} for {component}, found shape {tuple(tensor.shape)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
 
 Layers = Literal["cross", "self", "all"]
-_KINDS = {"cross": "attn2", "self": "attn1", "all": "attn[12]"}
+_KINDS = {"cross": "attn2", "self": "attn1", "all": "attn[12]"}  # what diffusers calls them in a block
 
 
 def attention_weights(
@@ -54,7 +54,7 @@ def with_zeros(weights: Mapping[str, Tensor], positions: Mapping[str, Tensor]) -
     changed = {}
     for name, index in positions.items():
         copy = weights[name].clone()
-        copy.view(-1)[index.to(copy.device)] = 0
+        copy.view(-1)[index.to(copy.device)] = 0  # positions count row by row
         changed[name] = copy
     return changed
 
@@ -63,6 +63,7 @@ def random_positions(positions: Mapping[str, Tensor], weights: Mapping[str, Tens
     """A random set of positions with the same number in every tensor: the control of a located set."""
     chosen = {}
     for number, name in enumerate(sorted(positions)):
+        # a prime apart: tensors draw different sets
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         order = torch.randperm(weights[name].numel(), generator=generator)
         chosen[name] = order[: len(positions[name])].sort().values

@@ -27,6 +27,7 @@ def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[
             f"images are {images.shape[-1]}x{images.shape[-2]}, sides must be multiples of {factor}; resize them"
         )
     with _full_precision(vae):
+        # (batch, c, h / factor, w / factor); no draw from the posterior
         mean = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mean
     check_finite(mean, "vae: the encoded images", vae)
     return _scaled(vae, mean).to(pipeline.unet.dtype)
@@ -37,7 +38,7 @@ def decode_latents(pipeline: Any, latents: Float[Tensor, "batch c latent_h laten
     """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
     vae = pipeline.vae
     with _full_precision(vae):
-        images = vae.decode(_unscaled(vae, latents).to(vae.device, vae.dtype), return_dict=False)[0]
+        images = vae.decode(_unscaled(vae, latents).to(vae.device, vae.dtype), return_dict=False)[0]  # (batch, 3, h, w)
     check_finite(images, "vae: the decoded images", vae)
     return images.clamp(-1, 1).to(pipeline.unet.dtype)
 
@@ -55,7 +56,7 @@ def finished_pictures(
         ModelError: If the VAE's numbers are not finite; such pictures would be black.
     """
     vae = pipeline.vae
-    if _is_xl(pipeline):
+    if _is_xl(pipeline):  # its VAE overflows in half precision, and it has a watermark in place of a checker
         with _full_precision(vae):
             images = vae.decode(_unscaled(vae, latents.to(vae.dtype)), return_dict=False)[0]
         check_finite(images, "vae: the decoded images", vae)

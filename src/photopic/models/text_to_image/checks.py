@@ -45,6 +45,7 @@ def check_pipeline(pipeline: Any, name: str) -> None:
     if missing:
         raise ModelError(f"{name}: {kind} has no {', '.join(missing)}; load the pipeline with all its components")
     parameters = inspect.signature(type(pipeline).__call__).parameters
+    # upscalers and the like
     if "prompt" not in parameters or "image" in parameters or not hasattr(pipeline, "encode_prompt"):
         raise ModelError(f"{name}: {kind} does not go from text alone to an image; {advice}")
     if pipeline.unet.config.in_channels != pipeline.vae.config.latent_channels:

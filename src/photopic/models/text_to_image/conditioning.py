@@ -88,7 +88,7 @@ def token_positions(prompt: str, word: str, tokenizer: PreTrainedTokenizerBase) 
     positions = [
         index
         for index, (begin, end) in enumerate(offsets)
-        if begin < end and any(begin < last and first < end for first, last in spans)
+        if begin < end and any(begin < last and first < end for first, last in spans)  # special tokens span nothing
     ]
     if not positions:
         raise ModelError(

@@ -204,7 +204,7 @@ def _sampling(
         negative=[negative] * len(prompts) if isinstance(negative, str) else negative and negative[rows],
     )
     height, width = (side // pipeline.vae_scale_factor for side in _size(pipeline))
-    shape = (len(prompts), pipeline.unet.config.in_channels, height, width)
+    shape = (len(prompts), pipeline.unet.config.in_channels, height, width)  # of the latents
     noise = standard_noise(generators, conditioning.hidden.new_empty(shape))
     if model.edits.has_start_noise:
         noise = model.edits.start_noise(noise)
@@ -224,9 +224,9 @@ def _sampling(
 
 
 def _guidance_input(pipeline: Any, guidance: float, noise: Tensor) -> dict[str, Tensor]:
-    scale = torch.tensor(guidance - 1).repeat(len(noise))
+    scale = torch.tensor(guidance - 1).repeat(len(noise))  # (batch,); distilled models were taught scale - 1
     width = pipeline.unet.config.time_cond_proj_dim
-    embedded = pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)
+    embedded = pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)  # (batch, width)
     return {"timestep_cond": embedded.to(noise)}
 
 
@@ -236,7 +236,7 @@ def _course(pipeline: Any, drawing: Drawing, rows: slice, noise: Tensor) -> dict
     if drawing.image is None:
         return options
     pixels = torch.from_numpy(_rows_of(drawing.image, rows, len(noise))).permute(0, 3, 1, 2).float() / 127.5 - 1
-    known = encode_images(pipeline, pixels).to(noise)
+    known = encode_images(pipeline, pixels).to(noise)  # (batch, c, latent_h, latent_w)
     start = {"image": known, "strength": drawing.strength}
     if drawing.mask is None:
         return options | start
@@ -257,11 +257,11 @@ def _with_known(drawing: Drawing, rows: slice, images: np.ndarray, blanked: Sequ
         return images
     known = _rows_of(drawing.image, rows, len(images))
     kept = ~drawing.mask[None, :, :, None] & ~np.array(blanked)[:, None, None, None]
-    return np.where(kept, known, images)
+    return np.where(kept, known, images)  # (batch, h, w, 3)
 
 
 def _rows_of(image: np.ndarray, rows: slice, count: int) -> np.ndarray:
-    return np.repeat(image[None], count, 0) if image.ndim == 3 else image[rows]
+    return np.repeat(image[None], count, 0) if image.ndim == 3 else image[rows]  # (count, h, w, 3)
 
 
 def _size(pipeline: Any) -> tuple[int, int]:

@@ -38,8 +38,9 @@ class NoiseSchedule:
         self, like: Float[Tensor, "batch c h w"], timesteps: Int[Tensor, "*batch"]
     ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
         """``alpha_t`` and ``sigma_t`` in float32, shaped to multiply ``like``."""
+        # (batch, 1, 1, 1)
         kept = self.alphas_cumprod.to(like.device)[timesteps.to(like.device)].float().reshape(-1, 1, 1, 1)
-        return kept.sqrt(), (1 - kept).sqrt()
+        return kept.sqrt(), (1 - kept).sqrt()  # alpha_t^2 + sigma_t^2 = 1
 
     def add_noise(
         self,
@@ -49,7 +50,7 @@ class NoiseSchedule:
     ) -> Float[Tensor, "batch c h w"]:
         """``x_t`` for clean latents, in their dtype."""
         alpha, sigma = self.scales(latents, timesteps)
-        return (alpha * latents + sigma * noise).to(latents.dtype)
+        return (alpha * latents + sigma * noise).to(latents.dtype)  # x_t = alpha x_0 + sigma e
 
     def target(
         self,
@@ -63,7 +64,7 @@ class NoiseSchedule:
         if self.prediction_type == "sample":
             return latents
         alpha, sigma = self.scales(latents, timesteps)
-        return (alpha * noise - sigma * latents).to(latents.dtype)
+        return (alpha * noise - sigma * latents).to(latents.dtype)  # v = alpha e - sigma x_0
 
     def to_noise(
         self,
@@ -76,8 +77,8 @@ class NoiseSchedule:
             return prediction
         alpha, sigma = self.scales(noisy, timesteps)
         if self.prediction_type == "sample":
-            return ((noisy - alpha * prediction) / sigma).to(prediction.dtype)
-        return (sigma * noisy + alpha * prediction).to(prediction.dtype)
+            return ((noisy - alpha * prediction) / sigma).to(prediction.dtype)  # e = (x_t - alpha x_0) / sigma
+        return (sigma * noisy + alpha * prediction).to(prediction.dtype)  # e = sigma x_t + alpha v
 
     def to_sample(
         self,
@@ -90,5 +91,5 @@ class NoiseSchedule:
             return prediction
         alpha, sigma = self.scales(noisy, timesteps)
         if self.prediction_type == "epsilon":
-            return ((noisy - sigma * prediction) / alpha).to(prediction.dtype)
-        return (alpha * noisy - sigma * prediction).to(prediction.dtype)
+            return ((noisy - sigma * prediction) / alpha).to(prediction.dtype)  # x_0 = (x_t - sigma e) / alpha
+        return (alpha * noisy - sigma * prediction).to(prediction.dtype)  # x_0 = alpha x_t - sigma v

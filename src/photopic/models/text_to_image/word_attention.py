@@ -22,7 +22,7 @@ def positions_of(model: TextToImage, prompt: str, words: Sequence[str]) -> list[
     Raises:
         ModelError: If a word is not in the prompt or is cut off.
     """
-    around = {START: [0]}
+    around = {START: [0]}  # the start token takes what no word asks for
     if END in words:  # otherwise the prompt may be longer than what is read of it
         last = max(max(model.token_positions(prompt, word)) for word in words_of(prompt))
         around[END] = list(range(last + 1, next(iter(model.tokenizers.values())).model_max_length))
@@ -59,7 +59,7 @@ def draw_and_read_steps(
                 yield event
             else:
                 image = event.result.images[0]
-    return maps.mean(resolution, layers).numpy(), image
+    return maps.mean(resolution, layers).numpy(), image  # (words, h, w), (height, width, 3)
 
 
 def draw_and_read(
