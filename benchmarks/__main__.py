@@ -21,14 +21,17 @@ MODULES = {
     "customisation": "tune.customisation",
     "dependencies": "measure.dependencies",
     "dvdp": "train.dvdp",
+    "edit-costs": "edit.edit_costs",
     "few-shot": "tune.few_shot",
     "few-shot-action": "tune.few_shot_action",
+    "file-rate": "edit.file_rate",
     "fingerprint-rate": "edit.fingerprint_rate",
     "firewall": "guard.firewall",
     "firewall-vit": "guard.firewall",
     "guard-serve": "guard.guard_serve",
     "index-code": "edit.index_code",
     "layout": "generate.layout",
+    "lora-files": "edit.lora_files",
     "mask-tuning": "tune.mask_tuning",
     "network-rank": "measure.network_rank",
     "oracle": "metrics.oracle",
@@ -60,9 +63,10 @@ def main(arguments: Sequence[str]) -> None:
     if name == "--list":
         print(*(each for each in MODULES if fnmatchcase(each, [*arguments, "*"][1].replace("_", "-"))), sep="\n")
         return
+    benchmark = benchmark_named(name)
     from benchmarks.harness.benchmark import run  # seconds to import
 
-    run(benchmark_named(name), arguments[1:])
+    run(benchmark, arguments[1:])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Applying and reverting an edit beside fusing and unfusing a LoRA, and what either leaves behind.
 
-    python -m benchmarks.edit.edit_costs            # two minutes; writes benchmarks/results/edit-costs.json
-    python -m benchmarks.edit.edit_costs --quick    # three repeats, two cycles; prints only
+    python -m benchmarks edit-costs            # two minutes; writes benchmarks/results/edit-costs.json
 
 On the key and value matrices of the shapes of Stable Diffusion 1.5 and XL with random weights, in CPU seconds of one thread. The
 peer is peft's ``merge_adapter`` and ``unmerge_adapter``, which diffusers' ``fuse_lora`` and ``unfuse_lora`` call.
@@ -9,26 +8,44 @@ peer is peft's ``merge_adapter`` and ``unmerge_adapter``, which diffusers' ``fus
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from statistics import median
+from typing import Annotated, Any
 
 import peft
 import torch
+from annotated_types import Ge
 from torch import nn
 
-from benchmarks.harness.ledger import Row, write_result
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.sd15_matrices import SD15, SDXL, Shapes, key_value_matrices
-from benchmarks.harness.timing import side_by_side
+from benchmarks.harness.timing import median_ratio, side_by_side
+from photopic.core.config import Config
 from photopic.core.edits import Edit, EditStack, SparseWeights, ZeroedWeights
 from photopic.core.fingerprint import fingerprint
 
 SEED = 7_400_001
 DENSITY = 0.01
 RANK = 4
-CYCLES = (1, 5, 20)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ONCE = "over a gather and scatter of the same entries"
+CLAIMS = (
+    Claim("edit.apply_revert_vs_lora*", "<= 0.1", f"{DENSITY:.0%} shut, over a LoRA of rank {RANK}"),
+    Claim("edit.apply_revert_vs_gather_scatter*", "<= 3", ONCE),
+    Claim("edit.apply_revert_values_vs_gather_scatter*", "<= 3", f"values in place of shutting, {ONCE}"),
+    Claim("peers.drift.*", "== 0", f"share of changed bits; baseline: LoRA of rank {RANK}"),
+)
+
+
+@dataclass(frozen=True)
+class CostsConfig(Config):
+    """How much is measured."""
+
+    repeats: Annotated[int, Ge(1)] = 21  # of the timing
+    sdxl_repeats: Annotated[int, Ge(0)] = 7  # of the timing on the shapes of Stable Diffusion XL
+    cycles: tuple[int, ...] = (1, 5, 20)  # after which the bits are looked at
 
 
 def made_edit(unet: nn.Module, density: float, *, shut: bool) -> Edit:
@@ -64,7 +81,7 @@ def lora_cycle(unet: nn.Module) -> Callable[[], None]:
     return run
 
 
-def cost_rows(repeats: int, shapes: Shapes = SD15, ending: str = "") -> list[Row]:
+def cost_rows(repeats: int, shapes: Shapes, ending: str = "") -> Iterator[Row]:
     """One cycle of an edit, of a LoRA and of reading and writing the same entries once, in turns."""
     torch.manual_seed(SEED)
     unet = key_value_matrices(shapes=shapes)
@@ -87,31 +104,22 @@ def cost_rows(repeats: int, shapes: Shapes = SD15, ending: str = "") -> list[Row
     before = stack.fingerprint().digest
     shut, values, lora, plain = side_by_side(calls, repeats, warm_up=2, clock=time.thread_time)
     assert fingerprint({"unet": unet}, "x").digest == before
-    count = sum(map(len, positions.values()))
-    total = sum(weight.numel() for weight in weights.values()) / 1e6
-    ours, theirs, once = (round(1000 * median(each), 2) for each in (shut, lora, plain))
-    note = f"{DENSITY:.0%} of {total:.1f} million shut: {ours} ms; LoRA of rank {RANK} fused and unfused by peft: {theirs} ms"
-    said = f"gather and scatter of the same entries once: {once} ms; low and high are quartiles"
-    rows = [
-        (f"apply_revert_vs_lora{ending}", shut, lora, "<= 0.1", repeats, f"{note}; low and high are quartiles"),
-        (f"apply_revert_vs_gather_scatter{ending}", shut, plain, "<= 3", count, said),
-        (f"apply_revert_values_vs_gather_scatter{ending}", values, plain, "<= 3", count, "values in place of shutting"),
-    ]
-    return [
-        Row(
-            f"edit.{claim}", *quartiles([a / b for a, b in zip(one, other, strict=True)]), target=target, n=n, note=text
+    ours, theirs, once = (f"{1000 * median(each):.2f} ms" for each in (shut, lora, plain))
+    count, total = sum(map(len, positions.values())), sum(weight.numel() for weight in weights.values()) / 1e6
+    note = f"of {total:.1f} million: {ours}, fused and unfused by peft {theirs}"
+    yield row(f"edit.apply_revert_vs_lora{ending}", median_ratio(shut, lora), n=repeats, note=note)
+    for claim, seconds in (("apply_revert", shut), ("apply_revert_values", values)):
+        yield row(
+            f"edit.{claim}_vs_gather_scatter{ending}", median_ratio(seconds, plain), n=count, note=f"once: {once}"
         )
-        for claim, one, other, target, n, text in rows
-    ]
 
 
-def drift_rows(cycles: tuple[int, ...]) -> list[Row]:
+def drift_rows(cycles: tuple[int, ...]) -> Iterator[Row]:
     """Share of weights whose bits are not the base's after whole cycles: fusing and unfusing, and applying and reverting."""
-    rows = []
     for label, dtype in DTYPES.items():
         torch.manual_seed(SEED)
         unet = key_value_matrices(dtype)
-        kept = {name: weight.detach().clone() for name, weight in unet.named_parameters()}
+        before = {name: weight.detach().clone() for name, weight in unet.named_parameters()}
         stack, edit = EditStack({"unet": unet}), made_edit(unet, DENSITY, shut=False)
         peer = with_lora(key_value_matrices(dtype))
         bases = {n: p for n, p in peer.named_parameters() if "lora_" not in n}
@@ -122,55 +130,27 @@ def drift_rows(cycles: tuple[int, ...]) -> list[Row]:
                 stack.unload(stack.load(edit))
                 run()
             done = target
-            ours = changed_share(dict(unet.named_parameters()), kept)
-            note = f"after {target} cycle{'s' * (target > 1)} in {label}; baseline: LoRA of rank {RANK}, peft {peft.__version__}"
-            peer_share = round(changed_share(bases, theirs), 4)
-            rows.append(
-                Row(f"peers.drift.{label}_{target}", ours, target="== 0", baseline=peer_share, n=19_169_280, note=note)
-            )
-    return rows
+            ours, peers = changed_share(dict(unet.named_parameters()), before), changed_share(bases, theirs)
+            note = f"after {target} cycle{'s' * (target > 1)} in {label}; peft {peft.__version__}"
+            yield row(f"peers.drift.{label}_{target}", ours, baseline=peers, n=19_169_280, note=note)
 
 
 def changed_share(now: dict[str, nn.Parameter], before: dict[str, torch.Tensor]) -> float:
     """Share of entries that differ in their bits."""
-    whole = sum(weight.numel() for weight in before.values())
-    bits = {torch.float32: torch.int32}
-    changed = sum(
-        int(
-            (
-                now[name].detach().view(bits.get(each.dtype, torch.int16))
-                != each.view(bits.get(each.dtype, torch.int16))
-            ).sum()
-        )
-        for name, each in before.items()
-    )
-    return changed / whole
+    changed = 0
+    for name, each in before.items():
+        bits = torch.int32 if each.dtype == torch.float32 else torch.int16
+        changed += int((now[name].detach().view(bits) != each.view(bits)).sum())
+    return changed / sum(weight.numel() for weight in before.values())
 
 
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Median, lower and upper quartile."""
-    low, middle, high = torch.tensor(values).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
-    return round(middle, 3), round(low, 3), round(high, 3)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three repeats, two cycles; print only")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    started = time.monotonic()
+def rows(bench: Bench[CostsConfig, Any]) -> Iterator[Row]:
+    """All claims."""
     with torch.no_grad():
-        rows = [*cost_rows(3 if options.quick else 21), *drift_rows((1, 2) if options.quick else CYCLES)]
-        rows += [] if options.quick else cost_rows(7, SDXL, "_sdxl")
-    for row in rows:
-        print(f"{row.claim:42} {row.value!s:>12} {row.target or '':8} {row.verdict:4} {row.baseline!s:>8}  {row.note}")
-    if not options.quick:
-        elapsed = time.monotonic() - started
-        write_result(
-            "edit-costs", rows, command="python -m benchmarks.edit.edit_costs", seeds=[SEED], elapsed_s=elapsed
-        )
+        yield from cost_rows(bench.config.repeats, SD15)
+        yield from drift_rows(bench.config.cycles)
+        if bench.config.sdxl_repeats:
+            yield from cost_rows(bench.config.sdxl_repeats, SDXL, "_sdxl")
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (Benchmark("edit-costs", __doc__, CostsConfig(), CostsConfig(3, 0, (1, 2)), CLAIMS, rows, seeds=(SEED,)),)

@@ -1,7 +1,6 @@
 """A LoRA file of another library read and put in force, against diffusers loading and fusing it.
 
-    python -m benchmarks.edit.lora_files            # writes benchmarks/results/lora-files.json
-    python -m benchmarks.edit.lora_files --quick    # one round on a UNet of a tenth of the width, prints only
+    python -m benchmarks lora-files            # writes benchmarks/results/lora-files.json
 
 The UNet has the shape of Stable Diffusion 1.x and weights of one value, which no time depends on; the files have factors of rank
 96 and 200 in float16 for all layers of attention and its feed-forwards. Both sides have a pipeline of their own and are timed in
@@ -12,23 +11,25 @@ of the base again. Memory is how far the most resident memory while putting on l
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.harness.ledger import Row, write_result
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.timing import median_ratio, side_by_side
+from photopic.core.config import Config
 from photopic.edit.interop import import_lora
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline
@@ -37,8 +38,20 @@ SEED, TEXT_WIDTH, MIB = 0, 768, 1 << 20
 RANKS = {"": 96, "_150mb": 200}  # by the ending of the claim; 72 MB have none
 WIDTHS = (320, 640, 1280, 1280)
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
-TARGETS = {"import": "<= 1.1", "unload": None, "memory": "<= 1.5"}
+CLAIMS = (
+    Claim("interop.import_vs_diffusers*", "<= 1.1", "SD 1.x in float32; one thread"),
+    Claim("interop.unload_vs_diffusers*", "", "SD 1.x in float32; one thread"),
+    Claim("interop.memory_vs_diffusers*", "<= 1.5", "SD 1.x in float32; one thread"),
+)
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class LoraFilesConfig(Config):
+    """How much is measured."""
+
+    rounds: Annotated[int, Ge(1)] = 5  # of both sides in turn
+    share: Annotated[int, Ge(1)] = 1  # how many times narrower the UNet is
 
 
 def pipeline(share: int) -> Any:
@@ -68,21 +81,14 @@ def write_lora(path: Path, unet: UNet2DConditionModel, rank: int) -> None:
     save_file(tensors, path)
 
 
-def seconds(task: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of this thread, and what came of it."""
-    started = time.thread_time()
-    found = task()
-    return time.thread_time() - started, found
-
-
-def grown(task: Callable[[], Any]) -> tuple[float, Any]:
+def grown(task: Callable[[], object]) -> float:
     """By how many bytes the most resident memory of this process grew meanwhile; needs Linux."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before would otherwise be used again unseen
     CLEAR.write_text("5")  # the most resident memory begins anew
     before = _status("VmRSS")
-    found = task()
-    return _status("VmHWM") - before, found
+    task()
+    return _status("VmHWM") - before
 
 
 def _status(field: str) -> float:
@@ -90,86 +96,58 @@ def _status(field: str) -> float:
     return 1024.0 * int(line.split()[1])
 
 
-def compare(path: Path, ours: TextToImage, theirs: Any, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round, putting on and taking off."""
-    measured: dict[str, list[float]] = {
-        name: [] for name in ("on", "off", "their on", "their off", "bytes", "their bytes")
-    }
+class Sides:
+    """A file put on and taken off by this library and by diffusers, each with a pipeline of its own."""
 
-    def put_on() -> str:
-        return ours.edits.load(import_lora(path, ours))
+    def __init__(self, path: Path, ours: TextToImage, theirs: Any):
+        self.path, self.ours, self.theirs, self.names = path, ours, theirs, list[str]()
+        ours.edits.fingerprint()  # known for a model that was loaded from its files
 
-    def fuse() -> None:
-        theirs.load_lora_weights(path)
-        theirs.fuse_lora()
+    def put_on(self) -> None:
+        self.names.append(self.ours.edits.load(import_lora(self.path, self.ours)))
 
-    def unfuse() -> None:
-        theirs.unfuse_lora()
-        theirs.unload_lora_weights()
+    def take_off(self) -> None:
+        self.ours.edits.unload(self.names.pop())
 
-    ours.edits.fingerprint()  # known for a model that was loaded from its files
-    for number in range(rounds + 1):
-        on, name = seconds(put_on)
-        off, _ = seconds(partial(ours.edits.unload, name))
-        found = {"on": on, "off": off, "their on": seconds(fuse)[0], "their off": seconds(unfuse)[0]}
-        for key, value in found.items() if number else ():
-            measured[key].append(value)
-    if CLEAR.exists():
-        measured["bytes"], name = map(list, zip(grown(put_on), strict=True))
-        ours.edits.unload(*name)
-        measured["their bytes"] = [grown(fuse)[0]]
-        unfuse()
-    return measured
+    def fuse(self) -> None:
+        self.theirs.load_lora_weights(self.path)
+        self.theirs.fuse_lora()
+
+    def unfuse(self) -> None:
+        self.theirs.unfuse_lora()
+        self.theirs.unload_lora_weights()
+
+    def seconds(self, rounds: int) -> list[list[float]]:
+        """CPU seconds of each round of the four."""
+        calls = (self.put_on, self.take_off, self.fuse, self.unfuse)
+        return side_by_side(calls, rounds, warm_up=1, clock=time.thread_time)
+
+    def memory(self) -> tuple[float, float]:
+        """Bytes that putting on needs beside what was resident, ours and theirs."""
+        ours = grown(self.put_on)
+        self.take_off()
+        theirs = grown(self.fuse)
+        self.unfuse()
+        return ours, theirs
 
 
-def rows_of(measured: dict[str, list[float]], size: int, ending: str) -> list[Row]:
+def rows(bench: Bench[LoraFilesConfig, Any]) -> Iterator[Row]:
     """The ratios, with the seconds and bytes in the notes."""
-    found = []
-    for claim, mine, other in (
-        ("import", "on", "their on"),
-        ("unload", "off", "their off"),
-        ("memory", "bytes", "their bytes"),
-    ):
-        if not measured[mine]:
-            continue
-        ratios = [a / b for a, b in zip(measured[mine], measured[other], strict=True)]
-        unit, scale = ("MiB", MIB) if claim == "memory" else ("s", 1)
-        values = f"{median(measured[mine]) / scale:.2f} {unit}, diffusers {median(measured[other]) / scale:.2f} {unit}"
-        single = len(ratios) == 1
-        row = Row(
-            f"interop.{claim}_vs_diffusers{ending}",
-            median(ratios),
-            None if single else min(ratios),
-            None if single else max(ratios),
-            target=TARGETS[claim],
-            n=len(ratios),
-            note=f"LoRA of {size / MIB:.0f} MiB, SD 1.x in float32; one thread; {values}; the interval is the range",
-        )
-        found.append(row)
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="LoRA files read and put in force, against diffusers.")
-    parser.add_argument("--quick", action="store_true", help="one round on a narrow UNet; prints and writes nothing")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    started = time.monotonic()
-    torch.set_num_threads(1)
-    share = 10 if options.quick else 1
-    rows, theirs, ours = [], pipeline(share), TextToImage(pipeline(share), "sd15-shape")
+    share, rounds = bench.config.share, bench.config.rounds
+    theirs, ours = pipeline(share), TextToImage(pipeline(share), "sd15-shape")
     with tempfile.TemporaryDirectory() as folder:
         for ending, rank in RANKS.items():
             path = Path(folder) / f"{rank}.safetensors"
             write_lora(path, theirs.unet, rank)
-            measured = compare(path, ours, theirs, 1 if options.quick else options.rounds)
-            rows += rows_of(measured, path.stat().st_size, ending)
-    for each in rows:
-        print(f"{each.claim:32} {each.value:.2f}  {each.note}")
-    if not options.quick:
-        command = f"python -m benchmarks.edit.lora_files --rounds {options.rounds}"
-        write_result("lora-files", rows, command=command, seeds=[SEED], elapsed_s=time.monotonic() - started)
+            sides, size = Sides(path, ours, theirs), path.stat().st_size / MIB
+            on, off, fused, unfused = sides.seconds(rounds)
+            for claim, mine, other in (("import", on, fused), ("unload", off, unfused)):
+                note = f"LoRA of {size:.0f} MiB; {median(mine):.2f} s, diffusers {median(other):.2f} s"
+                yield row(f"interop.{claim}_vs_diffusers{ending}", median_ratio(mine, other), n=rounds, note=note)
+            if CLEAR.exists():
+                own, peer = sides.memory()
+                note = f"LoRA of {size:.0f} MiB; {own / MIB:.2f} MiB, diffusers {peer / MIB:.2f} MiB"
+                yield row(f"interop.memory_vs_diffusers{ending}", own / peer, n=1, note=note)
 
 
-if __name__ == "__main__":
-    main()
+BENCHMARKS = (Benchmark("lora-files", __doc__, LoraFilesConfig(), LoraFilesConfig(1, 10), CLAIMS, rows, seeds=(SEED,)),)

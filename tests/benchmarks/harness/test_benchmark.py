@@ -134,8 +134,8 @@ def test_an_undeclared_claim_is_refused_and_the_own_declaration_comes_before_a_p
 
 
 def test_a_row_keeps_six_digits_an_interval_around_its_value_and_its_own_target() -> None:
-    found = row("a.b", (0.123456789, 0.1234568, 0.2), baseline=1 / 3, target="<= 0.2")
-    assert (found.value, found.low, found.baseline) == (0.123457, 0.123457, 0.333333)
+    found = row("a.b", (0.123456, 0.12345678, 0.2), baseline=1 / 3, target="<= 0.2")
+    assert (found.value, found.low, found.baseline) == (0.123456, 0.123456, 0.333333)
     assert next(iter(declared([found], [Claim("a.b")]))).target == "<= 0.2"
     assert share("a.b", [True, True, False, False]).value == 0.5
 
