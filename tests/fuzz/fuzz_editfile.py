@@ -41,7 +41,7 @@ READER = {
     for name in (
         "edits/activations edits/dense edits/edit edits/positions edits/sparse edits/token_rows numerics/int8_steps "
         "edits/part edits/views edits/file/container edits/file/part_encodings edits/file/coded_parts edits/file/value_codes "
-        "edits/file/float16_code edits/file/position_code edits/file/reading edits/file/indices".split()
+        "edits/file/float16_code edits/file/three_bits edits/file/position_code edits/file/reading edits/file/indices".split()
     )
 }
 MOST_SECONDS = 5.0  # of processor time a call
