@@ -52,7 +52,7 @@ def encode(positions: Int64[np.ndarray, " count"], size: int, *, row: int | None
     return bytes([_BY_ROWS]) + _encode_rows(positions, counts, size, row)
 
 
-def decode(data: bytes | memoryview, size: int, *, row: int | None = None) -> Int64[np.ndarray, " count"]:
+def decode(data: bytes | bytearray | memoryview, size: int, *, row: int | None = None) -> Int64[np.ndarray, " count"]:
     """The positions that `encode` wrote; everything is checked, and memory stays within a fixed multiple of ``len(data)``.
 
     Args:
