@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module, resources
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
@@ -39,30 +39,17 @@ RUN = "Folder for the log and checkpoints, kept afterwards."
 
 def read_manifest() -> dict[str, Any]:
     """The manifest ``methods.json``: the words of each command, and what is known of its method."""
-    found: dict[str, Any] = json.loads(resources.files("photopic").joinpath("methods.json").read_text(encoding="utf-8"))
+    path = Path(__file__).parents[1] / "methods.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def add_derived(app: typer.Typer, verb: str) -> None:
-    """Add the commands of a verb's methods to its group, but for those that the group has by hand.
-
-    Args:
-        app: The group.
-        verb: Such as ``tune``.
-    """
-    taken = {each.name or each.callback.__name__ for each in app.registered_commands if each.callback}
-    for command, entry in read_manifest().items():
-        group, _, name = command.partition(" ")
-        if group == verb and name not in taken and entry["result"] != "Control":
-            app.command(name, help=entry["help"], epilog=_epilog(entry))(_callback(command, entry))
-
-
-def _epilog(entry: Mapping[str, Any]) -> str:
-    """Examples, one after the other, and the paper."""
+def epilog(entry: Mapping[str, Any]) -> str:
+    """The last lines of a command's help: examples, one after the other, and the paper."""
     return "    ".join([*entry["examples"], *([f"Paper: {entry['paper']}"] if entry["paper"] else [])])
 
 
-def _callback(command: str, entry: Mapping[str, Any]) -> Any:
+def callback(command: str, entry: Mapping[str, Any]) -> Any:
     """A function with the signature that Typer reads; it hands on what was typed, so that presets and defaults count."""
     parameters, options = _signature(entry), _options(entry)
 

@@ -1,8 +1,8 @@
 """The ``photopic`` command: its verbs, and the one place where an error becomes a line and an exit status.
 
-A verb is imported when it is called, not when it is listed, so ``photopic --help`` stays light. The file
-``cli/<verb>.py`` holds either ``app``, a Typer application with its commands, or a function named like the verb beside
-``EPILOG``, the last line of its help.
+Verbs and commands are listed from words that are known beforehand and built when they are called, so that help stays light.
+A command by hand is a function named like it in ``cli/<words>.py`` beside ``EPILOG``, the last lines of its help; all others are
+derived from the manifest.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from __future__ import annotations
 import errno
 import os
 import re
-import warnings
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from photopic import __version__
-from photopic.cli.derive import add_derived
-from photopic.core.errors import PhotopicError
+from photopic.cli.derive import callback, epilog, read_manifest
+from photopic.core.errors import PhotopicError, printable
 
 VERBS = {  # verb: the line that `photopic --help` shows
     "locate": "Find where a model keeps a thing, and save it as a small edit.",
@@ -37,6 +35,15 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "demo": "One new subject from its pictures to new scenes, as one report.",
 }
 SHORT = {verb: f"edit {verb}" for verb in ("inspect", "diff", "compose", "verify")}  # commands that are verbs as well
+BY_HAND = {  # command: the line that its group shows
+    "generate": VERBS["generate"],
+    "demo": VERBS["demo"],
+    "train diffusion": "Train a diffusion model on pictures: any noise schedule and prediction, on one device or several.",
+    "guard check": "Accept or reject each picture, with the score, the threshold and the reason.",
+    "guard serve": "Answer POST /check with accept or reject, the prediction, the scores and the reason.",
+}
+USAGE_ERROR = typer.BadParameter.__bases__[0]  # of what typer brings along under changing names
+NO_OPTIONS = "photopic.no_options"  # key of a context: nothing stands before the verb
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REMEDIES = {  # of the operating system's refusals, those a user can mend
@@ -55,64 +62,108 @@ REMEDIES = {  # of the operating system's refusals, those a user can mend
 
 
 class VerbGroup(TyperGroup):
-    """Lists the verbs without importing them and turns what a user can cause into one line on stderr."""
+    """Lists what it holds without importing it, and builds what is called.
 
-    def __init__(self, **settings: Any):
+    Attributes:
+        words: Of the group, such as ``tune``; none for the root.
+    """
+
+    def __init__(self, words: str = "", **settings: Any):
         super().__init__(**settings)
-        self.commands = {verb: TyperCommand(verb, help=line) for verb, line in VERBS.items()}  # enough to be listed
+        self.words = words
+        self.commands = {name: TyperCommand(name, help=line) for name, line in lines(words).items()}  # enough to list
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The real command in the place of the listed one, imported now that it is called."""
         name, _, rest = super().resolve_command(ctx, args)
-        return name, load_verb(args[0]), rest
+        return name, load_command(f"{self.words} {args[0]}".strip()), rest
+
+
+class RootGroup(VerbGroup):
+    """Turns what a user can cause into one line on stderr; ``explain`` tells which errors those are."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the options before the verb."""
+        try:
+            return super().make_context(*args, **extra)
+        except USAGE_ERROR as error:
+            raise _refused(error) from None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Options before the verb are read only where there are some: reading their types takes longer than all the rest."""
+        ctx.meta[NO_OPTIONS] = bool(args) and not args[0].startswith("-")
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options before the verb."""
+        return [] if ctx.meta.get(NO_OPTIONS) else super().get_params(ctx)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb; ``explain`` tells which errors become one line, and warnings are notes."""
+        """Run a verb."""
         try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _note
-                return super().invoke(ctx)
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             typer.echo("photopic: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
-            line = explain(error)
-            if line is None:
-                raise
-            typer.echo(f"photopic: {line}", err=True)
-            raise typer.Exit(USER_ERROR) from None
+            raise _refused(error) from None
 
 
-def load_verb(verb: str) -> Any:
-    """The click command of a verb: what ``photopic.cli.<verb>`` has by hand, and what is derived from the methods.
+def _refused(error: Any) -> Exception:
+    """What to raise for an error: the exit status once its line is printed, or a bug of ours and a page of help as they are."""
+    line = explain(error)
+    if line is None:
+        return error  # type: ignore[no-any-return]
+    typer.echo(f"photopic: {line}", err=True)
+    return typer.Exit(USER_ERROR)
+
+
+def lines(verb: str = "") -> dict[str, str]:
+    """What a group lists: each command with the line that says what it does.
 
     Args:
-        verb: A key of ``VERBS``.
-
-    Returns:
-        A group where the module holds ``app``, else the command made of the function named like the verb.
+        verb: Of the group; none for the verbs themselves.
 
     Example:
-        >>> load_verb("inspect").name
+        >>> lines("guard")["check"]
+        'Accept or reject each picture, with the score, the threshold and the reason.'
+    """
+    if not verb:
+        return VERBS
+    found = {command: entry["help"] for command, entry in read_manifest().items() if entry["result"] != "Control"}
+    return {
+        command.partition(" ")[2]: line for command, line in (found | BY_HAND).items() if command.startswith(f"{verb} ")
+    }
+
+
+def load_command(words: str) -> Any:
+    """The click command of some words: a group, a command written by hand, or one derived from its method.
+
+    Args:
+        words: Such as ``tune``, ``tune mask`` or ``inspect``.
+
+    Example:
+        >>> load_command("inspect").name
         'inspect'
     """
-    if verb in SHORT:
-        group, _, name = SHORT[verb].partition(" ")
-        return load_verb(group).commands[name]
-    by_hand = find_spec(f"photopic.cli.{verb}") is not None
-    module = import_module(f"photopic.cli.{verb}") if by_hand else None
-    app = getattr(module, "app", None)
-    if app is not None or module is None:
-        if app is None:
-            app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-            app.callback(help=VERBS[verb])(lambda: None)  # a group even while it holds one command
-        add_derived(app, verb)
-        made = typer.main.get_group(app)
-        made.name = verb
-        return made
-    single = typer.Typer(add_completion=False)
-    single.command(verb, epilog=module.EPILOG)(getattr(module, verb))
-    return typer.main.get_command(single)
+    words = SHORT.get(words, words)
+    name = words.rpartition(" ")[2]
+    if words in BY_HAND:
+        module = import_module(f"photopic.cli.{words.replace(' ', '_')}")
+        return _built(name, getattr(module, name), None, module.EPILOG)
+    if words in VERBS:
+        return VerbGroup(words, name=words, help=VERBS[words], no_args_is_help=True, rich_markup_mode=None)
+    entry = read_manifest()[words]
+    return _built(name, callback(words, entry), entry["help"], epilog(entry))
+
+
+def _built(name: str, function: Any, text: str | None, last_lines: str) -> Any:
+    """A command as typer makes it of a function's signature; help is plain text, which is there in half the time of panels."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    paragraphs = "\n\n".join(re.split(r"\s{4,}", last_lines))  # a line each
+    app.command(name, help=text, epilog=paragraphs)(function)
+    return typer.main.get_command(app)
 
 
 def explain(error: Exception) -> str | None:
@@ -123,12 +174,15 @@ def explain(error: Exception) -> str | None:
         'out/0.png: no space left on device; free some space or choose another folder'
     """
     if isinstance(error, PhotopicError):
-        return " ".join(str(error).split())
+        return printable(str(error))
+    if isinstance(error, USAGE_ERROR) and type(error).show is USAGE_ERROR.show:  # a page of help shows itself
+        where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+        return printable(error.format_message().rstrip(".")) + where
     code = _os_error_code(error)
     if code not in REMEDIES:
         return None
     name = getattr(error, "filename", None)
-    return f"{f'{name}: ' if name else ''}{os.strerror(code).lower()}; {REMEDIES[code]}"
+    return printable(f"{f'{name}: ' if name else ''}{os.strerror(code).lower()}; {REMEDIES[code]}")
 
 
 def _os_error_code(error: Exception) -> int | None:
@@ -139,11 +193,6 @@ def _os_error_code(error: Exception) -> int | None:
     return int(found[1]) if found else None
 
 
-def _note(message: Warning | str, *_: Any) -> None:
-    """A warning without the place in the code; names of files may hold control characters."""
-    typer.echo("note: " + "".join(letter if letter.isprintable() else "?" for letter in str(message)), err=True)
-
-
 def _print_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"photopic {__version__}")
@@ -151,7 +200,9 @@ def _print_version(asked: bool) -> bool:
     return asked
 
 
-app = typer.Typer(cls=VerbGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=RootGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 
 @app.callback()

@@ -6,6 +6,16 @@ The command line prints the line and leaves with status 2; anything that is not 
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Text of a file or of a user as one line that a terminal only shows: what would steer it becomes a question mark.
+
+    Example:
+        >>> printable("a\\x1b[2J bear\\n on red")
+        'a?[2J bear on red'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
 class PhotopicError(ValueError):
     """The base of all errors a user can cause; the message is one line.
 

@@ -20,22 +20,14 @@ if TYPE_CHECKING:
     from photopic.models.diffusion.dimensionality import DimensionalityConfig
     from photopic.models.diffusion.model import DiffusionModel
 
-EPILOG = "Look at samples/ in the folder while it trains; the same command goes on after Ctrl-C."
-
-app = typer.Typer(no_args_is_help=True, help="Train a model of your own.")
-
-
-@app.callback()
-def train() -> None:
-    """Train a model of your own."""
-
-
-@app.command(
-    epilog="Example: photopic train diffusion emoji-scenes -o runs/plain    "
+EPILOG = (
+    "Example: photopic train diffusion emoji-scenes -o runs/plain    "
     "Fewer pixels in the noisy half: add --turning 300 --turning 600    "
     "Shared early timesteps: add --share 100 --intervals 5    "
     "Several GPUs: accelerate launch -m photopic train diffusion ..."
 )
+
+
 def diffusion(
     data: Annotated[
         str,

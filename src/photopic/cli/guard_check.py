@@ -1,6 +1,5 @@
-"""``photopic guard``: which inputs of a classifier to trust.
+"""``photopic guard check``: which pictures of a folder to trust.
 
-photopic guard fit emoji-resnet-64-0 clean/ -o emoji.guard
 photopic guard check emoji.guard pictures/
 """
 
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli import guard_serve
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,24 +19,9 @@ if TYPE_CHECKING:
     from photopic.guard.guarded import GuardedModel, Prediction
 
 REJECTED = 1
-app = typer.Typer(
-    help="Decide which inputs of a classifier to trust.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command(epilog=guard_serve.EPILOG)(guard_serve.serve)
+EPILOG = "Example: photopic guard check emoji.guard pictures/    For a program: photopic guard check emoji.guard pictures/ --json"
 
 
-@app.callback()
-def guard() -> None:
-    """Decide which inputs of a classifier to trust."""
-
-
-@app.command(
-    epilog="Example: photopic guard check emoji.guard pictures/    For a program: photopic guard check emoji.guard "
-    "pictures/ --json"
-)
 def check(
     guard: Annotated[Path, typer.Argument(help="A file of photopic guard fit.")],
     pictures: Annotated[
