@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,13 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from photopic.core.config import Config, Flags, comments, hints_of, unpacked
-from photopic.core.errors import DataError, ModelError
+from photopic.core.digests import digest_of
+from photopic.core.errors import DataError, DivergedError, ModelError
 from photopic.core.events import Event, Steps, finished, last
 from photopic.core.fit import OptimizedTensors, fit
-from photopic.core.method import digest_of, method
+from photopic.core.method import method
 from photopic.core.results import Report
-from photopic.core.runs import Run, RunMismatchError, read_log
+from photopic.core.runs import Run, RunInUseError, RunMismatchError, read_log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ def test_interrupted_is_uninterrupted(tmp_path: Path) -> None:
     resumed = list(square_root.events(DATA, run=Run(tmp_path / "cut")))
     assert resumed[0].done == 4
     assert resumed[-1].result is not None and resumed[-1].result.values == whole
-    assert [line["step"] for line in read_log(tmp_path / "cut")] == [1, 2, 3, 4, 5, 5, 6]
+    assert [line["step"] for line in read_log(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("other", [{"config": Descent(seed=1)}, {"data": DATA + 1}])
@@ -203,6 +206,62 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     with pytest.raises(ModelError, match="step 4: the loss is nan; lower the learning rate"):
         held.update((weight * float("nan")).sum(), step=3)
     assert weight.item() == 1.0
+
+
+@method
+def falling(rate: float, *, run: Run | None = None) -> Steps[Report]:
+    """Doubles what it holds, and diverges at rates above 1 once there is a checkpoint."""
+    learner = Doubling(rate)
+    yield from fit(learner, 6, run=run, save_every=1)
+    return Report("falling", {"held": float(learner.held)})
+
+
+class Doubling:
+    """A learner whose loss is not finite from the fourth step on where its rate is above 1."""
+
+    def __init__(self, rate: float):
+        self.rate, self.held = rate, torch.ones(())
+
+    def step(self, step: int) -> Mapping[str, float]:
+        if step > 2 and self.rate > 1:
+            raise DivergedError(f"step {step + 1}: the loss is nan; lower the learning rate")
+        self.held = self.held * 2
+        return {"loss": float("nan") if step == 1 else 0.5}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"held": self.held}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.held = state["held"]
+
+
+def test_a_diverged_run_does_not_block_its_corrected_call(tmp_path: Path) -> None:
+    for _ in range(2):  # the same again goes on from its checkpoint and ends alike
+        with pytest.raises(DivergedError, match="step 4"):
+            falling(2.0, run=Run(tmp_path))
+    assert falling(0.5, run=Run(tmp_path)).values == falling(0.5).values
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(RunMismatchError):  # what ended well is still kept
+        falling(0.25, run=Run(tmp_path))
+
+
+def test_a_log_is_json_whatever_was_measured(tmp_path: Path) -> None:
+    falling(0.5, run=Run(tmp_path))
+    assert "NaN" not in (tmp_path / "log.jsonl").read_text() and read_log(tmp_path)[1]["loss"] is None
+
+
+def test_a_folder_that_another_process_writes_is_refused_and_free_after_its_death(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom photopic.core.runs import Run\n"
+        f"with Run({str(tmp_path)!r}).held():\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    with pytest.raises(RunInUseError, match="another process is writing this run"):
+        falling(0.5, run=Run(tmp_path))
+    other.kill()  # as a crash does: nothing of its own code runs
+    other.communicate()
+    assert falling(0.5, run=Run(tmp_path)).values["held"] == 64
 
 
 def test_finished_returns_what_a_body_returns() -> None:

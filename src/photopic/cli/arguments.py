@@ -57,9 +57,9 @@ def _read(each: Mapping[str, Any], word: str, given: Mapping[str, Any], read: Ma
 
 
 def _model(kind: Any, word: str, device: str | None) -> Any:
-    from photopic.report.progress import console
+    from photopic.report.progress import waiting
 
-    with console().status(f"loading {word}"):
+    with waiting(f"loading {word}"):
         if isabstract(kind):  # any kind of model
             from photopic.models.loading import load
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from photopic.cli.main import INTERRUPTED
+from photopic.cli.outputs import INTERRUPTED, say
 
 EPILOG = "Example: photopic demo --out demo/    Then open demo/index.html in a browser."
 
@@ -59,9 +59,9 @@ def demo(
     try:
         path = _run(out, model, settings, pair)
     except KeyboardInterrupt:
-        typer.echo("photopic: interrupted; run the same command again to go on", err=True)
+        say("photopic: interrupted; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    typer.echo(str(path))
+    say(str(path))
 
 
 def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Path:
@@ -73,9 +73,9 @@ def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Pa
     from photopic.demo.teach import DemoConfig
     from photopic.demo.work import work
     from photopic.models.text_to_image.handle import TextToImage
-    from photopic.report.progress import bars, console, follow_events
+    from photopic.report.progress import bars, follow_events, waiting
 
-    with console().status(f"loading {model}"):
+    with waiting(f"loading {model}"):
         handle = TextToImage.load(model)
     with bars() as shown:
         result = follow_events(with_result(work(handle, out, DemoConfig(**settings))), shown)

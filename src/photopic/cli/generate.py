@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.main import INTERRUPTED
+from photopic.cli.outputs import INTERRUPTED, say
 from photopic.cli.overlap import Overlap
 from photopic.core.errors import PhotopicError
 from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes, weights_of
@@ -164,7 +164,7 @@ def generate(
     from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
     from photopic.models.text_to_image.generate_config import GenerateConfig
     from photopic.models.text_to_image.handle import TextToImage
-    from photopic.report.progress import bars, console
+    from photopic.report.progress import bars, waiting
 
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)
@@ -173,7 +173,7 @@ def generate(
     config = GenerateConfig(
         steps=steps, guidance=guidance, batch=batch, negative_prompt=negative, scheduler=scheduler, strength=strength
     )
-    with console().status(f"loading {model}"):
+    with waiting(f"loading {model}"):
         handle = TextToImage.load(model, device=device)
     controls: list[Any] = [read_control(word, handle) for word in control or []]
     if placed is not None:
@@ -194,10 +194,10 @@ def generate(
         with ExitStack() as stack, bars() as shown:
             if not in_region:
                 for note in notes(loaded, [path.name for path in paths], handle.components):
-                    typer.echo(f"note: {note}", err=True)
+                    say(f"note: {note}", err=True)
                 stack.enter_context(in_force(handle, paths, loaded, weights, force=force, overlap=overlap.value))
             for name in handle.edits.forced:
-                typer.echo(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
+                say(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
             settings = _settings(prompt, handle, config, list(zip(paths, weights, strict=True)))
             settings |= {} if overlap is Overlap.ERROR else {"overlap": overlap.value}
             settings |= {name: _named(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
@@ -225,7 +225,7 @@ def generate(
                     _write(place, png_bytes(drawn, settings | {"seed": seed + len(images)}))
                     images.append(drawn)
     except KeyboardInterrupt:
-        typer.echo(f"photopic: interrupted; {len(images)} of {count} pictures are in {output}", err=True)
+        say(f"photopic: interrupted; {len(images)} of {count} pictures are in {output}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     last = first + count - 1
     sheet = output / f"sheet-{first:04d}-{last:04d}.png"
@@ -235,7 +235,7 @@ def generate(
     if placed is not None:
         over = contact_sheet([placed.preview(image, scale=scale) for image in images])
         _write(output / f"layout-{first:04d}-{last:04d}.png", png_bytes(over, settings))
-    typer.echo(f"{output}: {first:04d}.png to {last:04d}.png, and {sheet.name} with all of them")
+    say(f"{output}: {first:04d}.png to {last:04d}.png, and {sheet.name} with all of them")
 
 
 def _check_layout(

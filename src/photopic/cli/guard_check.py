@@ -5,20 +5,19 @@ photopic guard check emoji.guard pictures/
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from photopic.cli.outputs import REJECTED, json_text, say
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
     from photopic.data.class_folder import ClassFolder
     from photopic.guard.guarded import GuardedModel, Prediction
 
-REJECTED = 1
 EPILOG = "Example: photopic guard check emoji.guard pictures/    For a program: photopic guard check emoji.guard pictures/ --json"
 
 
@@ -45,18 +44,19 @@ def check(
     """
     from photopic.guard.guarded import load_guarded
     from photopic.models.classifier import Classifier
-    from photopic.report.progress import console
+    from photopic.report.progress import waiting
+    from photopic.report.terminal import plain
 
     found = _pictures(pictures)
-    with console().status("loading") as status:
+    with waiting("loading") as status:
         made = load_guarded(guard, Classifier.load(model or _named(guard), device))
         judged: list[Prediction] = []
         for each in made.stream(found):
             judged += each
-            status.update(f"{made.model.name}: {len(judged):,} of {len(found):,} pictures")
+            status.update(plain(f"{made.model.name}: {len(judged):,} of {len(found):,} pictures"))
     names = [_name(file, pictures) for file in found.files]
     if as_json:
-        typer.echo(json.dumps(_as_json(guard, made, names, judged), indent=1, sort_keys=True))
+        say(json_text(_as_json(guard, made, names, judged)))
     else:
         _print(made, names, judged)
     if not all(each.verdict.accepted for each in judged):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from photopic.cli.outputs import say
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def serve(
     try:
         server(guarded, limits, host=host, port=port).run()
     except KeyboardInterrupt:  # uvicorn has finished what was running by then
-        typer.echo("stopped", err=True)
+        say("stopped", err=True)
 
 
 def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> GuardedModel:
@@ -104,7 +105,7 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
     from photopic.guard.fitting import GuardConfig, fit_guard
 
     images = load_classes(clean)
-    typer.echo(f"fitting on {len(images)} pictures of {clean}", err=True)
+    say(f"fitting on {len(images)} pictures of {clean}", err=True)
     return fit_guard(Classifier.load(guard, device), images, config=GuardConfig(backdoor=True))
 
 

@@ -174,10 +174,10 @@ def explain(error: Exception) -> str | None:
         'out/0.png: no space left on device; free some space or choose another folder'
     """
     if isinstance(error, PhotopicError):
-        return printable(str(error))
+        return printable(" ".join(str(error).split()))
     if isinstance(error, USAGE_ERROR) and type(error).show is USAGE_ERROR.show:  # a page of help shows itself
         where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
-        return printable(error.format_message().rstrip(".")) + where
+        return printable(" ".join(error.format_message().split()).rstrip(".")) + where
     code = _os_error_code(error)
     if code not in REMEDIES:
         return None

@@ -20,8 +20,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from photopic.core.about import About
 from photopic.core.config import Flags, comments, hints_of, unpacked
-from photopic.core.method import About, Method
+from photopic.core.method import Method
 from photopic.data.sources import SOURCES
 
 VERBS = ("locate", "edit", "tune", "train", "generate", "measure", "guard", "knowledge")  # the rooms that hold methods

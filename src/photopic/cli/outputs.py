@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from photopic.core.errors import PhotopicError
+from photopic.core.errors import PhotopicError, printable
+from photopic.core.files import finite
 
 if TYPE_CHECKING:
+    from photopic.core.about import About
     from photopic.core.edits import Edit
-    from photopic.core.method import About
     from photopic.core.results import Map, Report, Verdict
     from photopic.core.runs import Run
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REJECTED = 1
 DEFAULTS = {"Map": "out", "File": "guard.safetensors"}
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold words of files, on stdout or stderr: a terminal only ever shows it."""
+    typer.echo(printable(text), err=err)
 
 
 def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) -> Path | None:
@@ -85,7 +91,7 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
     try:
         yield Run(folder)
     except KeyboardInterrupt:
-        typer.echo("photopic: interrupted; run the same command again to go on", err=True)
+        say("photopic: interrupted; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except PhotopicError:
         if run is None and not list(folder.rglob(CHECKPOINT)):
@@ -115,7 +121,7 @@ def write(result: Any, output: Path | None, about: About, *, as_json: bool = Fal
     writers.get(next((name for name in kinds if name in writers), ""), _saved)(result, output, about, as_json)
     known = defaultdict(str, {**getattr(result, "provenance", {}), "output": output}) if not as_json else {}
     for line in about.after if not as_json else ():
-        typer.echo(line.format_map(known))
+        say(line.format_map(known))
     if about.failed is not None and about.failed(result):
         raise typer.Exit(REJECTED)
 
@@ -128,7 +134,7 @@ def _edit(edit: Edit, output: Path, about: About, as_json: bool) -> None:
         from photopic.report.terminal import show
 
         show(about.view(edit))
-    typer.echo(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")
+    say(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")
 
 
 def _edits(edits: Mapping[str, Edit], folder: Path, about: About, overwrite: bool) -> None:
@@ -142,7 +148,7 @@ def _edits(edits: Mapping[str, Edit], folder: Path, about: About, overwrite: boo
 def _report(report: Report, output: Path | None, about: About, as_json: bool) -> None:
     _shown(report, output, about, as_json)
     if output is not None and not as_json:
-        typer.echo(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
+        say(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
 
 
 def _shown(result: Report | Verdict, output: Path | None, about: About, as_json: bool) -> None:
@@ -153,7 +159,7 @@ def _shown(result: Report | Verdict, output: Path | None, about: About, as_json:
 
         write_atomically(output, page(about.view(result) if about.view else result).encode())
     if as_json:
-        typer.echo(_json(result.to_dict()))
+        say(json_text(result.to_dict()))
     elif output is None and about.view is not None:
         from photopic.report.terminal import show
 
@@ -164,7 +170,7 @@ def _map(found: Map, output: Path, about: About, as_json: bool) -> None:
     from photopic.report.pictures import write_map
 
     for line in write_map(found, output):
-        typer.echo(line)
+        say(line)
 
 
 def _saved(model: Any, output: Path, about: About, as_json: bool) -> None:
@@ -175,25 +181,17 @@ def _saved(model: Any, output: Path, about: About, as_json: bool) -> None:
 
         show(about.view(model))
     files = [each for each in (output, *output.rglob("*")) if each.is_file()]
-    typer.echo(f"{output}: {sum(each.stat().st_size for each in files):,} bytes")
+    say(f"{output}: {sum(each.stat().st_size for each in files):,} bytes")
 
 
 def _verdict(verdict: Verdict, output: Path | None, about: About, as_json: bool) -> None:
     _shown(verdict, output, about, as_json)
     if not as_json:
-        typer.echo(("accepted: " if verdict.accepted else "rejected: ") + verdict.reason)
+        say(("accepted: " if verdict.accepted else "rejected: ") + verdict.reason)
     if not verdict.accepted:
         raise typer.Exit(REJECTED)
 
 
-def _json(value: Any) -> str:
-    """JSON as every reader takes it: what is not finite is null, since JSON has no word for it."""
-    return json.dumps(_finite(value), indent=1, sort_keys=True, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+def json_text(value: Any) -> str:
+    """JSON as every reader takes it."""
+    return json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)

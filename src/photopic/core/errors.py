@@ -7,13 +7,13 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Text of a file or of a user as one line that a terminal only shows: what would steer it becomes a question mark.
+    """Text of a file or of a user as a terminal may show it: what would steer the terminal becomes a question mark.
 
     Example:
-        >>> printable("a\\x1b[2J bear\\n on red")
-        'a?[2J bear on red'
+        >>> printable("a\\x1b[2J bear")
+        'a?[2J bear'
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 class PhotopicError(ValueError):
@@ -53,6 +53,10 @@ class EditFileError(EditError):
 
 class ModelError(PhotopicError):
     """A model, pipeline or checkpoint that cannot be loaded or used for this."""
+
+
+class DivergedError(ModelError):
+    """Training whose loss is no longer a finite number: the same settings would lead there again."""
 
 
 class DataError(PhotopicError):

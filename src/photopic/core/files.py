@@ -1,13 +1,30 @@
-"""Files are written whole or not at all, and only files are opened for reading."""
+"""Files are written whole or not at all, never over one that has to stay; only files are read; and their JSON is JSON."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from photopic.core.errors import PhotopicError
+
+
+def finite(value: Any) -> Any:
+    """A value as every reader of JSON takes it: what is not finite is null, since JSON has no word for it.
+
+    Example:
+        >>> finite({"loss": float("nan"), "steps": (1, 2)})
+        {'loss': None, 'steps': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, content: bytes) -> None:

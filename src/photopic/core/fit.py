@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from photopic.core.errors import ModelError
+from photopic.core.errors import DivergedError
 from photopic.core.events import Event, Steps
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
@@ -58,10 +58,10 @@ class OptimizedTensors:
         """One step of the optimizer down the gradient of a loss.
 
         Raises:
-            ModelError: If the loss is not a finite number; the tensors stay as they were.
+            DivergedError: If the loss is not a finite number; the tensors stay as they were.
         """
         if not torch.isfinite(loss):
-            raise ModelError(f"step {step + 1}: the loss is {loss.item()}; lower the learning rate")
+            raise DivergedError(f"step {step + 1}: the loss is {loss.item()}; lower the learning rate")
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -111,6 +111,7 @@ def fit(
     if run is not None and (found := run.resume()) is not None:
         tensors, done = found
         learner.restore(tensors)
+        run.forget_after(done)
     yield Event(stage, done, steps)
     for step in range(done, steps):
         numbers = dict(learner.step(step))

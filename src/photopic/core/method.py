@@ -7,42 +7,29 @@ where the result comes from, and binds a run folder to what was given, so that n
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from functools import update_wrapper
 from importlib import import_module, resources
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
-import numpy as np
 import torch
-from torch import Tensor
 
+from photopic.core.about import About
 from photopic.core.config import Config, check_value, hints_of, unpacked
-from photopic.core.errors import DataError, ModelError
+from photopic.core.digests import PLAIN, digest_of, hashed, plain, short
+from photopic.core.errors import DataError, DivergedError, ModelError
 from photopic.core.events import Event, Steps, last
-from photopic.core.provenance import versions
+from photopic.core.provenance import peak_bytes, stamped, versions
 from photopic.core.runs import Run
 from photopic.core.view import View
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
-PLAIN = (str, int, float, bool, type(None))
-
-
-@runtime_checkable
-class HasDigest(Protocol):
-    """What says by content what it is: handles, edits and data sets."""
-
-    def digest(self) -> str:
-        """Hex sha256 of the content."""
 
 
 @runtime_checkable
@@ -54,42 +41,6 @@ class HasEdits(Protocol):
 
     def digest(self) -> str:
         """Hex sha256 of the weights."""
-
-
-class About:
-    """What is said of a method besides its code.
-
-    Attributes:
-        name: Dotted path under ``photopic``, such as ``tune.few_shot.mask_tuning``; also its id in provenance.
-        paper: Such as ``arXiv:2303.05125``.
-        claims: The prefix of its claims in the ledger, such as ``mask_tuning.``; several, with a space between.
-        presets: Configs by name; ``paper`` is what was published.
-        command: The words of its command where they are not its folder and name, such as ``tune mask``.
-        examples: Lines for the end of its help, each ``What it does: the command``.
-        view: Makes what shows the result, where the default tables do not do.
-        after: Lines to print when the result is written, with ``{output}`` and keys of its provenance.
-        page: Whether the command writes a report as a page by default, rather than showing it on the terminal.
-        failed: Whether the command of a result leaves with status 1, as ``photopic diff`` does for two that differ.
-    """
-
-    def __init__(
-        self,
-        body: Any,
-        paper: str,
-        claims: str,
-        presets: Mapping[str, Any],
-        command: str,
-        examples: Sequence[str],
-        view: Callable[[Any], View] | None,
-        after: Sequence[str],
-        page: bool = True,
-        failed: Callable[[Any], bool] | None = None,
-    ):
-        self.name = f"{body.__module__.removeprefix('photopic.').rpartition('.')[0]}.{_snake(body.__name__)}"
-        self.paper, self.claims, self.presets = paper, claims, dict(presets)
-        self.command = command or f"{self.name.partition('.')[0]} {_snake(body.__name__).replace('_', '-')}"
-        self.examples, self.view, self.after = tuple(examples), view, tuple(after)
-        self.page, self.failed = page, failed
 
 
 class Method(Generic[P, R]):
@@ -126,6 +77,7 @@ class Method(Generic[P, R]):
             DataError: If a config holds a value out of its range, or ``run`` is given to a method that does not learn.
             ModelError: If a model has edits in force.
             RunMismatchError: If the run folder holds a computation with other arguments.
+            RunInUseError: If another process is writing to the run folder.
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -135,9 +87,10 @@ class Method(Generic[P, R]):
             raise DataError(f"{self.name}: keeps nothing to go on from, found a run folder; leave run out")
         digests = {name: digest_of(name, value) for name, value in given.items()}
         if self.trains:
-            identity = hashlib.sha256(json.dumps([self.name, digests], sort_keys=True).encode()).hexdigest()
-            bound.arguments["run"] = run if run is None else run.bound(identity)
-        return self._timed(self.body(*bound.args, **bound.kwargs), given, digests)
+            identity = hashed(json.dumps([self.name, digests], sort_keys=True).encode())
+            bound.arguments["run"] = run = run if run is None else run.bound(identity)
+        steps = self._timed(self.body(*bound.args, **bound.kwargs), given, digests)
+        return steps if run is None else _kept(steps, run)
 
     def _check(self, given: Mapping[str, Any]) -> None:
         for name, value in given.items():
@@ -173,7 +126,7 @@ class Method(Generic[P, R]):
         """What is stamped on a result: the method, what it was given, on what it ran; of learning, how long and how large."""
         config = given.get("config")
         models = [each for each in given.values() if isinstance(each, HasEdits)]
-        data = {name: _short(value) for name, value in digests.items() if _is_data(given[name])}
+        data = {name: short(value) for name, value in digests.items() if _is_data(given[name])}
         found: dict[str, Any] = {"method": self.name, "paper": self.about.paper, "data": data}
         if is_dataclass(config):
             found |= {"config": plain(config), "seed": getattr(config, "seed", None)}
@@ -277,90 +230,18 @@ def method_named(name: str) -> Method[Any, Any]:
     return found
 
 
-def digest_of(name: str, value: Any) -> Any:
-    """JSON that differs where a value differs: by content for models, edits, data and tensors.
-
-    Args:
-        name: What to call the value in a message.
-        value: An argument of a method.
-
-    Raises:
-        TypeError: If nothing says what the value is; give its class a method ``digest``.
-
-    Example:
-        >>> digest_of("words", ["a", "b"])
-        ['a', 'b']
-    """
-    if isinstance(value, PLAIN):
-        return value
-    if isinstance(value, HasDigest) and not isinstance(value, type):
-        return value.digest() if callable(value.digest) else value.digest
-    if isinstance(value, Tensor):
-        array = value.detach().cpu().contiguous()
-        array = array.view(torch.uint8) if array.dtype == torch.bfloat16 else array
-        return _hashed(str((value.dtype, tuple(value.shape))).encode(), array.numpy().tobytes())
-    if isinstance(value, np.ndarray):
-        return _hashed(str((value.dtype.str, value.shape)).encode(), np.ascontiguousarray(value).tobytes())
-    if hasattr(value, "__array_interface__"):  # a PIL image
-        return [getattr(value, "mode", ""), digest_of(name, np.asarray(value))]
-    if isinstance(value, Mapping):
-        return {str(key): digest_of(name, each) for key, each in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: digest_of(each.name, getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Sequence):
-        return [digest_of(name, each) for each in value]
-    if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    raise TypeError(f"{name}: a {type(value).__name__} does not say what it is; give it a method digest()")
-
-
-def stamped(result: Any, provenance: Mapping[str, Any]) -> Any:
-    """The result with its provenance; what its own body wrote there counts more."""
-    if is_dataclass(result) and any(each.name == "provenance" for each in fields(result)):
-        own: Any = result
-        return replace(own, provenance={**provenance, **own.provenance})
-    if hasattr(result, "stamped"):  # a model, which keeps it in its folder
-        return result.stamped(provenance)
-    return result
-
-
-def plain(config: Any) -> Any:
-    """A config as JSON values; what is no JSON value as its digest."""
-    if is_dataclass(config) and not isinstance(config, type):
-        return {each.name: plain(getattr(config, each.name)) for each in fields(config)}
-    if isinstance(config, list | tuple):
-        return [plain(each) for each in config]
-    return config if isinstance(config, PLAIN) else digest_of("config", config)
-
-
-def peak_bytes(device: torch.device) -> int:
-    """The largest memory this process ever held: on the device, or of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def _kept(events: Iterator[Event[R]], run: Run) -> Iterator[Event[R]]:
+    """The events of a computation that has its run folder for itself, and frees it for other settings where it diverged."""
+    with run.held():
+        run.begin()
+        try:
+            yield from events
+        except DivergedError:
+            run.give_up()
+            raise
 
 
 def _is_data(value: Any) -> bool:
     """Whether an argument is data: neither a model, a config, nor a plain word or number."""
     plain_words = isinstance(value, PLAIN) or (isinstance(value, Sequence) and all(isinstance(e, PLAIN) for e in value))
     return not (plain_words or isinstance(value, HasEdits | Config) or callable(value))
-
-
-def _short(digest: Any) -> Any:
-    """A digest as it stands in provenance: one of many parts is hashed once more, of several things there are several."""
-    if isinstance(digest, list):
-        return [_short(each) for each in digest]
-    return _hashed(json.dumps(digest, sort_keys=True).encode()) if isinstance(digest, dict) else digest
-
-
-def _hashed(*contents: bytes) -> str:
-    hasher = hashlib.sha256()
-    for content in contents:
-        hasher.update(content)
-    return hasher.hexdigest()
-
-
-def _snake(name: str) -> str:
-    """``AdaptiveGuidance`` -> ``adaptive_guidance``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,26 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def stamped(result: Any, provenance: Mapping[str, Any]) -> Any:
+    """The result with its provenance; what its own body wrote there counts more."""
+    if is_dataclass(result) and any(each.name == "provenance" for each in fields(result)):
+        own: Any = result
+        return replace(own, provenance={**provenance, **own.provenance})
+    if hasattr(result, "stamped"):  # a model, which keeps it in its folder
+        return result.stamped(provenance)
+    return result
+
+
+def peak_bytes(device: Any) -> int:
+    """The largest memory this process ever held: on the device, or of the whole process on a CPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _processor() -> str:

@@ -6,10 +6,12 @@ old checkpoint or the new one.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from photopic.core.errors import PhotopicError
-from photopic.core.files import write_atomically
+from photopic.core.files import finite, write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
+DIVERGED = "diverged"  # holds the identity of the computation that will not come to an end
+RANK = "RANK"  # environment variable of torch: the number of this process among those that compute one run
 
 
 class RunMismatchError(PhotopicError):
     """A run folder holds another configuration than the one asked to continue it."""
+
+
+class RunInUseError(PhotopicError):
+    """Another process is writing to a run folder."""
 
 
 class Run:
@@ -75,6 +83,40 @@ class Run:
         """A folder inside for one stage of several, bound to the same computation."""
         return Run(self.folder / name).bound(self.identity)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A block in which no other process takes the folder; the system frees it when this process ends, however it ends.
+
+        Raises:
+            RunInUseError: If another has it.
+        """
+        if int(os.environ.get(RANK, "0")):  # the first of several processes holds it for all
+            yield
+            return
+        folder = os.open(self.folder, os.O_RDONLY)  # a lock on the folder itself leaves no file behind
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise RunInUseError(
+                f"{self.folder}: another process is writing this run; wait for it, or use another folder"
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(folder)  # and with it the lock
+
+    def give_up(self) -> None:
+        """Say that this computation diverged, so that one with other settings may have its folder."""
+        write_atomically(self.folder / DIVERGED, self.identity.encode())
+
+    def begin(self) -> None:
+        """Take away what a computation with other settings left here when it diverged; all else stays as it is."""
+        marker = self.folder / DIVERGED
+        if marker.exists() and marker.read_text() != self.identity:
+            for path in [*self.folder.rglob(CHECKPOINT), *self.folder.rglob(LOG), marker]:
+                path.unlink()
+
     def checkpoint(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Replace the checkpoint by the state after ``step`` steps; ``resume`` gives it back."""
         self.save(tensors, {"step": step, "identity": self.identity})
@@ -97,9 +139,15 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Append one line to ``log.jsonl``; the elapsed seconds of this process are added."""
-        line = json.dumps({"elapsed_s": round(time.monotonic() - self.started, 3), **values})
+        line = json.dumps(finite({"elapsed_s": round(time.monotonic() - self.started, 3), **values}))
         with (self.folder / LOG).open("a") as file:
             file.write(line + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the log lines of steps that are done again, after a kill between two checkpoints."""
+        if (lines := read_log(self.folder)) or (self.folder / LOG).is_file():
+            kept = [json.dumps(line) + "\n" for line in lines if line.get("step", 0) <= step]
+            write_atomically(self.folder / LOG, "".join(kept).encode())
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint by ``tensors`` and the JSON-able ``state``, atomically."""

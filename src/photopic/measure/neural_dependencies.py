@@ -22,9 +22,10 @@ import numpy as np
 from jaxtyping import Float
 
 from photopic.core.config import Flags
+from photopic.core.digests import plain
 from photopic.core.errors import DataError, ModelError
 from photopic.core.events import Steps, finished
-from photopic.core.method import method, plain
+from photopic.core.method import method
 from photopic.core.results import Report, provenance
 from photopic.data.class_folder import ClassFolder
 from photopic.measure._common import true_classes

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from photopic.core.errors import printable
+from photopic.report.terminal import plain
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.status import Status
 
     from photopic.core.events import Event
 
@@ -22,6 +26,11 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+def waiting(text: str) -> Status:
+    """A block with a spinner before a line such as ``loading my-model``, whatever the name says."""
+    return console().status(plain(text))
 
 
 @contextmanager
@@ -63,7 +72,7 @@ def follow_events(events: Iterable[Event[R]], shown: Bars) -> R:
             for task in tasks.values():  # what went before is done
                 shown.update(task, visible=False)
             tasks[event.stage] = shown.add_task(event.stage, total=None, remark="")
-        remark = ", ".join(_spoken(name, value) for name, value in event.numbers.items())
+        remark = plain(", ".join(_spoken(name, value) for name, value in event.numbers.items()))
         shown.update(tasks[event.stage], completed=event.done, total=event.total or None, remark=remark)
         result = event.result
     assert result is not None, "the last event of a method carries its result"
@@ -77,4 +86,4 @@ def _spoken(name: str, value: float) -> str:
 
 
 def _note(shown: Bars, text: str) -> None:
-    shown.console.print(f"note: {text}", style="yellow", markup=False)
+    shown.console.print(f"note: {printable(text)}", style="yellow", markup=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from photopic.core.errors import printable
 from photopic.core.view import Bars, Code, Note, Table, Text, View
 
 BAR = 28  # characters of a full bar
@@ -67,7 +68,7 @@ def plain(text: str) -> str:
     """Text of a file as text: no console markup, no control characters."""
     from rich.markup import escape
 
-    return escape("".join(letter if letter.isprintable() else "?" for letter in text))
+    return escape(printable(text))
 
 
 def show(view: View) -> None:
@@ -83,13 +84,14 @@ def show(view: View) -> None:
                 columns = [[row[place] for row in block.rows] for place in range(len(block.header))]
                 right = [bool(cells) and all(map(is_numeric, cells)) for cells in columns]
                 made = table(
-                    block.caption or section.title, *(">" * r + h for r, h in zip(right, block.header, strict=True))
+                    plain(block.caption or section.title),
+                    *(">" * r + plain(h) for r, h in zip(right, block.header, strict=True)),
                 )
                 for row in block.rows:
                     made.add_row(*(plain(words(cell)) for cell in row))
                 shown.print(made)
             elif isinstance(block, Bars):
-                made = table(block.caption or section.title, "", "", ">")
+                made = table(plain(block.caption or section.title), "", "", ">")
                 for label, share, text in block.bars:
                     made.add_row(plain(label), bar(share), plain(text))
                 shown.print(made)

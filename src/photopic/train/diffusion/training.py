@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError, PhotopicError
-from photopic.core.runs import LOG, Run, load_optimizer, optimizer_tensors, read_log, write_atomically
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.models.diffusion.loading import process_bytes
 from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.process import Diffusion
@@ -113,7 +113,7 @@ def train_events(
     optimizer = accelerator.prepare_optimizer(plain)
     start, loss = _resume(run, network, average, plain, accelerator)
     if accelerator.is_main_process:
-        _forget_after(run, start)
+        run.forget_after(start)
     began = time.monotonic()
     for step in range(start, config.steps):
         for group in plain.param_groups:
@@ -218,13 +218,6 @@ def _scaler(accelerator: Any) -> dict[str, Any] | None:
 def _kept(run: Run) -> str:
     found = run.load()
     return "there is no checkpoint yet" if found is None else f"the checkpoint of step {found[1]['step']} is kept"
-
-
-def _forget_after(run: Run, step: int) -> None:
-    """Drop the log lines of steps that are done again."""
-    if (run.folder / LOG).is_file():
-        kept = [json.dumps(line) + "\n" for line in read_log(run.folder) if line.get("step", 0) <= step]
-        write_atomically(run.folder / LOG, "".join(kept).encode())
 
 
 def _identity(network: nn.Module, process: Diffusion, images: Tensor, config: TrainingConfig) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from photopic.core.config import Flags
+from photopic.core.digests import plain
 from photopic.core.edits import DenseDelta, Edit
-from photopic.core.errors import ModelError
-from photopic.core.method import plain
+from photopic.core.errors import DivergedError, ModelError
 from photopic.core.results import provenance
 from photopic.core.runs import load_optimizer, optimizer_tensors
 from photopic.data.clips import ActionTask
@@ -114,7 +114,7 @@ class Learner:
             torch.manual_seed(config.seed * 1_000_003 + step + 1)  # of the dropout
             loss, accuracy = self._loss(step)
             if not torch.isfinite(loss):
-                raise ModelError(
+                raise DivergedError(
                     f"step {step + 1}: the loss is {loss.item()}; lower lr ({config.lr:g}) and start again"
                 )
             self.optimizer.zero_grad()
