@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from photopic.core.errors import FieldError
+
+if TYPE_CHECKING:
+    from photopic.core.method import Method
+    from photopic.data.sources import Source
 
 
 def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,41 +26,90 @@ def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     Raises:
         PhotopicError: If a model, an edit or data cannot be read; the message says which.
     """
-    read: dict[str, Any] = {}
     asked = [each for each in entry["parameters"] if each["role"] != "config"]
-    for each in sorted(asked, key=lambda each: ("edit", "model", "data", "option").index(each["role"])):
-        word = given.get(each["name"], each.get("default") if each["role"] == "model" else None)
-        if (not word and each["role"] != "option") or word is None:
+    options = {each["name"]: _options(each, given) for each in asked if each["role"] == "data"}
+    words = {each["name"]: _words(each, given) for each in asked}
+    for each in asked:  # what is not there is refused before a model is loaded for it
+        for word in words[each["name"]] if each["role"] == "data" else ():
+            _source(each).check(word)
+    read: dict[str, Any] = {}
+    for each in sorted(asked, key=lambda each: ("option", "edit", "model", "data").index(each["role"])):
+        if not words[each["name"]]:
             continue
         if each["role"] == "option":
-            read[each["name"]] = tuple(word) if each["many"] else word
+            found = words[each["name"]]
+            read[each["name"]] = tuple(found) if each["many"] else found[0]
         else:
-            words = word if each["many"] else [word]
-            found = [_read(each, one, given, read) for one in words]
+            found = [_read(each, one, options, given, read) for one in words[each["name"]]]
             read[each["name"]] = found if each["many"] else found[0]
             if each["role"] == "edit" and entry["names_edits"]:
-                read["names"] = [*read.get("names", ()), *(Path(one).name for one in words)]
+                read["names"] = [*read.get("names", ()), *(Path(one).name for one in words[each["name"]])]
     return read
 
 
-def _read(each: Mapping[str, Any], word: str, given: Mapping[str, Any], read: Mapping[str, Any]) -> Any:
+def check_options(entry: Mapping[str, Any], method: Method[Any, Any], given: Mapping[str, Any]) -> None:
+    """Refuse a plain option out of its range, before a model is loaded.
+
+    Raises:
+        FieldError: Named as the command line calls the option.
+    """
+    from photopic.core.config import check_value, hints_of
+
+    options = [each for each in entry["parameters"] if each["role"] == "option" and each["name"] in given]
+    with called_by_flags(options):
+        for each in options:
+            check_value(each["name"], given[each["name"]], hints_of(method.body)[each["name"]])
+
+
+def _words(each: Mapping[str, Any], given: Mapping[str, Any]) -> list[Any]:
+    """What was typed for a parameter, or the model it takes by default."""
+    word = given.get(each["name"], each.get("default") if each["role"] == "model" else None)
+    return list(word) if each.get("many") and word is not None else [] if word in (None, "") else [word]
+
+
+def _options(each: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """How data is to be read, as its config.
+
+    Raises:
+        FieldError: Named as the command line calls the option.
+    """
+    kind = _source(each).options
+    if kind is None:
+        return None
+    typed = {
+        option["name"]: given[option["name"]] for option in each["options"] if given.get(option["name"]) is not None
+    }
+    with called_by_flags(each["options"]):
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in typed.items()})
+
+
+@contextmanager
+def called_by_flags(options: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """A block whose refusals name an option of the command line in place of the field of a config."""
+    try:
+        yield
+    except FieldError as error:
+        flags = {option["name"]: option["flags"][0] for option in options}
+        raise FieldError(flags.get(error.field, error.field), error.problem) from None
+
+
+def _source(each: Mapping[str, Any]) -> Source[Any]:
+    from photopic.data.sources import SOURCES
+
+    return SOURCES[_type(each["type"])]
+
+
+def _read(
+    each: Mapping[str, Any], word: str, options: Mapping[str, Any], given: Mapping[str, Any], read: Mapping[str, Any]
+) -> Any:
     if each["role"] == "edit":
         from photopic.core.edits.file import load
 
         return load(Path(word))
-    kind = _type(each["type"])
     if each["role"] == "model":
-        return _model(kind, word, given.get("device"))
-    from photopic.data.sources import SOURCES
-
-    source = SOURCES[kind]
-    options = None
-    if source.options is not None:
-        names = [option["name"] for option in each["options"]]
-        typed = {name: given[name] for name in names if given.get(name) is not None}
-        options = source.options(**{k: tuple(v) if isinstance(v, list) else v for k, v in typed.items()})
+        return _model(_type(each["type"]), word, given.get("device"))
     model = next((value for value in read.values() if hasattr(value, "edits")), None)  # pictures are read to its size
-    return source.read(word, options, model)
+    return _source(each).read(word, options[each["name"]], model)
 
 
 def _model(kind: Any, word: str, device: str | None) -> Any:

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from photopic.cli.outputs import INTERRUPTED, say
+from photopic.cli.places import check_folder
+from photopic.cli.says import INTERRUPTED, say
 
 EPILOG = "Example: photopic demo --out demo/    Then open demo/index.html in a browser."
 
@@ -47,6 +48,7 @@ def demo(
 
     if subject not in SUBJECTS:
         raise PhotopicError(f"--subject {subject}: expected a held-out thing, one of {', '.join(sorted(SUBJECTS))}")
+    check_folder(out)
     settings = {
         "subject": subject,
         "noun": SUBJECTS[subject],

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
+from photopic.cli.careful import DEVICE, between, checked_device
 from photopic.core.errors import FieldError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ OUTPUTS = {  # result: what --output names, and what it is by default
     "File": ("The file to write: safetensors, no pickle.", "guard.safetensors"),
     "Verdict": ("A page to write as well.", "none"),
 }
-DEVICE = "Where to compute: cpu, cuda, cuda:1, mps, ..."
 PRESET = "Begin from these settings; options given count more."
 JSON = "Also print all numbers as JSON on stdout, and nothing else there."
 RUN = "Folder for the log and checkpoints, kept afterwards."
@@ -113,7 +113,7 @@ def _common(entry: Mapping[str, Any]) -> Iterator[inspect.Parameter]:
     if entry["presets"]:
         yield _optional("preset", Literal[tuple(entry["presets"])], ["--preset"], PRESET, "recommended")
     if any(each["role"] == "model" for each in entry["parameters"]):
-        yield _optional("device", str, ["--device"], DEVICE, "the fastest there is")
+        yield _optional("device", str, ["--device"], DEVICE, "the fastest there is", callback=checked_device)
     if entry["result"] in ("Report", "Verdict"):
         yield _parameter("as_json", bool, typer.Option("--json", help=JSON), False)
     yield _parameter("overwrite", bool, typer.Option("--overwrite", help="Replace the output if it exists."), False)
@@ -131,6 +131,8 @@ def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Par
         flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
     bounded = kind in (int, float)
     bounds: dict[str, Any] = {"min": option.get("ge"), "max": option.get("le")} if bounded else {}
+    if bounded and ("gt" in option or "lt" in option):  # typer has no words for these
+        bounds["callback"] = between(option.get("gt"), option.get("lt"))
     if required:
         return _parameter(option["name"], kind, typer.Option(*flags, help=text, **bounds))
     default = option["default"]
@@ -158,9 +160,9 @@ def _handed(each: Mapping[str, Any]) -> inspect.Parameter:
     return _parameter(name, kind, typer.Argument(help=text, metavar=name.upper()))
 
 
-def _optional(name: str, kind: Any, flags: Sequence[str], text: str, shown: str, **bounds: Any) -> inspect.Parameter:
+def _optional(name: str, kind: Any, flags: Sequence[str], text: str, shown: str, **checks: Any) -> inspect.Parameter:
     """An option without a default of its own; ``shown`` says in words what happens without it."""
-    made = typer.Option(*flags, help=text, show_default=shown or False, **bounds)
+    made = typer.Option(*flags, help=text, show_default=shown or False, **checks)
     return _parameter(name, Optional[kind], made, None)  # noqa: UP045 (a kind made at run time)
 
 
@@ -200,25 +202,25 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
         entry: What the manifest says of it.
         given: What was typed, by parameter and option; nothing else.
     """
-    from photopic.cli import outputs
-    from photopic.cli.arguments import read_arguments
+    from photopic.cli import outputs, places
+    from photopic.cli.arguments import check_options, read_arguments
 
-    output = outputs.checked(entry, command, given)
+    output = places.checked(entry, command, given)
     if any(each["name"] == "output" for each in entry["parameters"]):
         output = None  # the method writes it
     method = _method(entry)
     parameter = method.signature.parameters.get("config")
     config = read_config(entry, parameter, method.about.presets, given)  # before anything takes time
-    with outputs.method_run(given.get("run"), output, wanted=entry["trains"]) as folder:
+    check_options(entry, method, given)
+    with places.method_run(given.get("run"), output, wanted=entry["trains"]) as folder:
         arguments = read_arguments(entry, given) | config
         events = method.events(**arguments, **({"run": folder} if folder is not None else {}))
         from photopic.report.progress import bars, follow_events
 
         with bars() as shown:
             result = follow_events(events, shown)
-        outputs.write(
-            result, output, method.about, as_json=given.get("as_json", False), overwrite=given.get("overwrite", False)
-        )
+        asked = {name: given.get(name, False) for name in ("as_json", "overwrite")}
+        outputs.write(result, outputs.Wanted(output, method.about, **asked))
 
 
 def _method(entry: Mapping[str, Any]) -> Method[Any, Any]:
@@ -244,19 +246,17 @@ def read_config(
     own = next((each for each in entry["parameters"] if each["role"] == "config"), None)
     if own is None or parameter is None:
         return {}
+    from photopic.cli.arguments import called_by_flags
     from photopic.core.config import check_value, hints_of
 
     base = presets[given["preset"]] if given.get("preset") else parameter.default
     changed = {
         option["name"]: _typed(option, given[option["name"]]) for option in own["options"] if option["name"] in given
     }
-    try:
+    with called_by_flags(own["options"]):
         for name, value in changed.items():
             check_value(name, value, hints_of(type(base))[name])  # type: ignore[arg-type]  # a class is hashable
         return {"config": replace(base, **changed)}
-    except FieldError as error:
-        flags = {option["name"]: option["flags"][0] for option in own["options"]}
-        raise FieldError(flags.get(error.field, error.field), error.problem) from None
 
 
 def _typed(option: Mapping[str, Any], value: Any) -> Any:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic import __version__
-from photopic.cli.outputs import INTERRUPTED, say
+from photopic.cli.careful import DEVICE, checked_device
 from photopic.cli.overlap import Overlap
+from photopic.cli.places import check_folder
+from photopic.cli.says import INTERRUPTED, say
 from photopic.core.errors import PhotopicError
 from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes, weights_of
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from photopic.models.text_to_image.generate_config import GenerateConfig
     from photopic.models.text_to_image.handle import TextToImage
 
+CHECKED_SIDE = 8  # pixels to which a picture is read to see that it is one
 EPILOG = (
     "Example: photopic generate 'a <mine> bear on a red background' --with bear.edit -n 8 -o out/    "
     "Without an edit: photopic generate 'a cat left of a tree on a green background' -o out/"
@@ -135,7 +138,7 @@ def generate(
     ] = "emoji-diffusion",
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn together; lower it when memory is short.")] = 16,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...", show_default="the fastest there is")
+        str | None, typer.Option(help=DEVICE, callback=checked_device, show_default="the fastest there is")
     ] = None,
     force: Annotated[
         bool,
@@ -159,13 +162,17 @@ def generate(
     from photopic.cli.controls import read_control
     from photopic.core.edits.file import load
     from photopic.data.folder import load_mask, load_picture
-    from photopic.data.pictures import contact_sheet, next_number, png_bytes
+    from photopic.data.pictures import contact_sheet, png_bytes, write_next
     from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
     from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
     from photopic.models.text_to_image.generate_config import GenerateConfig
     from photopic.models.text_to_image.handle import TextToImage
     from photopic.report.progress import bars, waiting
 
+    check_folder(output)
+    for picture in (image, mask):
+        if picture is not None:  # before the model takes time; its size is not known yet
+            load_picture(picture, CHECKED_SIDE)
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)
     check_words(prompt, paths, loaded)
@@ -190,6 +197,7 @@ def generate(
             trial.enter_context(each.applied(handle))
         check_unknown_tokens(prompt, handle, loaded)
     images: list[Any] = []
+    numbers: list[int] = []
     try:
         with ExitStack() as stack, bars() as shown:
             if not in_region:
@@ -215,27 +223,24 @@ def generate(
                 mask=load_mask(mask, handle.image_size, of=image) if mask and image else None,
                 on_step=lambda done, total: shown.update(task, completed=done, total=total),
             )
-            first = 0
             for event in events:
-                if not images:  # a run that is refused leaves no folder
-                    output.mkdir(parents=True, exist_ok=True)
-                    first = next_number(output)
+                output.mkdir(parents=True, exist_ok=True)  # only now: a run that is refused leaves no folder
                 for drawn in event.images:
-                    place = output / f"{first + len(images):04d}.png"
-                    _write(place, png_bytes(drawn, settings | {"seed": seed + len(images)}))
+                    own = png_bytes(drawn, settings | {"seed": seed + len(images)})
+                    numbers.append(write_next(output, own))
                     images.append(drawn)
     except KeyboardInterrupt:
         say(f"photopic: interrupted; {len(images)} of {count} pictures are in {output}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    last = first + count - 1
-    sheet = output / f"sheet-{first:04d}-{last:04d}.png"
+    span = f"{numbers[0]:04d}-{numbers[-1]:04d}"  # the first number is this run's alone, and so are names that hold it
+    sheet = output / f"sheet-{span}.png"
     settings |= {"seeds": [seed, count]}
     scale = max(1, 256 // handle.image_size)
     _write(sheet, png_bytes(contact_sheet(images, scale=scale), settings))
     if placed is not None:
         over = contact_sheet([placed.preview(image, scale=scale) for image in images])
-        _write(output / f"layout-{first:04d}-{last:04d}.png", png_bytes(over, settings))
-    say(f"{output}: {first:04d}.png to {last:04d}.png, and {sheet.name} with all of them")
+        _write(output / f"layout-{span}.png", png_bytes(over, settings))
+    say(f"{output}: {numbers[0]:04d}.png to {numbers[-1]:04d}.png, and {sheet.name} with all of them")
 
 
 def _check_layout(
@@ -264,7 +269,7 @@ def _read_layout(path: Path, edits: Sequence[Edit]) -> Layout:
 def _write(path: Path, content: bytes) -> None:
     from photopic.core.files import write_atomically
 
-    write_atomically(path, content)
+    write_atomically(path, content, new=True)
 
 
 def _named(path: Path) -> dict[str, str]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli.outputs import REJECTED, json_text, say
+from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.says import REJECTED, json_text, say
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check(
             help="The classifier it was fitted on: a name, a folder or a hub id.", show_default="as in the file"
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help=DEVICE, callback=checked_device)] = "cpu",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print everything as JSON on stdout and nothing else.")
     ] = False,

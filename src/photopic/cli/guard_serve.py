@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli.outputs import say
+from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.says import say
 from photopic.core.errors import PhotopicError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def serve(
         str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, mps, ...")] = "cpu",
+    device: Annotated[str, typer.Option(help=DEVICE, callback=checked_device)] = "cpu",
     max_bytes: Annotated[int, typer.Option(min=1024, help="Largest body of a request, in bytes.")] = 8 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, in pixels.")] = 16_000_000,
     send_seconds: Annotated[

@@ -17,8 +17,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from photopic import __version__
+from photopic.cli.careful import CarefulCommand
 from photopic.cli.derive import callback, epilog, read_manifest
-from photopic.core.errors import PhotopicError, printable
+from photopic.cli.says import INTERRUPTED, USER_ERROR, say
+from photopic.core.errors import PhotopicError
 
 VERBS = {  # verb: the line that `photopic --help` shows
     "locate": "Find where a model keeps a thing, and save it as a small edit.",
@@ -44,8 +46,6 @@ BY_HAND = {  # command: the line that its group shows
 }
 USAGE_ERROR = typer.BadParameter.__bases__[0]  # of what typer brings along under changing names
 NO_OPTIONS = "photopic.no_options"  # key of a context: nothing stands before the verb
-USER_ERROR = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 REMEDIES = {  # of the operating system's refusals, those a user can mend
     errno.ENOSPC: "free some space or choose another folder",
     errno.EDQUOT: "free some space or choose another folder",
@@ -53,6 +53,7 @@ REMEDIES = {  # of the operating system's refusals, those a user can mend
     errno.EROFS: "choose a folder that can be written",
     errno.EACCES: "choose a file or folder you may use",
     errno.EPERM: "choose a file or folder you may use",
+    errno.ELOOP: "name a file that is there, not a link that leads to itself",
     errno.ENOENT: "check the spelling",
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "name a folder, not a file",
@@ -104,7 +105,7 @@ class RootGroup(VerbGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("photopic: interrupted", err=True)
+            say("photopic: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except Exception as error:
             raise _refused(error) from None
@@ -115,7 +116,7 @@ def _refused(error: Any) -> Exception:
     line = explain(error)
     if line is None:
         return error  # type: ignore[no-any-return]
-    typer.echo(f"photopic: {line}", err=True)
+    say(f"photopic: {line}", err=True)
     return typer.Exit(USER_ERROR)
 
 
@@ -162,7 +163,7 @@ def _built(name: str, function: Any, text: str | None, last_lines: str) -> Any:
     """A command as typer makes it of a function's signature; help is plain text, which is there in half the time of panels."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     paragraphs = "\n\n".join(re.split(r"\s{4,}", last_lines))  # a line each
-    app.command(name, help=text, epilog=paragraphs)(function)
+    app.command(name, cls=CarefulCommand, help=text, epilog=paragraphs)(function)
     return typer.main.get_command(app)
 
 
@@ -174,15 +175,15 @@ def explain(error: Exception) -> str | None:
         'out/0.png: no space left on device; free some space or choose another folder'
     """
     if isinstance(error, PhotopicError):
-        return printable(" ".join(str(error).split()))
+        return " ".join(str(error).split())
     if isinstance(error, USAGE_ERROR) and type(error).show is USAGE_ERROR.show:  # a page of help shows itself
         where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
-        return printable(" ".join(error.format_message().split()).rstrip(".")) + where
+        return " ".join(error.format_message().split()).rstrip(".") + where
     code = _os_error_code(error)
     if code not in REMEDIES:
         return None
     name = getattr(error, "filename", None)
-    return printable(f"{f'{name}: ' if name else ''}{os.strerror(code).lower()}; {REMEDIES[code]}")
+    return f"{f'{name}: ' if name else ''}{os.strerror(code).lower()}; {REMEDIES[code]}"
 
 
 def _os_error_code(error: Exception) -> int | None:

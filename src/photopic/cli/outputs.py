@@ -2,196 +2,130 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from photopic.core.errors import PhotopicError, printable
-from photopic.core.files import finite
+from photopic.cli.places import check_output, put
+from photopic.cli.says import REJECTED, json_text, say
 
 if TYPE_CHECKING:
     from photopic.core.about import About
     from photopic.core.edits import Edit
+    from photopic.core.edits.several import Edits
     from photopic.core.results import Map, Report, Verdict
-    from photopic.core.runs import Run
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-REJECTED = 1
-DEFAULTS = {"Map": "out", "File": "guard.safetensors"}
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print text that may hold words of files, on stdout or stderr: a terminal only ever shows it."""
-    typer.echo(printable(text), err=err)
+class Wanted(NamedTuple):
+    """How a result is to be written.
 
-
-def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) -> Path | None:
-    """Where to write; refused before anything takes time if a file is there or its folder is not.
-
-    Args:
-        entry: What the manifest says of the method.
-        command: Words of the command, for the name of a page.
-        given: What was typed.
-
-    Raises:
-        PhotopicError: Names the file and what to do.
-    """
-    result, word = entry["result"], given.get("output")
-    output = None if word is None else Path(word)
-    if output is None and result == "Report" and entry["page"]:
-        model = Path(str(given.get("model", command.partition(" ")[0]))).name
-        output = Path(f"{model}-{command.rpartition(' ')[2]}.html")
-    output = Path(DEFAULTS[result]) if output is None and result in DEFAULTS else output
-    if output is not None and result == "Model" and output.exists() and not given.get("overwrite", False):
-        raise PhotopicError(f"{output}: expected a new folder name, found one; choose another or add --overwrite")
-    if output is not None and result not in ("Map", "Model", "Edits"):
-        check_output(output, overwrite=given.get("overwrite", False))
-        for each in entry["parameters"]:
-            words = given.get(each["name"], []) if each["role"] == "edit" else []
-            for read in map(Path, [words] if isinstance(words, str) else words):
-                if output.exists() and read.exists() and output.samefile(read):
-                    raise PhotopicError(f"{output}: is one of the edits to read; choose another --output")
-    return output
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Refuse a file that exists, a folder in its place, or a folder that does not, before anything takes time.
-
-    Raises:
-        PhotopicError: Names the file and what to do.
-    """
-    if output.is_dir():
-        raise PhotopicError(f"{output}: expected a file name, found a folder; name a file in it")
-    if output.exists() and not overwrite:
-        raise PhotopicError(f"{output}: expected a new file name, found a file; choose another name or add --overwrite")
-    if not output.absolute().parent.is_dir():
-        raise PhotopicError(
-            f"{output}: expected an existing folder to write into, found none; create {output.parent} first"
-        )
-
-
-@contextmanager
-def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) -> Iterator[Run | None]:
-    """The folder for log and checkpoints: the user's, or one beside the output that goes once that is written.
-
-    Ctrl-C leaves with status 130 and the folder; a refusal leaves no folder unless there is a checkpoint to go on from.
-    """
-    if not wanted or (run is None and output is None):
-        yield None
-        return
-    from photopic.core.runs import CHECKPOINT, Run
-
-    folder = run or output.with_name(output.name + ".run")  # type: ignore[union-attr]
-    try:
-        yield Run(folder)
-    except KeyboardInterrupt:
-        say("photopic: interrupted; run the same command again to go on", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except PhotopicError:
-        if run is None and not list(folder.rglob(CHECKPOINT)):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if run is None:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def write(result: Any, output: Path | None, about: About, *, as_json: bool = False, overwrite: bool = False) -> None:
-    """Write a result and say on stdout where it is and what to do next.
-
-    Args:
-        result: Of a method.
-        output: Where to; None only for a verdict.
+    Attributes:
+        output: Where to; None only for what is shown.
         about: Of the method.
         as_json: Print the numbers and nothing else.
-        overwrite: Replace files in a folder that are there.
+        overwrite: Replace what is there.
     """
-    if type(result).__name__ == "Edits":
-        _edits(result.edits, output or Path("."), about, overwrite)
-        return
-    writers: dict[str, Callable[..., None]] = {
-        "Edit": _edit, "Report": _report, "Map": _map, "Verdict": _verdict,
+
+    output: Path | None
+    about: About
+    as_json: bool = False
+    overwrite: bool = False
+
+    @property
+    def place(self) -> Path:
+        """Where to, for what is always written."""
+        assert self.output is not None
+        return self.output
+
+
+def write(result: Any, wanted: Wanted) -> None:
+    """Write a result and say on stdout where it is and what to do next."""
+    writers: dict[str, Callable[[Any, Wanted], Path | None]] = {
+        "Edit": _edit, "Edits": _edits, "Report": _report, "Map": _map, "Verdict": _verdict,
     }  # fmt: skip
     kinds = [each.__name__ for each in type(result).__mro__]  # a report of probes is a report
-    writers.get(next((name for name in kinds if name in writers), ""), _saved)(result, output, about, as_json)
-    known = defaultdict(str, {**getattr(result, "provenance", {}), "output": output}) if not as_json else {}
-    for line in about.after if not as_json else ():
+    place = writers.get(next((name for name in kinds if name in writers), ""), _saved)(result, wanted)
+    about = wanted.about
+    known = defaultdict(str, {**getattr(result, "provenance", {}), "output": place}) if not wanted.as_json else {}
+    for line in about.after if not wanted.as_json else ():
         say(line.format_map(known))
-    if about.failed is not None and about.failed(result):
+    if getattr(result, "accepted", True) is False or (about.failed is not None and about.failed(result)):
         raise typer.Exit(REJECTED)
 
 
-def _edit(edit: Edit, output: Path, about: About, as_json: bool) -> None:
+def _edit(edit: Edit, wanted: Wanted) -> Path:
     from photopic.core.edits.file import save
 
-    save(edit, output)
-    if about.view is not None:
-        from photopic.report.terminal import show
-
-        show(about.view(edit))
-    say(f"{output}: {output.stat().st_size:,} bytes; look inside with: photopic inspect {output}")
+    place = put(partial(save, edit), wanted.place, overwrite=wanted.overwrite)
+    _show(edit, wanted)
+    say(f"{place}: {place.stat().st_size:,} bytes; look inside with: photopic inspect {place}")
+    return place
 
 
-def _edits(edits: Mapping[str, Edit], folder: Path, about: About, overwrite: bool) -> None:
+def _edits(several: Edits, wanted: Wanted) -> Path:
+    folder = wanted.output or Path(".")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in edits:
-        check_output(folder / f"{name}.edit", overwrite=overwrite)
-    for name, edit in edits.items():
-        _edit(edit, folder / f"{name}.edit", about, False)
+    places = {folder / f"{name}.edit": edit for name, edit in several.edits.items()}
+    for place in places:  # all or none
+        check_output(place, overwrite=wanted.overwrite)
+    for place, edit in places.items():
+        _edit(edit, wanted._replace(output=place))
+    return folder
 
 
-def _report(report: Report, output: Path | None, about: About, as_json: bool) -> None:
-    _shown(report, output, about, as_json)
-    if output is not None and not as_json:
-        say(f"{output}: {output.stat().st_size:,} bytes; open it in a browser")
+def _report(report: Report, wanted: Wanted) -> Path | None:
+    place = _page(report, wanted)
+    if place is not None and not wanted.as_json:
+        say(f"{place}: {place.stat().st_size:,} bytes; open it in a browser")
+    return place
 
 
-def _shown(result: Report | Verdict, output: Path | None, about: About, as_json: bool) -> None:
+def _verdict(verdict: Verdict, wanted: Wanted) -> Path | None:
+    place = _page(verdict, wanted)
+    if not wanted.as_json:
+        say(("accepted: " if verdict.accepted else "rejected: ") + verdict.reason)
+    return place
+
+
+def _page(result: Report | Verdict, wanted: Wanted) -> Path | None:
     """The page, if one is wanted; the numbers as JSON, or the view on the terminal where there is no page."""
-    if output is not None:
-        from photopic.core.runs import write_atomically
+    place = None
+    if wanted.output is not None:
         from photopic.report.html import page
 
-        write_atomically(output, page(about.view(result) if about.view else result).encode())
-    if as_json:
+        view = wanted.about.view
+        content = page(view(result) if view else result).encode()
+        place = put(lambda path: path.write_bytes(content), wanted.output, overwrite=wanted.overwrite)
+    if wanted.as_json:
         say(json_text(result.to_dict()))
-    elif output is None and about.view is not None:
-        from photopic.report.terminal import show
+    elif place is None:
+        _show(result, wanted)
+    return place
 
-        show(about.view(result))
 
-
-def _map(found: Map, output: Path, about: About, as_json: bool) -> None:
+def _map(found: Map, wanted: Wanted) -> Path:
     from photopic.report.pictures import write_map
 
-    for line in write_map(found, output):
+    for line in write_map(found, wanted.place):
         say(line)
+    return wanted.place
 
 
-def _saved(model: Any, output: Path, about: About, as_json: bool) -> None:
+def _saved(model: Any, wanted: Wanted) -> Path:
     """A model in its folder, or what is one file."""
-    model.save(output)
-    if about.view is not None:
+    place = put(model.save, wanted.place, overwrite=wanted.overwrite)
+    _show(model, wanted)
+    files = [each for each in (place, *place.rglob("*")) if each.is_file()]
+    say(f"{place}: {sum(each.stat().st_size for each in files):,} bytes")
+    return place
+
+
+def _show(result: Any, wanted: Wanted) -> None:
+    if wanted.about.view is not None:
         from photopic.report.terminal import show
 
-        show(about.view(model))
-    files = [each for each in (output, *output.rglob("*")) if each.is_file()]
-    say(f"{output}: {sum(each.stat().st_size for each in files):,} bytes")
-
-
-def _verdict(verdict: Verdict, output: Path | None, about: About, as_json: bool) -> None:
-    _shown(verdict, output, about, as_json)
-    if not as_json:
-        say(("accepted: " if verdict.accepted else "rejected: ") + verdict.reason)
-    if not verdict.accepted:
-        raise typer.Exit(REJECTED)
-
-
-def json_text(value: Any) -> str:
-    """JSON as every reader takes it."""
-    return json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
+        show(wanted.about.view(result))

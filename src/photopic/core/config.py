@@ -48,6 +48,21 @@ class Flags:
         object.__setattr__(self, "default", default)
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """The range of a text with one ``{}`` where a word goes; other braces would be taken for places as well.
+
+    Example:
+        >>> check_value("template", "a photo of {name}", Annotated[str, Sentence()])
+        Traceback (most recent call last):
+        photopic.core.errors.FieldError: template: expected a sentence with one {} where the name goes, found 'a photo of {name}'
+    """
+
+    def holds(self, text: str) -> bool:
+        """Whether a word can be put into it."""
+        return text.count("{}") == 1 and not set("{}") & set(text.replace("{}", ""))
+
+
 class Config:
     """The base of all configs: refuses a value that its annotation rules out.
 
@@ -102,6 +117,8 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
         item = next((get_args(each)[0] for each in choices if get_origin(each) in (tuple, list, Sequence)), Any)
         for each in value:
             check_value(name, each, Annotated[item, *bounds] if bounds else item)
+    elif isinstance(value, str) and Sentence() in bounds and not Sentence().holds(value):
+        raise FieldError(name, f"expected a sentence with one {{}} where the name goes, found {value!r}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise FieldError(name, f"expected a finite number, found {value}")

@@ -27,14 +27,25 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it there; a failure leaves no partial file."""
+def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
+    """Write a file beside its place and rename it there; a failure leaves no partial file.
+
+    Args:
+        path: Of the file.
+        content: Of the file.
+        new: Whether a file that is there, or that another process writes meanwhile, has to stay.
+
+    Raises:
+        FileExistsError: If ``new`` and there is one.
+    """
     temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            claim(path)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -77,3 +88,12 @@ def read_file(path: Path, error: type[PhotopicError] = PhotopicError) -> bytes:
         return path.read_bytes()
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}); check its permissions") from problem
+
+
+def claim(path: Path) -> None:
+    """Take a name that nobody has, by an empty file, so that only who made it replaces it.
+
+    Raises:
+        FileExistsError: If there is one.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

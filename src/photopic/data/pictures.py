@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from photopic.core.errors import DataError
-from photopic.core.files import read_file
+from photopic.core.files import read_file, write_atomically
 
 SETTINGS_KEY = "photopic"  # the PNG text chunk that holds the settings as JSON
 
@@ -81,6 +81,21 @@ def contact_sheet(
         )
         sheet[top : top + height, left : left + width] = image.repeat(scale, 0).repeat(scale, 1)
     return sheet
+
+
+def write_next(folder: Path, content: bytes, ending: str = ".png") -> int:
+    """Write a file under the next free number of a folder, as ``0012.png``; other processes may write there too.
+
+    Returns:
+        Its number.
+    """
+    number = next_number(folder)
+    while True:
+        try:
+            write_atomically(folder / f"{number:04d}{ending}", content, new=True)
+            return number
+        except FileExistsError:  # another process took it meanwhile
+            number += 1
 
 
 def next_number(folder: Path) -> int:

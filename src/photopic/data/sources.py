@@ -37,11 +37,23 @@ class Source(Generic[T]):
         help: What the word may be, for the help of every command that takes one.
         read: From the word, the options and the model that the data is for, or None.
         options: The config whose fields are further options of the command; None for none.
+        words: What the word may begin with when it is no file or folder.
     """
 
     help: str
     read: Callable[[str, Any, Any], T]
     options: type[Config] | None = None
+    words: tuple[str, ...] = ()
+
+    def check(self, word: str) -> None:
+        """Refuse what is neither there nor a word of the emoji world, before a model is loaded for it.
+
+        Raises:
+            DataError: Names it.
+        """
+        if not word.startswith(self.words) and not Path(word).exists():
+            begin = f", or a word that begins with {' or '.join(self.words)}" if self.words else ""
+            raise DataError(f"{word}: expected a file or folder{begin}, found none; check the spelling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,18 +140,20 @@ SOURCES: dict[type, Source[Any]] = {
         "bear-1.jpg) holds a picture's caption; captions help to tell thing from background.",
         lambda word, options, model: read_captioned(word, model.image_size),
     ),
-    FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions),
+    FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions, (TASK,)),
     ActionTask: Source(
         "Folder with one sub-folder of clips a class, named as the action ('dog running'). A clip is a folder of frames, or an "
         "animated GIF, WebP or PNG. Sub-folders train, validation and test part the classes, else chance does. Or sprites, to try "
         "it without clips.",
         read_action,
         ActionOptions,
+        (SPRITES,),
     ),
-    ShotPool: Source(SHOTS_HELP, read_pool, PoolOptions),
+    ShotPool: Source(SHOTS_HELP, read_pool, PoolOptions, (TASK,)),
     PictureSet: Source(
         f"A folder of pictures, or {SCENES}: scenes of the emoji world, {SCENES}:5000 for so many.",
         lambda word, options, model: PictureSet(word),
+        words=(SCENES,),
     ),
     ClassFolder: Source(
         "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",

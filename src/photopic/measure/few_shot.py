@@ -32,7 +32,7 @@ from photopic.learning.classifiers import Transferable, Tuned
 from photopic.measure._few_shot_methods import METHODS, Learn, able, learner
 from photopic.measure._few_shot_view import few_shot_view
 from photopic.metrics.few_shot import Outcome, learning_curve_table
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 
 NAME = re.compile(r"[\w.+-]+")
 ADDED_LATER = ("methods", "shots", "seeds", "reference")  # what may differ in a folder that is gone on with
@@ -85,7 +85,7 @@ def learning_curve(
     model: DualEncoder,
     data: ShotPool,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     others: Annotated[Mapping[str, Learn], Flags()] = {},
     config: LearningCurveConfig = LearningCurveConfig(),
     run: Run | None = None,

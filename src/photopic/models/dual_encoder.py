@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from photopic.core.config import Flags, Sentence, check_value
 from photopic.core.errors import DataError, ModelError
 from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
@@ -22,9 +23,10 @@ from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, put_on
 from photopic.models.preprocessing import OneOrMore, batched
 
-__all__ = ["TEMPLATES", "DualEncoder", "bundled_dual_encoders"]
+__all__ = ["TEMPLATES", "DualEncoder", "Templates", "bundled_dual_encoders"]
 
 TEMPLATES = ("a photo of a {}.",)  # CLIP's plain one
+Templates = Annotated[Sequence[Annotated[str, Sentence()]], Flags("--template")]  # of a method, given several times
 COMPONENT = "network"  # what edits call the model
 
 
@@ -186,8 +188,7 @@ class DualEncoder(Handle):
             torch.Size([2, 128])
         """
         for template in templates:
-            if template.count("{}") != 1:
-                raise DataError(f"template {template!r}: expected one {{}} where the name goes")
+            check_value("template", template, Annotated[str, Sentence()])
         if not templates:
             raise DataError("templates: expected one or more, found none")
         names = [label.replace("_", " ").strip() for label in labels]

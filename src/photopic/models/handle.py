@@ -19,7 +19,7 @@ from torch.func import functional_call
 from photopic.core.errors import ModelError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
 from photopic.models.files import found_source, kind_of
-from photopic.models.networks import fastest
+from photopic.models.networks import check_device, fastest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +60,7 @@ class Handle(ABC):
         source = found_source(str(model))
         if (found := kind_of(source)) != cls.described:
             raise ModelError(f"{model}: expected {cls.described}, found {found}; name another model")
+        check_device(device or fastest())
         return cls._read(str(model), source, device or fastest(), dtype)
 
     @classmethod

@@ -50,8 +50,18 @@ def put_on(network: nn.Module, device: str | torch.device) -> None:
     Raises:
         ModelError: If the device does not exist.
     """
+    check_device(device)
+    network.to(device)
+
+
+def check_device(device: str | torch.device) -> None:
+    """Refuse a device that does not exist, before a model is read for it.
+
+    Raises:
+        ModelError: Says what torch says of it.
+    """
     try:
-        network.to(device)
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"device {device}: cannot be used ({line}); leave it out, or use cpu") from error

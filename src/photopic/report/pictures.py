@@ -38,11 +38,11 @@ def write_map(found: Map, folder: Path) -> list[str]:
     for index, pictures in enumerate(_pictures(found)):
         for place, label, picture in pictures:
             settings = about | ({"word": label} if label else {})
-            write_atomically(folder / f"{first + index:04d}-{place}.png", png_bytes(picture, settings))
+            write_atomically(folder / f"{first + index:04d}-{place}.png", png_bytes(picture, settings), new=True)
             sheet.append(labelled(picture, label or "picture"))
     columns = len(sheet) // len(found.values) if len(found.values) > 1 else None  # a row a picture
     together = png_bytes(contact_sheet(sheet, columns=columns, gap=6), about | {"words": list(found.labels)})
-    write_atomically(folder / f"{first:04d}-sheet.png", together)
+    write_atomically(folder / f"{first:04d}-sheet.png", together, new=True)
     save(found, folder / f"{first:04d}-{str(about.get('method', 'map')).rpartition('.')[2]}.safetensors")
     lines = [
         f"  {label}: {values.mean():.3g} on average, {values.max():.3g} at its brightest"

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from photopic.core.config import Config
+from photopic.core.config import Config, Sentence
 from photopic.core.edits import DenseDelta, Edit
 from photopic.core.edits import file as edit_file
 from photopic.core.errors import DataError, ModelError
@@ -55,7 +55,8 @@ class Recognition(Config):
     softness: Annotated[float, Ge(0)] = 0.5  # lambda of the soft minimum of otam; 0 is the hard one
     # share of a distance that is between what changes in a clip; 0, as published, hardly knows the order of frames
     motion: Annotated[float, Ge(0), Le(1)] = 0.5
-    template: str = "a photo of {}"  # sentence with {} where a class name goes; no article, as in the published code
+    # sentence with {} where a class name goes; no article, as in the published code
+    template: Annotated[str, Sentence()] = "a photo of {}"
     heads: Annotated[int, Ge(1)] = 8  # heads of attention over time, fewer where the width is no multiple
     hidden: Annotated[int, Ge(1)] = 2048  # width of the feed-forward network over time
     depth: Annotated[int, Ge(1)] = 1  # layers of the transformer over time

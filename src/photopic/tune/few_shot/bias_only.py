@@ -7,13 +7,10 @@ benchmarks/tune/few_shot.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 
-from photopic.core.config import Flags
 from photopic.core.edits import Edit, SparseWeights
 from photopic.core.errors import ModelError
 from photopic.core.events import Event, Steps
@@ -21,7 +18,7 @@ from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
 from photopic.learning.few_shot_batches import Training, check_trainable
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, unit_rows
 
 
@@ -40,7 +37,7 @@ def bias_only(
     model: DualEncoder,
     data: FewShotTask,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     config: BiasOnlyConfig = BiasOnlyConfig(),
     run: Run | None = None,
 ) -> Steps[Edit]:

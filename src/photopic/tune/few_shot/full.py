@@ -6,20 +6,18 @@ result is a dense delta. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_sho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Gt
 
-from photopic.core.config import Flags
 from photopic.core.edits import DenseDelta, Edit
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
 from photopic.learning.few_shot_batches import Training, check_trainable
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, unit_rows
 
 
@@ -40,7 +38,7 @@ def full_fine_tuning(
     model: DualEncoder,
     data: FewShotTask,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     config: FullConfig = FullConfig(),
     run: Run | None = None,
 ) -> Steps[Edit]:

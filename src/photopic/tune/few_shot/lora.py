@@ -8,7 +8,6 @@ benchmarks/tune/few_shot.py.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,7 +15,6 @@ import torch
 from annotated_types import Ge, Gt
 from torch import nn
 
-from photopic.core.config import Flags
 from photopic.core.edits import Edit, LowRankDelta
 from photopic.core.errors import ModelError
 from photopic.core.events import Event, Steps
@@ -25,7 +23,7 @@ from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
 from photopic.learning.few_shot_batches import Training, check_trainable
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.tune.few_shot._common import IMAGE_TOWER, Classifying, accuracy_view, as_edit, cosines, unit_rows
 
 ADAPTER = "default"  # what peft calls the only one
@@ -49,7 +47,7 @@ def lora(
     model: DualEncoder,
     data: FewShotTask,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     config: LoraConfig = LoraConfig(),
     run: Run | None = None,
 ) -> Steps[Edit]:

@@ -13,7 +13,7 @@ in many steps, as far as ``reach`` says, choose better than the published rate (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
@@ -43,7 +43,7 @@ from photopic.learning.few_shot_batches import (
 )
 from photopic.learning.losses.distillation import Teacher, distillation
 from photopic.learning.parameters.binary_mask import BinaryMask, GateForm, Masked, Variant, maskable
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.tune.few_shot._common import accuracy_view, as_edit, unit_rows
 
 RESCALED = 10  # where no bit could flip, the rate is raised until the steps go so many times from start to threshold
@@ -108,7 +108,7 @@ def mask_tuning(
     model: DualEncoder,
     data: FewShotTask,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     class_embeddings: Annotated[Float[Tensor, "classes dim"] | None, Flags()] = None,
     config: MaskTuningConfig = MaskTuningConfig(),
     run: Run | None = None,

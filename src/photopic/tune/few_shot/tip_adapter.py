@@ -10,7 +10,7 @@ augmented ones. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_shot.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +21,6 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from photopic.core.config import Flags
 from photopic.core.events import Event, Steps
 from photopic.core.fit import fit
 from photopic.core.method import method
@@ -29,7 +28,7 @@ from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.classifiers import load_classifier, save_classifier, tensor_bytes
 from photopic.learning.few_shot_batches import Training, check_trainable
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.models.preprocessing import Images
 from photopic.tune.few_shot._common import Classifying, accuracy_view, best_setting, held_back, measured
 
@@ -112,7 +111,7 @@ def tip_adapter(
     model: DualEncoder,
     data: FewShotTask,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     config: CacheConfig = CacheConfig(),
     run: Run | None = None,
 ) -> Steps[CacheClassifier]:

@@ -11,7 +11,7 @@ have length 1; queries of a branch beside the MLP or block come from that block'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
@@ -29,7 +29,7 @@ from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
 from photopic.learning.few_shot_batches import Training, check_trainable, cosine
 from photopic.learning.parameters.adapters import AdapterSpec, Init, Scaling, TrainableAdapters
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.tune.few_shot._common import Classifying, accuracy_view, as_edit
 
 BRANCHES: Mapping[str, tuple[AdapterSpec, ...]] = {
@@ -88,7 +88,7 @@ def unified_tuners(
     model: DualEncoder,
     data: FewShotTask,
     *,
-    templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES,
+    templates: Templates = TEMPLATES,
     config: UnifiedTunersConfig = UnifiedTunersConfig(),
     run: Run | None = None,
 ) -> Steps[Edit]:

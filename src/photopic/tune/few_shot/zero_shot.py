@@ -6,15 +6,11 @@ benchmarks/tune/few_shot.py, where every other method is compared with this one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
-
-from photopic.core.config import Flags
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.data.few_shot import FewShotTask
 from photopic.learning.classifiers import TextClassifier
-from photopic.models.dual_encoder import TEMPLATES, DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
 from photopic.tune.few_shot._common import accuracy_view, measured
 
 
@@ -25,9 +21,7 @@ from photopic.tune.few_shot._common import accuracy_view, measured
     view=accuracy_view,
     allow_edits=True,
 )
-def zero_shot(
-    model: DualEncoder, data: FewShotTask, *, templates: Annotated[Sequence[str], Flags("--template")] = TEMPLATES
-) -> Steps[TextClassifier]:
+def zero_shot(model: DualEncoder, data: FewShotTask, *, templates: Templates = TEMPLATES) -> Steps[TextClassifier]:
     """The classifier that the class names make, as a few-shot method that learns nothing: what others are compared with.
 
     Args:

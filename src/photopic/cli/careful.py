@@ -1,0 +1,95 @@
+"""What every command refuses before it looks at anything: empty words, numbers that are none, one option given twice."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+LARGEST = 2**32 - 1  # of whole numbers: the largest seed that all generators of random numbers take
+DEVICES = "cpu, cuda, mps, xpu, hpu, npu, mtia"  # kinds that torch may know; whether one is there is seen when a model goes to it
+DEVICE = "Where to compute: cpu, cuda, cuda:1, mps, ..."
+
+
+class CarefulCommand(TyperCommand):
+    """A command that takes each option once, and from the command line only what any option can be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options, then look at what was typed.
+
+        Raises:
+            typer.BadParameter: Names the option, what was expected and what was found.
+        """
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))  # each option as often as it stands there
+        for param, times in Counter(each for each in order if each.param_type_name == "option").items():
+            if times > 1 and not param.multiple:
+                raise typer.BadParameter(f"expected once, found {times} times; leave all but one out", ctx, param)
+        rest: list[str] = super().parse_args(ctx, args)
+        for param in self.params:
+            if ctx.get_parameter_source(param.name).name == "COMMANDLINE":
+                for value in _each(ctx.params.get(param.name)):
+                    if problem := problem_of(value):
+                        raise typer.BadParameter(problem, ctx, param)
+        return rest
+
+
+def problem_of(value: Any) -> str:
+    """What is wrong with a typed value whatever it is for, or nothing.
+
+    Example:
+        >>> problem_of(""), problem_of(float("nan")), problem_of(3)
+        ('expected a word, found nothing', 'expected a finite number, found nan', '')
+    """
+    if (isinstance(value, str) and not value.strip()) or (isinstance(value, Path) and value == Path()):
+        return "expected a word, found nothing"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"expected a finite number, found {value}"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"expected {LARGEST} or less, found {value}"
+    return ""
+
+
+def between(above: float | None, below: float | None) -> Callable[[Any], Any]:
+    """A check that a number, if there is one, lies between two that are not allowed themselves.
+
+    Raises:
+        typer.BadParameter: From the check.
+
+    Example:
+        >>> between(0, None)(0.5)
+        0.5
+    """
+
+    def check(value: Any) -> Any:
+        if value is not None and above is not None and not value > above:
+            raise typer.BadParameter(f"expected more than {above}, found {value}")
+        if value is not None and below is not None and not value < below:
+            raise typer.BadParameter(f"expected less than {below}, found {value}")
+        return value
+
+    return check
+
+
+def checked_device(word: str | None) -> str | None:
+    """A device as torch names one.
+
+    Raises:
+        typer.BadParameter: If it is none.
+
+    Example:
+        >>> checked_device("cuda:1")
+        'cuda:1'
+    """
+    if word and not re.fullmatch(rf"(?:{DEVICES.replace(', ', '|')})(?::\d{{1,4}})?", word):
+        raise typer.BadParameter(f"expected one of {DEVICES}, perhaps with a number as in cuda:1, found {word!r}")
+    return word
+
+
+def _each(value: Any) -> Iterator[Any]:
+    yield from value if isinstance(value, list | tuple) else (value,)

@@ -1,0 +1,25 @@
+"""What a command says: lines that a terminal only shows, JSON that every reader takes, and its exit status."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from photopic.core.errors import printable
+from photopic.core.files import finite
+
+REJECTED = 1
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print text that may hold words of files, on stdout or stderr: a terminal only ever shows it."""
+    typer.echo(printable(text), err=err)
+
+
+def json_text(value: Any) -> str:
+    """JSON as every reader takes it."""
+    return json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)

@@ -1,0 +1,180 @@
+"""Careless words for every option of every command: one line on stderr, status 2, nothing written, no time lost.
+
+The table is made from the options themselves, so a new command is in it. The runs are in this process; a few are in one of their
+own. A value that its option cannot take has to be refused before the model is asked for, so the model of every run is none.
+"""
+
+from __future__ import annotations
+
+import inspect
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from photopic.cli import main
+from photopic.cli.derive import read_manifest
+from photopic.core.edits import Edit, ZeroedWeights
+from photopic.core.edits.file import save
+from photopic.core.fingerprint import Fingerprint
+
+HUGE = "9" * 23
+WRONG = {  # what no option of a type takes
+    int: ("x", "1.5", "", "nan", HUGE, "-" + HUGE),
+    float: ("x", "", "nan", "inf", "-inf", "1e999"),
+    str: ("",),
+    bool: (),
+    Path: ("", " "),
+    Literal: ("no such word", ""),
+}
+NOWHERE = ("file/x", "/proc/nope/x")  # nothing can be written there, not even by root
+WRITTEN = {"output", "out", "run"}
+READ = {"edits": ("missing", "folder", "binary"), "image": ("missing", "folder", "binary"), "guard": ("missing",)}
+READ |= {"mask": READ["image"], "layout": READ["image"], "edit": READ["edits"], "pictures": ("missing",)}
+
+
+def commands() -> list[str]:
+    """Every command by its words, but for the short forms of some."""
+    groups = [verb for verb in main.VERBS if verb not in main.BY_HAND and verb not in main.SHORT]
+    return sorted({*main.BY_HAND, *(f"{verb} {name}" for verb in groups for name in main.lines(verb))})
+
+
+@cache
+def built(words: str) -> Any:
+    return ORIGINAL(words)
+
+
+ORIGINAL = main.load_command
+
+
+def options(words: str) -> Iterator[tuple[Any, type, Any]]:
+    """Each option and argument of a command, with its type, one of several values, and what typer knows of its range."""
+    command = built(words)
+    annotations = inspect.signature(command.callback).parameters
+    for param in command.params:
+        kind, info = get_args(annotations[param.name].annotation)
+        kinds = [each for each in get_args(kind) if each is not NoneType] if NoneType in get_args(kind) else [kind]
+        item = get_args(kinds[0])[0] if get_origin(kinds[0]) is list else kinds[0]
+        yield param, item if item in WRONG else Literal, info
+
+
+def careless(words: str) -> Iterator[tuple[str, list[str]]]:
+    """(parameter, what to type for it) of everything that a command has to refuse."""
+    result = read_manifest().get(words, {}).get("result", "")
+    into_folder = result in ("Map", "Model", "Edits") or words in main.BY_HAND
+    manifest = {each["name"]: each for each in _entries(words)}
+    for param, kind, info in options(words):
+        values = list(WRONG[kind])
+        values += [] if info.min is None else [f"{kind(info.min - 1):g}"]
+        values += [] if info.max is None else [f"{kind(info.max + 1):g}"]
+        bounds = manifest.get(param.name, {})
+        values += [f"{kind(bounds[name]):g}" for name in ("gt", "lt") if kind in (int, float) and name in bounds]
+        if bounds.get("role") in ("edit", "data"):
+            values += ["missing", "\x1b[31mmissing"]
+        if bounds.get("role") == "model" or param.name == "model":
+            values = ["", "no-such-model", "folder", "\x1b[2Jmissing"]
+        if param.name in WRITTEN and kind is Path:
+            values += [*NOWHERE, "file" if into_folder or param.name == "run" else "folder"]
+        values += READ.get(param.name, ()) if kind is Path else ()
+        values += ["gpu", "cuda:x", "cpu;", "\x1b[31m"] if param.name == "device" else []
+        values += ["a photo", "{} and {}", "{} {name}"] if param.name in ("template", "templates") else []
+        name = [param.opts[0]] if param.param_type_name == "option" else []
+        yield from ((param.name, [*name, value]) for value in dict.fromkeys(values))
+        if name and not param.multiple:
+            once = name if kind is bool else [*name, {int: "1", float: "0.5"}.get(kind, "folder")]
+            yield param.name, once * 2
+
+
+def _entries(words: str) -> Iterator[dict[str, Any]]:
+    for each in read_manifest().get(words, {}).get("parameters", ()):
+        yield each
+        yield from each.get("options", ())
+
+
+def sensible(words: str) -> dict[str, list[str]]:
+    """What has to be there besides a careless word: inputs that exist, a model that does not."""
+    found: dict[str, list[str]] = {}
+    roles = {each["name"]: each.get("role") for each in _entries(words)}
+    typed = {"edit": "good.edit", "data": "folder", "model": "no-such-model"}
+    for param, kind, _ in options(words):
+        value = typed.get(roles.get(param.name) or "", {int: "1", float: "0.5"}.get(kind, "word"))
+        value = "fresh" if param.name == "output" else "no-such-model" if param.name == "model" else value
+        if param.required or param.name == "model":
+            found[param.name] = ([param.opts[0]] if param.param_type_name == "option" else []) + [value]
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a file, a folder, an edit and bytes of no kind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main, "load_command", built)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    base = Fingerprint("tiny", "0" * 64, {"unet.w": "00"}, {"unet.w": (2, 2)}, "00")
+    save(Edit((ZeroedWeights({"unet.w": torch.arange(3)}),), base, {}), tmp_path / "good.edit")
+    return tmp_path
+
+
+def seen(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*")}
+
+
+def fault_of(run: Callable[[], Any], folder: Path) -> str:
+    """What is wrong with how a careless word was met, or nothing."""
+    before, began = seen(folder), time.process_time()
+    done = run()
+    spent, lines = time.process_time() - began, [line for line in done.stderr.splitlines() if line.strip()]
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        return f"traceback: {done.exception!r}"
+    if done.exit_code != 2 or len(lines) != 1 or not lines[0].startswith("photopic: ") or done.stdout:
+        return f"status {done.exit_code}: {lines[:3]} {done.stdout[:80]!r}"
+    if not lines[0].isprintable() or " at 0x" in lines[0]:
+        return f"steers the terminal, or names an address: {lines[0]!r}"
+    if seen(folder) != before:
+        return f"left {seen(folder) - before}"
+    return f"took {spent:.1f} s" if spent > 1 else ""
+
+
+@pytest.mark.parametrize("words", commands())
+def test_a_careless_word_is_one_line(words: str, place: Path) -> None:
+    base, faults = sensible(words), []
+    CliRunner().invoke(main.app, [*words.split(), *chain.from_iterable(base.values())])  # imports what it needs
+    for name, case in careless(words):
+        typed = [*words.split(), *(word for other, each in base.items() if other != name for word in each), *case]
+        fault = fault_of(lambda typed=typed: CliRunner().invoke(main.app, typed), place)  # type: ignore[misc]
+        line = "" if fault else CliRunner().invoke(main.app, typed).stderr
+        if not fault and name != "model" and "no-such-model" in line:
+            fault = "is only refused when the model is asked for"
+        if fault:
+            faults.append(f"{case}: {fault}")
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tune", "mask", "folder", "-o", "x.edit", "--shots", "0"], "--shots"),
+        (["measure", "rank", "no-such", "folder", "--device", "gpu"], "--device"),
+        (["generate", "a bear", "--seed", HUGE], "--seed"),
+        (["generate", "a bear", "--steps", "2", "--steps", "3"], "expected once, found 2 times"),
+        (["locate", "neurons", "folder", "-o", ""], "--output"),
+    ],
+)
+def test_a_careless_word_in_a_process_of_its_own(words: list[str], said: str, place: Path) -> None:
+    before, used = seen(place), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run([sys.executable, "-m", "photopic", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout and seen(place) == before
+    assert done.stderr.startswith("photopic: ") and done.stderr.count("\n") == 1 and said in done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used < 1  # seconds; 0.25 measured
