@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from photopic.cli.places import check_folder
+from photopic.cli.says import say
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def diffusion(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run: log, checkpoint, samples, model.")],
     size: Annotated[
-        int | None, typer.Option(min=8, help="Side of the pictures in pixels.", show_default="64, or that of --start")
+        int | None,
+        typer.Option(min=8, max=4096, help="Side of the pictures in pixels.", show_default="64, or that of --start"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 20_000,
     batch: Annotated[int, typer.Option(min=1, help="Pictures a step, of all processes together.")] = 64,
@@ -116,6 +119,7 @@ def diffusion(
     Two changes can be had alone or together: --turning drops the pixels of the noisy half, --share gives early timesteps
     one time input. The folder holds the model in the end: DiffusionModel.load("FOLDER/model").
     """
+    check_folder(output)
     from accelerate import Accelerator
 
     from photopic.core.fingerprint import fingerprint
@@ -125,7 +129,7 @@ def diffusion(
     from photopic.models.diffusion.model import DiffusionModel
     from photopic.models.diffusion.networks import check_size, unet
     from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
-    from photopic.report.progress import bars, console
+    from photopic.report.progress import bars, waiting
     from photopic.train.diffusion.training import TrainingConfig, train_events
 
     for name, value in (("--channels", channels), ("--schedule", schedule), ("--prediction", prediction)):
@@ -139,7 +143,7 @@ def diffusion(
     accelerator = Accelerator(mixed_precision=precision)
     given = None if start is None else DiffusionModel.load(start)
     size = size or (64 if given is None else given.size)
-    with console().status(f"reading {data}"):
+    with waiting(f"reading {data}"):
         from photopic.data.picture_set import PictureSet
 
         images = PictureSet(data).read(size)
@@ -196,7 +200,7 @@ def diffusion(
     line = f"{output / 'model'}: trained for {steps} steps on {len(images)} pictures; samples in {output / 'samples'}"
     if distance is not None:
         line += f"; Fréchet distance {distance:.4f} from {len(images[:measured])} pictures"
-    typer.echo(line)
+    say(line)
 
 
 def _varying(
@@ -213,7 +217,7 @@ def _varying(
         norms = detail_norms(from_pixels(images[:512]), Pyramid(2, config.kind))
         config = replace(config, turning=turning_points(base.schedule, norms, budget, lowest=config.lowest))
         if said:
-            typer.echo(f"turning points {', '.join(map(str, config.turning))}", err=True)
+            say(f"turning points {', '.join(map(str, config.turning))}", err=True)
     return dimensionality_varying(base.schedule, config, prediction=base.prediction, time_map=base.time_map)
 
 

@@ -21,7 +21,7 @@ import torch
 from photopic.core.about import About
 from photopic.core.config import Config, check_value, hints_of, unpacked
 from photopic.core.digests import PLAIN, digest_of, hashed, plain, short
-from photopic.core.errors import DataError, DivergedError, ModelError
+from photopic.core.errors import DataError, ModelError
 from photopic.core.events import Event, Steps, last
 from photopic.core.provenance import peak_bytes, stamped, versions
 from photopic.core.runs import Run
@@ -90,7 +90,7 @@ class Method(Generic[P, R]):
             identity = hashed(json.dumps([self.name, digests], sort_keys=True).encode())
             bound.arguments["run"] = run = run if run is None else run.bound(identity)
         steps = self._timed(self.body(*bound.args, **bound.kwargs), given, digests)
-        return steps if run is None else _kept(steps, run)
+        return steps if run is None else _in_folder(steps, run)
 
     def _check(self, given: Mapping[str, Any]) -> None:
         for name, value in given.items():
@@ -230,15 +230,10 @@ def method_named(name: str) -> Method[Any, Any]:
     return found
 
 
-def _kept(events: Iterator[Event[R]], run: Run) -> Iterator[Event[R]]:
-    """The events of a computation that has its run folder for itself, and frees it for other settings where it diverged."""
-    with run.held():
-        run.begin()
-        try:
-            yield from events
-        except DivergedError:
-            run.give_up()
-            raise
+def _in_folder(events: Iterator[Event[R]], run: Run) -> Iterator[Event[R]]:
+    """The events of a computation that has its run folder for itself."""
+    with run.computing():
+        yield from events
 
 
 def _is_data(value: Any) -> bool:

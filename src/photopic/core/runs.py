@@ -21,11 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from photopic.core.errors import PhotopicError
+from photopic.core.errors import DivergedError, PhotopicError
 from photopic.core.files import finite, write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
+LOCK = "lock"  # empty; it stays, since taking it away would let two have it
 DIVERGED = "diverged"  # holds the identity of the computation that will not come to an end
 RANK = "RANK"  # environment variable of torch: the number of this process among those that compute one run
 
@@ -64,6 +65,10 @@ class Run:
                 found = dict(json.loads(path.read_text()))
             except (ValueError, TypeError) as error:
                 raise PhotopicError(f"{path}: is damaged: {error}; use another folder or delete this one") from error
+            if found != config and (self.folder / DIVERGED).exists():
+                self._clear()
+                write_atomically(path, json.dumps(config, indent=1, sort_keys=True).encode())
+                return
             for key in sorted(config.keys() | found.keys()):
                 if config.get(key) != found.get(key):
                     raise RunMismatchError(
@@ -93,28 +98,39 @@ class Run:
         if int(os.environ.get(RANK, "0")):  # the first of several processes holds it for all
             yield
             return
-        folder = os.open(self.folder, os.O_RDONLY)  # a lock on the folder itself leaves no file behind
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(folder)
-            raise RunInUseError(
-                f"{self.folder}: another process is writing this run; wait for it, or use another folder"
-            ) from None
-        try:
+        with (self.folder / LOCK).open(
+            "a"
+        ) as file:  # closed with it goes the lock; shared file systems lock no folders
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunInUseError(
+                    f"{self.folder}: another process is writing this run; wait for it, or use another folder"
+                ) from None
             yield
-        finally:
-            os.close(folder)  # and with it the lock
 
-    def give_up(self) -> None:
-        """Say that this computation diverged, so that one with other settings may have its folder."""
-        write_atomically(self.folder / DIVERGED, self.identity.encode())
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """A block that has the folder for itself; where it diverges, one with other settings may have the folder after it.
 
-    def begin(self) -> None:
-        """Take away what a computation with other settings left here when it diverged; all else stays as it is."""
-        marker = self.folder / DIVERGED
-        if marker.exists() and marker.read_text() != self.identity:
-            for path in [*self.folder.rglob(CHECKPOINT), *self.folder.rglob(LOG), marker]:
+        Raises:
+            RunInUseError: If another process has it.
+        """
+        with self.held():
+            marker = self.folder / DIVERGED
+            if marker.exists() and marker.read_text() != self.identity:
+                self._clear()
+            marker.unlink(missing_ok=True)  # while this runs the folder is not to be had
+            try:
+                yield
+            except DivergedError:
+                write_atomically(marker, self.identity.encode())
+                raise
+
+    def _clear(self) -> None:
+        """Take away what a computation left here; what others put into the folder stays."""
+        for name in (CHECKPOINT, LOG, DIVERGED):
+            for path in self.folder.rglob(name):
                 path.unlink()
 
     def checkpoint(self, tensors: Mapping[str, Tensor], step: int) -> None:

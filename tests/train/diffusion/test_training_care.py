@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline, ScoreSdeVeScheduler, UNet2DModel
 
 from photopic.core.errors import ModelError, PhotopicError
-from photopic.core.runs import Run, RunMismatchError
+from photopic.core.runs import Run, RunInUseError, RunMismatchError, read_log
 from photopic.models.diffusion import Diffusion, Pyramid, Schedule
 from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
 from photopic.models.diffusion.model import DiffusionModel
@@ -67,6 +67,23 @@ def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(every: int, tm
     found = Run(tmp_path).load()
     assert (found is None) == (every == 3)
     assert found is None or all(each.isfinite().all() for each in found[0].values())
+
+
+def test_a_diverged_run_makes_room_for_its_corrected_settings(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="checkpoint of step 2 is kept"):
+        list(train_events(Breaking(), PLAIN, IMAGES, tmp_path, replace(CONFIG, steps=3), save_every=1))
+    lower = replace(CONFIG, steps=3, learning_rate=1e-5)
+    assert list(train_events(network(), PLAIN, IMAGES, tmp_path, lower))[-1].step == 3
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    first = train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG)
+    next(first)
+    with pytest.raises(RunInUseError, match="another process is writing this run"):
+        next(train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG))
+    first.close()  # type: ignore[attr-defined]
+    assert list(train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG))[-1].model is not None
 
 
 def test_where_names_only_what_went_wrong(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def own_randomness(seed: int, step: int, accelerator: Any) -> Iterator[None]:
     """What a network draws for itself, such as dropout, follows from seed, step and process; the caller's state stays."""
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(((seed + 1) * 1_000_000_007 + step) * 1_009 + accelerator.process_index)
+        torch.manual_seed((((seed + 1) * 1_000_000_007 + step) * 1_009 + accelerator.process_index) % 2**64)
         yield
 
 

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
-from photopic.core.errors import ModelError, PhotopicError
+from photopic.core.errors import DivergedError, ModelError
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.models.diffusion.loading import process_bytes
 from photopic.models.diffusion.model import DiffusionModel
@@ -36,7 +36,7 @@ __all__ = ["TrainingConfig", "TrainingError", "TrainingStep", "train_events"]
 RECOMMENDED = TrainingConfig()
 
 
-class TrainingError(PhotopicError):
+class TrainingError(DivergedError):
     """Training cannot go on; the last checkpoint is as it was."""
 
 
@@ -96,7 +96,6 @@ def train_events(
     """
     from accelerate import Accelerator
 
-    size = images.shape[1]
     process.pyramid.check(*images.shape[1:3])
     accelerator = accelerator or Accelerator(mixed_precision=config.precision)
     _check_accelerator(accelerator, config)
@@ -105,6 +104,20 @@ def train_events(
         raise ModelError(f"timesteps: expected a range within 0 to {process.timesteps}, found {low} to {high}")
     with accelerator.main_process_first():  # it writes the configuration, the others compare theirs
         run = Run(folder, _identity(network, process, images, config))
+    with run.computing():
+        yield from _steps(network, process, images, run, config, (low, high), save_every, accelerator)
+
+
+def _steps(
+    network: nn.Module,
+    process: Diffusion,
+    images: Tensor,
+    run: Run,
+    config: TrainingConfig,
+    span: tuple[int, int],
+    save_every: int,
+    accelerator: Any,
+) -> Iterator[TrainingStep]:
     network = network.to(accelerator.device).train().requires_grad_(True)
     average = deepcopy(network).eval().requires_grad_(False)
     plain = torch.optim.AdamW(
@@ -119,11 +132,11 @@ def train_events(
         for group in plain.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
         with own_randomness(config.seed, step, accelerator):
-            loss, wrong = gradients(network, process, images, config, step, (low, high), accelerator)
+            loss, wrong = gradients(network, process, images, config, step, span, accelerator)
         length = float(accelerator.clip_grad_norm_(network.parameters(), config.clip_norm))
         if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(length)):
             raise TrainingError(
-                f"{folder}: at step {step + 1} the loss is {loss} and its gradient has length {length} "
+                f"{run.folder}: at step {step + 1} the loss is {loss} and its gradient has length {length} "
                 f"({_where(process, wrong)}); {_kept(run)}; lower the learning rate or use another precision"
             )
         optimizer.step()
@@ -144,11 +157,11 @@ def train_events(
             elapsed,
             elapsed / (step + 1 - start) * (config.steps - step - 1),
             "done" if last else "training",
-            model=DiffusionModel(average, process, size) if saved else None,
+            model=DiffusionModel(average, process, images.shape[1]) if saved else None,
         )
     if start >= config.steps:
         yield TrainingStep(
-            config.steps, config.steps, loss, 0.0, 0.0, "done", model=DiffusionModel(average, process, size)
+            config.steps, config.steps, loss, 0.0, 0.0, "done", model=DiffusionModel(average, process, images.shape[1])
         )
 
 

@@ -1,0 +1,74 @@
+"""Where commands write and what they say: nothing is lost to another run, nothing hides a library, nothing steers a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from photopic.cli.places import put
+from photopic.cli.says import json_text, say
+from photopic.core.view import Bars, Section, Table, View
+from photopic.data.pictures import write_next
+from photopic.report.terminal import show
+
+STEERING = "\x1b[2J\x9b31m\u202e[/]\r"  # escapes, text from right to left, console markup
+
+
+def test_two_runs_into_one_folder_keep_all_pictures(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda each: write_next(tmp_path, str(each).encode()), range(64)))
+    assert sorted(numbers) == list(range(1, 65))
+    assert sorted(int(path.read_text()) for path in tmp_path.iterdir()) == list(range(64))
+
+
+def test_a_file_that_appears_meanwhile_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def save(path: Path) -> None:
+        path.write_text("ours")
+        (tmp_path / "x.edit").write_text("theirs")  # as another process does while this one computes
+
+    place = put(save, tmp_path / "x.edit", overwrite=False)
+    assert place.name == "x-2.edit" and place.read_text() == "ours" and (tmp_path / "x.edit").read_text() == "theirs"
+    assert "x.edit is there by now and stays" in capsys.readouterr().err
+    assert put(save, tmp_path / "x.edit", overwrite=True).read_text() == "ours"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-2.edit", "x.edit"]
+
+
+def test_a_save_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def half(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, os.strerror(28))
+
+    with pytest.raises(OSError, match="No space"):
+        put(half, tmp_path / "x.edit", overwrite=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["typer.py", "typer/__init__.py"])
+def test_a_file_or_folder_called_like_a_library_does_not_hide_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise SystemExit('taken for the library')")
+    (tmp_path / "pandas").mkdir()  # as the README calls its pictures; no library that is installed here
+    code = [sys.executable, "-m", "photopic", "--version"]
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in sys.path if each)}
+    done = subprocess.run(code, cwd=tmp_path, env=paths, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("photopic "), done.stderr
+
+
+def test_text_of_a_file_never_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"a\n{STEERING}b")
+    sections = [Section(STEERING, [Table([STEERING], [[STEERING]]), Bars([(STEERING, 0.5, STEERING)])])]
+    show(View("", sections, lead=STEERING))
+    shown = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in shown) and "[/]" in shown
+
+
+def test_json_is_json_whatever_was_measured() -> None:
+    text = json_text({"a": float("nan"), "b": [float("-inf"), 1.5], "c": STEERING})
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [None, 1.5], "c": STEERING}
+    assert text.isascii()
