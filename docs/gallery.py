@@ -90,9 +90,9 @@ GALLERY = (
     Shown(
         "train diffusion",
         "photopic train diffusion emoji-scenes:500 --size 16 --channels 16 --channels 32 --batch 16 --steps 300 "
-        "--save-every 300 --measured 0 -o plain",
-        "A small diffusion model of one's own; a sheet of samples with every checkpoint.",
-        "plain/samples/*.png",
+        "--save-every 300 --measured 0 --run plain.run -o plain",
+        "A small diffusion model of your own; with --run a sheet of samples with every checkpoint.",
+        "plain.run/samples/*.png",
     ),
 )
 

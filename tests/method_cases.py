@@ -89,6 +89,15 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "evaluation": 2,
     },
     "tune.subject.located_weights": {"edit": lambda: located_edit(), "preservation_count": 2, "evaluation": 2},
+    "train.diffusion.diffusion": {
+        "size": 8,
+        "channels": (8, 8),
+        "measured": 0,
+        "samples": 1,
+        "save_every": 1,
+        "turning": (500,),
+        "share": 100,
+    },
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
     "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},
 }

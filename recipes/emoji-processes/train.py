@@ -39,11 +39,11 @@ def train(name: str, out: Path, progress: Progress) -> None:
     config = replace(chosen.config, seed=int(seed))
     task = progress.add_task(name, total=config.steps)
     for event in train_events(network, chosen.process, images, out / name, config, save_every=SNAPSHOT // 2):
-        progress.update(task, completed=event.step)
-        if event.model is not None and event.step % SNAPSHOT == 0:
-            event.model.save(out / name / "snapshots" / str(event.step))
-        if event.stage == "done" and event.model is not None:
-            event.model.save(out / name / "model")
+        progress.update(task, completed=event.done)
+        if event.result is not None and event.done % SNAPSHOT == 0:
+            event.result.save(out / name / "snapshots" / str(event.done))
+        if event.stage == "done" and event.result is not None:
+            event.result.save(out / name / "model")
 
 
 def main() -> None:

@@ -204,6 +204,7 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
     """
     from photopic.cli import outputs, places
     from photopic.cli.arguments import check_options, read_arguments
+    from photopic.core.runs import is_first_process
 
     output = places.checked(entry, command, given)
     if any(each["name"] == "output" for each in entry["parameters"]):
@@ -217,8 +218,10 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
         events = method.events(**arguments, **({"run": folder} if folder is not None else {}))
         from photopic.report.progress import bars, follow_events
 
-        with bars() as shown:
+        with bars(hidden=not is_first_process()) as shown:
             result = follow_events(events, shown)
+        if not is_first_process():  # of those that accelerate started, one writes
+            return
         asked = {name: given.get(name, False) for name in ("as_json", "overwrite")}
         outputs.write(result, outputs.Wanted(output, method.about, **asked))
 

@@ -40,7 +40,6 @@ SHORT = {verb: f"edit {verb}" for verb in ("inspect", "diff", "compose", "verify
 BY_HAND = {  # command: the line that its group shows
     "generate": VERBS["generate"],
     "demo": VERBS["demo"],
-    "train diffusion": "Train a diffusion model on pictures: any noise schedule and prediction, on one device or several.",
     "guard check": "Accept or reject each picture, with the score, the threshold and the reason.",
     "guard serve": "Answer POST /check with accept or reject, the prediction, the scores and the reason.",
 }

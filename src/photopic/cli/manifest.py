@@ -38,6 +38,7 @@ def methods() -> dict[str, Any]:
             about = (
                 each.about if isinstance(each, Method) else vars(each).get("about") if inspect.isclass(each) else None
             )
+            # what a module only imports stands in the module that defines it
             if isinstance(about, About) and each.__module__ == module.__name__:
                 found[about.command] = each
     return dict(sorted(found.items()))
@@ -78,7 +79,7 @@ def _entry(each: Any) -> dict[str, Any]:
         "page": about.page,
         "names_edits": "names" in inspect.signature(body).parameters,  # a method that calls edits by their files' names
     }
-    hints = hints_of(body)
+    hints = hints_of(body)  # evaluated: annotations are strings in the source
     entry["result"] = _result(hints.get("return")) if isinstance(each, Method) else "Control"
     described = _described(text) | _described(inspect.cleandoc(inspect.getdoc(body) or ""))
     entry["parameters"] = [

@@ -103,7 +103,7 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
     if not wanted or (run is None and output is None):
         yield None
         return
-    from photopic.core.runs import CHECKPOINT, Run
+    from photopic.core.runs import CHECKPOINT, Run, is_first_process
 
     folder = run or output.with_name(output.name + ".run")  # type: ignore[union-attr]
     try:
@@ -115,7 +115,7 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
         if run is None and not list(folder.rglob(CHECKPOINT)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    if run is None:
+    if run is None and is_first_process():
         shutil.rmtree(folder, ignore_errors=True)
 
 

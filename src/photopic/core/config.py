@@ -112,7 +112,7 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
     if value is None and NoneType in choices:
         return
     if not any(_is_kind(value, each) for each in choices if each is not NoneType):
-        raise FieldError(name, f"expected {_words(choices)}, found {value!r}{_nearest(value, choices)}")
+        raise FieldError(name, f"expected {_words(choices)}, found {shown(value)}{_nearest(value, choices)}")
     if isinstance(value, list | tuple):
         item = next((get_args(each)[0] for each in choices if get_origin(each) in (tuple, list, Sequence)), Any)
         for each in value:
@@ -122,8 +122,21 @@ def check_value(name: str, value: Any, annotation: Any) -> None:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise FieldError(name, f"expected a finite number, found {value}")
+        if isinstance(value, int) and abs(value) >= 2**63:  # what generators of random numbers and tensors can hold
+            raise FieldError(name, f"expected a whole number of 63 bits, found {value}")
         for bound in bounds:
             _check_bound(name, value, bound)
+
+
+def shown(value: Any) -> str:
+    """A value as a message names it: what is long, or would tell an address in memory, by its type.
+
+    Example:
+        >>> shown("crss"), shown(object())
+        ("'crss'", 'a value of type object')
+    """
+    text = repr(value)
+    return text if len(text) <= 200 and " at 0x" not in text else f"a value of type {type(value).__name__}"
 
 
 def unpacked(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -169,7 +182,7 @@ def _comments(source: str) -> dict[str, str]:
                 found[name] = " ".join(behind or above)
             name, behind, above = "", [], []
         elif not name and token.type == tokenize.NAME and depth == 1 and tokens[place + 1].string == ":":
-            name = token.string
+            name = token.string  # the first name of a logical line at the level of the class
     return found
 
 
@@ -202,6 +215,7 @@ def _check_bound(name: str, value: int | float, bound: Any) -> None:
 def _nearest(value: Any, choices: Sequence[Any]) -> str:
     """``; did you mean cross?``, where a word is close to one of the choices."""
     words = [str(word) for each in choices if get_origin(each) is Literal for word in get_args(each)]
+    # only where a choice is close by: a wrong guess would mislead more than none
     near = get_close_matches(str(value), words, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -39,14 +39,17 @@ def digest_of(name: str, value: Any) -> Any:
     """
     if isinstance(value, PLAIN):
         return value
+    # before mappings and sequences: a data set may be one and knows a shorter word for itself
     if isinstance(value, HasDigest) and not isinstance(value, type):
         return value.digest() if callable(value.digest) else value.digest
     if isinstance(value, Tensor):
         array = value.detach().cpu().contiguous()
+        # numpy has no bfloat16; its bytes say as much
         array = array.view(torch.uint8) if array.dtype == torch.bfloat16 else array
         return hashed(str((value.dtype, tuple(value.shape))).encode(), array.numpy().tobytes())
     if isinstance(value, np.ndarray):
         return hashed(str((value.dtype.str, value.shape)).encode(), np.ascontiguousarray(value).tobytes())
+    # by pixels and mode: the file it came from does not count
     if hasattr(value, "__array_interface__"):  # a PIL image
         return [getattr(value, "mode", ""), digest_of(name, np.asarray(value))]
     if isinstance(value, Mapping):

@@ -100,7 +100,7 @@ class Method(Generic[P, R]):
                     "edited model is not true of its base"
                 )
             annotation = hints_of(self.body).get(name)
-            if unpacked(annotation)[1]:  # a range
+            if unpacked(annotation)[1]:  # a range; without one any type that Python lets through is the body's to judge
                 check_value(name, value, annotation)
 
     def _timed(self, steps: Steps[R], given: Mapping[str, Any], digests: Mapping[str, Any]) -> Iterator[Event[R]]:
@@ -118,6 +118,7 @@ class Method(Generic[P, R]):
                 stage, first, began = event.stage, event.done, now
             pace = (now - began) / max(event.done - first, 1)
             yield replace(event, elapsed_s=now - clock, eta_s=pace * max(event.total - event.done, 0))
+        # monotonic: a clock that is set while a method runs changes no time
         elapsed = time.monotonic() - clock
         result = stamped(body_result, self.provenance(given, digests, elapsed))
         yield Event("done", elapsed_s=elapsed, result=result)

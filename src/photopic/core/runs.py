@@ -35,6 +35,11 @@ class RunMismatchError(PhotopicError):
     """A run folder holds another configuration than the one asked to continue it."""
 
 
+def is_first_process() -> bool:
+    """Whether this process is the one that writes, of those that ``accelerate launch`` started for one run."""
+    return os.environ.get(RANK, "0") == "0"
+
+
 class RunInUseError(PhotopicError):
     """Another process is writing to a run folder."""
 
@@ -56,6 +61,7 @@ class Run:
         self.started = time.monotonic()
         self.identity = ""
         if config is not None:
+            # through JSON and back, so that tuples compare as the lists that they become
             self._bind(json.loads(json.dumps(asdict(config) if is_dataclass(config) else config)))  # type: ignore[arg-type]
 
     def _bind(self, config: dict[str, Any]) -> None:
@@ -95,7 +101,7 @@ class Run:
         Raises:
             RunInUseError: If another has it.
         """
-        if int(os.environ.get(RANK, "0")):  # the first of several processes holds it for all
+        if not is_first_process():  # the first holds it for all
             yield
             return
         with (self.folder / LOCK).open(
@@ -147,11 +153,19 @@ class Run:
         if found is None:
             return None
         tensors, state = found
-        if state["identity"] != self.identity:
+        self.check(state)
+        return tensors, int(state["step"])
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of another computation.
+
+        Raises:
+            RunMismatchError: Names the folder.
+        """
+        if state.get("identity", "") != self.identity:
             raise RunMismatchError(
                 f"{self.folder}: holds another run (data, model or options differ); use another folder or delete this one"
             )
-        return tensors, int(state["step"])
 
     def log(self, **values: Any) -> None:
         """Append one line to ``log.jsonl``; the elapsed seconds of this process are added."""
@@ -169,6 +183,7 @@ class Run:
         """Replace the checkpoint by ``tensors`` and the JSON-able ``state``, atomically."""
         path = self.folder / CHECKPOINT
         temporary = path.with_suffix(".tmp")
+        # copies: safetensors refuses views that share memory, and a learner goes on writing to its own
         packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         try:
             save_file(packed, temporary, metadata={"photopic": json.dumps(state, sort_keys=True)})
@@ -197,6 +212,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The lines that ``Run.log`` wrote, without a last one that a kill cut short; none where there is no log."""
     path = Path(folder) / LOG
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    # a kill cuts at most the last line, which then has no end
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
@@ -216,4 +232,5 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         if name.startswith(prefix):
             index, key = name[len(prefix) :].split(".", 1)
             state.setdefault(int(index), {})[key] = tensor
+    # the groups as constructed: a checkpoint of another learning rate is refused before, by its identity
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -115,11 +115,11 @@ def work_pair(model: TextToImage, folder: Path, first: DemoResult) -> Steps[Pair
         shared=dict(interference(*tuned, base=model.components, spans=False).values),
         numbers={},
     )
-    loras: list[Path] = []
+    loras: list[Path] = []  # of the same two things, as the field trains them; none where peft is not installed
     if demo_lora.is_available():
         for config, each in zip(configs, (first.taught, taught), strict=True):
             loras.append(home / f"{config.subject}-lora")
-            if not loras[-1].exists():
+            if not loras[-1].exists():  # finished parts of an earlier call are taken from the folder
                 yield from demo_lora.train(model, each, loras[-1])
         result = replace(result, sizes=(*result.sizes, *map(demo_lora.size_bytes, loras)))
     yield from _draw_all(model, home / "pictures", result, tuned, loras)
@@ -151,7 +151,7 @@ def _draw_all(
     for done, kind in enumerate(kinds):
         yield Event("drawing both", done, len(kinds))
         file = folder / f"{kind}.png"
-        if not file.exists():
+        if not file.exists():  # a strip is written whole, so one that is there is finished
             with in_force(model, kind, result.layout, tuned, loras):
                 controls: tuple[Control, ...] = ()
                 if kind in ("layout", "regions", "lora_layout"):
@@ -173,6 +173,7 @@ def in_force(
             stack.enter_context(model.edits.applied(compose(*tuned, overlap="ties", base=model.components)))
         else:
             rows = [edit.of(TokenEmbedding) for edit in tuned]
+            # LoRAs carry no words: both new words come from our edits, so that all rows read the same prompt
             words = compose(*(replace(edit, parts=part) for edit, part in zip(tuned, rows, strict=True)))
             stack.enter_context(model.edits.applied(words))
             if kind in PEERS:

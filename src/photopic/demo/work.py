@@ -104,6 +104,7 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Steps[DemoResu
     Run(folder, asdict(config) | {"model": model.name, "model_digest": model.digest()})
     taught = yield from teach(model, folder, config)
     edits = dict(taught.edits)
+    # the negative control: as many weights of the same layers, drawn by chance
     edits["random"] = random_control(model, edits["shut"], config.seed)
     result = DemoResult(
         config=config,
@@ -151,6 +152,7 @@ def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Steps[Non
     wanted = [
         (treatment, prompt) for treatment in TREATMENTS for prompt in (*result.subject_prompts, result.pair_prompt)
     ]
+    # the class and unrelated things must not change, so they are drawn where a change would show
     wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.class_prompts]
     wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.unrelated_prompts]
     for done, (treatment, prompt) in enumerate(wanted):
@@ -171,7 +173,7 @@ def draw(
     model: TextToImage, file: Path, prompt: str, config: DemoConfig, treatment: str, controls: Sequence[Control] = ()
 ) -> None:
     """Draw one row of pictures as a strip, from the same seeds as every other row."""
-    seed = config.seed + 1000
+    seed = config.seed + 1000  # away from the seeds of the search, which drew pictures of the class
     drawn = model.generate(
         [prompt] * config.pictures,
         seeds=[seed + index for index in range(config.pictures)],
@@ -204,7 +206,7 @@ def attention(model: TextToImage, result: DemoResult) -> dict[tuple[str, str], F
                 model.generate(
                     [prompt], seeds=[config.seed + 1000], steps=config.sampling_steps, guidance=config.guidance
                 )
-        for word, values in zip(words, maps.mean(), strict=True):
+        for word, values in zip(words, maps.mean(), strict=True):  # (words, h, w) over all steps and layers
             found[treatment, word] = values.numpy()
     return found
 
@@ -221,6 +223,7 @@ def measure(result: DemoResult) -> dict[str, Any]:
 
     references = oracle.score(result.taught.references)
     also = {config.subject: references}  # held out, so the oracle knows it by these pictures only
+    # one value a picture, and the same seeds in every treatment: differences are paired
     similarity = {
         name: oracle.subject_similarity(scores(name, result.subject_prompts), references) for name in TREATMENTS
     }

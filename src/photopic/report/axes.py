@@ -18,8 +18,9 @@ class IntervalAxis:
     """
 
     def __init__(self, block: Intervals):
+        # the axis spans the intervals, not the values: no end of an interval may leave the drawing
         low, high = min(item.low for item in block.items), max(item.high for item in block.items)
-        air = (high - low or 1.0) * 0.06
+        air = (high - low or 1.0) * 0.06  # all alike: a span of 1, so that nothing is divided by 0
         self.low, self.high = low - air, high + air
 
     def place(self, value: float) -> float:
@@ -61,6 +62,7 @@ class Axes:
 
     def y(self, value: float) -> float:
         """Vertical position of a value; the axis points up."""
+        # SVG counts pixels downwards, hence from the lower edge
         share = _place(value, *self._span(1), self.block.log_y)
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
@@ -69,6 +71,7 @@ class Axes:
         values = [point[axis] for _, points in block.lines for point in points]
         values += [each for bars in block.ranges for bar in bars for each in (bar[1:] if axis else bar[:1])]
         low, high = min(values), max(values)
+        # lengths are compared from zero; positions, as on a logarithmic axis, are not
         if axis == 1 and not block.log_y and block.from_zero:
             low = min(low, 0.0)
         return (low, high) if high > low else (low, low * 10 if (block.log_x, block.log_y)[axis] else low + 1)
@@ -84,11 +87,14 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     if log:
         decades = [10.0**each for each in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
         if len(decades) > 2:
-            return decades[:: -(-len(decades) // 8)]
+            return decades[:: -(-len(decades) // 8)]  # at most 8; -(-a // b) rounds up
         powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        # one or two decades: 1, 2 and 5 of each, and where even those miss the span its two ends
         fine = [digit * 10.0**each for each in powers for digit in (1, 2, 5) if low <= digit * 10.0**each <= high]
         return fine if len(fine) > 1 else [float(f"{each:.2g}") for each in (low, high)]
-    raw = (high - low) / 5
+    raw = (high - low) / 5  # five steps, each then rounded up to 1, 2 or 5 times a power of ten
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * each for each in (1, 2, 5, 10) if unit * each >= raw)
-    return [step * each for each in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
+    return [
+        step * each for each in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)
+    ]  # 1e-9: 0.3 / 0.1 is 2.9999...

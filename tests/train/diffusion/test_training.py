@@ -38,7 +38,7 @@ from photopic.train.diffusion.training import train_events
 from dataclasses import replace
 torch.set_num_threads(1)
 for event in train_events(network(), FADING, IMAGES, {folder!r}, replace(CONFIG, steps={steps}), save_every={every}):
-    print(event.step, flush=True)
+    print(event.done, flush=True)
 """
 ROOT = Path(__file__).parents[3]
 
@@ -127,7 +127,7 @@ def test_nothing_dropped_and_nothing_shared_train_bit_equal_to_the_plain_process
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     config = replace(CONFIG, steps=60, batch=8, learning_rate=3e-3)
-    losses = [event.loss for event in train_events(network(), FADING, IMAGES, tmp_path, config)]
+    losses = [event.numbers["loss"] for event in train_events(network(), FADING, IMAGES, tmp_path, config)]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 

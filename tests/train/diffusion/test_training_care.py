@@ -73,7 +73,7 @@ def test_a_diverged_run_makes_room_for_its_corrected_settings(tmp_path: Path) ->
     with pytest.raises(TrainingError, match="checkpoint of step 2 is kept"):
         list(train_events(Breaking(), PLAIN, IMAGES, tmp_path, replace(CONFIG, steps=3), save_every=1))
     lower = replace(CONFIG, steps=3, learning_rate=1e-5)
-    assert list(train_events(network(), PLAIN, IMAGES, tmp_path, lower))[-1].step == 3
+    assert list(train_events(network(), PLAIN, IMAGES, tmp_path, lower))[-1].done == 3
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
 
 
@@ -83,7 +83,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunInUseError, match="another process is writing this run"):
         next(train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG))
     first.close()  # type: ignore[attr-defined]
-    assert list(train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG))[-1].model is not None
+    assert list(train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG))[-1].result is not None
 
 
 def test_where_names_only_what_went_wrong(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_dropout_goes_on_exactly_and_is_off_where_pictures_are_drawn(tmp_path: P
     def run(folder: Path, steps: int) -> DiffusionModel:
         for event in train_events(with_dropout(), PLAIN, IMAGES, folder, CONFIG, save_every=3):
             torch.rand(3)  # the caller's own randomness is neither read nor set
-            if event.step == steps:
+            if event.done == steps:
                 break
-        assert event.model is not None
-        return event.model
+        assert event.result is not None
+        return event.result
 
     state = torch.get_rng_state()
     list(train_events(with_dropout(), PLAIN, IMAGES, tmp_path / "quiet", replace(CONFIG, steps=1)))
@@ -185,7 +185,7 @@ def test_a_damaged_run_and_another_process_are_told_in_words(tmp_path: Path) -> 
 def test_a_run_that_is_done_tells_its_last_loss(tmp_path: Path) -> None:
     first = list(train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG))
     (again,) = train_events(network(), PLAIN, IMAGES, tmp_path, CONFIG)
-    assert again.loss == first[-1].loss > 0 and again.stage == "done"
+    assert again.numbers["loss"] == first[-1].numbers["loss"] > 0 and again.stage == "done"
 
 
 def save_pipeline(folder: Path, net: UNet2DModel, scheduler: object) -> Path:

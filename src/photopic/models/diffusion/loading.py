@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from photopic.models.files import INDEX, PROCESS, first_line
 PREDICTIONS = {theirs: ours for ours, theirs in DIFFUSERS_NAMES.items()}  # by diffusers' names
 
 
+PROVENANCE = "provenance.json"  # beside the network; models of before have none
+
+
 class Loaded(NamedTuple):
     """What a folder holds."""
 
@@ -27,6 +31,7 @@ class Loaded(NamedTuple):
     process: Diffusion
     size: int
     name: str
+    provenance: Mapping[str, Any] = {}
 
 
 def read(name: str, source: Path | str) -> Loaded:
@@ -50,7 +55,8 @@ def read(name: str, source: Path | str) -> Loaded:
             raise ModelError(f"{folder}: is no trained diffusion model: it has no {file}")
     process, size = read_process(folder / PROCESS)
     called = source.parent.name if source.name == "model" else source.name  # of the run
-    return Loaded(_network(folder), process, size, called)
+    kept = folder / PROVENANCE
+    return Loaded(_network(folder), process, size, called, json.loads(kept.read_text()) if kept.exists() else {})
 
 
 def _of_pipeline(folder: Path) -> Loaded:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from photopic.core.runs import write_atomically
-from photopic.models.diffusion.loading import process_bytes, read
+from photopic.core.files import finite, write_atomically
+from photopic.models.diffusion.loading import PROVENANCE, process_bytes, read
 from photopic.models.diffusion.process import Diffusion
 from photopic.models.diffusion.solvers import Drawn, draw_events
 from photopic.models.files import DIFFUSION, PROCESS
@@ -30,9 +31,10 @@ class DiffusionModel(Handle):
         process: What it was trained on.
         size: Side of its pictures in pixels.
         name: What messages and files call the model.
+        provenance: How it was made, as JSON values; empty for a model from elsewhere.
 
     Example:
-        >>> model = DiffusionModel.load("runs/mine/model")  # doctest: +SKIP
+        >>> model = DiffusionModel.load("runs/mine")  # doctest: +SKIP
         >>> model.draw([0, 1, 2, 3], solver="dpm++", steps=10).shape  # doctest: +SKIP
         (4, 64, 64, 3)
     """
@@ -43,6 +45,7 @@ class DiffusionModel(Handle):
     process: Diffusion
     size: int
     name: str = "model"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def _read(
@@ -50,7 +53,7 @@ class DiffusionModel(Handle):
     ) -> DiffusionModel:
         found = read(name, source)
         put_on(found.network, device)
-        return cls(found.network.to(dtype=dtype), found.process, found.size, found.name)
+        return cls(found.network.to(dtype=dtype), found.process, found.size, found.name, found.provenance)
 
     @property
     def components(self) -> dict[str, nn.Module]:
@@ -84,6 +87,10 @@ class DiffusionModel(Handle):
         """Write the network as diffusers does, and the process beside it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save_pretrained(folder)  # type: ignore[operator]
+        if self.provenance:
+            write_atomically(
+                folder / PROVENANCE, json.dumps(finite(self.provenance), indent=1, sort_keys=True).encode()
+            )
         write_atomically(folder / PROCESS, process_bytes(self.process, self.size))
 
     @staticmethod

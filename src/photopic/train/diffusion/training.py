@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from photopic.core.errors import DivergedError, ModelError
+from photopic.core.events import Event
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.models.diffusion.loading import process_bytes
 from photopic.models.diffusion.model import DiffusionModel
@@ -30,7 +30,7 @@ from photopic.models.diffusion.process import Diffusion
 from photopic.train.diffusion._batches import gradients, own_randomness
 from photopic.train.diffusion._config import TrainingConfig
 
-__all__ = ["TrainingConfig", "TrainingError", "TrainingStep", "train_events"]
+__all__ = ["TrainingConfig", "TrainingError", "train_events", "training_steps"]
 
 
 RECOMMENDED = TrainingConfig()
@@ -38,31 +38,6 @@ RECOMMENDED = TrainingConfig()
 
 class TrainingError(DivergedError):
     """Training cannot go on; the last checkpoint is as it was."""
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingStep:
-    """One event.
-
-    Attributes:
-        step: Steps done.
-        steps: Steps in all.
-        loss: Of the step, over all processes.
-        elapsed_s: Seconds since this process began.
-        eta_s: Seconds to go by the pace so far.
-        stage: ``training``, or ``done`` with the last event.
-        warning: One line the user should see, or empty.
-        model: The averaged weights: with the last event, and with those that were saved.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    elapsed_s: float
-    eta_s: float
-    stage: str = "training"
-    warning: str = ""
-    model: DiffusionModel | None = field(default=None, repr=False)
 
 
 def train_events(
@@ -74,7 +49,7 @@ def train_events(
     *,
     save_every: int = 500,
     accelerator: Any = None,
-) -> Iterator[TrainingStep]:
+) -> Iterator[Event[DiffusionModel]]:
     """Train, or go on from the last checkpoint of the folder.
 
     Args:
@@ -87,7 +62,7 @@ def train_events(
         accelerator: accelerate's, of the configuration's precision; None makes one.
 
     Yields:
-        One event a step.
+        One event a step; with the last, and with those that were saved, the model of the averaged weights.
 
     Raises:
         RunMismatchError: If the folder holds a run of another configuration, process, network or other pictures.
@@ -96,73 +71,79 @@ def train_events(
     """
     from accelerate import Accelerator
 
-    process.pyramid.check(*images.shape[1:3])
     accelerator = accelerator or Accelerator(mixed_precision=config.precision)
+    check_training(process, images, config, accelerator)
+    with accelerator.main_process_first():  # it writes the configuration, the others compare theirs
+        run = Run(folder, _identity(network, process, images, config))
+    with run.computing():
+        yield from training_steps(network, process, images, config, accelerator, run=run, save_every=save_every)
+
+
+def check_training(process: Diffusion, images: Tensor, config: TrainingConfig, accelerator: Any) -> None:
+    """Refuse numbers that do not go together before anything takes time.
+
+    Raises:
+        ModelError: Names the number, what was expected and what was found.
+    """
+    process.pyramid.check(*images.shape[1:3])
     _check_accelerator(accelerator, config)
     low, high = config.timesteps or (0, process.timesteps)
     if not 0 <= low < high <= process.timesteps:
         raise ModelError(f"timesteps: expected a range within 0 to {process.timesteps}, found {low} to {high}")
-    with accelerator.main_process_first():  # it writes the configuration, the others compare theirs
-        run = Run(folder, _identity(network, process, images, config))
-    with run.computing():
-        yield from _steps(network, process, images, run, config, (low, high), save_every, accelerator)
 
 
-def _steps(
+def training_steps(
     network: nn.Module,
     process: Diffusion,
-    images: Tensor,
-    run: Run,
+    images: UInt8[Tensor, "n h w 3"],
     config: TrainingConfig,
-    span: tuple[int, int],
-    save_every: int,
     accelerator: Any,
-) -> Iterator[TrainingStep]:
+    *,
+    run: Run | None,
+    save_every: int,
+) -> Iterator[Event[DiffusionModel]]:
+    """The loop of ``train_events``, in a run folder that is the caller's, or in none."""
+    span = config.timesteps or (0, process.timesteps)
+    where = "" if run is None else f"{run.folder}: "  # of messages
     network = network.to(accelerator.device).train().requires_grad_(True)
+    # the averaged weights, which are the result: far less noisy than those of the last step
     average = deepcopy(network).eval().requires_grad_(False)
     plain = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
     )
     optimizer = accelerator.prepare_optimizer(plain)
-    start, loss = _resume(run, network, average, plain, accelerator)
-    if accelerator.is_main_process:
-        run.forget_after(start)
-    began = time.monotonic()
+    kept = run if accelerator.is_main_process else None  # what is written is written once
+    start, loss = (0, math.nan) if run is None else _resume(run, network, average, plain, accelerator)
+    if kept is not None:
+        kept.forget_after(start)
     for step in range(start, config.steps):
         for group in plain.param_groups:
             group["lr"] = config.learning_rate * _rate(step, config)
         with own_randomness(config.seed, step, accelerator):
             loss, wrong = gradients(network, process, images, config, step, span, accelerator)
+        # unscales the gradient first where fp16 scaled the loss
         length = float(accelerator.clip_grad_norm_(network.parameters(), config.clip_norm))
         if not math.isfinite(loss) or (accelerator.scaler is None and not math.isfinite(length)):
             raise TrainingError(
-                f"{run.folder}: at step {step + 1} the loss is {loss} and its gradient has length {length} "
-                f"({_where(process, wrong)}); {_kept(run)}; lower the learning rate or use another precision"
+                f"{where}at step {step + 1} the loss is {loss} and its gradient has length {length} "
+                f"({_where(process, wrong)}); {_last_checkpoint(run)}; lower the learning rate or use another precision"
             )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        # (1 + n) / (10 + n): early on the average would else be mostly the random start
         _follow(average, network, min(config.ema, (1 + step) / (10 + step)))
         last = step + 1 == config.steps
         saved = last or (step + 1) % save_every == 0
-        if saved and accelerator.is_main_process:
-            state = {"step": step + 1, "loss": loss, "scaler": _scaler(accelerator)}
-            run.save(_tensors(network, average, plain), state)
-        elapsed = time.monotonic() - began
-        if accelerator.is_main_process:
-            run.log(step=step + 1, loss=loss, learning_rate=plain.param_groups[0]["lr"])
-        yield TrainingStep(
-            step + 1,
-            config.steps,
-            loss,
-            elapsed,
-            elapsed / (step + 1 - start) * (config.steps - step - 1),
-            "done" if last else "training",
-            model=DiffusionModel(average, process, images.shape[1]) if saved else None,
-        )
+        if kept is not None:
+            if saved:
+                state = {"step": step + 1, "loss": loss, "scaler": _scaler(accelerator), "identity": kept.identity}
+                kept.save(_tensors(network, average, plain), state)
+            kept.log(step=step + 1, loss=loss, learning_rate=plain.param_groups[0]["lr"])
+        model = DiffusionModel(average, process, images.shape[1]) if saved else None
+        yield Event("done" if last else "training", step + 1, config.steps, {"loss": loss}, result=model)
     if start >= config.steps:
-        yield TrainingStep(
-            config.steps, config.steps, loss, 0.0, 0.0, "done", model=DiffusionModel(average, process, images.shape[1])
-        )
+        model = DiffusionModel(average, process, images.shape[1])
+        yield Event("done", config.steps, config.steps, {"loss": loss}, result=model)
 
 
 def _check_accelerator(accelerator: Any, config: TrainingConfig) -> None:
@@ -187,7 +168,7 @@ def _check_accelerator(accelerator: Any, config: TrainingConfig) -> None:
 
 def _rate(step: int, config: TrainingConfig) -> float:
     if step < config.warmup:
-        return (step + 1) / config.warmup
+        return (step + 1) / config.warmup  # linear, from the first step on above 0
     return 0.5 + 0.5 * math.cos(math.pi * (step - config.warmup) / max(1, config.steps - config.warmup))
 
 
@@ -195,6 +176,7 @@ def _rate(step: int, config: TrainingConfig) -> float:
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     for held, now in zip(average.parameters(), network.parameters(), strict=True):
         held.lerp_(now, 1 - decay)
+    # running statistics are averages already
     for kept, read in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(read)
 
@@ -216,6 +198,7 @@ def _resume(
     if found is None:
         return 0, math.nan
     tensors, state = found
+    run.check(state)
     for prefix, module in (("net.", network), ("ema.", average)):
         module.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith(prefix)})
     load_optimizer(optimizer, tensors)
@@ -228,8 +211,8 @@ def _scaler(accelerator: Any) -> dict[str, Any] | None:
     return None if accelerator.scaler is None else accelerator.scaler.state_dict()
 
 
-def _kept(run: Run) -> str:
-    found = run.load()
+def _last_checkpoint(run: Run | None) -> str:
+    found = None if run is None else run.load()
     return "there is no checkpoint yet" if found is None else f"the checkpoint of step {found[1]['step']} is kept"
 
 
