@@ -165,7 +165,7 @@ def test_every_option_is_explained_and_in_range_by_default(command: str) -> None
         for option in [*parameter.get("options", ()), *([parameter] if parameter["role"] != "config" else [])]:
             assert len(option["help"].split()) >= 3, f"{command}: {option['name']} is not explained"
             if option.get("default") is not None and "ge" in option:
-                assert min(np_list(option["default"])) >= option["ge"]
+                assert min(np_list(option["default"]), default=option["ge"]) >= option["ge"]
 
 
 def np_list(value: Any) -> list[Any]:

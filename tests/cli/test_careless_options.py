@@ -6,7 +6,6 @@ own. A value that its option cannot take has to be refused before the model is a
 
 from __future__ import annotations
 
-import inspect
 import resource
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -60,9 +59,9 @@ ORIGINAL = main.load_command
 def options(words: str) -> Iterator[tuple[Any, type, Any]]:
     """Each option and argument of a command, with its type, one of several values, and what typer knows of its range."""
     command = built(words)
-    annotations = inspect.signature(command.callback).parameters
+    annotations = get_type_hints(command.callback, include_extras=True)
     for param in command.params:
-        kind, info = get_args(annotations[param.name].annotation)
+        kind, info = get_args(annotations[param.name])
         kinds = [each for each in get_args(kind) if each is not NoneType] if NoneType in get_args(kind) else [kind]
         item = get_args(kinds[0])[0] if get_origin(kinds[0]) is list else kinds[0]
         yield param, item if item in WRONG else Literal, info
@@ -169,7 +168,7 @@ def test_a_careless_word_is_one_line(words: str, place: Path) -> None:
         (["measure", "rank", "no-such", "folder", "--device", "gpu"], "--device"),
         (["generate", "a bear", "--seed", HUGE], "--seed"),
         (["generate", "a bear", "--steps", "2", "--steps", "3"], "expected once, found 2 times"),
-        (["locate", "neurons", "folder", "-o", ""], "--output"),
+        (["locate", "neurons", "folder", "--noun", "bear", "-o", ""], "--output"),
     ],
 )
 def test_a_careless_word_in_a_process_of_its_own(words: list[str], said: str, place: Path) -> None:

@@ -46,7 +46,7 @@ def problem_of(value: Any) -> str:
         >>> problem_of(""), problem_of(float("nan")), problem_of(3)
         ('expected a word, found nothing', 'expected a finite number, found nan', '')
     """
-    if (isinstance(value, str) and not value.strip()) or (isinstance(value, Path) and value == Path()):
+    if (isinstance(value, str | Path) and not str(value).strip()) or value == Path():
         return "expected a word, found nothing"
     if isinstance(value, float) and not math.isfinite(value):
         return f"expected a finite number, found {value}"
@@ -55,7 +55,7 @@ def problem_of(value: Any) -> str:
     return ""
 
 
-def between(above: float | None, below: float | None) -> Callable[[Any], Any]:
+def between(above: int | float | None, below: int | float | None) -> Callable[[Any], Any]:
     """A check that a number, if there is one, lies between two that are not allowed themselves.
 
     Raises:

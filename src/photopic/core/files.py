@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from photopic.core.errors import PhotopicError
@@ -38,7 +39,7 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
     Raises:
         FileExistsError: If ``new`` and there is one.
     """
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
+    temporary = path.with_name(path.name + f".{os.getpid()}-{get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

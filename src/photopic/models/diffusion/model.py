@@ -21,6 +21,8 @@ from photopic.models.files import DIFFUSION, PROCESS
 from photopic.models.handle import Handle
 from photopic.models.networks import put_on
 
+CONFIG = "config.json"  # of the network, as diffusers calls it
+
 
 @dataclass(frozen=True, eq=False)
 class DiffusionModel(Handle):
@@ -87,6 +89,9 @@ class DiffusionModel(Handle):
         """Write the network as diffusers does, and the process beside it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save_pretrained(folder)  # type: ignore[operator]
+        config = json.loads((folder / CONFIG).read_text())
+        config.pop("_name_or_path", None)  # where it was read from, which is no part of the model
+        write_atomically(folder / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         if self.provenance:
             write_atomically(
                 folder / PROVENANCE, json.dumps(finite(self.provenance), indent=1, sort_keys=True).encode()
