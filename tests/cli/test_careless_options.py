@@ -151,10 +151,11 @@ def fault_of(typed: list[str], folder: Path, *, asks_model: bool) -> str:
 @pytest.mark.parametrize("words", commands())
 def test_a_careless_word_is_one_line(words: str, place: Path) -> None:
     base, faults = sensible(words), []
+    models = {"model", *(each["name"] for each in _entries(words) if each.get("role") == "model")}
     CliRunner().invoke(main.app, [*words.split(), *chain.from_iterable(base.values())])  # imports what it needs
     for name, case in careless(words):
-        typed = [*words.split(), *(word for other, each in base.items() if other != name for word in each), *case]
-        fault = fault_of(typed, place, asks_model=name == "model")
+        typed = [*words.split(), *chain.from_iterable((base | {name: case}).values())]  # in the order of the arguments
+        fault = fault_of(typed, place, asks_model=name in models)
         if fault:
             faults.append(f"{case}: {fault}")
     assert not faults, "\n".join(faults)
