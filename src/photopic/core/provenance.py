@@ -63,9 +63,7 @@ def stamped(result: Any, provenance: Mapping[str, Any]) -> Any:
 def peak_bytes(device: Any) -> int:
     """The largest memory this process ever held: on the device, or of the whole process on a CPU."""
     if device.type == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated(device)
+        return int(sys.modules["torch"].cuda.max_memory_allocated(device))  # who has a device has imported torch
     unit = 1 if sys.platform == "darwin" else 1024  # kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
