@@ -170,9 +170,10 @@ def generate(
     from photopic.report.progress import bars, waiting
 
     check_folder(output)
-    for picture in (image, mask):
-        if picture is not None:  # before the model takes time; its size is not known yet
-            load_picture(picture, CHECKED_SIDE)
+    if image is not None:  # before the model takes time; its size is not known yet
+        load_picture(image, CHECKED_SIDE)
+        if mask is not None:
+            load_mask(mask, CHECKED_SIDE, of=image)
     loaded = [load(path) for path in paths]
     check_tokens(prompt, paths, loaded)
     check_words(prompt, paths, loaded)

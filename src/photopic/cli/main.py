@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import warnings
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -100,9 +101,11 @@ class RootGroup(VerbGroup):
         return [] if ctx.meta.get(NO_OPTIONS) else super().get_params(ctx)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a verb."""
+        """Run a verb; warnings are notes."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _note
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             say("photopic: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -191,6 +194,11 @@ def _os_error_code(error: Exception) -> int | None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
     return int(found[1]) if found else None
+
+
+def _note(message: Warning | str, *_: Any) -> None:
+    """A warning without the place in the code."""
+    say(f"note: {message}", err=True)
 
 
 def _print_version(asked: bool) -> bool:
