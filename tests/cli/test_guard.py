@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,9 @@ import torch
 from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from photopic.core.edits import Edit, ZeroedWeights
+from photopic.core.edits import file as edit_file
+from photopic.core.fingerprint import fingerprint
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 from tests.cli.conftest import refusal, run
@@ -99,6 +104,22 @@ def test_shots_and_scorers_that_need_classes(net: Path, clean: Path, others: Pat
     alone = clean / LABELS[0]
     assert "one sub-folder a class" in refusal("guard", "fit", net, alone, "--scorer", "rmds", "-o", tmp_path / "x")
     run("guard", "fit", net, alone, "--rate", 0.1, "-o", tmp_path / "alone.guard")  # msp needs no classes
+
+
+def test_to_check_and_to_inspect_never_imports_diffusers(guard: Path, net: Path, others: Path, tmp_path: Path) -> None:
+    """Both answer in a fraction of the seconds that its imports take."""
+    linear = torch.nn.Linear(2, 2)
+    base = fingerprint({"unet": linear}, "tiny", ["unet.weight"])
+    edit_file.save(Edit((ZeroedWeights({"unet.weight": torch.tensor([1])}),), base, {}), tmp_path / "one.edit")
+    check, look = ["guard", "check", guard, others, "--model", net], ["inspect", tmp_path / "one.edit"]
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from photopic.cli.main import app
+codes = [CliRunner().invoke(app, words).exit_code for words in ({[*map(str, check)]}, {[*map(str, look)]})]
+sys.exit("diffusers" in sys.modules or codes != [1, 0])
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == 0
 
 
 def test_mistakes_are_one_line(guard: Path, net: Path, clean: Path, others: Path, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.tune.race.peers import write_facts
 from benchmarks.tune.race.subject_case import SEED, Given
@@ -20,13 +20,14 @@ from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_
 from photopic.tune.subject.token_residual import TokenResidualConfig, token_residual
 
 EDIT = "subject.edit"
+LONG: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.999)}  # of the search in this race, which has 100 steps
 
 
 def search(
     model: TextToImage, given: Given, folder: Path, *,
-    steps: int, batch: int, preservation: int, density: float,
+    steps: int, batch: int, preservation: int, density: float, seed: int = SEED, settings: Mapping[str, Any] = LONG,
 ) -> Iterator[int]:  # fmt: skip
-    """The search of one density and number of steps, as ``locate --binary`` does it at its default rate; yields after every step.
+    """The search of one density and number of steps, as ``locate --binary`` does it; yields after every step.
 
     Binary, because the files here shut few weights: what a soft mask moves is lost where only the lowest masks are kept.
 
@@ -34,8 +35,9 @@ def search(
     """
     began = time.process_time()
     config = ConceptNeuronsConfig(
-        steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, binary=True, seed=SEED
-    )
+        steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, binary=True, seed=seed,
+        **settings,
+    )  # fmt: skip
     events = concept_neurons.events(model, given.pictures, noun=given.noun, token=given.token, config=config)
     yield from _kept(events, folder / str(steps), began)
 

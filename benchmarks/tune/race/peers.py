@@ -115,7 +115,7 @@ class Adapter:
 
         self._loss = loss
         with torch.random.fork_rng():
-            torch.manual_seed(SEED)
+            torch.manual_seed(loss.seed)
             self._adapted = get_peft_model(model.unet, config)
         self.parameters = [each for each in self._adapted.parameters() if each.requires_grad]
 
@@ -170,7 +170,7 @@ def learner(name: str, model: TextToImage, given: Given, base: Fingerprint, loss
 
 def train(
     name: str, model: TextToImage, given: Given, base: Fingerprint, folder: Path, *,
-    rate: float, counts: Sequence[int], batch: int, preservation: int,
+    rate: float, counts: Sequence[int], batch: int, preservation: int, seed: int = SEED,
 ) -> Iterator[int]:  # fmt: skip
     """Train a peer, yielding after every step; after each of ``counts`` its file and facts are in a folder of that name.
 
@@ -185,10 +185,11 @@ def train(
         batch: Subject pictures a step.
         preservation: Preservation pictures. Textual inversion gets none: their captions lack the token, so that their
             gradient on its row is zero.
+        seed: Of everything random.
     """
     began = time.process_time()
     has_prior = name != "textual_inversion"
-    loss = loss_of(model, given, base, batch=batch, count=preservation if has_prior else 0)
+    loss = loss_of(model, given, base, batch=batch, count=preservation if has_prior else 0, seed=seed)
     peer = learner(name, model, given, base, loss)
     try:
         optimizer = torch.optim.AdamW(peer.parameters, lr=rate, weight_decay=1e-2)

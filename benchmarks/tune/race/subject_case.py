@@ -75,16 +75,18 @@ class Given:
         return Edit((self.rows(model),), base, {"method": "token only"})
 
 
-def preserved(model: TextToImage, given: Given, count: int) -> CaptionedImages:
+def preserved(model: TextToImage, given: Given, count: int, seed: int = SEED) -> CaptionedImages:
     """Half diverse scenes, half the class noun: what locating and tuning preserve by default."""
-    return finished(preservation_examples(model, given.noun, kind="both", count=count, seed=SEED))
+    return finished(preservation_examples(model, given.noun, kind="both", count=count, seed=seed))
 
 
-def loss_of(model: TextToImage, given: Given, base: Fingerprint, *, batch: int, count: int) -> ConceptLoss:
+def loss_of(
+    model: TextToImage, given: Given, base: Fingerprint, *, batch: int, count: int, seed: int = SEED
+) -> ConceptLoss:
     """The loss of all methods; ``count`` 0 leaves the preservation pictures out."""
-    kept = preserved(model, given, count) if count else None
+    kept = preserved(model, given, count, seed) if count else None
     chosen = subject(model, given.pictures, noun=given.noun, rows=given.rows(model), preserved=kept)
-    return chosen.loss(model, base, prior_weight=1.0, batch=batch, seed=SEED)
+    return chosen.loss(model, base, prior_weight=1.0, batch=batch, seed=seed)
 
 
 def first_row(rows: TokenEmbedding) -> Tensor:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from photopic.core.config import Config, Flags
@@ -32,14 +32,15 @@ from photopic.core.fit import fit
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
-from photopic.learning.losses.denoising import ConceptLoss, Evaluation
+from photopic.learning.losses.denoising import UNLIMITED, ConceptLoss, Evaluation, Limits
 from photopic.learning.losses.memory import bytes_of, limits_within
-from photopic.learning.parameters.soft_mask import MaskOptimizer, WeightMask
+from photopic.learning.parameters.soft_mask import BETAS, MaskOptimizer, WeightMask
 from photopic.learning.parameters.sparse_values import Bits, SparseValues
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import TokenStart, check_noun, check_token, new_rows
 from photopic.learning.subject.preservation import Preservation, preservation_examples
 from photopic.learning.subject.value_tuning import tuned_values
+from photopic.models.set_aside import set_aside
 from photopic.models.text_to_image.attention_weights import Layers, attention_weights, random_positions, with_zeros
 from photopic.models.text_to_image.handle import TextToImage
 
@@ -55,8 +56,10 @@ class ConceptNeuronsConfig(Config):
     layers: Layers = "cross"  # attention layers to search: cross, self or all
     which: Annotated[tuple[Literal["k", "v"], ...], Flags()] = ("k", "v")  # projections to search: k, v or both
     optimizer: MaskOptimizer = "adam"  # how the search descends; paper is the published loop to the letter
-    lr: Annotated[float | None, Gt(0)] = None  # size of a step on the mask; without: 0.02 adam, 0.03 sgd, 2e-5 paper
-    steps: Annotated[int, Ge(1)] = 200  # steps of the search; more finds more and takes longer
+    lr: Annotated[float | None, Gt(0)] = None  # size of a step on the mask; without: 0.04 adam, 0.03 sgd, 2e-5 paper
+    # how slowly adam's means of gradients and of their squares forget
+    betas: Annotated[tuple[float, float], Ge(0), Lt(1), Flags()] = BETAS
+    steps: Annotated[int, Ge(1)] = 50  # steps of the search; more finds more and takes longer
     batch: Annotated[int, Ge(1)] = 8  # pictures a step, and as many to preserve; lower it when memory is short
     # share of the weights to shut; more draws the thing more closely and spills over more; without: 0.05, or with the paper's loop
     # the best of five
@@ -101,7 +104,10 @@ class ConceptNeuronsConfig(Config):
 @method(
     paper="arXiv:2303.05125",
     claims="neurons.",
-    presets={"paper": ConceptNeuronsConfig(optimizer="paper")},
+    presets={
+        "paper": ConceptNeuronsConfig(optimizer="paper", steps=200),
+        "long": ConceptNeuronsConfig(lr=0.02, betas=(0.9, 0.999), steps=200),
+    },
     command="locate neurons",
     examples=("Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",),
     after=('next: photopic generate "{prompt}" --with {output} -n 8 -o out/',),
@@ -147,28 +153,36 @@ def concept_neurons(
     rows = new_rows(model, token, noun, start=config.token_start)
     subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
     weights = attention_weights(model, config.layers, config.which)
+    limits = UNLIMITED if config.memory is None else Limits(pixels=1)  # under a budget one picture is encoded at a time
     if preserved is None and config.prior_weight > 0:
-        kind, count = config.preservation, config.preservation_count
-        preserved = yield from preservation_examples(model, noun, kind=kind, count=count, seed=config.seed, run=run)
+        kind, count, seed = config.preservation, config.preservation_count, config.seed
+        preserved = yield from preservation_examples(
+            model, noun, kind=kind, count=count, seed=seed, run=run, limits=limits
+        )
     chosen = subject(model, images, noun=noun, rows=rows, preserved=preserved)
     base = model.fingerprint(*weights)
-    loss = chosen.loss(model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
-    if config.memory is not None:
-        loss.limits = limits_within(loss, weights, config.memory)
-    search = _Search(weights, loss, config)
-    yield from fit(search, config.steps, run=run, stage="locating")
-    zeroed = _select(search.mask, loss, config)
-    yield Event("evaluating")
-    facts, warning = _evidence(loss, weights, zeroed, config)
-    if warning and config.guard == "refuse":
-        raise ModelError(f"{warning}; use more steps or pictures, a larger prior_weight, or guard='warn'")
-    yield Event("evaluating", warning=warning)
-    part: ZeroedWeights | SparseWeights = ZeroedWeights(zeroed)
-    if config.tune:
-        start = {name: torch.zeros(len(index), device=model.device) for name, index in zeroed.items()}
-        values = SparseValues(weights, zeroed, start, bits=config.bits, lr=TUNING_RATE)
-        final = yield from tuned_values(values, [loss], config.tune, run=run and run.part("tune"))
-        part = SparseWeights(zeroed, final, config.bits)
+    loss = chosen.loss(
+        model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed, limits=limits
+    )
+    # everything is encoded: only the UNet is called from here on
+    encoders = [part for name, part in model.components.items() if name != "unet"]
+    with set_aside([] if config.memory is None else encoders):
+        if config.memory is not None:
+            loss.limits = limits_within(loss, weights, config.memory)
+        search = _Search(weights, loss, config)
+        yield from fit(search, config.steps, run=run, stage="locating")
+        zeroed = _select(search.mask, loss, config)
+        yield Event("evaluating")
+        facts, warning = _evidence(loss, weights, zeroed, config)
+        if warning and config.guard == "refuse":
+            raise ModelError(f"{warning}; use more steps or pictures, a larger prior_weight, or guard='warn'")
+        yield Event("evaluating", warning=warning)
+        part: ZeroedWeights | SparseWeights = ZeroedWeights(zeroed)
+        if config.tune:
+            start = {name: torch.zeros(len(index), device=model.device) for name, index in zeroed.items()}
+            values = SparseValues(weights, zeroed, start, bits=config.bits, lr=TUNING_RATE)
+            final = yield from tuned_values(values, [loss], config.tune, run=run and run.part("tune"))
+            part = SparseWeights(zeroed, final, config.bits)
     share = sum(map(len, zeroed.values())) / sum(weight.numel() for weight in weights.values())
     facts |= {"noun": noun, "token": token, "prompt": chosen.captions[0], "images": len(images), "share_shut": share}
     return Edit((part, rows), base, facts)
@@ -179,7 +193,14 @@ class _Search:
 
     def __init__(self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig):
         density = config.share if config.binary else None
-        self.mask = WeightMask(weights, optimizer=config.optimizer, lr=config.lr, density=density, steps=config.steps)
+        self.mask = WeightMask(
+            weights,
+            optimizer=config.optimizer,
+            lr=config.lr,
+            density=density,
+            steps=config.steps,
+            betas=config.betas,
+        )
         self.loss, self.threshold = loss, config.threshold or 0.5
         self.state, self.restore = self.mask.state, self.mask.restore
 

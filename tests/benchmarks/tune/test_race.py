@@ -135,7 +135,7 @@ def test_a_search_is_what_locate_gives_at_its_density_and_steps(
         folder = tmp_path / str(density)
         *_, last = own_methods.search(model, given, folder, steps=steps, batch=2, preservation=4, density=density)
         assert last == steps
-        config = ConceptNeuronsConfig(steps=steps, density=density, binary=True, **options)
+        config = ConceptNeuronsConfig(steps=steps, density=density, binary=True, **options, **own_methods.LONG)
         alone = concept_neurons(model, given.pictures, noun="bear", token="<panda>", config=config)
         kept = edit_file.load(folder / str(steps) / own_methods.EDIT)
         (one,), (other,) = ([part for part in edit.parts if isinstance(part, ZeroedWeights)] for edit in (alone, kept))

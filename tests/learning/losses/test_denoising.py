@@ -212,6 +212,6 @@ def test_pictures_are_encoded_a_few_at_a_time_so_that_large_ones_fit(
 
     monkeypatch.setattr(model, "encode_images", recorded)
     whole = encode_examples(model, images(), CAPTIONS).latents
-    monkeypatch.setattr("photopic.learning.losses.denoising.PIXELS_AT_ONCE", 2 * IMAGE_SIZE**2)
-    torch.testing.assert_close(encode_examples(model, images(), CAPTIONS).latents, whole)
+    two = Limits(pixels=2 * IMAGE_SIZE**2)
+    torch.testing.assert_close(encode_examples(model, images(), CAPTIONS, two).latents, whole)
     assert sizes == [3, 2, 1]

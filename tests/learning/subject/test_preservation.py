@@ -10,6 +10,7 @@ from photopic.core.errors import DataError
 from photopic.core.events import finished, with_result
 from photopic.core.runs import Run, RunMismatchError
 from photopic.data.captioned import CaptionedImages
+from photopic.learning.losses.denoising import Limits
 from photopic.learning.subject import preservation
 from photopic.learning.subject.preservation import Preservation, preservation_examples
 from photopic.models.text_to_image.handle import TextToImage
@@ -45,9 +46,8 @@ def test_another_model_of_that_name_draws_its_own() -> None:
 def foreign(monkeypatch: pytest.MonkeyPatch) -> TextToImage:
     """A model that draws its own pictures: in few steps, two at a time."""
     monkeypatch.setattr(preservation, "DRAWING_STEPS", 2)
-    model = TextToImage(tiny_pipeline(), "tiny")
-    monkeypatch.setattr(preservation, "PIXELS_AT_ONCE", 2 * model.image_size**2)
-    return model
+    monkeypatch.setattr(Limits, "pictures", lambda limits, side: 2)
+    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def test_interrupted_after_a_batch_it_draws_the_rest_and_gets_the_same_pictures(

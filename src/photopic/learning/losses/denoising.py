@@ -70,10 +70,19 @@ class Limits:
     Attributes:
         at_once: Denoising problems that go through the UNet together; None: all of a step.
         recompute: Keep only each block's input and compute the rest again on the way back: less memory, a third more time.
+        pixels: Of the pictures that are encoded or drawn together; at least one picture is.
     """
 
     at_once: int | None = None
     recompute: bool = False
+    pixels: int = PIXELS_AT_ONCE
+
+    def pictures(self, side: int) -> int:
+        """How many square pictures are encoded or drawn together."""
+        return max(1, self.pixels // side**2)
+
+
+UNLIMITED = Limits()
 
 
 @dataclass(frozen=True)
@@ -96,13 +105,19 @@ class Evaluation:
         return self.class_prompt - self.concept
 
 
-def encode_examples(model: TextToImage, images: Float[Tensor, "n 3 height width"], captions: Sequence[str]) -> Examples:
+def encode_examples(
+    model: TextToImage,
+    images: Float[Tensor, "n 3 height width"],
+    captions: Sequence[str],
+    limits: Limits = UNLIMITED,
+) -> Examples:
     """Encode pictures and captions once, without gradients.
 
     Args:
         model: The model that will denoise them.
         images: In -1 to 1, as large as the model's own.
         captions: One a picture.
+        limits: How many pictures are encoded together.
 
     Raises:
         DataError: If there are no pictures, or another number of captions than of pictures.
@@ -113,7 +128,7 @@ def encode_examples(model: TextToImage, images: Float[Tensor, "n 3 height width"
     """
     if not len(images) or len(images) != len(captions):
         raise DataError(f"{len(images)} images with {len(captions)} captions: expected at least one, one caption each")
-    together = max(1, min(32, PIXELS_AT_ONCE // images[0, 0].numel()))
+    together = min(32, limits.pictures(images.shape[-1]))
     with torch.no_grad():
         chunks = [model.encode_images(part.to(model.device)) for part in images.split(together)]
         conditioning = model.encode_prompts(list(captions))
@@ -175,7 +190,7 @@ class ConceptLoss:
         prior_weight: float = 1.0,
         batch: int = 8,
         seed: int = 0,
-        limits: Limits = Limits(),
+        limits: Limits = UNLIMITED,
     ):
         self.limits = limits
         self.model, self.concept, self.class_prompt, self.prior = model, concept, class_prompt, prior

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from photopic.learning.losses.denoising import ConceptLoss, Losses
 
 MaskOptimizer = Literal["adam", "sgd", "paper"]
-DEFAULT_LR = {"adam": 0.02, "sgd": 0.03, "paper": 2e-5}
+DEFAULT_LR = {"adam": 0.04, "sgd": 0.03, "paper": 2e-5}
+BETAS = (0.8, 0.99)  # of adam: a search of few steps has no time for the usual means over 10 and 1000 of them
 SOFT_SHARE = 0.3  # of the steps come before masks are binary: which are lowest is not known at first
 
 
@@ -60,6 +61,7 @@ class WeightMask:
         density: Share of the weights to shut while searching. None trains soft masks at a constant step size to the end; otherwise
             the step size falls along half a cosine and all but the first ``SOFT_SHARE`` of the steps shut the lowest masks.
         steps: How many there will be; needed with a density.
+        betas: Of ``adam``: how slowly its means of gradients and of their squares forget.
 
     Attributes:
         masks: M by name, float32.
@@ -74,13 +76,14 @@ class WeightMask:
         lr: float | None = None,
         density: float | None = None,
         steps: int = 1,
+        betas: tuple[float, float] = BETAS,
     ):
         self.weights, self.rule, self.density, self.steps = weights, optimizer, density, steps
         self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
         self.lr = DEFAULT_LR[optimizer] if lr is None else lr
         self.saliency, self._square = StreamingMean(), StreamingMean()
         self.done = 0  # steps
-        self._adam = torch.optim.Adam(self.masks.values(), lr=self.lr) if optimizer == "adam" else None
+        self._adam = torch.optim.Adam(self.masks.values(), lr=self.lr, betas=betas) if optimizer == "adam" else None
 
     def step(self, loss: ConceptLoss, step: int) -> Losses:
         """One step on the mask with the loss of step number ``step``; dL/dM = theta * dL/d(M * theta)."""
@@ -100,12 +103,12 @@ class WeightMask:
         """The masks of a step: M itself, or 0 for the lowest and 1 for all others."""
         if self.density is None or not self._is_binary(step):
             return self.masks
-        shut, binary = self.lowest(self.density), {}
-        for name, mask in self.masks.items():
-            flat = torch.ones(mask.numel(), device=mask.device)
-            flat[shut.get(name, torch.zeros(0, dtype=torch.int64)).to(mask.device)] = 0
-            binary[name] = flat.view_as(mask).requires_grad_()
-        return binary
+        first = next(iter(self.masks.values()))
+        flat = torch.ones(sum(mask.numel() for mask in self.masks.values()))  # (entries of all weights,)
+        flat[self._places_of_lowest(self.density)] = 0
+        parts = flat.to(first.device).split([mask.numel() for mask in self.masks.values()])
+        # straight through: leaves of their own, so that dL/dM is taken at the 0 or 1 that was tried
+        return {n: part.view_as(m).requires_grad_() for (n, m), part in zip(self.masks.items(), parts, strict=True)}
 
     def _descend(self, gradients: Mapping[str, Tensor], step: int) -> None:
         is_falling = self.density is not None and self.rule != "paper"
@@ -142,15 +145,19 @@ class WeightMask:
 
     def lowest(self, density: float) -> dict[str, Tensor]:
         """The share ``density`` of all positions with the lowest mask; ties fall to the higher saliency, then to the first."""
+        return self._split(self._places_of_lowest(density))
+
+    def _places_of_lowest(self, density: float) -> Tensor:
+        """The same in all weights laid end to end, in no order."""
         masks = self._flat(self.masks).numpy()
         count = round(density * len(masks))
         if not count:
-            return {}
+            return torch.zeros(0, dtype=torch.int64)
         limit = np.partition(masks, count - 1)[count - 1]  # the highest mask among those chosen; nothing is sorted
         sure, tied = np.flatnonzero(masks < limit), np.flatnonzero(masks == limit)
         if len(sure) + len(tied) > count:
             tied = tied[first_lowest(-self._flat(self.saliency.values).numpy()[tied], count - len(sure))]
-        return self._split(torch.from_numpy(np.concatenate([sure, tied])))
+        return torch.from_numpy(np.concatenate([sure, tied]))
 
     def most_salient(self, density: float) -> dict[str, Tensor]:
         """The share ``density`` of all positions with the highest saliency: the published criterion."""

@@ -13,13 +13,11 @@ from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.errors import DataError
 from photopic.core.fingerprint import Fingerprint
 from photopic.data.captioned import CaptionedImages
-from photopic.learning.losses.denoising import ConceptLoss, Limits, encode_examples
+from photopic.learning.losses.denoising import UNLIMITED, ConceptLoss, Limits, encode_examples
 from photopic.learning.subject.new_token import subject_captions
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
-
-PLAIN = Limits()
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,15 @@ class Subject:
         prior_weight: float,
         batch: int,
         seed: int,
-        limits: Limits = PLAIN,
+        limits: Limits = UNLIMITED,
     ) -> ConceptLoss:
         """Encode everything once and return the loss; the text encoder is as before afterwards."""
         with model.edits.applied(Edit(parts=(self.rows,), base=base, provenance={})):
-            concept = encode_examples(model, self.images, self.captions)
-        class_prompt = encode_examples(model, self.images, self.class_captions)
-        kept = self.preserved
-        prior = (
-            None if kept is None else encode_examples(model, kept.images, [each or "" for each in kept.captions or ()])
-        )
+            concept = encode_examples(model, self.images, self.captions, limits)
+        class_prompt = encode_examples(model, self.images, self.class_captions, limits)
+        kept, prior = self.preserved, None
+        if kept is not None:
+            prior = encode_examples(model, kept.images, [each or "" for each in kept.captions or ()], limits)
         return ConceptLoss(
             model, concept, class_prompt, prior, prior_weight=prior_weight, batch=batch, seed=seed, limits=limits
         )

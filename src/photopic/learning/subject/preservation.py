@@ -20,7 +20,7 @@ from photopic.data import emoji_world
 from photopic.data.captioned import CaptionedImages
 from photopic.data.scenes import SceneOptions, sample_scene, with_article
 from photopic.data.splits import KNOWN
-from photopic.learning.losses.denoising import PIXELS_AT_ONCE
+from photopic.learning.losses.denoising import UNLIMITED, Limits
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
@@ -38,7 +38,14 @@ TEMPLATES = ("a photo of a {}", "a painting of a {}", "a {} on a red background"
 
 
 def preservation_examples(
-    model: TextToImage, noun: str, *, kind: Preservation, count: int, seed: int, run: Run | None = None
+    model: TextToImage,
+    noun: str,
+    *,
+    kind: Preservation,
+    count: int,
+    seed: int,
+    run: Run | None = None,
+    limits: Limits = UNLIMITED,
 ) -> Steps[CaptionedImages]:
     """Prepare pictures with captions, as large as the model's own, reporting every batch that is drawn.
 
@@ -49,6 +56,7 @@ def preservation_examples(
         count: How many pictures.
         seed: Of the scenes, or of the generated pictures.
         run: A run folder; what was drawn is kept in its part ``preservation``. Renderings take no time and are not kept.
+        limits: How many are drawn together.
 
     Raises:
         DataError: If the class is to be preserved and the bundled model does not draw it.
@@ -63,19 +71,17 @@ def preservation_examples(
     if model.knows_emoji:
         return _rendered(model, noun, count, of_class, seed)
     prompts = [with_article(noun) if i < of_class else _diverse_prompt(i) for i in range(count)]
-    pictures = yield from _drawn(model, prompts, seed, run and run.part("preservation"))
+    pictures = yield from _drawn(model, prompts, seed, run and run.part("preservation"), limits)
     return CaptionedImages(_as_tensor(pictures), prompts)
 
 
-def _drawn(model: TextToImage, prompts: Sequence[str], seed: int, run: Run | None) -> Steps[np.ndarray]:
+def _drawn(model: TextToImage, prompts: Sequence[str], seed: int, run: Run | None, limits: Limits) -> Steps[np.ndarray]:
     """Draw a picture a prompt, from the last batch that a run folder holds on; uint8 (n, size, size, 3)."""
-    together = max(1, min(16, PIXELS_AT_ONCE // model.image_size**2))
+    together = min(16, limits.pictures(model.image_size))
     seeds = [seed * 100_003 + i for i in range(len(prompts))]
     drawn = np.zeros((0, model.image_size, model.image_size, 3), np.uint8)
     if run is not None and (found := run.resume()) is not None:
-        drawn = found[0][
-            "images"
-        ].numpy()  # whole batches: those to come hold the same pictures as in an uninterrupted run
+        drawn = found[0]["images"].numpy()  # whole batches, so that those to come hold the same pictures
     rest = len(drawn)
     yield Event("drawing what must not change", rest, len(prompts))
     for event in model.generate_events(prompts[rest:], seeds=seeds[rest:], steps=DRAWING_STEPS, batch=together):

@@ -1,0 +1,44 @@
+"""Networks set aside: the memory is given back, the bits stay, and they can still be called."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from photopic.models.set_aside import set_aside
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2).half().float(), nn.Linear(2, 2).bfloat16())
+
+
+def test_the_tensors_are_let_go_and_come_back_to_the_bit() -> None:
+    model = network().requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    parameters = list(model.parameters())
+    storages = [weakref.ref(each.untyped_storage()) for each in parameters]
+    pointers = [each.data_ptr() for each in parameters]
+    with set_aside([model]):
+        assert all(storage() is None for storage in storages)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        assert model[:2](torch.ones(4, 3)).isfinite().all()  # still to be called
+        model[0].weight.zero_()  # the process's own page of the file, so no other reader sees it
+    assert not model[0].weight.any()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items() if name[0] != "0")
+    assert [each is other for each, other in zip(parameters, model.parameters(), strict=True)] == [True] * len(
+        parameters
+    )
+    assert len({*pointers}) == len(pointers)
+
+
+def test_they_come_back_after_an_error_and_nothing_at_all_is_no_error() -> None:
+    model = network()
+    with pytest.raises(RuntimeError, match="the search"), set_aside([model, nn.Module()]):
+        raise RuntimeError("the search")
+    assert model[0].weight.untyped_storage().nbytes() == 15 * 4  # no view of a file of all
+    with set_aside([]):
+        pass
