@@ -50,6 +50,7 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
             tensor.data = tensor.data.clone()  # out of the file
         for tensor, device in zip(tensors, devices, strict=True):
             tensor.data = tensor.data.to(device)
+        _give_back()
 
 
 def _in_a_file(tensors: Sequence[Tensor]) -> list[Tensor]:
