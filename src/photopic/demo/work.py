@@ -126,12 +126,9 @@ def work(model: TextToImage, folder: Path, config: DemoConfig) -> Steps[DemoResu
 
 def random_control(model: TextToImage, edit: Edit, seed: int) -> Edit:
     """The same number of weights in the same layers, chosen at random, with the same token."""
-    parts = tuple(
-        ZeroedWeights(random_positions(part.indices, model.parameters(*part.indices), seed + 1))
-        if isinstance(part, ZeroedWeights)
-        else part
-        for part in edit.parts
-    )
+    positions = {name: each for name, each in edit.touched().items() if each is not None}
+    random = random_positions(positions, model.parameters(*positions), seed + 1)
+    parts = (ZeroedWeights(random), *edit.of(TokenEmbedding))
     return replace(edit, parts=parts, provenance={"method": "random control", "seed": seed + 1})
 
 

@@ -144,10 +144,11 @@ def joint_tuning(
 
 def _row(number: int, edit: Edit) -> TokenEmbedding:
     """The one token of an edit that this can tune."""
-    rows, noun = edit.of(TokenEmbedding), edit.subject.noun if edit.subject else ""
-    others = [part for part in edit.parts if not isinstance(part, TokenEmbedding | ZeroedWeights | SparseWeights)]
-    outside = [name for name in edit.touched() if not name.startswith("unet.")]
-    if len(rows) != 1 or others or outside or not edit.touched() or not noun:
+    rows, noun, touched = edit.of(TokenEmbedding), edit.subject.noun if edit.subject else "", edit.touched()
+    outside = [name for name in touched if not name.startswith("unet.")]
+    has_more = len(edit.parts) > len(edit.weight_parts) + len(rows)  # hooks, or something that acts on the start noise
+    is_sparse = bool(touched) and None not in touched.values()  # None: all of a tensor, which no entries can hold
+    if len(rows) != 1 or has_more or outside or not is_sparse or not noun:
         found = ", ".join(part.kind for part in edit.parts)
         raise EditError(
             f"edit {number + 1}: expected shut or set entries of the UNet and one token, as locate makes them, found {found}"
