@@ -38,7 +38,12 @@ from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neuron
 from photopic.models.text_to_image.handle import TextToImage
 
 CLAIMS = (
-    Claim("sd15_shape.peak", "<= 6", "--memory 6GiB; float32, 512 px, random weights; resident memory of the process", "GiB"),
+    Claim(
+        "sd15_shape.peak",
+        "<= 6",
+        "--memory 6GiB; float32, 512 px, random weights; resident memory of the process",
+        "GiB",
+    ),
     Claim("sd15_shape.peak_vs_lora", "<= 0.8", "over LoRA r=4 on as many pictures a step, without a budget"),
     Claim("sd15_shape.peak_*", unit="GiB"),
 )

@@ -20,13 +20,12 @@ from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
 from photopic.learning.subject.preservation import preservation_examples
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.locate.concept_neurons import LONG, ConceptNeuronsConfig, concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
 
-LONG_MEANS = (0.9, 0.999)  # of adam, as they once were: the digests below are of them
-QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, betas=LONG_MEANS, evaluation=4, controls=1)
+QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, betas=LONG.betas, evaluation=4, controls=1)
 
 
 def pictures(count: int, seed: int) -> Tensor:

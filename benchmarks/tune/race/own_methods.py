@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.tune.race.peers import write_facts
 from benchmarks.tune.race.subject_case import SEED, Given
@@ -14,29 +14,29 @@ from photopic.core.edits import Edit
 from photopic.core.edits import file as edit_file
 from photopic.core.events import Event
 from photopic.data.captioned import CaptionedImages
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.locate.concept_neurons import LONG, ConceptNeuronsConfig, Schedule, concept_neurons
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
 from photopic.tune.subject.token_residual import TokenResidualConfig, token_residual
 
 EDIT = "subject.edit"
-LONG: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.999)}  # of the search in this race, which has 100 steps
 
 
 def search(
     model: TextToImage, given: Given, folder: Path, *,
-    steps: int, batch: int, preservation: int, density: float, seed: int = SEED, settings: Mapping[str, Any] = LONG,
+    steps: int, batch: int, preservation: int, density: float, seed: int = SEED, schedule: Schedule = LONG,
 ) -> Iterator[int]:  # fmt: skip
     """The search of one density and number of steps, as ``locate --binary`` does it; yields after every step.
 
-    Binary, because the files here shut few weights: what a soft mask moves is lost where only the lowest masks are kept.
+    The race has searches of 100 steps, so by default rate and decays are those of long ones. Binary, because the files here shut
+    few weights: what a soft mask moves is lost where only the lowest masks are kept.
 
     Another density or another number of steps is another search, so each edit is charged with its own.
     """
     began = time.process_time()
     config = ConceptNeuronsConfig(
         steps=steps, batch=batch, preservation_count=preservation, evaluation=0, density=density, binary=True, seed=seed,
-        **settings,
+        lr=schedule.lr, betas=schedule.betas,
     )  # fmt: skip
     events = concept_neurons.events(model, given.pictures, noun=given.noun, token=given.token, config=config)
     yield from _kept(events, folder / str(steps), began)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -34,7 +34,7 @@ from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import UNLIMITED, ConceptLoss, Evaluation, Limits
 from photopic.learning.losses.memory import bytes_of, limits_within
-from photopic.learning.parameters.soft_mask import BETAS, MaskOptimizer, WeightMask
+from photopic.learning.parameters.soft_mask import MaskOptimizer, WeightMask
 from photopic.learning.parameters.sparse_values import Bits, SparseValues
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import TokenStart, check_noun, check_token, new_rows
@@ -49,6 +49,23 @@ LINE_SEARCH = (0.001, 0.003, 0.01, 0.03, 0.1)  # densities tried where the paper
 TUNING_RATE = 1e-3  # of the values that are learnt after the search
 
 
+class Schedule(NamedTuple):
+    """How long a search descends, and how.
+
+    Attributes:
+        steps: Of the search.
+        lr: Size of a step on the mask; None: the optimizer's own.
+        betas: Of Adam: how slowly its means of gradients and of their squares forget.
+    """
+
+    steps: int
+    lr: float | None
+    betas: tuple[float, float]
+
+
+LONG, SHORT = Schedule(200, 0.02, (0.9, 0.999)), Schedule(50, 0.04, (0.8, 0.99))  # of soft masks; of binary ones
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConceptNeuronsConfig(Config):
     """How to locate; every field is written into the edit."""
@@ -56,10 +73,12 @@ class ConceptNeuronsConfig(Config):
     layers: Layers = "cross"  # attention layers to search: cross, self or all
     which: Annotated[tuple[Literal["k", "v"], ...], Flags()] = ("k", "v")  # projections to search: k, v or both
     optimizer: MaskOptimizer = "adam"  # how the search descends; paper is the published loop to the letter
-    lr: Annotated[float | None, Gt(0)] = None  # size of a step on the mask; without: 0.04 adam, 0.03 sgd, 2e-5 paper
-    # how slowly adam's means of gradients and of their squares forget
-    betas: Annotated[tuple[float, float], Ge(0), Lt(1), Flags()] = BETAS
-    steps: Annotated[int, Ge(1)] = 50  # steps of the search; more finds more and takes longer
+    # size of a step on the mask; without: 0.02 adam, 0.04 adam with --binary, 0.03 sgd, 2e-5 paper
+    lr: Annotated[float | None, Gt(0)] = None
+    # how slowly adam's means of gradients and of their squares forget; None: 0.9 and 0.999, binary 0.8 and 0.99
+    betas: Annotated[tuple[float, float] | None, Ge(0), Lt(1), Flags()] = None
+    # steps of the search; more finds more and takes longer; without: 200, or 50 with --binary
+    steps: Annotated[int | None, Ge(1)] = None
     batch: Annotated[int, Ge(1)] = 8  # pictures a step, and as many to preserve; lower it when memory is short
     # share of the weights to shut; more draws the thing more closely and spills over more; without: 0.05, or with the paper's loop
     # the best of five
@@ -95,6 +114,13 @@ class ConceptNeuronsConfig(Config):
             raise DataError("binary: expected a share to shut, found a threshold or the published loop; leave one out")
 
     @property
+    def schedule(self) -> Schedule:
+        """Steps, rate and decays: those given, else the usual ones; binary masks say early which weights are to go."""
+        usual = SHORT if self.binary and self.optimizer == "adam" else LONG
+        rate = usual.lr if self.optimizer == "adam" else None  # the others have theirs in the mask
+        return Schedule(self.steps or usual.steps, self.lr or rate, self.betas or usual.betas)
+
+    @property
     def share(self) -> float | None:
         """The share to shut, None where the threshold or the line search of the published loop says it."""
         is_given = self.density is not None or self.threshold is not None or self.optimizer == "paper"
@@ -104,10 +130,7 @@ class ConceptNeuronsConfig(Config):
 @method(
     paper="arXiv:2303.05125",
     claims="neurons.",
-    presets={
-        "paper": ConceptNeuronsConfig(optimizer="paper", steps=200),
-        "long": ConceptNeuronsConfig(lr=0.02, betas=(0.9, 0.999), steps=200),
-    },
+    presets={"paper": ConceptNeuronsConfig(optimizer="paper")},
     command="locate neurons",
     examples=("Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",),
     after=('next: photopic generate "{prompt}" --with {output} -n 8 -o out/',),
@@ -170,7 +193,7 @@ def concept_neurons(
         if config.memory is not None:
             loss.limits = limits_within(loss, weights, config.memory)
         search = _Search(weights, loss, config)
-        yield from fit(search, config.steps, run=run, stage="locating")
+        yield from fit(search, config.schedule.steps, run=run, stage="locating")
         zeroed = _select(search.mask, loss, config)
         yield Event("evaluating")
         facts, warning = _evidence(loss, weights, zeroed, config)
@@ -184,7 +207,14 @@ def concept_neurons(
             final = yield from tuned_values(values, [loss], config.tune, run=run and run.part("tune"))
             part = SparseWeights(zeroed, final, config.bits)
     share = sum(map(len, zeroed.values())) / sum(weight.numel() for weight in weights.values())
-    facts |= {"noun": noun, "token": token, "prompt": chosen.captions[0], "images": len(images), "share_shut": share}
+    facts |= {
+        "schedule": config.schedule._asdict(),
+        "noun": noun,
+        "token": token,
+        "prompt": chosen.captions[0],
+        "images": len(images),
+        "share_shut": share,
+    }
     return Edit((part, rows), base, facts)
 
 
@@ -193,14 +223,8 @@ class _Search:
 
     def __init__(self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig):
         density = config.share if config.binary else None
-        self.mask = WeightMask(
-            weights,
-            optimizer=config.optimizer,
-            lr=config.lr,
-            density=density,
-            steps=config.steps,
-            betas=config.betas,
-        )
+        steps, lr, betas = config.schedule
+        self.mask = WeightMask(weights, optimizer=config.optimizer, lr=lr, density=density, steps=steps, betas=betas)
         self.loss, self.threshold = loss, config.threshold or 0.5
         self.state, self.restore = self.mask.state, self.mask.restore
 
@@ -225,7 +249,9 @@ def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig)
         assert density is not None
         found = search.lowest(density)
     if not found:
-        raise DataError(f"nothing to shut after {config.steps} steps; use more steps, a larger lr or a density")
+        raise DataError(
+            f"nothing to shut after {config.schedule.steps} steps; use more steps, a larger lr or a density"
+        )
     return found
 
 

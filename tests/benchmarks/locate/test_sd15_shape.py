@@ -29,4 +29,6 @@ def test_every_phase_of_a_search_is_a_row() -> None:
         "", "vs_lora", "build", "draw", "preparing", "step_1", "step_2", "evaluating", "done", "generate",
     ]  # fmt: skip
     values = [float(row.value or 0) for row in found]
-    assert min(values) > 0 and values[0] == max(values[2:]) and values[1] == pytest.approx(values[0] / found[0].baseline)
+    assert (
+        min(values) > 0 and values[0] == max(values[2:]) and values[1] == pytest.approx(values[0] / found[0].baseline)
+    )

@@ -26,7 +26,7 @@ from photopic.core.edits import ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.data import splits
 from photopic.learning.losses.denoising import ConceptLoss, encode_examples
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.locate.concept_neurons import LONG, ConceptNeuronsConfig, concept_neurons
 from photopic.metrics.recognition import Recognised
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.located_weights import LocatedWeightsConfig
@@ -135,7 +135,9 @@ def test_a_search_is_what_locate_gives_at_its_density_and_steps(
         folder = tmp_path / str(density)
         *_, last = own_methods.search(model, given, folder, steps=steps, batch=2, preservation=4, density=density)
         assert last == steps
-        config = ConceptNeuronsConfig(steps=steps, density=density, binary=True, **options, **own_methods.LONG)
+        config = ConceptNeuronsConfig(
+            steps=steps, density=density, binary=True, lr=LONG.lr, betas=LONG.betas, **options
+        )
         alone = concept_neurons(model, given.pictures, noun="bear", token="<panda>", config=config)
         kept = edit_file.load(folder / str(steps) / own_methods.EDIT)
         (one,), (other,) = ([part for part in edit.parts if isinstance(part, ZeroedWeights)] for edit in (alone, kept))

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from photopic.learning.losses.denoising import ConceptLoss, Losses
 
 MaskOptimizer = Literal["adam", "sgd", "paper"]
-DEFAULT_LR = {"adam": 0.04, "sgd": 0.03, "paper": 2e-5}
-BETAS = (0.8, 0.99)  # of adam: a search of few steps has no time for the usual means over 10 and 1000 of them
+DEFAULT_LR = {"adam": 0.02, "sgd": 0.03, "paper": 2e-5}
 SOFT_SHARE = 0.3  # of the steps come before masks are binary: which are lowest is not known at first
 
 
@@ -76,7 +75,7 @@ class WeightMask:
         lr: float | None = None,
         density: float | None = None,
         steps: int = 1,
-        betas: tuple[float, float] = BETAS,
+        betas: tuple[float, float] = (0.9, 0.999),
     ):
         self.weights, self.rule, self.density, self.steps = weights, optimizer, density, steps
         self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
