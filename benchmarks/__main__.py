@@ -36,7 +36,7 @@ MODULES = {
     "network-rank": "measure.network_rank",
     "oracle": "metrics.oracle",
     "race": "tune.race.run",
-    "saturation": "guard.saturation",
+    "race-search": "tune.race.searching",
     "sd15-shape": "locate.sd15_shape",
     "shared-timesteps": "train.shared_timesteps",
     "unified-tuners": "tune.unified_tuners",
