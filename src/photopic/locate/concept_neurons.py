@@ -202,6 +202,7 @@ def concept_neurons(
         yield Event("evaluating", warning=warning)
         part: ZeroedWeights | SparseWeights = ZeroedWeights(zeroed)
         if config.tune:
+            # learning goes on from the shut state: (positions,) zeros a matrix
             start = {name: torch.zeros(len(index), device=model.device) for name, index in zeroed.items()}
             values = SparseValues(weights, zeroed, start, bits=config.bits, lr=TUNING_RATE)
             final = yield from tuned_values(values, [loss], config.tune, run=run and run.part("tune"))
@@ -240,6 +241,7 @@ def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig)
     if config.threshold is not None:
         found = search.below(config.threshold)
     elif config.optimizer == "paper":
+        # the published step moves masks too little to tell them apart by a threshold: saliency ranks, the loss chooses
         densities = LINE_SEARCH if density is None else (density,)
         sets = [search.most_salient(density) for density in densities]
         tried = [loss.evaluate(with_zeros(search.weights, each), config.evaluation or config.batch) for each in sets]
@@ -263,6 +265,7 @@ def _evidence(
         return {}, ""
     before = loss.evaluate(count=config.evaluation)
     after = loss.evaluate(with_zeros(weights, zeroed), config.evaluation)
+    # as many in each matrix as were found: layers differ in how much a weight matters
     sets = [random_positions(zeroed, weights, config.seed + 1 + control) for control in range(config.controls)]
     controls = [loss.evaluate_concept(with_zeros(weights, each), config.evaluation) for each in sets]
     warning = _objection(before, after, controls, config.max_prior_rise)
@@ -274,6 +277,6 @@ def _objection(before: Evaluation, after: Evaluation, controls: Sequence[float],
     if after.prior > before.prior * (1 + limit):
         rise = after.prior / before.prior - 1
         return f"shutting raises the preservation loss by {rise:.1%}, more than the {limit:.1%} allowed"
-    if after.concept >= min([before.concept, *controls]):
+    if after.concept >= min([before.concept, *controls]):  # chance, at its best of a few draws
         return "shutting a random set of the same size, or nothing, lowers the loss on the subject as much"
     return ""

@@ -74,10 +74,10 @@ class AdaptiveGuidance(Control):
         step: Step,
     ) -> Float[Tensor, "batch c h w"]:
         """Classifier-free guidance for the pictures that have not stopped, the conditional prediction for the others."""
-        guided = unconditional + scale * (conditional - unconditional)
+        guided = unconditional + scale * (conditional - unconditional)  # classifier-free guidance
         stopped = self.stopped.to(conditional.device)
         used = torch.where(stopped[:, None, None, None], conditional, guided)  # (batch,) -> (batch, 1, 1, 1)
-        self.guided_steps += ~self.stopped
+        self.guided_steps += ~self.stopped  # this step was paid for by those that had not stopped before it
         agreement = F.cosine_similarity(conditional.flatten(1).float(), unconditional.flatten(1).float())  # gamma_t
         self.stopped |= (agreement >= self.config.threshold).cpu()  # from the next step on
         return used

@@ -114,10 +114,10 @@ class LayoutGuidance(Control):
     ) -> Float[Tensor, "batch heads cells tokens"]:
         """The scores with the layout's term added to the conditional half."""
         config = self.config
-        level = math.log1p(min(step.sigma, config.sigma_limit) ** 2)
+        level = math.log1p(min(step.sigma, config.sigma_limit) ** 2)  # log(1 + sigma^2): strong early, gone at the end
         if config.weight == 0 or level == 0 or not fnmatchcase(place.name, config.layers):
             return scores
-        kept = len(scores) // 2 if step.guided else 0
+        kept = len(scores) // 2 if step.guided else 0  # the unconditional half comes first and has no words
         conditional = scores[kept:]
         # The paper adds to Q K^T and divides by sqrt(d) after it; std is homogeneous, so the scores here may be divided already.
         spread = conditional.std(dim=(1, 2, 3), keepdim=True)  # (batch, 1, 1, 1)
@@ -141,8 +141,9 @@ class LayoutGuidance(Control):
                 1
             )  # (regions, h, w) -> (regions, cells)
             weights = torch.zeros(len(self.positions), height * width, tokens)
-            anybody = inside.any(0)
+            anybody = inside.any(0)  # (cells,)
             for number, (region, own) in enumerate(zip(self.layout.regions, inside, strict=True)):
+                # "shut": a word is read in its region only; "neutral": it is only kept out of the regions of others
                 shut = ~own if self.layout.outside == "shut" else anybody & ~own
                 strength = self.config.strength if region.strength is None else region.strength
                 column = strength * own.float() + OUTSIDE * shut.float()

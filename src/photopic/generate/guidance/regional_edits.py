@@ -111,7 +111,7 @@ def regional_edits(
         # put together before any token is added, each on the model as it was
         changed = {numbers[words]: _changes(model, edit, weight, force) for words, edit in edits.items()}
         for edit in edits.values():
-            spoken = edit.of(TokenEmbedding, TokenResidual)
+            spoken = edit.of(TokenEmbedding, TokenResidual)  # words stand in the one prompt, so for the whole picture
             if spoken:
                 wording = Edit(spoken, edit.base, edit.provenance)
                 stack.enter_context(model.edits.applied(wording, weight=weight, force=force))
@@ -156,14 +156,14 @@ def _changes(model: TextToImage, edit: Edit, weight: float, force: bool) -> Chan
         tensors = named_tensors(model.components)
         for name in edit.touched():
             match = PROJECTION.fullmatch(name)
-            assert match is not None
+            assert match is not None  # `_check_parts` has refused everything else
             found.setdefault(match["layer"], {})[match["weight"]] = tensors[name].detach().clone()
     return found
 
 
 def _twin(layer: Attention, changed: Mapping[str, Tensor]) -> Attention:
     """The layer with other projections, which shares all else; its own hooks do not run in it."""
-    twin = copy.copy(layer)
+    twin = copy.copy(layer)  # shallow: normalisations, processor and every unedited projection are the layer's own
     twin._modules = dict(layer._modules)
     for name in ("to_q", "to_k", "to_v"):
         twin._modules[name] = _projection(getattr(layer, name), name, changed)
@@ -177,12 +177,14 @@ def _projection(linear: nn.Module, name: str, changed: Mapping[str, Tensor]) -> 
         return linear
     edited = copy.copy(linear)
     edited._parameters = dict(linear._parameters)
+    # a dictionary of its own, so that the model's projection keeps its weight
     edited._parameters |= {part: nn.Parameter(value, requires_grad=False) for part, value in values.items()}
     return edited
 
 
 def _mixing(name: str, grid: Grid, layout: Layout, twins: Mapping[int, Attention]) -> Callable[..., Tensor]:
     def mix(layer: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        # (regions, h, w) -> (regions, cells): each layer has a grid of its own
         inside = torch.from_numpy(layout.cells(*grid.of(name, output.shape[1]))).flatten(1).to(output.device)
         given = {key: value for key, value in kwargs.items() if key != "watchers"}  # they watch the layer itself
         for index, twin in twins.items():

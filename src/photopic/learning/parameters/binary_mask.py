@@ -135,7 +135,9 @@ class BinaryMask:
         del gradients
         for name, weight in self.weights.items():
             gradient = left.pop()
-            found[name] = None if gradient is None else gradient * weight
+            found[name] = (
+                None if gradient is None else gradient * weight
+            )  # bits are a step function: its slope is taken as 1
         return found
 
     def step(
@@ -167,7 +169,7 @@ class BinaryMask:
         """
         tried = self.effective()
         leaves = list(tried.values())
-        logits = forward(tried)
+        logits = forward(tried)  # (n, classes), one pass for both losses
         second: dict[str, Tensor | None] = {}
         if guide is not None:
             second = self.straight_through(
@@ -181,7 +183,7 @@ class BinaryMask:
             if a is not None:
                 a.add_(real, alpha=self.norm_weight / max(float(real.norm()), SMALLEST))  # d||M||/dM = M / ||M||
                 a = a if b is None else dropped(a, b, strength, form=form, generator=generator)
-            real.grad = a
+            real.grad = a  # in the shape of W
         self.adam.param_groups[0]["lr"] = lr
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
@@ -200,6 +202,7 @@ def keep_probability(a: Tensor, b: Tensor, *, form: GateForm = "code") -> Tensor
         >>> keep_probability(torch.tensor([0.7, 0.2]), torch.tensor([0.3, -0.6]))
         tensor([1.0000, 0.2500])
     """
+    # in place throughout: of a large tower every temporary is as large as all its weights
     kept = (a + b).mul_(a.sign()).div_(a.abs().add_(b.abs()).add_(SMALLEST)).add_(1).mul_(0.5)
     return kept if form == "code" else torch.where(a * b < 0, 1 - kept, kept)
 
@@ -223,7 +226,7 @@ def dropped(
     if strength == 0:
         return a
     draws = torch.rand(a.shape, generator=generator, device=a.device, dtype=a.dtype)
-    keep = keep_probability(a, b, form=form) > draws
+    keep = keep_probability(a, b, form=form) > draws  # 1[P > U]
     return torch.where(keep, a, (1 - strength) * a)
 
 
@@ -256,6 +259,7 @@ def unpacked_bits(packed: Mapping[str, bytes], shapes: Mapping[str, Sequence[int
         count = torch.Size(shapes[name]).numel()
         if len(data) != -(-count // 8):
             raise EditError(f"{name}: expected {-(-count // 8)} bytes for a mask of {count} bits, found {len(data)}")
+        # the last byte is padded with zeros, so the count says where the mask ends
         bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count).astype(bool)
         found[name] = torch.from_numpy(bits).view(*shapes[name])
     return found

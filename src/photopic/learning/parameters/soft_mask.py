@@ -33,6 +33,7 @@ def masked(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[s
         >>> masked({"w": torch.tensor([2.0])}, {"w": torch.tensor([0.5])})["w"]
         tensor([1.])
     """
+    # float32 first: a mask of 1 - 1e-4 times a half-precision weight would round to the weight itself
     return {name: (masks[name] * weight.float()).to(weight.dtype) for name, weight in weights.items()}
 
 
@@ -78,6 +79,7 @@ class WeightMask:
         betas: tuple[float, float] = (0.9, 0.999),
     ):
         self.weights, self.rule, self.density, self.steps = weights, optimizer, density, steps
+        # M, one entry a weight: (out, in) like its matrix, and float32 whatever the model's precision
         self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
         self.lr = DEFAULT_LR[optimizer] if lr is None else lr
         self.saliency, self._square = StreamingMean(), StreamingMean()
@@ -87,9 +89,11 @@ class WeightMask:
     def step(self, loss: ConceptLoss, step: int) -> Losses:
         """One step on the mask with the loss of step number ``step``; dL/dM = theta * dL/d(M * theta)."""
         tried = self._tried(step)
+        # theta' = M * theta, so dL/dM = theta * dL/dtheta' by the chain rule: autograd gives it at `tried`
         losses, found = loss.gradients(step, masked(self.weights, tried), list(tried.values()))
         gradients = dict(zip(tried, found, strict=True))
         with torch.no_grad():
+            # M * dL/dM = theta' * dL/dtheta': the first-order drop of the loss if theta' went to zero
             self.saliency.update({name: tried[name] * gradient for name, gradient in gradients.items()})
             self._descend(gradients, step)
         self.done = step + 1
@@ -113,6 +117,7 @@ class WeightMask:
         is_falling = self.density is not None and self.rule != "paper"
         lr = self.lr if not is_falling else self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
         if self.rule == "sgd":
+            # root mean square of all gradients so far, over steps and entries: the unit of the step size
             squares = torch.stack([gradient.double().square().sum() for gradient in gradients.values()]).sum()
             self._square.update({"": squares / sum(gradient.numel() for gradient in gradients.values())})
             lr /= max(float(self._square.values[""]) ** 0.5, torch.finfo(torch.float32).tiny)
@@ -123,11 +128,11 @@ class WeightMask:
                 mask -= lr * gradients[name]
             mask.grad = gradients[name]
         if self._adam:
-            self._adam.param_groups[0]["lr"] = lr
+            self._adam.param_groups[0]["lr"] = lr  # falls along half a cosine where masks become binary
             self._adam.step()
         if self.rule != "paper":
             for mask in self.masks.values():
-                mask.clamp_(0, 1)
+                mask.clamp_(0, 1)  # above 1 an entry would be amplified, below 0 turned round: no neuron does either
 
     def share_below(self, threshold: float) -> float:
         """Share of all mask entries below a threshold."""
@@ -189,7 +194,7 @@ class WeightMask:
 
     def _split(self, positions: Tensor) -> dict[str, Tensor]:
         """Positions in all weights laid end to end -> sorted positions by name."""
-        positions, start, found = positions.sort().values, 0, {}
+        positions, start, found = positions.sort().values, 0, {}  # (chosen,) in all weights end to end
         for name, weight in self.weights.items():
             inside = (positions >= start) & (positions < start + weight.numel())
             if inside.any():

@@ -20,7 +20,7 @@ from photopic.core.errors import DataError
 from photopic.data import emoji_world
 from photopic.data.captioned import CaptionedImages
 from photopic.data.scenes import with_article
-from photopic.learning.losses.denoising import PIXELS_AT_ONCE
+from photopic.learning.losses.denoising import UNLIMITED
 from photopic.learning.subject.preservation import THINGS
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def collages(model: TextToImage, taught: CaptionedImages, *, subject: str, each:
         >>> collages(model, taught, subject="<mine> bear", each=4, seed=0).captions[0]  # doctest: +SKIP
         'a <mine> bear left of a teapot on a red background'
     """
+    # the article goes with the subject: "a <mine> owl" -> "an ant"
     pattern = re.compile(rf"(?:\b[Aa]n?\s+)?{re.escape(subject)}")
     rng = np.random.default_rng((seed, 31))
     things = partners(model, subject)
@@ -64,19 +65,20 @@ def collages(model: TextToImage, taught: CaptionedImages, *, subject: str, each:
             prompts.append(pattern.sub(other, caption, count=1))
             named.append(pattern.sub(rf"\g<0> {SIDES[side]} {other}", caption, count=1))
     seeds = [seed * 100_003 + number for number in range(len(prompts))]
-    together = max(1, min(16, PIXELS_AT_ONCE // model.image_size**2))
+    together = min(16, UNLIMITED.pictures(model.image_size))
     pixels = model.generate(prompts, seeds=seeds, steps=DRAWING_STEPS, batch=together)
-    drawn = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    drawn = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # (n, size, size, 3) -> (n, 3, size, size)
     made = []
     for (index, side), partner in zip(sources, drawn.float() / 127.5 - 1, strict=True):
         halves = [_half(taught.images[index].cpu(), rng), _half(partner, rng)]
-        made.append(torch.cat(halves[::-1] if side else halves, 2))
+        made.append(torch.cat(halves[::-1] if side else halves, 2))  # two (3, size, size / 2) -> (3, size, size)
     return CaptionedImages(torch.stack(made).to(taught.images), named)
 
 
 def in_company(model: TextToImage, taught: CaptionedImages, *, subject: str, each: int, seed: int) -> CaptionedImages:
     """The pictures of a subject, as often as there are collages of each, and the collages after them; arguments as ``collages``."""
     made = collages(model, taught, subject=subject, each=each, seed=seed)
+    # the subject alone as often as in company: small and beside another it must still be told from large and alone
     captions = [*list(taught.captions or ()) * each, *(made.captions or ())]
     return CaptionedImages(torch.cat([taught.images] * each + [made.images]), captions)
 
@@ -94,7 +96,8 @@ def _half(image: Float[Tensor, "3 height width"], rng: np.random.Generator) -> F
     scale, half = rng.uniform(0.5, 0.58), width // 2
     size = (round(height * scale), max(half, round(width * scale)))
     small = F.interpolate(image[None], size=size, mode="bilinear", antialias=True)
-    left = (size[1] - half) // 2
+    left = (size[1] - half) // 2  # cut equally at both sides: the subject stands in the middle
+    # not always at one height, or the place would be learnt as part of the subject
     top = int(rng.uniform(0.3, 0.7) * (height - size[0]))
     rest = height - size[0] - top
     return F.pad(small[..., left : left + half], (0, 0, top, rest), mode="replicate")[0].clamp(-1, 1)

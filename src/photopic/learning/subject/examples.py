@@ -49,6 +49,7 @@ class Subject:
         limits: Limits = UNLIMITED,
     ) -> ConceptLoss:
         """Encode everything once and return the loss; the text encoder is as before afterwards."""
+        # the only place where the new word is in the tokenizer: its captions are encoded once
         with model.edits.applied(Edit(parts=(self.rows,), base=base, provenance={})):
             concept = encode_examples(model, self.images, self.captions, limits)
         class_prompt = encode_examples(model, self.images, self.class_captions, limits)

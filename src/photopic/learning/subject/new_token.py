@@ -42,6 +42,7 @@ def check_noun(model: TextToImage, noun: str) -> None:
     for tokenizer in model.tokenizers.values():
         for word in noun.split():
             ids = tokenizer(word, add_special_tokens=False).input_ids
+            # CLIP's unknown token is its end token, so a word may also fall apart into letters instead
             unknown = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
             shattered = len(ids) > 1 and len(word) < 2.5 * len(ids)
             if not ids or unknown or shattered:
@@ -113,12 +114,13 @@ def new_rows(model: TextToImage, token: str, noun: str, *, start: TokenStart) ->
     rows: dict[str, Float[Tensor, " dim"]] = {}
     for component, tokenizer in model.tokenizers.items():
         encoder: Any = model.components[component]
-        table = encoder.get_input_embeddings().weight.detach().float().cpu()
+        table = encoder.get_input_embeddings().weight.detach().float().cpu()  # (vocabulary, dim)
+        # seeded by the word, so that two subjects learnt apart never start from one row
         digest = hashlib.sha256(repr((token, component)).encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         row = table.mean(0) + table.std(0) * torch.randn(table.shape[1], generator=generator)
         if start == "noun":
-            row = (row + table[_ids(tokenizer, noun)].mean(0)) / 2
+            row = (row + table[_ids(tokenizer, noun)].mean(0)) / 2  # (pieces of the noun, dim) -> (dim,)
         rows[component] = row
     return TokenEmbedding(token=token, rows=rows)
 

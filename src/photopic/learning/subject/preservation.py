@@ -99,6 +99,7 @@ def _rendered(model: TextToImage, noun: str, count: int, of_class: int, seed: in
         raise DataError(f"noun {noun!r}: {model.name} does not draw it; use a noun it draws, or preserve scenes only")
     scenes = []
     for index in range(count):
+        # of the class first, alone and large as the subject's own pictures are, then whatever the model knows
         options = SceneOptions(
             concepts=(noun,) if index < of_class else everything,
             styles=KNOWN_STYLES,

@@ -61,7 +61,7 @@ def sentences_with(noun: str, count: int) -> list[str]:
     for index in range(LARGEST):
         if len(found) == count:
             break
-        turn = index // len(FRAMES)
+        turn = index // len(FRAMES)  # rounds through all frames; each shifts colours and things by another step
         found.setdefault(
             FRAMES[index % len(FRAMES)].format(
                 a=with_article(noun),
@@ -82,5 +82,6 @@ def fitting(model: TextToImage, sentences: list[str]) -> list[str]:
     return [
         sentence
         for sentence in sentences
+        # a sentence that is cut could lose the noun, and with it the position that is read
         if all(len(each(sentence).input_ids) <= each.model_max_length for each in model.tokenizers.values())
     ]

@@ -29,9 +29,10 @@ class ValueTuning:
     def step(self, step: int) -> Mapping[str, float]:
         values, concept, prior = self.values, 0.0, 0.0
         if values.bits == 2 and step >= self.steps * 2 // 3:
-            values.fit_levels()
+            values.fit_levels()  # four levels a matrix; gradients then pass straight through the rounding
         sums: list[Tensor] = []
         for loss in self.losses:
+            # subject by subject, so that one graph is alive at a time; gradients of a sum are the sum of gradients
             found, gradients = loss.gradients(step, values.weights(), list(values.values.values()))
             sums = [a + b for a, b in zip(sums, gradients, strict=True)] if sums else gradients
             concept, prior = concept + found.concept.item(), prior + found.prior.item()

@@ -50,7 +50,7 @@ def attributed(
         pixels = model.preprocess(images[start : start + BATCH])
         found = activations_and_gradients(model, pixels, indices, chosen)
         maps.append(torch.stack([rule(found[0], gradient) for gradient in found[1]], 1))  # (n, classes, rows, columns)
-        shown.append(model.pictures(pixels))
+        shown.append(model.pictures(pixels))  # as the network saw them, cut and resized
         yield Event("looking", min(start + BATCH, len(images)), len(images))
     return as_map(maps, named, shown, layer=chosen)
 
@@ -140,8 +140,10 @@ def _grid(values: Tensor, size: tuple[int, int], layer: str) -> Grid:
     """Feature maps as they are, (n, units, rows, columns); tokens (n, tokens, width) without those that are no patch."""
     if values.ndim == 3:
         height, width = size
+        # the smallest patch whose grid fits into the tokens; more tokens than that are no patches
         patch = next(side for side in range(1, max(size) + 1) if (height // side) * (width // side) <= values.shape[1])
         shape = (height // patch, width // patch)
+        # (n, tokens, width) -> (n, patches, width) -> (n, width, rows, columns)
         patches = values[:, values.shape[1] - prod(shape) :]  # class and register tokens come first
         values = patches.mT.unflatten(2, shape) if prod(shape) else values
     if values.ndim != 4 or prod(values.shape[2:]) < 2:

@@ -73,7 +73,7 @@ def check_steps(scheduler: Any, steps: int) -> None:
 
 def _problem(scheduler: Any, steps: int) -> str:
     """Why a scheduler cannot do so many steps, or nothing."""
-    trial = copy.deepcopy(scheduler)
+    trial = copy.deepcopy(scheduler)  # set_timesteps changes what it is called on
     last = trial.config.num_train_timesteps - 1
     if steps > last + 1:
         return f"the model was trained on {last + 1} timesteps"

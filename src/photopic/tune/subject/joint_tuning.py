@@ -165,6 +165,7 @@ def _starting(
     composed = compose(*edits, overlap=config.overlap, base=base)
     positions = {name: each for name, each in composed.touched().items() if each is not None}
     weights = {name: model.unet.get_parameter(name.removeprefix("unet.")).detach() for name in positions}
+    # start from what composing alone gives, so that no step can only make up for it
     with model.edits.applied(composed):
         start = {name: weights[name].view(-1)[at.to(weights[name].device)].float() for name, at in positions.items()}
     return SparseValues(weights, positions, start, bits=config.bits, lr=config.lr), positions
@@ -181,7 +182,9 @@ def _parts(
     found: list[tuple[Part, tuple[int, ...]]] = []
     supports = [{name: each for name, each in edit.touched().items() if each is not None} for edit in edits]
     for who, inside in regions(supports).items():
+        # positions are sorted, so a region's entries are found in the union by bisection: (entries of the region,)
         values = {name: final[name].cpu()[torch.searchsorted(positions[name], at)] for name, at in inside.items()}
+        # without a step of tuning shut entries stay shut, and taking apart gives the parents back to the byte
         is_zero = not any(bool(value.any()) for value in values.values())
         found.append((ZeroedWeights(inside) if is_zero else SparseWeights(inside, values, config.bits), who))
     return [*found, *((row, (number,)) for number, row in enumerate(rows))]

@@ -96,7 +96,7 @@ def located_weights(
     if preserved is None and config.prior_weight > 0:
         kind, count = config.preservation, config.preservation_count
         preserved = yield from preservation_examples(model, noun, kind=kind, count=count, seed=config.seed, run=run)
-    taught = CaptionedImages(chosen.images, chosen.captions)
+    taught = CaptionedImages(chosen.images, chosen.captions)  # with the token said in every caption
     if config.beside:
         yield Event("drawing what stands beside it")
         taught = in_company(model, taught, subject=f"{rows.token} {noun}", each=config.beside, seed=config.seed)
@@ -141,7 +141,7 @@ def _positions(weights: Mapping[str, Tensor], zeroed: ZeroedWeights, config: Loc
     if config.where == "all":
         return {name: torch.arange(weight.numel()) for name, weight in weights.items()}
     if config.where == "random":
-        return random_positions(zeroed.indices, weights, config.seed + 1)
+        return random_positions(zeroed.indices, weights, config.seed + 1)  # as many in each matrix
     return dict(zeroed.indices)
 
 
@@ -149,5 +149,6 @@ def _start(
     weights: Mapping[str, Tensor], positions: Mapping[str, Tensor], config: LocatedWeightsConfig
 ) -> dict[str, Tensor]:
     """Located weights start shut, others from what they are."""
+    # (out, in) -> (positions,): what these entries hold now
     found = {name: weights[name].view(-1)[index.to(weights[name].device)] for name, index in positions.items()}
     return {name: torch.zeros_like(value) for name, value in found.items()} if config.where == "located" else found

@@ -178,8 +178,9 @@ class _Copy(OptimizedTensors):
         draws = uniform_draws(examples, config.batch, self.loss.timesteps, (config.seed, "concept", step))
         captions = tuple(examples.captions[index] for index in draws.index.tolist())
         base = examples.conditioning[draws.index]
-        hidden = self.text.encode(captions).hidden
+        hidden = self.text.encode(captions).hidden  # (batch, tokens, dim of all encoders)
         if config.reads == "noun":
+            # elsewhere the base speaks: what the copy says there is thrown away with it, so it must not help here
             hidden = torch.where(self._rows(captions).to(hidden.device), hidden, base.hidden)
         encoded = replace(base, hidden=hidden)  # pooled text stays the base's
         chosen = Examples(examples.latents[draws.index], encoded, captions)
@@ -200,6 +201,7 @@ class _Copy(OptimizedTensors):
         config = self.config
         if config.preservation == "bare-noun":
             return self._held_bare()
+        # in a random order without return: every sentence is held equally often
         turn = (step * config.sentences_per_step + torch.arange(config.sentences_per_step)) % len(self.order)
         prompts = [self.sentences[index] for index in self.order[turn].tolist()]
         squares = []
@@ -215,6 +217,7 @@ class _Copy(OptimizedTensors):
         for component, change in moved(self.model, self.text, [self.noun]).items():
             ids = self.ids[component]
             start = int(starts_of(self.model.tokenizers[component], [self.noun], ids)[0].nonzero()[0])
+            # causal attention: what stands before the noun cannot see it, so it moves by the weights alone
             head, tail = change[:, :start], change[:, start + len(ids) :]
             total = total + self.config.head_weight * head.norm() + self.config.tail_weight * tail.norm()
         return total
