@@ -3,9 +3,10 @@
     python -m benchmarks sd15-shape            # 512 px, batch 1, 2 steps; writes benchmarks/results/sd15-shape.json
     python -m benchmarks sd15-shape --quick    # the same path on a model of a few hundred thousand weights; prints only
 
-The phases: build the model, encode the references and choose what fits, every step of the search, the guard's evaluation, and one whole picture with the edit. The peak is of the process' resident memory, counted anew
-for every phase; what earlier phases left behind is part of it, as it is for a user. LoRA r=4 takes steps on as many pictures of
-the same size in a process of its own, as diffusers' script does by default: encoders kept, nothing computed twice.
+The phases: build the model, encode the references and choose what fits, every step of the search, the guard's evaluation, and
+one whole picture with the edit. The peak is of the process' resident memory, counted anew for every phase; what earlier phases
+left behind is part of it, as it is for a user. LoRA r=4 takes steps on as many pictures of the same size in a process of its
+own, as diffusers' script does by default: encoders kept, nothing computed twice.
 """
 
 from __future__ import annotations
