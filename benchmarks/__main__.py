@@ -39,6 +39,7 @@ MODULES = {
     "race-search": "tune.race.searching",
     "sd15-shape": "locate.sd15_shape",
     "shared-timesteps": "train.shared_timesteps",
+    "start": "models.start",
     "unified-tuners": "tune.unified_tuners",
 }
 

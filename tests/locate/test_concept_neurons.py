@@ -20,7 +20,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
 from photopic.learning.subject.preservation import preservation_examples
-from photopic.locate.concept_neurons import LONG, ConceptNeuronsConfig, concept_neurons
+from photopic.locate.concept_neurons import LONG, SHORT, ConceptNeuronsConfig, Schedule, concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
@@ -44,6 +44,21 @@ def model() -> TextToImage:
 def run_to_end(model: TextToImage, config: ConceptNeuronsConfig = QUICK, **options: Any) -> Edit:
     arguments = {"noun": "bear", "preserved": KEPT, "images": IMAGES} | options
     return concept_neurons(model, config=config, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, LONG),
+        ({"binary": True}, SHORT),
+        ({"binary": True, "steps": 7, "lr": 0.5}, SHORT._replace(steps=7, lr=0.5)),
+        ({"betas": (0.5, 0.9)}, LONG._replace(betas=(0.5, 0.9))),
+        ({"optimizer": "sgd"}, LONG._replace(lr=None)),  # which has a rate of its own
+        ({"optimizer": "sgd", "binary": True}, LONG._replace(lr=None)),
+    ],
+)
+def test_binary_masks_take_fewer_and_larger_steps_unless_told_otherwise(options: Any, expected: Schedule) -> None:
+    assert ConceptNeuronsConfig(**options).schedule == expected
 
 
 def shut_of(edit: Edit) -> dict[str, list[int]]:
