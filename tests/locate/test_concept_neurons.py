@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.events import finished
-from photopic.core.runs import Run, RunMismatchError
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
@@ -111,29 +109,6 @@ def test_shutting_lowers_the_loss_it_was_searched_on(model: TextToImage) -> None
     before, after = (losses[when]["concept"] + losses[when]["prior"] for when in ("before", "after"))
     assert after < before
     assert losses["after"]["concept"] < min(losses["random_concept"])
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"binary": True}, {"optimizer": "sgd", "lr": 2000.0}, {"optimizer": "paper", "density": 0.05}]
-)
-def test_an_interrupted_search_ends_in_the_same_mask(
-    model: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any
-) -> None:
-    monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 2)
-    config = replace(QUICK, **options)
-    whole = run_to_end(model, config)
-    broken = concept_neurons.events(model, IMAGES, noun="bear", config=config, preserved=KEPT, run=Run(tmp_path))
-    next(event for event in broken if event.done == 5)
-    broken.close()  # type: ignore[attr-defined]  # as Ctrl-C between two checkpoints
-    again = list(concept_neurons.events(model, IMAGES, noun="bear", config=config, preserved=KEPT, run=Run(tmp_path)))
-    assert [event.done for event in again if event.stage == "locating"] == [4, 5, 6]
-    assert again[-1].result is not None and shut_of(again[-1].result) == shut_of(whole)
-
-
-def test_a_run_on_other_pictures_is_refused(model: TextToImage, tmp_path: Path) -> None:
-    run_to_end(model, run=Run(tmp_path))
-    with pytest.raises(RunMismatchError, match="another run"):
-        run_to_end(model, images=CaptionedImages(pictures(2, 9)), run=Run(tmp_path))
 
 
 def test_base_is_unchanged_after_an_exception(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from photopic.core.errors import DataError
 from photopic.core.sampling import Control, Step
 from photopic.generate.guidance.adaptive_guidance import AdaptiveGuidance, AdaptiveGuidanceConfig
 from photopic.models.text_to_image.handle import TextToImage
@@ -74,9 +73,3 @@ def test_a_model_without_guidance_is_left_alone_and_a_run_forgets_the_last(model
     control = adaptive(-1.0)
     assert np.array_equal(draw(model, [0], control, guidance=1.0), draw(model, [0], guidance=1.0))
     assert np.array_equal(draw(model, [0], control), draw(model, [0], control))
-
-
-def test_thresholds_beyond_a_cosine_are_refused() -> None:
-    for threshold in (1.5, -2.0, float("nan")):
-        with pytest.raises(DataError, match="threshold: expected"):
-            AdaptiveGuidanceConfig(threshold=threshold)

@@ -14,7 +14,6 @@ from torch import Tensor
 from photopic.core.edits import Edit, TokenResidual, compose
 from photopic.core.edits.file import load, save, to_bytes
 from photopic.core.errors import DataError, EditError
-from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.parameters.text_encoder_copy import TunedText, moved, rows_of, starts_of, word_ids, word_parts
 from photopic.models.text_to_image.handle import TextToImage
@@ -173,20 +172,6 @@ def test_the_published_preservation_is_its_formula(model: TextToImage) -> None:
     expected = 0.3 * change[:1].norm() + 0.7 * change[3:].norm()
     torch.testing.assert_close(learner._held(0), expected)
     assert expected > 0
-
-
-def test_an_interrupted_tuning_ends_in_the_same_residual(
-    model: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("photopic.tune.subject.token_residual.SAVE_EVERY", 2)
-    config = replace(QUICK, preservation="bare-noun")
-    whole = residual_of(last(model, config))
-    broken = token_residual.events(model, SHOWN, noun="bear", config=config, run=Run(tmp_path))
-    next(event for event in broken if event.done == 3)
-    broken.close()  # type: ignore[attr-defined]
-    *events, end = token_residual.events(model, SHOWN, noun="bear", config=config, run=Run(tmp_path))
-    assert [event.done for event in events if event.stage == "learning"] == [2, 3, 4] and end.result is not None
-    assert residual_of(end.result).residuals["text_encoder"].equal(whole.residuals["text_encoder"])
 
 
 # --- words of their own
