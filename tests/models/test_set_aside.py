@@ -17,11 +17,12 @@ def network() -> nn.Sequential:
 
 
 def test_the_tensors_are_let_go_and_come_back_to_the_bit() -> None:
-    model = network().requires_grad_(False)
+    model = network().eval().requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     parameters = list(model.parameters())
     storages = [weakref.ref(each.untyped_storage()) for each in parameters]
     pointers = [each.data_ptr() for each in parameters]
+    assert all(storage() is not None for storage in storages)
     with set_aside([model]):
         assert all(storage() is None for storage in storages)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
