@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,10 +131,9 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Without the bars that diffusers and transformers show while they load."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
-
-    switches = [part for part in (diffusers_logging, transformers_logging) if part.is_progress_bar_enabled()]
+    # who is about to load has imported its library; to import the other for this would take seconds
+    there = [sys.modules.get(f"{library}.utils.logging") for library in ("diffusers", "transformers")]
+    switches = [part for part in there if part is not None and part.is_progress_bar_enabled()]
     for part in switches:
         part.disable_progress_bar()
     try:
