@@ -3,8 +3,7 @@
     python -m benchmarks start      # writes benchmarks/results/start.json
 
 Counted is the Python process up to the classes of a Stable Diffusion pipeline, with the settings of ``photopic generate``; loading
-weights is left out. Beside it, in turns, processes that import torch alone and what diffusers itself imports at its top: no command
-that draws with them can do with less.
+weights is left out. Beside it, in turns, the same with Python's own garbage collection, and processes that import torch alone.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ PROCESSES = {
     "generate": f"import gc; from photopic.cli.main import COLLECT_AFTER; gc.set_threshold(COLLECT_AFTER); {DRAWING}",
     "usual_garbage": DRAWING,
     "torch": "import torch",
-    "diffusers": "import diffusers",
 }
 CLOCK = "; import time; print(time.process_time())"
 
@@ -42,7 +40,7 @@ CLOCK = "; import time; print(time.process_time())"
 class StartConfig(Config):
     """How much is measured."""
 
-    rounds: Annotated[int, Ge(1)] = 5  # processes of each kind
+    rounds: Annotated[int, Ge(1)] = 3  # processes of each kind
 
 
 def seconds_of(code: str) -> float:
@@ -60,8 +58,7 @@ def rows(bench: Bench[StartConfig, Any]) -> Iterator[Row]:
     found = {name: statistics.median(each[name] for each in rounds) for name in PROCESSES}
     note = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items())
     yield row("start.generate_imports", found["generate"], baseline=found["usual_garbage"], n=len(rounds), note=note)
-    for name in ("torch", "diffusers"):
-        yield row(f"start.imports.{name}", found[name], n=len(rounds))
+    yield row("start.imports.torch", found["torch"], n=len(rounds))
 
 
 BENCHMARKS = (Benchmark("start", __doc__, StartConfig(), StartConfig(rounds=1), CLAIMS, rows),)

@@ -39,8 +39,10 @@ from photopic.models.text_to_image.handle import TextToImage
 
 WAYS = ("neurons", "lora4", "short_lora4")
 CLAIMS = (
-    Claim("race.seconds_vs_lora4", "<= 0.5", "CPU seconds of a binary search over LoRA r=4 with twice the steps"),
-    Claim("race.seconds_vs_short_lora4", "<= 1", "the same over a LoRA of as many steps and half the pictures"),
+    Claim(
+        "race.search_seconds_vs_lora4", "<= 0.5", "CPU seconds of a binary search over LoRA r=4 with twice the steps"
+    ),
+    Claim("race.search_seconds_vs_short_lora4", "<= 1", "the same over a LoRA of as many steps and half the pictures"),
     Claim("race.search_similarity_vs_lora4", ">= 0", "similarity to the subject, ours minus theirs"),
     Claim("race.search_similarity_vs_short_lora4", ">= 0.03", "similarity to the subject, ours minus theirs"),
     Claim("race.search_drift_vs_lora4", "<= 0", "1 - cosine of unrelated pictures to the base's, ours minus theirs"),
@@ -136,7 +138,7 @@ def rows(bench: Bench[SearchConfig, Race]) -> Iterator[Row]:
     for peer in WAYS[1:]:
         (ours, names), (theirs, _) = column("neurons", "seconds"), column(peer, "seconds")
         note = f"median ratio {statistics.median(ours / theirs):.3f}; {ours.mean():.1f} s against {theirs.mean():.1f} s; {of}"
-        yield row(f"race.seconds_vs_{peer}", ratio_bootstrap(ours, theirs, groups=names), n=len(ours), note=note)
+        yield row(f"race.search_seconds_vs_{peer}", ratio_bootstrap(ours, theirs, groups=names), n=len(ours), note=note)
         for what in ("similarity", "drift"):
             (ours, names), (theirs, _) = column("neurons", what), column(peer, what)
             interval: Sequence[float] = paired_bootstrap(ours, theirs, groups=names)
