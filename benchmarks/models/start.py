@@ -18,9 +18,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from photopic.core.config import Config
 
 CLAIMS = (

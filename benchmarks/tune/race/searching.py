@@ -23,9 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark
-from benchmarks.harness.claims import Claim, row
-from benchmarks.harness.ledger import Row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.subjects import JudgedModel
 from benchmarks.tune.race import own_methods, peers
 from benchmarks.tune.race.measuring import SEED, Race
