@@ -37,6 +37,7 @@ MODULES = {
     "oracle": "metrics.oracle",
     "race": "tune.race.run",
     "race-search": "tune.race.searching",
+    "saturation": "guard.saturation",
     "sd15-shape": "locate.sd15_shape",
     "shared-timesteps": "train.shared_timesteps",
     "start": "models.start",
