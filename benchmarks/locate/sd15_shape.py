@@ -136,8 +136,9 @@ class Phases:
         self.peaks[name], self.seconds[name] = peak_gib(), time.monotonic() - began
 
     def rename(self, old: str, new: str) -> None:
-        """Give a phase the name that is known only afterwards."""
-        self.peaks[new], self.seconds[new] = self.peaks.pop(old), self.seconds.pop(old)
+        """Give a phase the name that is known only afterwards; to one of several parts belong its highest peak and all seconds."""
+        self.peaks[new] = max(self.peaks.pop(old), self.peaks.get(new, 0.0))
+        self.seconds[new] = self.seconds.pop(old) + self.seconds.get(new, 0.0)
 
 
 def peak_gib() -> float:

@@ -30,5 +30,7 @@ def test_every_phase_of_a_search_is_a_row() -> None:
     ]  # fmt: skip
     values = [float(row.value or 0) for row in found]
     assert (
-        min(values) > 0 and values[0] == max(values[2:]) and values[1] == pytest.approx(values[0] / found[0].baseline)
+        min(values) > 0
+        and values[0] == max(values[2:])
+        and values[1] == pytest.approx(values[0] / found[0].baseline, rel=1e-4)
     )
