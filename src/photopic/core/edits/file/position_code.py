@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from photopic.core.edits.file import three_bits
 from photopic.core.errors import EditError
@@ -43,7 +43,7 @@ def encode_set(positions: Int64[np.ndarray, " count"], size: int) -> bytes:
     """
     count = len(positions)
     if count and 100 * count >= _TRIPLES_FROM * size:
-        return _count(count, size) + _encode_flags(_flags([positions], size), count, size)
+        return _count(count, size) + _encode_bitmap(_bitmap_of([positions], size), count, size)
     return _count(count, size) + (_encode_gaps(np.diff(positions, prepend=-1) - 1, size) if count else b"")
 
 
@@ -57,7 +57,7 @@ def encode_gaps(gaps: Integer[np.ndarray, " count"], size: int) -> bytes:
     count = len(gaps)
     if not count or 100 * count < _TRIPLES_FROM * size:
         return _count(count, size) + (_encode_gaps(gaps.astype(np.int64), size) if count else b"")
-    return _count(count, size) + _encode_flags(_flags(_summed(gaps), size), count, size)
+    return _count(count, size) + _encode_bitmap(_bitmap_of(_summed(gaps), size), count, size)
 
 
 def decode_set(data: memoryview | bytes, size: int) -> Int64[np.ndarray, " count"]:
@@ -199,24 +199,33 @@ def _summed(gaps: Integer[np.ndarray, " count"]) -> Iterator[Int64[np.ndarray, "
         yield block
 
 
-def _flags(positions: Iterable[Int64[np.ndarray, " block"]], size: int) -> Bool[np.ndarray, " positions"]:
-    """One flag for each position, up to the end of the last three."""
-    flags = np.zeros(size + -size % 3, np.bool_)
+def _bitmap_of(positions: Iterable[Int64[np.ndarray, " block"]], size: int) -> UInt8[np.ndarray, " bytes"]:
+    """One bit for each position, up to the end of the last three; unpacked only a block at a time."""
+    bitmap = np.zeros(-(-(size + -size % 3) // 8), np.uint8)
+    start, carried = 0, np.zeros(0, np.bool_)  # what does not fill a byte yet, from a whole byte on
     for block in positions:
-        flags[block] = True
-    return flags
+        flags = np.zeros(int(block[-1]) + 1 - start, np.bool_)
+        flags[: len(carried)] = carried
+        flags[block - start] = True
+        whole = len(flags) // 8 * 8
+        bitmap[start // 8 : (start + whole) // 8] = _packed(flags[:whole])
+        start, carried = start + whole, flags[whole:]
+    if len(carried):
+        bitmap[start // 8] = _packed(carried)[0]
+    return bitmap
 
 
-def _encode_flags(flags: Bool[np.ndarray, " positions"], count: int, size: int) -> bytes:
-    return _encode_triples(flags) if 100 * count < _BITMAP_FROM * size else _pack(flags[:size])
+def _encode_bitmap(bitmap: UInt8[np.ndarray, " bytes"], count: int, size: int) -> bytes:
+    if 100 * count >= _BITMAP_FROM * size:
+        return bitmap[: -(-size // 8)].tobytes()
+    return _encode_triples(bitmap, -(-size // 3))
 
 
-def _encode_triples(flags: Bool[np.ndarray, " positions"]) -> bytes:
+def _encode_triples(bitmap: UInt8[np.ndarray, " bytes"], triples: int) -> bytes:
     """Two planes with a bit for each three positions, then a bit for those that are not empty, and one for the rarest."""
-    packed, triples = np.packbits(flags, bitorder="little"), len(flags) // 3
     first, second, more, deep = [], [], [], []
     for start in range(0, triples, 8 * _BLOCK):  # whole bytes of the first two planes
-        leaves = _LEAVES.take(three_bits.unpack(packed[3 * start // 8 :], min(8 * _BLOCK, triples - start)))
+        leaves = _LEAVES.take(three_bits.unpack(bitmap[3 * start // 8 :], min(8 * _BLOCK, triples - start)))
         first.append(_pack(leaves >> 2 & 1))
         second.append(_pack(leaves >> 3))
         inner = leaves.take(np.flatnonzero(leaves != 0))  # much faster than a mask
@@ -327,7 +336,11 @@ def _count_bytes(size: int) -> int:
 
 
 def _pack(bits: np.ndarray) -> bytes:
-    return np.packbits(bits, bitorder="little").tobytes()
+    return _packed(bits).tobytes()
+
+
+def _packed(bits: np.ndarray) -> UInt8[np.ndarray, " bytes"]:
+    return np.packbits(bits, bitorder="little")
 
 
 def _unpack(data: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, " bits"]:
