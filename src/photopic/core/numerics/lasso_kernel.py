@@ -16,7 +16,7 @@ from numba import njit
 MATHS = {"reassoc", "contract", "nsz"}  # sums may be reordered to vectorise; NaN and infinity keep their meaning
 SWEEPS = 100_000  # of one lambda, before it is given up
 TURNS = 1_000  # checks of one lambda on all predictors
-PATIENCE = 2  # sweeps before the first Newton step; one more for every twelve coefficients, which its cost grows with
+PATIENCE = 1  # sweeps before a series of Newton steps; one more for every 36 coefficients, which its cost grows with
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,9 +70,12 @@ def sweep(gram, values, h, count, half):
 
 @compiled
 @no_type_check
-def cholesky_solve(matrix, vector, size):
-    """Overwrite the lower triangle of a positive definite matrix by its factor and the vector by the solution."""
-    for start in range(0, size, 4):  # four rows at a time, so that each earlier row is read once for all of them
+def factorise(matrix, first, size):
+    """Overwrite rows ``first`` to ``size`` of a positive definite matrix's lower triangle by those of its Cholesky factor.
+
+    The rows before hold the factor already. False where a pivot is not positive.
+    """
+    for start in range(first, size, 4):  # four rows at a time, so that each earlier row is read once for all of them
         if start + 4 <= size:
             r0, r1, r2, r3 = matrix[start], matrix[start + 1], matrix[start + 2], matrix[start + 3]
             for j in range(start):
@@ -99,59 +102,127 @@ def cholesky_solve(matrix, vector, size):
             if total <= 0.0:
                 return False
             row[i] = np.sqrt(total)
-    for i in range(size):
-        total, row = vector[i], matrix[i]
-        for c in range(i):
-            total -= row[c] * vector[c]
-        vector[i] = total / row[i]
-    for i in range(size - 1, -1, -1):
-        row = matrix[i]
-        vector[i] /= row[i]
-        for c in range(i):
-            vector[c] -= row[c] * vector[i]
     return True
 
 
 @compiled
 @no_type_check
-def newton(gram, values, h, count, half, matrix, active, step):
-    """Go to the minimum with the present signs, or to the first coordinate that meets zero on the way, which leaves.
+def solve(factor, vector, size, first):
+    """Overwrite b by the solution of L L' x = b; entries of b before ``first`` are zero."""
+    for i in range(first, size):
+        total, row = vector[i], factor[i]
+        for c in range(first, i):
+            total -= row[c] * vector[c]
+        vector[i] = total / row[i]
+    i = size - 1
+    while i >= 3:  # four rows at a time, so that b is read and written once for all of them
+        r0, r1, r2, r3 = factor[i], factor[i - 1], factor[i - 2], factor[i - 3]
+        v0 = vector[i] / r0[i]
+        v1 = (vector[i - 1] - r0[i - 1] * v0) / r1[i - 1]
+        v2 = (vector[i - 2] - r0[i - 2] * v0 - r1[i - 2] * v1) / r2[i - 2]
+        v3 = (vector[i - 3] - r0[i - 3] * v0 - r1[i - 3] * v1 - r2[i - 3] * v2) / r3[i - 3]
+        vector[i], vector[i - 1], vector[i - 2], vector[i - 3] = v0, v1, v2, v3
+        for c in range(i - 3):
+            vector[c] -= r0[c] * v0 + r1[c] * v1 + r2[c] * v2 + r3[c] * v3
+        i -= 4
+    while i >= 0:
+        vector[i] /= factor[i, i]
+        for c in range(i):
+            vector[c] -= factor[i, c] * vector[i]
+        i -= 1
+
+
+@compiled
+@no_type_check
+def support(gram, working, values, count, where, matrix, active, order, listed):
+    """List the non-zero coefficients and factorise S on them; their number, -1 where that fails.
+
+    ``order`` names the predictors that the rows of the last factor are of, up to a -1. They come first as long as they stay, so that
+    the restless ones gather at the end: rows are made anew from the first that has changed.
+    """
+    k, first, i = 0, 0, 0
+    for a in range(count):
+        listed[a] = 0.0
+    while i < len(order) and order[i] >= 0:
+        a = where[order[i]]
+        if a >= 0 and values[a] != 0.0:
+            first += k == i == first
+            active[k], order[k], listed[a] = a, order[i], 1.0
+            k += 1
+        i += 1
+    for a in range(count):
+        if values[a] != 0.0 and listed[a] == 0.0:
+            active[k], order[k] = a, working[a]
+            k += 1
+    if k < len(order):
+        order[k] = -1  # the rows below are written over
+    for i in range(first, k):
+        row = gram[active[i]]
+        for j in range(i):
+            matrix[i, j] = row[active[j]]
+        matrix[i, i] = row[active[i]] * (1.0 + 1e-11)
+    if not factorise(matrix, first, k):
+        order[0] = -1
+        return -1
+    return k
+
+
+@compiled
+@no_type_check
+def newton(gram, working, values, h, count, half, where, matrix, active, order, step):
+    """Go to the minimum with the present signs; a coordinate that meets zero on the way leaves, and the rest goes on.
+
+    With A = S on the support, A x = h - sign / 2 lambda gives the step. A coordinate r that leaves is held at zero from there by a
+    direction that the others pay nothing for: z = A^-1 e_r, made A-orthogonal to those of earlier leavings (their Schur complement,
+    by Gram and Schmidt), so that the step minus step_r / z_r z is the one to the minimum without r, and one factor serves all.
 
     The diagonal is raised a little: where S is singular on the support the step then runs along its null space, so that a
-    redundant coordinate leaves. The step never goes uphill. True if it ended at the minimum.
+    redundant coordinate leaves. The step never goes uphill.
     """
-    k, scale = 0, 0.0
-    for a in range(count):
-        if values[a] != 0.0:
-            active[k] = a
-            scale = max(scale, gram[a, a])
-            k += 1
-    if k == 0:
-        return True
+    k = support(gram, working, values, count, where, matrix, active, order, step)
+    if k <= 0:
+        return
+    before = np.empty(k)
     for i in range(k):
-        row = gram[active[i]]
-        for j in range(i + 1):
-            matrix[i, j] = row[active[j]]
-        matrix[i, i] += 1e-11 * scale
-        step[i] = h[active[i]] - (half if values[active[i]] > 0 else -half)
-    if not cholesky_solve(matrix, step, k):
-        return False
-    length, leaving = 1.0, -1
-    for i in range(k):
-        value = values[active[i]]
-        if (value + step[i]) * value < 0.0 and -value / step[i] < length:
-            length, leaving = -value / step[i], active[i]
-    for i in range(k):
-        a = active[i]
-        move, row = length * step[i], gram[a]
-        if a == leaving:
-            move = -values[a]
-        values[a] += move
-        for c in range(count):
-            h[c] -= move * row[c]
-    if leaving >= 0:
-        values[leaving] = 0.0
-    return leaving < 0
+        before[i] = values[active[i]]
+        step[i] = h[active[i]] - (half if before[i] > 0 else -half)
+    solve(matrix, step, k, 0)
+    for m in range(len(matrix) - k + 1):  # the rows below the factor hold the directions of those that left
+        length, leaving = 1.0, -1
+        for i in range(k):
+            value = values[active[i]]
+            if (value + step[i]) * value < 0.0 and -value / step[i] < length:
+                length, leaving = -value / step[i], i
+        for i in range(k):
+            if values[active[i]] != 0.0:  # what has left stays out, whatever rounding says
+                values[active[i]] += length * step[i]
+            step[i] *= 1.0 - length
+        if leaving < 0:
+            break
+        values[active[leaving]] = 0.0
+        if k + m == len(matrix):
+            break
+        z = matrix[k + m]
+        for i in range(k):
+            z[i] = 0.0
+        z[leaving] = 1.0
+        solve(matrix, z, k, leaving)
+        for b in range(k, k + m):  # z'A u = u_r for the earlier directions u, which have u'A u = 1
+            row, part = matrix[b], matrix[b, leaving]
+            for i in range(k):
+                z[i] -= part * row[i]
+        if z[leaving] <= 0.0:
+            break
+        share, norm = step[leaving] / z[leaving], np.sqrt(z[leaving])
+        for i in range(k):
+            step[i] -= share * z[i]
+            z[i] /= norm
+        step[leaving] = 0.0
+    for i in range(k):  # h once for the whole series
+        moved, row = values[active[i]] - before[i], gram[active[i]]
+        if moved != 0.0:
+            for c in range(count):
+                h[c] -= moved * row[c]
 
 
 @compiled
@@ -196,7 +267,7 @@ def gap(power, dot_cross, dot_g, l1, steepest, half):
 @compiled
 @no_type_check
 def solve_path(
-    second, cross, power, skip, lambdas, tolerance, g, gram, matrix, working, values, h, active, step, where,
+    second, cross, power, skip, lambdas, tolerance, g, gram, matrix, working, values, h, active, order, step, where,
     before, out_count, out_members, out_values, out_facts,
 ):  # fmt: skip
     """One target along its path; the number of coefficients written, or -1 where the working set outgrows its room.
@@ -209,6 +280,7 @@ def solve_path(
     p, room = len(g), len(gram)
     count, written = 0, 0
     earlier, previous = 0.0, 0.0
+    order[0] = -1  # no row of a factor yet
     for j in range(p):
         g[j] = before[j] = cross[j]
         if j != skip:
@@ -254,10 +326,8 @@ def solve_path(
                         dot_g += values[a] * h[a]
                 if gap(power, dot_cross, dot_g, l1, steepest, half) <= 0.9 * tolerance:
                     break
-                if since >= PATIENCE + nonzero // 12:
-                    for _ in range(nonzero):
-                        if newton(gram, values, h, count, half, matrix, active, step):
-                            break
+                if since >= PATIENCE + nonzero // 36:
+                    newton(gram, working, values, h, count, half, where, matrix, active, order, step)
                     since = 0
             kept, l1, dot_cross = 0, 0.0, 0.0
             for a in range(count):

@@ -26,6 +26,7 @@ from photopic.core.errors import DataError
 
 TOLERANCE = 1e-6
 FACTS = 5  # error, l1, gap, violation, sweeps
+TILE = 256  # side of the parts that S is checked by
 BLOCK = 16  # targets a thread solves before it reports
 
 
@@ -260,6 +261,7 @@ def _workspace(p: int, room: int) -> tuple[Any, ...]:
         np.empty(room, number),  # values
         np.empty(room, number),  # h
         np.empty(room, index),  # active
+        np.empty(room, index),  # order
         np.empty(room, number),  # step
         np.full(p, -1, index),  # where
         np.empty(p, number),  # before
@@ -305,11 +307,16 @@ def _check(second: Any, lambdas: Any, cross: Any, powers: Any, rows: Any, tolera
     if len(rows) and not (rows.min() >= 0 and rows.max() < len(cross)):
         raise DataError(f"targets: expected 0 to {len(cross) - 1}, found {rows.min()} to {rows.max()}")
     scale = np.sqrt(np.maximum(np.diagonal(second), 0.0))
-    for start in range(0, p, 256):  # by blocks: a comparison of the whole would take the memory of S again
-        part, mirrored = second[start : start + 256], second[:, start : start + 256].T
-        if not np.isfinite(part).all():
-            raise DataError(f"second moment: row {start + np.argwhere(~np.isfinite(part))[0][0]} is not finite")
-        if (np.abs(part - mirrored) > 1e-8 * scale[start : start + 256, None] * scale + 1e-300).any():
-            raise DataError("second moment: expected a symmetric matrix, found one that is not")
+    for start in range(0, p, TILE):  # by tiles: a comparison of the whole would take the memory of S again
+        rows = slice(start, start + TILE)
+        if not np.isfinite(second[rows]).all():
+            raise DataError(f"second moment: row {start + np.argwhere(~np.isfinite(second[rows]))[0][0]} is not finite")
+        for other in range(start, p, TILE):
+            columns = slice(other, other + TILE)
+            tile, mirrored = second[rows, columns], second[columns, rows].T
+            if not np.array_equal(tile, mirrored) and (
+                (np.abs(tile - mirrored) > 1e-8 * scale[rows, None] * scale[columns] + 1e-300).any()
+            ):
+                raise DataError("second moment: expected a symmetric matrix, found one that is not")
     if not np.isfinite(cross).all() or not np.isfinite(powers).all():
         raise DataError("cross moments: expected finite numbers, found NaN or infinity")
