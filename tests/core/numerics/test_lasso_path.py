@@ -92,6 +92,30 @@ def test_the_certificate_is_true(solved: tuple[np.ndarray, LassoPath]) -> None:
     assert worst <= 1e-5
 
 
+def test_newton_ends_at_the_minimum_of_its_signs_with_the_factor_of_what_is_left() -> None:
+    from photopic.core.numerics.lasso_kernel import newton
+
+    second, half, size = covariance(30, 60), 0.05, 29
+    gram, cross, rng = np.ascontiguousarray(second[1:, 1:]), second[0, 1:], np.random.default_rng(0)
+    matrix, order = np.empty((size + 1, size)), np.full(size, -1)
+    members, values, left = np.arange(size), np.zeros(size), 0
+    for entering in (np.arange(20), np.arange(10, 29)):  # the second series starts from the factor of the first
+        values[entering] = np.where(values[entering] == 0, rng.normal(size=len(entering)), values[entering])
+        before, h = values.copy(), cross - gram @ values
+        scratch = np.empty(size, np.int64), order, np.empty(size), np.empty(size)
+        newton(gram, members, values, h, size, half, members, matrix, *scratch)
+        inside = values != 0
+        left += int((before != 0).sum() - inside.sum())
+        assert (np.sign(values)[inside] == np.sign(before)[inside]).all()
+        np.testing.assert_allclose(h, cross - gram @ values, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(h[inside], half * np.sign(values[inside]), rtol=0, atol=1e-9)
+        rows = order[: inside.sum()]
+        assert sorted(rows) == np.flatnonzero(inside).tolist() and (order[inside.sum() :] == -1)[:1].all()
+        factor = np.linalg.cholesky(gram[np.ix_(rows, rows)])
+        np.testing.assert_allclose(np.tril(matrix[: len(rows), : len(rows)]), factor, rtol=0, atol=1e-9)
+    assert left > 5
+
+
 def test_a_loose_gap_bounds_the_objective() -> None:
     second = covariance(60, 30)
     loose, tight = (lasso_path(second, [0.05], tolerance=tolerance) for tolerance in (1e-2, 1e-12))

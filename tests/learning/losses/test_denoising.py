@@ -67,7 +67,7 @@ def test_small_scaling_changes_the_loss_as_saliency_predicts() -> None:  # ident
 
     def total(entries: Tensor) -> Tensor:
         draws = loss.draws(0)
-        noisy = model.add_noise(loss._both.latents[draws.index], draws.noise.double(), draws.timesteps)
+        noisy = model.schedule.add_noise(loss._both.latents[draws.index], draws.noise.double(), draws.timesteps)
         with replaced(model.components, {name: entries * weights[name]}):
             prediction = model.predict(noisy, draws.timesteps, loss._both.conditioning[draws.index])
         return (prediction - draws.noise.double()).square().mean()
@@ -156,9 +156,9 @@ def test_loss_is_the_noise_error_whatever_the_prediction_type(any_model: TextToI
     loss = loss_of(any_model)
     draws = loss.draws(0)
     latents = loss._both.latents[draws.index]
-    noisy = any_model.add_noise(latents, draws.noise, draws.timesteps)
+    noisy = any_model.schedule.add_noise(latents, draws.noise, draws.timesteps)
     prediction = any_model.predict(noisy, draws.timesteps, loss._both.conditioning[draws.index])
-    noise = any_model.to_noise(prediction, noisy, draws.timesteps)
+    noise = any_model.schedule.to_noise(prediction, noisy, draws.timesteps)
     by_hand = (noise - draws.noise).square().flatten(1).mean(1)
     torch.testing.assert_close(loss.errors(loss._both, draws), by_hand)
     losses = loss.step(0, {})

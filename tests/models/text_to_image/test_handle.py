@@ -117,11 +117,11 @@ def test_prediction_type_is_read_from_the_scheduler(prediction_type: str) -> Non
 def test_training_schedule_does_not_depend_on_the_sampler() -> None:
     pipeline = tiny_pipeline("v_prediction")
     latents, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0)).unbind()
-    before = TextToImage(pipeline).add_noise(latents, noise, torch.tensor([700]))
+    before = TextToImage(pipeline).schedule.add_noise(latents, noise, torch.tensor([700]))
     pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     model = TextToImage(pipeline)
     model.generate("a bear", seeds=[0], steps=2)
-    torch.testing.assert_close(model.add_noise(latents, noise, torch.tensor([700])), before)
+    torch.testing.assert_close(model.schedule.add_noise(latents, noise, torch.tensor([700])), before)
 
 
 def test_images_are_encoded_to_scaled_posterior_means_and_back(sd: TextToImage) -> None:

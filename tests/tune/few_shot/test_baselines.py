@@ -213,7 +213,8 @@ def test_settings_are_chosen_on_held_back_shots_alone(model: DualEncoder, shots:
 def test_the_best_setting_is_the_one_most_often_right_then_the_surest() -> None:
     labels = torch.tensor([0, 1])
     right, sure, wrong = torch.eye(2), 3 * torch.eye(2), 9 * torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    assert best_setting({"right": right, "sure": sure, "wrong": wrong}, labels) == "sure"
+    tried = {"right": right, "sure": sure, "wrong": wrong}
+    assert best_setting(tried, tried.__getitem__, labels) == "sure"
 
 
 # -- CoOp

@@ -16,7 +16,7 @@ from numba import njit
 MATHS = {"reassoc", "contract", "nsz"}  # sums may be reordered to vectorise; NaN and infinity keep their meaning
 SWEEPS = 100_000  # of one lambda, before it is given up
 TURNS = 1_000  # checks of one lambda on all predictors
-PATIENCE = 1  # sweeps before a series of Newton steps; one more for every 36 coefficients, which its cost grows with
+PATIENCE, SHARE = 1, 36  # sweeps before a series of Newton steps; one more for every so many coefficients, as it costs more
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,15 +107,43 @@ def factorise(matrix, first, size):
 
 @compiled
 @no_type_check
-def solve(factor, vector, size, first):
-    """Overwrite b by the solution of L L' x = b; entries of b before ``first`` are zero."""
-    for i in range(first, size):
+def remove(matrix, gone, size, more):
+    """Take one row and column out of a Cholesky factor by Givens rotations; ``more`` rows of L^-1 b below are turned with it.
+
+    Without its row the factor has one entry too many in each row below; a rotation of neighbouring columns clears it.
+    """
+    cosines, sines = np.empty(size), np.empty(size)
+    for i in range(gone + 1, size + more):
+        row, above = matrix[i], matrix[i - 1]
+        for j in range(gone):
+            above[j] = row[j]
+        left = row[gone]
+        for j in range(gone, i - 1):
+            right = row[j + 1]
+            above[j] = cosines[j] * left + sines[j] * right
+            left = cosines[j] * right - sines[j] * left
+        if i < size:
+            length = np.sqrt(left * left + row[i] * row[i])
+            cosines[i - 1], sines[i - 1], above[i - 1] = left / length, row[i] / length, length
+
+
+@compiled
+@no_type_check
+def forward(factor, vector, size):
+    """Overwrite b by the solution of L y = b."""
+    for i in range(size):
         total, row = vector[i], factor[i]
-        for c in range(first, i):
+        for c in range(i):
             total -= row[c] * vector[c]
         vector[i] = total / row[i]
+
+
+@compiled
+@no_type_check
+def backward(factor, vector, size):
+    """Overwrite y by the solution of L' x = y, four rows of L at a time, so that x is read and written once for all of them."""
     i = size - 1
-    while i >= 3:  # four rows at a time, so that b is read and written once for all of them
+    while i >= 3:
         r0, r1, r2, r3 = factor[i], factor[i - 1], factor[i - 2], factor[i - 3]
         v0 = vector[i] / r0[i]
         v1 = (vector[i - 1] - r0[i - 1] * v0) / r1[i - 1]
@@ -134,92 +162,87 @@ def solve(factor, vector, size, first):
 
 @compiled
 @no_type_check
-def support(gram, working, values, count, where, matrix, active, order, listed):
-    """List the non-zero coefficients and factorise S on them; their number, -1 where that fails.
+def support(gram, working, values, count, where, matrix, active, order):
+    """List the non-zero coefficients and bring the factor of S on them up to date; their number, -1 where that fails.
 
-    ``order`` names the predictors that the rows of the last factor are of, up to a -1. They come first as long as they stay, so that
-    the restless ones gather at the end: rows are made anew from the first that has changed.
+    ``order`` names the predictors that the rows of the factor are of, up to a -1. Those that have become zero are taken out, new
+    ones come at the end: so those that come and go gather there, where taking out costs least.
     """
-    k, first, i = 0, 0, 0
+    size = 0
+    while size < len(order) and order[size] >= 0:
+        size += 1
+    for i in range(size - 1, -1, -1):
+        if where[order[i]] < 0 or values[where[order[i]]] == 0.0:
+            remove(matrix, i, size, 0)
+            size -= 1
+            for j in range(i, size):
+                order[j] = order[j + 1]
     for a in range(count):
-        listed[a] = 0.0
-    while i < len(order) and order[i] >= 0:
-        a = where[order[i]]
-        if a >= 0 and values[a] != 0.0:
-            first += k == i == first
-            active[k], order[k], listed[a] = a, order[i], 1.0
-            k += 1
-        i += 1
+        active[a] = -1  # for now: the row of each member of the working set
+    for i in range(size):
+        active[where[order[i]]] = i
+    first = size
     for a in range(count):
-        if values[a] != 0.0 and listed[a] == 0.0:
-            active[k], order[k] = a, working[a]
-            k += 1
-    if k < len(order):
-        order[k] = -1  # the rows below are written over
-    for i in range(first, k):
+        if values[a] != 0.0 and active[a] < 0:
+            order[size] = working[a]
+            size += 1
+    if size < len(order):
+        order[size] = -1
+    for i in range(size):
+        active[i] = where[order[i]]
+    for i in range(first, size):
         row = gram[active[i]]
         for j in range(i):
             matrix[i, j] = row[active[j]]
         matrix[i, i] = row[active[i]] * (1.0 + 1e-11)
-    if not factorise(matrix, first, k):
+    if not factorise(matrix, first, size):
         order[0] = -1
         return -1
-    return k
+    return size
 
 
 @compiled
 @no_type_check
-def newton(gram, working, values, h, count, half, where, matrix, active, order, step):
-    """Go to the minimum with the present signs; a coordinate that meets zero on the way leaves, and the rest goes on.
+def newton(gram, working, values, h, count, half, where, matrix, active, order, step, before):
+    """Go to the minimum with the present signs; a coordinate that meets zero on the way leaves, and the others go on without it.
 
-    With A = S on the support, A x = h - sign / 2 lambda gives the step. A coordinate r that leaves is held at zero from there by a
-    direction that the others pay nothing for: z = A^-1 e_r, made A-orthogonal to those of earlier leavings (their Schur complement,
-    by Gram and Schmidt), so that the step minus step_r / z_r z is the one to the minimum without r, and one factor serves all.
+    With A = L L' = S on the support the step solves A x = h - sign lambda / 2. y = L^-1 of the right side is kept as one more row
+    of the factor, so that what takes a coordinate out of it does so to y too: one more solution of L' x = y is the others' step.
 
     The diagonal is raised a little: where S is singular on the support the step then runs along its null space, so that a
     redundant coordinate leaves. The step never goes uphill.
     """
-    k = support(gram, working, values, count, where, matrix, active, order, step)
-    if k <= 0:
-        return
-    before = np.empty(k)
-    for i in range(k):
-        before[i] = values[active[i]]
-        step[i] = h[active[i]] - (half if before[i] > 0 else -half)
-    solve(matrix, step, k, 0)
-    for m in range(len(matrix) - k + 1):  # the rows below the factor hold the directions of those that left
+    k = support(gram, working, values, count, where, matrix, active, order)
+    for a in range(count):
+        before[a] = values[a]
+    if k > 0:
+        y = matrix[k]
+        for i in range(k):
+            y[i] = h[active[i]] - (half if values[active[i]] > 0 else -half)
+        forward(matrix, y, k)
+    while k > 0:
+        for i in range(k):
+            step[i] = matrix[k, i]
+        backward(matrix, step, k)
         length, leaving = 1.0, -1
         for i in range(k):
             value = values[active[i]]
             if (value + step[i]) * value < 0.0 and -value / step[i] < length:
                 length, leaving = -value / step[i], i
         for i in range(k):
-            if values[active[i]] != 0.0:  # what has left stays out, whatever rounding says
-                values[active[i]] += length * step[i]
-            step[i] *= 1.0 - length
+            values[active[i]] += length * step[i]
         if leaving < 0:
             break
         values[active[leaving]] = 0.0
-        if k + m == len(matrix):
-            break
-        z = matrix[k + m]
-        for i in range(k):
-            z[i] = 0.0
-        z[leaving] = 1.0
-        solve(matrix, z, k, leaving)
-        for b in range(k, k + m):  # z'A u = u_r for the earlier directions u, which have u'A u = 1
-            row, part = matrix[b], matrix[b, leaving]
-            for i in range(k):
-                z[i] -= part * row[i]
-        if z[leaving] <= 0.0:
-            break
-        share, norm = step[leaving] / z[leaving], np.sqrt(z[leaving])
-        for i in range(k):
-            step[i] -= share * z[i]
-            z[i] /= norm
-        step[leaving] = 0.0
-    for i in range(k):  # h once for the whole series
-        moved, row = values[active[i]] - before[i], gram[active[i]]
+        for i in range(k):  # what is left of the right side
+            matrix[k, i] *= 1.0 - length
+        remove(matrix, leaving, k, 1)
+        k -= 1
+        for i in range(leaving, k):
+            active[i], order[i] = active[i + 1], order[i + 1]
+        order[k] = -1
+    for a in range(count):  # h once for the whole series
+        moved, row = values[a] - before[a], gram[a]
         if moved != 0.0:
             for c in range(count):
                 h[c] -= moved * row[c]
@@ -267,7 +290,7 @@ def gap(power, dot_cross, dot_g, l1, steepest, half):
 @compiled
 @no_type_check
 def solve_path(
-    second, cross, power, skip, lambdas, tolerance, g, gram, matrix, working, values, h, active, order, step, where,
+    second, cross, power, skip, lambdas, tolerance, g, gram, matrix, working, values, h, active, order, step, start, where,
     before, out_count, out_members, out_values, out_facts,
 ):  # fmt: skip
     """One target along its path; the number of coefficients written, or -1 where the working set outgrows its room.
@@ -280,7 +303,7 @@ def solve_path(
     p, room = len(g), len(gram)
     count, written = 0, 0
     earlier, previous = 0.0, 0.0
-    order[0] = -1  # no row of a factor yet
+    order[0] = -1  # no row of a factor is there
     for j in range(p):
         g[j] = before[j] = cross[j]
         if j != skip:
@@ -326,8 +349,8 @@ def solve_path(
                         dot_g += values[a] * h[a]
                 if gap(power, dot_cross, dot_g, l1, steepest, half) <= 0.9 * tolerance:
                     break
-                if since >= PATIENCE + nonzero // 36:
-                    newton(gram, working, values, h, count, half, where, matrix, active, order, step)
+                if since >= PATIENCE + nonzero // SHARE:
+                    newton(gram, working, values, h, count, half, where, matrix, active, order, step, start)
                     since = 0
             kept, l1, dot_cross = 0, 0.0, 0.0
             for a in range(count):

@@ -256,13 +256,14 @@ def _workspace(p: int, room: int) -> tuple[Any, ...]:
     return (
         np.empty(p, number),  # g
         np.empty(square, number),  # gram
-        np.empty(square, number),  # matrix
+        np.empty((room + 1, room), number),  # matrix
         np.empty(room, index),  # working
         np.empty(room, number),  # values
         np.empty(room, number),  # h
         np.empty(room, index),  # active
         np.empty(room, index),  # order
         np.empty(room, number),  # step
+        np.empty(room, number),  # start
         np.full(p, -1, index),  # where
         np.empty(p, number),  # before
     )

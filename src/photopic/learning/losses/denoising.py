@@ -209,10 +209,10 @@ class ConceptLoss:
             weights: Replacements of the model's parameters, by ``unet.<parameter name>``; the model is left as it is.
         """
         latents, conditioning = examples.latents[draws.index], examples.conditioning[draws.index]
-        noisy = self.model.add_noise(latents, draws.noise, draws.timesteps).to(self.model.dtype)
+        noisy = self.model.schedule.add_noise(latents, draws.noise, draws.timesteps).to(self.model.dtype)
         with replaced(self.model.components, weights or {}):
             prediction = self.model.predict(noisy, draws.timesteps, conditioning)
-        noise = self.model.to_noise(prediction.float(), noisy.float(), draws.timesteps)
+        noise = self.model.schedule.to_noise(prediction.float(), noisy.float(), draws.timesteps)
         return (noise - draws.noise).square().flatten(1).mean(1)  # (batch, c, h, w) -> (batch,)
 
     def draws(self, step: int) -> Draws:

@@ -122,7 +122,7 @@ class TextToImage(Handle):
 
     @property
     def schedule(self) -> NoiseSchedule:
-        """The noise schedule the network was trained on."""
+        """The noise schedule the network was trained on: it adds noise, and says what a prediction implies."""
         return NoiseSchedule(self.pipeline.scheduler.alphas_cumprod, self.prediction_type)
 
     @property
@@ -160,24 +160,6 @@ class TextToImage(Handle):
         """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
         return decode_latents(self.pipeline, latents)
 
-    def add_noise(
-        self,
-        latents: Float[Tensor, "batch c h w"],
-        noise: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
-        """Noisy latents at the given training timesteps."""
-        return self.schedule.add_noise(latents, noise, timesteps)
-
-    def target(
-        self,
-        latents: Float[Tensor, "batch c h w"],
-        noise: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
-        """What ``predict`` should output for ``add_noise(latents, noise, timesteps)``."""
-        return self.schedule.target(latents, noise, timesteps)
-
     def predict(
         self, noisy: Float[Tensor, "batch c h w"], timesteps: Int[Tensor, "*batch"], conditioning: Conditioning
     ) -> Float[Tensor, "batch c h w"]:
@@ -187,24 +169,6 @@ class TextToImage(Handle):
     def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """The same as ``predict``."""
         return self.predict(noisy, timesteps, conditioning)
-
-    def to_noise(
-        self,
-        prediction: Float[Tensor, "batch c h w"],
-        noisy: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
-        """The noise a prediction implies."""
-        return self.schedule.to_noise(prediction, noisy, timesteps)
-
-    def to_sample(
-        self,
-        prediction: Float[Tensor, "batch c h w"],
-        noisy: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
-        """The clean latents a prediction implies."""
-        return self.schedule.to_sample(prediction, noisy, timesteps)
 
     def generate(self, prompts: str | Sequence[str], **options: Any) -> UInt8[np.ndarray, "n h w 3"]:
         """Draw images as the stock pipeline does; takes the arguments of ``generate_events``.

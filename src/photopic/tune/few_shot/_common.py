@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,19 +13,20 @@ from torch.nn import functional as F
 
 from photopic.core.edits import Edit, Part
 from photopic.core.errors import DataError
-from photopic.core.events import Steps
+from photopic.core.events import Event, Steps
 from photopic.core.fit import OptimizedTensors, fit
 from photopic.core.runs import Run
 from photopic.core.view import Section, Table, Text, View
 from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.classifiers import TextClassifier
-from photopic.learning.few_shot_batches import RunningShare, Training, batch_at
+from photopic.learning.few_shot_batches import RunningShare, Training, batch_at, check_trainable
 from photopic.learning.tuned_classifier import classifier_of
 from photopic.metrics.intervals import wilson
-from photopic.models.dual_encoder import DualEncoder
+from photopic.models.dual_encoder import TEMPLATES, DualEncoder
 
 IMAGE_TOWER = "network.vision_model."  # how edits call its parameters
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Classifying(OptimizedTensors):
@@ -72,6 +73,20 @@ class Classifying(OptimizedTensors):
         self.accuracy.value.copy_(state["accuracy"])
 
 
+def prepared(
+    model: DualEncoder, data: FewShotTask, templates: Sequence[str] = TEMPLATES
+) -> Steps[Float[Tensor, "classes dim"]]:
+    """The classifier of the class names, once there is enough to learn from.
+
+    Raises:
+        DataError: If there is one class only, a class without pictures, or a name without a token.
+    """
+    check_trainable(data.train)
+    rows = unit_rows(model, data.train, templates)
+    yield Event("preparing")
+    return rows
+
+
 def learn_weights(
     model: DualEncoder,
     data: LabelledImages,
@@ -98,6 +113,12 @@ def cosines(model: DualEncoder, features: Float[Tensor, "n dim"], rows: Float[Te
     return model.logit_scale * F.normalize(features, dim=-1) @ rows.mT  # (n, dim) @ (dim, k) -> (n, k)
 
 
+@torch.no_grad()
+def frozen_features(model: DualEncoder, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
+    """Features of length 1 of a tower that is not learnt."""
+    return F.normalize(model.encode_pixels(pixels), dim=-1)
+
+
 def held_back(data: LabelledImages, seed: int) -> tuple[LabelledImages, LabelledImages] | None:
     """A quarter of the shots of every class, one at least, kept for choosing settings; None if a class has only one.
 
@@ -112,14 +133,16 @@ def held_back(data: LabelledImages, seed: int) -> tuple[LabelledImages, Labelled
     return data.draw(shots - max(1, shots // 4), seed) if shots > 1 else None
 
 
-def best_setting(logits_by_setting: Mapping[Any, Float[Tensor, "n classes"]], labels: Int64[Tensor, " n"]) -> Any:
+def best_setting(
+    settings: Iterable[S], logits_of: Callable[[S], Float[Tensor, "n classes"]], labels: Int64[Tensor, " n"]
+) -> S:
     """The setting whose logits name most pictures right; of several the one with the least cross-entropy."""
 
-    def rank(setting: Any) -> tuple[int, float]:
-        logits = logits_by_setting[setting]
+    def rank(setting: S) -> tuple[int, float]:
+        logits = logits_of(setting)
         return int((logits.argmax(1) == labels).sum()), -F.cross_entropy(logits, labels).item()
 
-    return max(logits_by_setting, key=rank)
+    return max(settings, key=rank)
 
 
 def unit_rows(

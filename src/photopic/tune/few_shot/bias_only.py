@@ -13,13 +13,13 @@ import torch
 
 from photopic.core.edits import Edit, SparseWeights
 from photopic.core.errors import ModelError
-from photopic.core.events import Event, Steps
+from photopic.core.events import Steps
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
-from photopic.learning.few_shot_batches import Training, check_trainable
+from photopic.learning.few_shot_batches import Training
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
-from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, unit_rows
+from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +61,10 @@ def bias_only(
         >>> bias_only(model, data).provenance["trained"]  # doctest: +SKIP
         4736
     """
-    check_trainable(data.train)
     biases = [name for name in image_parameters(model) if name.endswith(".bias")]
     if not biases:
         raise ModelError(f"{model.name}: expected biases in its image tower to train, found none; use LoRA instead")
-    rows = unit_rows(model, data.train, templates)
-    yield Event("preparing")
+    rows = yield from prepared(model, data, templates)
     found = yield from learn_weights(model, data.train, config, biases, rows, run)
     values = {name: tensor.reshape(-1) for name, tensor in found.items()}
     part = SparseWeights({name: torch.arange(value.numel()) for name, value in values.items()}, values)

@@ -1,10 +1,13 @@
 """CoOp: vectors in place of the words before a class name are learnt through the frozen text tower.
 
-One context for all classes, before the name. It can be read with other names: what was learnt on some classes serves new ones.
+One context for all classes, before the name. It can be read with other names: what was learnt on some classes serves new
+ones.
 
-Paper: Learning to Prompt for Vision-Language Models (arXiv:2109.01134). Changed: Adam in place of SGD. Kept as a safetensors file
-of the vectors, since no kind of edit changes what stands before every name. Claim: ``few_shot.accuracy`` of
-benchmarks/tune/few_shot.py.
+Paper: Learning to Prompt for Vision-Language Models (arXiv:2109.01134). Changed: Adam in place of SGD. Kept as a safetensors
+file of the vectors, since no kind of edit changes what stands before every name. The preset ``paper`` is of the released code
+(KaiyangZhou/CoOp, configs/trainers/CoOp and trainers/coop.py): 16 vectors at random, batches of 32, rate 0.002 on a half
+cosine, crops and mirroring. Not in it: SGD, a first epoch at 1e-5, and 50 to 200 epochs by the number of shots; ``--steps``
+says how long. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_shot.py.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from photopic.data.few_shot import FewShotTask
 from photopic.learning.classifiers import TextClassifier, load_classifier, save_classifier, tensor_bytes
 from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import Classifying, accuracy_view, cosines, measured, unit_rows
+from photopic.tune.few_shot._common import Classifying, accuracy_view, frozen_features, measured, unit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +195,9 @@ def coop(
     context = prompt.start.clone().requires_grad_()
 
     def logits(pixels: Tensor) -> Tensor:
-        with torch.no_grad():
-            features = model.encode_pixels(pixels)  # (batch, dim)
-        return cosines(model, features, prompt.rows(context, names))
+        return (
+            model.logit_scale * frozen_features(model, pixels) @ prompt.rows(context, names).mT
+        )  # (n, dim) @ (dim, k)
 
     yield from fit(Classifying(model, data.train, config, {"context": context}, logits), config.steps, run=run)
     found = PromptedClassifier.of(prompt, context.detach().cpu(), names)

@@ -12,13 +12,13 @@ from typing import Annotated
 from annotated_types import Gt
 
 from photopic.core.edits import DenseDelta, Edit
-from photopic.core.events import Event, Steps
+from photopic.core.events import Steps
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
-from photopic.learning.few_shot_batches import Training, check_trainable
+from photopic.learning.few_shot_batches import Training
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
-from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, unit_rows
+from photopic.tune.few_shot._common import accuracy_view, as_edit, image_parameters, learn_weights, prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,7 @@ def full_fine_tuning(
         >>> full_fine_tuning(model, data).parts[0].kind  # doctest: +SKIP
         'delta'
     """
-    check_trainable(data.train)
-    base, rows = image_parameters(model), unit_rows(model, data.train, templates)
-    yield Event("preparing")
+    base, rows = image_parameters(model), (yield from prepared(model, data, templates))
     found = yield from learn_weights(model, data.train, config, list(base), rows, run)
     deltas = {name: tensor - base[name] for name, tensor in found.items()}
     deltas = {name: delta for name, delta in deltas.items() if bool(delta.any())}

@@ -1,8 +1,10 @@
 """Linear probe: a linear classifier over frozen image features, without the class names.
 
-Paper: CLIP (arXiv:2103.00020) fits a logistic regression with L-BFGS and chooses its strength on a validation split. Changed: the
-strength is chosen on held-back shots, and features have length 1. ``solver="adam"`` trains the same head on the augmented batches
-that the other methods see. Claim: ``few_shot.accuracy`` of benchmarks/tune/few_shot.py.
+Paper: CLIP (arXiv:2103.00020) fits a logistic regression with L-BFGS and chooses its strength on a validation split. Changed:
+the strength is chosen on held-back shots, and features have length 1. The preset ``paper`` tries all 96 strengths from 1e-6
+to 1e6 of its appendix A.3, which the few-shot code of CoOp (KaiyangZhou/CoOp, lpclip/linear_probe.py) halves its way to.
+``solver="adam"`` trains the same head on the augmented batches that the other methods see. Claim: ``few_shot.accuracy`` of
+benchmarks/tune/few_shot.py.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import torch
 from annotated_types import Gt
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from photopic.core.edits import ClassifierHead, Edit
 from photopic.core.events import Event, Steps
@@ -26,7 +27,15 @@ from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask, LabelledImages
 from photopic.learning.few_shot_batches import Training, check_trainable
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder
-from photopic.tune.few_shot._common import Classifying, accuracy_view, as_edit, best_setting, held_back, unit_rows
+from photopic.tune.few_shot._common import (
+    Classifying,
+    accuracy_view,
+    as_edit,
+    best_setting,
+    frozen_features,
+    held_back,
+    unit_rows,
+)
 
 Head = tuple[Float[Tensor, "classes dim"], Float[Tensor, " classes"]]
 
@@ -82,7 +91,7 @@ def linear_probe(
     head = ClassifierHead(data.train.names, weight, bias)
     rows = (
         unit_rows(model, data.train, TEMPLATES) if data.test is not None else weight
-    )  # to measure the names beside it
+    )  # the names, to measure beside it
     return as_edit([head], (), model, data, rows, trained=weight.numel() + bias.numel())
 
 
@@ -92,9 +101,7 @@ def _adam(model: DualEncoder, data: LabelledImages, config: LinearProbeConfig, r
     bias = torch.zeros(len(data.names), device=model.device, requires_grad=True)
 
     def logits(pixels: Tensor) -> Tensor:
-        with torch.no_grad():
-            features = F.normalize(model.encode_pixels(pixels), dim=-1)  # (batch, dim)
-        return features @ weight.mT + bias
+        return frozen_features(model, pixels) @ weight.mT + bias  # (batch, dim) @ (dim, classes)
 
     learner = Classifying(model, data, config, {"weight": weight, "bias": bias}, logits)
     yield from fit(learner, config.steps, run=run)
@@ -108,12 +115,12 @@ def _strength(model: DualEncoder, data: LabelledImages, config: LinearProbeConfi
         return config.default_strength
     kept, held = parts
     features, judged = model.image_features(kept.images), model.image_features(held.images)
-    found = {}
-    for strength in config.strengths:
+
+    def logits(strength: float) -> Tensor:
         weight, bias = _logistic(features, kept.labels, len(data.names), strength)
-        found[strength] = judged @ weight.mT + bias
-    best: float = best_setting(found, torch.from_numpy(held.labels))
-    return best
+        return judged @ weight.mT + bias  # (n, dim) @ (dim, classes)
+
+    return best_setting(config.strengths, logits, torch.from_numpy(held.labels))
 
 
 def _logistic(features: Float[Tensor, "n dim"], labels: Int64[np.ndarray, " n"], classes: int, strength: float) -> Head:

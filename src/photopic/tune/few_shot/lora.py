@@ -17,14 +17,21 @@ from torch import nn
 
 from photopic.core.edits import Edit, LowRankDelta
 from photopic.core.errors import ModelError
-from photopic.core.events import Event, Steps
+from photopic.core.events import Steps
 from photopic.core.fit import fit
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.few_shot import FewShotTask
-from photopic.learning.few_shot_batches import Training, check_trainable
+from photopic.learning.few_shot_batches import Training
 from photopic.models.dual_encoder import TEMPLATES, DualEncoder, Templates
-from photopic.tune.few_shot._common import IMAGE_TOWER, Classifying, accuracy_view, as_edit, cosines, unit_rows
+from photopic.tune.few_shot._common import (
+    IMAGE_TOWER,
+    Classifying,
+    accuracy_view,
+    as_edit,
+    cosines,
+    prepared,
+)
 
 ADAPTER = "default"  # what peft calls the only one
 
@@ -71,9 +78,7 @@ def lora(
         >>> lora(model, data).parts[0].kind  # doctest: +SKIP
         'low_rank'
     """
-    check_trainable(data.train)
-    rows = unit_rows(model, data.train, templates)
-    yield Event("preparing")
+    rows = yield from prepared(model, data, templates)
     adapted = with_adapters(model, config)
     factors = {name: each for name, each in adapted.image_tower.named_parameters() if each.requires_grad}
     learner = Classifying(

@@ -1,11 +1,14 @@
 """Unified tuners: learn small branches beside the operations of the image tower, and a linear classifier, from a few pictures.
 
-An adapter, a prefix or a prompt stands beside the attention, the MLP or the whole block of every transformer layer, reads what
-enters there and adds to what comes out; nothing of the model is changed, and the branches with the classifier are one edit.
+An adapter, a prefix or a prompt stands beside the attention, the MLP or the whole block of every transformer layer, reads
+what enters there and adds to what comes out; nothing of the model is changed, and the branches with the classifier are one
+edit.
 
-Paper: Rethinking Efficient Tuning Methods from a Unified Perspective (U-Tuning, arXiv:2303.00690). Its tuner code is not public.
-Changed: branches start at zero (``init="xavier"`` is the successor's start), the classifier starts from the class names, features
-have length 1; queries of a branch beside the MLP or block come from that block's own query projection. Claims:
+Paper: Rethinking Efficient Tuning Methods from a Unified Perspective (U-Tuning, arXiv:2303.00690). Its tuner code is not
+public. Changed: branches start at zero (``init="xavier"`` is the successor's start), the classifier starts from the class
+names, features have length 1; queries of a branch beside the MLP or block come from that block's own query projection. The
+preset ``paper`` is our reading of its tables: two adapters of width 10 with a factor a channel, the best pair there, begun as
+in the code of its successor Res-Tuning (modelscope/swift). No optimiser is stated; rate, steps and decay stay ours. Claims:
 ``unified_tuners.*`` of benchmarks/tune/unified_tuners.py.
 """
 
