@@ -87,6 +87,7 @@ class TextClassifier:
                 f"classes: expected rows of {features.shape[1]} numbers, as the model's features are, found "
                 f"{self.class_embeddings.shape[1]}; make them with the same model"
             )
+        # exp(t) cos, as in the pseudo-code of CLIP
         return self.model.logit_scale * features @ self.class_embeddings.mT  # (n, dim) @ (dim, classes) -> (n, classes)
 
     def for_names(self, names: Sequence[str]) -> Tuned:
@@ -147,22 +148,27 @@ def save_classifier(
 
 
 def load_classifier(folder: str | Path, model: DualEncoder) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``save_classifier`` wrote: its tensors, and ``names``, ``provenance`` and ``settings``.
+    """What ``save_classifier`` wrote: its tensors, and ``names``, ``provenance`` and ``settings``; raises as ``load_tensors``."""
+    return load_tensors(Path(folder) / CLASSIFIER, model)
+
+
+def load_tensors(path: Path, model: DualEncoder) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors that a method made for a model, and what their file says of them.
 
     Raises:
-        ModelError: If the folder holds no such classifier, a damaged one, or one of another model.
+        ModelError: If there is no such file, a damaged one, or one of another model.
     """
-    path = Path(folder) / CLASSIFIER
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             about = json.loads(file.metadata()["photopic"])
-        base = about["base"]["digest"]
+        name, digest = about["base"]["name"], about["base"]["digest"][:12]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: expected a classifier that photopic tune wrote, found {error}") from error
-    if base != model.digest():
+        found = error if path.exists() else "nothing; check the folder"
+        raise ModelError(f"{path}: expected a classifier that photopic tune wrote, found {found}") from error
+    if about["base"]["digest"] != model.digest():
         raise ModelError(
-            f"{path}: made for base {about['base']['name']} ({base[:12]}), but this model is {model.name} ({model.digest()[:12]})"
+            f"{path}: made for base {name} ({digest}), but this model is {model.name} ({model.digest()[:12]}); give that one"
         )
     return tensors, about
 

@@ -162,9 +162,10 @@ def _augmented(picture: np.ndarray, training: Training, rng: np.random.Generator
 def _crop(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """A box of a random share of the area and a random shape that fits; the largest square in the middle where none does."""
     for _ in range(10):
+        # as random_resized_crop of the published loops, down to half the area
         area = height * width * rng.uniform(*CROP_AREA)
         ratio = math.exp(rng.uniform(*CROP_RATIO))
-        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))  # w h = area, w / h = ratio
         if 0 < wide <= width and 0 < high <= height:
             left, top = int(rng.integers(width - wide + 1)), int(rng.integers(height - high + 1))
             return left, top, left + wide, top + high

@@ -70,7 +70,8 @@ def published_fits(
     size = torch.tensor(rate) if rate is not None else stable_rates(others, counts)
     weights = torch.zeros(len(classes), width, 1)
     for _ in range(steps):
-        residual = others @ weights - wanted
+        residual = others @ weights - wanted  # (classes, samples, predictors) @ (classes, predictors, 1)
+        # down the gradient of (1/n) ||X w - y||^2 and the sub-gradient of penalty ||w||_1, which is 0 at 0
         weights -= size * (2 * others.mT @ residual / counts + penalty * weights.sign())
     if not bool(weights.isfinite().all()):
         raise DataError(
@@ -104,16 +105,18 @@ def path_fits(
     mean, std = samples.mean(0), samples.std(0, correction=0)
     std = torch.where(std > 1e-12 * samples.abs().max(), std, torch.inf)  # what is constant predicts nothing
     standard = (samples - mean) / std
-    second = (standard.T @ standard / len(samples)).numpy()
+    second = (standard.T @ standard / len(samples)).numpy()  # the correlation, (classes, classes)
     np.fill_diagonal(second, 1.0)
     path = lasso_path(second, lambda_grid(2.0, count=lambdas, smallest=smallest), targets=list(classes), threads=1)
     found = []
     for row, each in enumerate(classes):
-        step = int(np.flatnonzero(path.supports[row] <= keep)[-1])
+        step = int(np.flatnonzero(path.supports[row] <= keep)[-1])  # the smallest penalty that keeps no more
         members, values = path.of(row, step)
         order = np.argsort(members)
         members, values = members[order], values[order]
+        # back from standardised to logits
         weights = torch.as_tensor(values) * std[each] / std[torch.as_tensor(members)]
+        # so that the sum has the mean of the logit
         offset = mean[each] - (weights * mean[torch.as_tensor(members)]).sum()
         if not bool(std[each].isfinite()):  # a constant logit is its mean
             members, weights, offset = members[:0], weights[:0], mean[each]
@@ -133,7 +136,7 @@ def judge(
     spread = float(own.std(correction=0))
     rest = held_out.clone()
     rest[:, each] = -torch.inf
-    others = rest.logsumexp(1)
+    others = rest.logsumexp(1)  # p = sigmoid(f_i - log sum_(j != i) exp f_j)
     before, after = (own - others).sigmoid(), (replaced - others).sigmoid()  # softmax of the class
     relative = {
         "logit": (replaced - own).abs() / own.abs().clamp(min=1e-30),

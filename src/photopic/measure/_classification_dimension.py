@@ -52,13 +52,14 @@ def classification_dimension(
     if not bool(features.isfinite().all()):
         raise DataError("features: expected finite numbers, found NaN or infinity; check the images and the model")
     features, weight, bias = features.double(), weight.double(), bias.double()
-    predicted = (features @ weight.T + bias).argmax(1)
+    predicted = (features @ weight.T + bias).argmax(1)  # (n, width) @ (width, classes)
     truth = predicted if labels is None else torch.as_tensor(labels)
     accuracy = float((predicted == truth).double().mean())
     if accuracy == 0:
         raise DataError("labels: the model predicts none of them; check that they are its classes, in its order")
     mean = features.mean(0)
     centred = features - mean
+    # eigh puts the smallest eigenvalue first
     components = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)  # (width, width)
     directions = weight @ components  # (classes, width): what one unit of a component adds to the logits
     curves = {

@@ -93,6 +93,7 @@ class Judge:
 
     def __init__(self, part: Seen, fitted: Seen, centring: Centring):
         mean = fitted.covariance.mean
+        # the fitted mean is subtracted, also from samples that did not make it
         about = part.covariance.moment(about=mean)
         self.unit = part.blocks(about)[2].copy()
         matrix = part.covariance.moment("raw") if centring == "raw" else about
@@ -104,8 +105,8 @@ class Judge:
         found = np.empty(theta.shape[0])
         for start in range(0, len(found), 128):  # by blocks: a product of all would take the memory of M again
             rows = theta[start : start + 128]
-            linear = rows.multiply(self.cross[start : start + 128]).sum(1)
-            quadratic = rows.multiply(rows @ self.second).sum(1)
+            linear = rows.multiply(self.cross[start : start + 128]).sum(1)  # r'theta
+            quadratic = rows.multiply(rows @ self.second).sum(1)  # theta'S theta
             found[start : start + 128] = self.powers[start : start + 128] - 2 * linear + quadratic
         return np.maximum(found, 0.0) / self.unit
 
@@ -114,10 +115,12 @@ def best_single(seen: Seen, centring: Centring) -> csr_array:
     """Least squares on the one class that predicts best: the baseline of a support of one."""
     second, cross, _ = seen.blocks(seen.covariance.moment("raw" if centring == "raw" else "centred"))
     power = np.diagonal(second)
+    # r_ij^2 / S_jj: what least squares on j alone explains of i
     explained = np.where(power > 0, cross**2 / np.where(power > 0, power, 1.0), -1.0)
     if not seen.between:
         np.fill_diagonal(explained, -1.0)
     best, rows = explained.argmax(1), np.arange(seen.targets)
+    # theta = r / S of the one class
     scale = np.where(power[best] > 0, cross[rows, best] / np.where(power[best] > 0, power[best], 1.0), 0.0)
     return csr_array((scale, best, np.arange(len(rows) + 1)), shape=cross.shape)
 

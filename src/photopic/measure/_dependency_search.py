@@ -119,9 +119,9 @@ def _judged(found: LassoPath, seen: list[Seen], config: DependencyConfig) -> _Ju
         for judge in (Judge(part, seen[0], config.centring) for part in seen)
     )
     known = np.where(np.isnan(choose), np.inf, choose)
-    enough = known <= config.error
+    enough = known <= config.error  # (classes, lambdas); lambdas fall, so the first is the sparsest
     step = np.where(enough.any(1), enough.argmax(1), known.argmin(1))
-    pieces = [thetas[at][[row]] for row, at in enumerate(step)]
+    pieces = [thetas[at][[row]] for row, at in enumerate(step)]  # one row (1, predictors) a class, each of its own step
     ends = np.concatenate([[0], np.cumsum([piece.nnz for piece in pieces])])
     theta = csr_array(
         (np.concatenate([p.data for p in pieces]), np.concatenate([p.indices for p in pieces]), ends), thetas[0].shape

@@ -108,6 +108,7 @@ def jacobian_ranks(
     eps = torch.finfo(pixels.dtype).eps
     rows = []
     for name, each in found.items():
+        # rounding of a product of this size: no singular value below it means anything
         floor = eps * max(len(at), widths[name]) ** 0.5
         rows += _rows("jacobian", name, widths[name], len(at), each, floor, config.thresholds)
     relative = {
@@ -146,7 +147,7 @@ def perturbation_ranks(
             for event in gather(read, widths, count, chunk=chunk, memory=config.memory, itemsize=image.element_size()):
                 if event.matrix is not None:
                     matrix = _finite(event.matrix, event.name)
-                    spectra[event.name].add(matrix - matrix.mean(0))
+                    spectra[event.name].add(matrix - matrix.mean(0))  # the PCA is of deviations from the mean response
                 yield Event("perturbation", number * event.total + event.done, len(pixels) * event.total)
             for name, spectrum in spectra.items():
                 values = spectrum.singular_values()
@@ -201,7 +202,7 @@ def _noisy(
 
     def read(span: slice, last: str) -> dict[str, Tensor]:
         generator = torch.Generator()
-        first = (config.seed * len(image) + number) * config.samples
+        first = (config.seed * len(image) + number) * config.samples  # copies of different pictures never share a seed
         noise = [
             torch.randn(image.shape, generator=generator.manual_seed(first + copy), dtype=image.dtype)
             for copy in range(span.start, span.stop)
@@ -231,6 +232,7 @@ def _finite(matrix: Tensor, layer: str) -> Tensor:
 def _rows(
     tool: Tool, layer: str, outputs: int, inputs: int, spectra: Sequence[Tensor], floor: float, given: Sequence[float]
 ) -> list[dict[str, Any]]:
+    # tolerance of matrix_rank(J'J) in float32, on J itself: its square root
     rules = {"published": ((min(outputs, inputs) * EPS32) ** 0.5,), "given": given}
     rows = []
     for rule, threshold in ((rule, each) for rule, thresholds in rules.items() for each in thresholds):

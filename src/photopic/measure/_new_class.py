@@ -73,19 +73,20 @@ def new_class(
             f"found {int(belongs.sum())} and {int((~belongs).sum())} for {len(rows)} rows of logits"
         )
     ordered = np.sort(rows, 1)
+    # how far the winner usually leads: what the new logit wins or loses by
     margin = max(float(np.median(ordered[:, -1] - ordered[:, -2])), 1e-6)
     target = ordered[:, -1] + np.where(belongs, margin, -margin)
     order = np.random.default_rng(seed).permutation(len(rows))
     fold = np.empty(len(rows), int)
     for kind in (True, False):  # every fold has samples of both kinds
         of_kind = order[belongs[order] == kind]
-        fold[of_kind] = np.arange(len(of_kind)) % FOLDS
+        fold[of_kind] = np.arange(len(of_kind)) % FOLDS  # in turns
     path = lambda_grid(2.0, count=lambdas, smallest=smallest)
     weights = np.where(belongs, 0.5 / belongs.sum(), 0.5 / (~belongs).sum())  # both kinds count the same
     errors = np.zeros(lambdas)
     for held in range(FOLDS):
         for step, (theta, offset) in enumerate(_fit(rows[fold != held], target[fold != held], path)):
-            away = rows[fold == held] @ theta + offset - target[fold == held]
+            away = rows[fold == held] @ theta + offset - target[fold == held]  # (held out,)
             errors[step] += weights[fold == held] @ away**2
     step = int(errors.argmin())
     theta, offset = _fit(rows, target, path)[step]
@@ -100,6 +101,6 @@ def _fit(rows: np.ndarray, target: np.ndarray, path: np.ndarray) -> list[tuple[n
     found = lasso_path(np.ascontiguousarray(moment[1:, 1:]), path, cross=moment[:1, 1:], powers=np.ones(1), threads=1)
     fitted = []
     for step in range(len(path)):
-        theta = found.coefficients(step).toarray()[0] * scale[0] / scale[1:]
+        theta = found.coefficients(step).toarray()[0] * scale[0] / scale[1:]  # (classes,)
         fitted.append((theta, float(seen.mean[0] - theta @ seen.mean[1:])))
     return fitted

@@ -36,7 +36,7 @@ class Replacement:
         rest = targets.copy()
         rest[rows, first] = -np.inf
         second = rest.argmax(1)
-        was = classes == first[:, None]
+        was = classes == first[:, None]  # (n, classes): whether the class had won
         strongest_other = np.where(was, targets[rows, second][:, None], targets[rows, first][:, None])
         wins = replaced > strongest_other
         otherwise = np.where(was, second[:, None], first[:, None])  # the decision where the replaced logit does not win

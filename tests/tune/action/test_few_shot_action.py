@@ -216,7 +216,7 @@ def test_saved_and_loaded_it_names_alike(tmp_path: Path, data: tuple[Clips, Clip
     with pytest.raises(ModelError, match="found nothing; check the folder"):
         ActionRecogniser.load(tmp_path, model)
     (tmp_path / "out" / "action.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(ModelError, match="a damaged or other file"):
+    with pytest.raises(ModelError, match="expected a classifier that photopic tune wrote"):
         ActionRecogniser.load(tmp_path / "out", model)
 
 

@@ -76,6 +76,7 @@ class Covariance:
         total = self.count + count
         shift = mean - self.mean
         self.scatter += scatter
+        # n_a n_b / n times the square of the means' difference
         self.scatter += np.outer(shift * (self.count * count / total), shift)
         self.mean = self.mean + shift * (count / total)
         self.count = total
@@ -110,11 +111,11 @@ class Covariance:
         found = self.scatter / self.count
         if centring == "raw" or about is not None:
             away = self.mean if about is None else self.mean - about
-            found += np.outer(away, away)
+            found += np.outer(away, away)  # E (x - a)(x - a)' = Cov + (mean - a)(mean - a)'
         elif centring == "standardised":
             scale = self.scales(centring)
             found /= scale
-            found /= scale[:, None]
+            found /= scale[:, None]  # S_ij / (s_i s_j)
             found[self.constant] = 0.0
             found[:, self.constant] = 0.0
         return found

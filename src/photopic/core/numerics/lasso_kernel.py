@@ -16,7 +16,8 @@ from numba import njit
 MATHS = {"reassoc", "contract", "nsz"}  # sums may be reordered to vectorise; NaN and infinity keep their meaning
 SWEEPS = 100_000  # of one lambda, before it is given up
 TURNS = 1_000  # checks of one lambda on all predictors
-PATIENCE, SHARE = 1, 36  # sweeps before a series of Newton steps; one more for every so many coefficients, as it costs more
+PATIENCE = 1  # sweeps before a series of Newton steps
+SHARE = 36  # coefficients for which it is one more, since it costs more with them
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

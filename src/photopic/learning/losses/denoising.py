@@ -158,7 +158,7 @@ def stratified_draws(examples: Examples, count: int, timesteps: int, key: Sequen
     place = torch.arange(count)
     shape = examples.latents.shape[1:]
     noise = [torch.randn(shape, generator=_generator(EVALUATION_SEED, *key, i)) for i in range(count)]
-    times = ((place + 0.5) / count * timesteps).long()
+    times = ((place + 0.5) / count * timesteps).long()  # the middle of each slice
     return _to(Draws(place % len(examples), times, torch.stack(noise)), examples.latents.device)
 
 
@@ -211,7 +211,7 @@ class ConceptLoss:
         latents, conditioning = examples.latents[draws.index], examples.conditioning[draws.index]
         noisy = self.model.schedule.add_noise(latents, draws.noise, draws.timesteps).to(self.model.dtype)
         with replaced(self.model.components, weights or {}):
-            prediction = self.model.predict(noisy, draws.timesteps, conditioning)
+            prediction = self.model.predict(noisy, draws.timesteps, conditioning)  # (batch, c, h, w)
         noise = self.model.schedule.to_noise(prediction.float(), noisy.float(), draws.timesteps)
         return (noise - draws.noise).square().flatten(1).mean(1)  # (batch, c, h, w) -> (batch,)
 

@@ -58,7 +58,7 @@ def dependency_penalty(logits: Float[Tensor, "n classes"], edges: Sequence[tuple
             f"dependency penalty: expected edges between classes 0 to {classes - 1} and at least two samples, "
             f"found {list(edges)[:5]} and {len(logits)}"
         )
-    left, right = torch.tensor(list(edges), device=logits.device).T
-    away = logits - logits.mean(0)
-    unit = away / away.norm(dim=0).clamp_min(1e-12)
+    left, right = torch.tensor(list(edges), device=logits.device).T  # (edges,) each
+    away = logits - logits.mean(0)  # (n, classes)
+    unit = away / away.norm(dim=0).clamp_min(1e-12)  # columns of length 1, so that their products are correlations
     return (unit[:, left] * unit[:, right]).sum(0).abs().mean()

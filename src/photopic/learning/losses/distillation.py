@@ -26,6 +26,7 @@ def distillation(
         >>> float(distillation(torch.zeros(1, 2), torch.zeros(1, 2)))  # log 2
         0.6931471824645996
     """
+    # T^2 keeps the size of the gradient at any T
     return temperature**2 * F.cross_entropy(logits / temperature, F.softmax(teacher / temperature, dim=-1))
 
 
@@ -59,4 +60,4 @@ class Teacher:
         """
         if self._kept is not None:
             return self._kept[torch.from_numpy(index).to(self._kept.device)]
-        return F.normalize(self._model.encode_pixels(pixels), dim=-1) @ self._rows.mT
+        return F.normalize(self._model.encode_pixels(pixels), dim=-1) @ self._rows.mT  # (n, dim) @ (dim, classes)

@@ -206,6 +206,7 @@ def branch_of(block: TransformerBlock, spec: AdapterSpec) -> AdapterPlacement:
     """How a branch stands in a block: beside the MLP it reads the second normalisation's input, else the first's."""
     if spec.serial or spec.op in LINEAR_OPS:
         return AdapterPlacement("adapter", spec.scaling, spec.activation, serial=spec.serial)
+    # pre-normalisation blocks: the MLP's input comes before the second
     norm = block.norms[1] if spec.op == "ffn" else block.norms[0]
     reads = "" if spec.op == "block" else norm
     if spec.kind == "adapter":
@@ -257,17 +258,18 @@ def _start(spec: AdapterSpec, width: int, init: Init, draw: torch.Generator) -> 
 
     found: dict[str, Tensor] = {}
     if spec.kind == "adapter":
-        found = {"down": xavier(spec.length, width), "up": xavier(width, spec.length)}
+        found = {"down": xavier(spec.length, width), "up": xavier(width, spec.length)}  # (rank, width), (width, rank)
         if spec.bias:
             found |= {"down_bias": small(spec.length), "up_bias": small(width)}
     elif spec.kind == "prefix":
+        # (length, width) each, split into heads when used
         found = {"keys": xavier(spec.length, width), "values": xavier(spec.length, width)}
     else:
-        found = {"tokens": xavier(spec.length, width)}
+        found = {"tokens": xavier(spec.length, width)}  # projected by the frozen W_k and W_v of the block
     if spec.scaling in ("scalar", "channel"):
         found["scale"] = torch.ones(1 if spec.scaling == "scalar" else width)
     elif spec.scaling == "input":
-        found |= {"gate": xavier(1, width)[0], "gate_bias": small(1)}
+        found |= {"gate": xavier(1, width)[0], "gate_bias": small(1)}  # sigmoid(x w + b), averaged over tokens
     if init == "zero":
         found[{"adapter": "up", "prefix": "values", "prompt": "scale"}[spec.kind]].zero_()
     return found

@@ -36,6 +36,7 @@ def merged(edit: Edit, model: DualEncoder) -> Edit:
                 raise EditError(f"{name}: expected a branch that fits into weights, but {reason}; keep it as it is")
             if f"{name}.weight" in up:
                 raise EditError(f"{name}: two branches of this edit are beside it; merge them one after the other")
+            # one a row of the weight, or one for all
             scale = own["scale"].float().unsqueeze(-1) if "scale" in own else torch.ones(1)
             up[f"{name}.weight"] = part.scale * scale * own["up"].float()  # (out, 1) * (out, rank)
             down[f"{name}.weight"] = own["down"].float()

@@ -68,7 +68,7 @@ class SparseValues:
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One Adam step with the gradients of the values, in their order."""
         for value, gradient in zip(self.values.values(), gradients, strict=True):
-            value.grad = gradient
+            value.grad = gradient  # given from outside: the graph is of the loss alone
         self.optimizer.step()
 
     def fit_levels(self) -> None:

@@ -74,14 +74,16 @@ class Schedule:
         along = torch.linspace(0, 1, timesteps, dtype=torch.float64)
         if kind == "cosine":
             at = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-            kept = ((at + 0.008) / 1.008 * math.pi / 2).cos().square()
+            kept = ((at + 0.008) / 1.008 * math.pi / 2).cos().square()  # alpha_t^2, equation 17 of Nichol & Dhariwal
+            # clipped as published, so that the last step divides by no zero
             betas = (1 - kept[1:] / kept[:-1]).clamp(max=0.999)
         elif kind == "scaled-linear":
             betas = (first**0.5 + along * (last**0.5 - first**0.5)).square()
         else:
             betas = first + (along if kind == "linear" else along.square()) * (last - first)
-        alphas = (1 - betas).cumprod(0).sqrt()
+        alphas = (1 - betas).cumprod(0).sqrt()  # alpha_t^2 = prod (1 - beta_s)
         if zero_terminal_snr:
+            # algorithm 1 of Lin et al.: shift to 0, scale so that the first stays
             alphas = (alphas - alphas[-1]) * alphas[0] / (alphas[0] - alphas[-1])
         return cls(alphas)
 
@@ -112,6 +114,7 @@ class Schedule:
         if prediction not in PREDICTIONS:
             raise ModelError(f"prediction: expected one of {', '.join(PREDICTIONS)}, found {prediction!r}")
         kept = self.alphas.square()
+        # the inverse: alpha_t^2 / alpha_(t-1)^2 = 1 - beta_t
         betas = 1 - kept / torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
         options = {} if kind.startswith("DPM") else {"clip_sample": False}
         return getattr(diffusers, kind)(

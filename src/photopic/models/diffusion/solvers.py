@@ -174,11 +174,12 @@ def _ddim(
     at, at_then = (torch.full((len(state),), each, device=state.device) for each in (now, then))
     signal, sigma = process.scales(at, state, level)
     later, sigma_then = process.scales(at_then, state, level)
-    implied = (state - process.pyramid.weigh(clean, signal)) / sigma
+    implied = (state - process.pyramid.weigh(clean, signal)) / sigma  # eps_i of equation 12 of DDIM
     result = process.pyramid.weigh(clean, later)
     if not eta or then == END:
         return result + sigma_then * implied
     spread = [eta * each.to(state) for each in process.posterior(state, clean, now, then, level)[1]]
+    # what is left of the variance for the implied noise
     kept = [(sigma_then.square() - each.square()).clamp(min=0).sqrt() for each in spread]
     return result + process.pyramid.weigh(implied, kept) + process.pyramid.weigh(noise(level), spread)
 
@@ -200,7 +201,7 @@ def _dpm(
     at, at_then = (torch.full((len(state),), each, device=state.device) for each in (now, then))
     signal, sigma = process.scales(at, state, level)
     later, sigma_then = process.scales(at_then, state, level)
-    shrink = sigma_then / sigma
+    shrink = sigma_then / sigma  # (n, 1, 1, 1)
     factors = [end - start * shrink for start, end in zip(signal, later, strict=True)]
     result = shrink * state + process.pyramid.weigh(clean, factors)
     if before is None or then == END:
@@ -209,7 +210,7 @@ def _dpm(
     first, sigma_first = process.scales(torch.full_like(at, when), state, level)
     weights = []
     for start, middle, end, factor in zip(first, signal, later, factors, strict=True):
-        step = (end / sigma_then).log() - (middle / sigma).log()
+        step = (end / sigma_then).log() - (middle / sigma).log()  # h: how far the log signal-to-noise ratio goes
         step_before = (middle / sigma).log() - (start / sigma_first).log()  # inf where no signal was left
         weights.append(factor * step / (2 * step_before))
     return result + process.pyramid.weigh(clean - earlier, weights)

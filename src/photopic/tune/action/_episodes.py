@@ -135,7 +135,8 @@ def prototypes(
         merge: Average the clips of a class ``before`` the transformer, or ``after`` it.
     """
     if merge == "before":
-        return temporal(support.mean(-3), text)
+        return temporal(support.mean(-3), text)  # (*batch, way, t, dim)
+    # the name once for every clip
     beside = None if text is None else text[..., None, :].expand(*support.shape[:-2], -1)
     return temporal(support, beside).mean(-3)
 
@@ -162,6 +163,7 @@ def distances(
         return mean_distance(asked, named)
     pairs = frame_distances(asked, named)  # (*batch, q, way, t, t)
     if motion:
+        # the mean over time taken off both
         changes = frame_distances(asked - asked.mean(-2, keepdim=True), named - named.mean(-2, keepdim=True))
         pairs = (1 - motion) * pairs + motion * changes
     return alignment_distance(pairs, softness)
@@ -190,7 +192,7 @@ def fused(
     """
     if not 0 <= beta <= 1:
         raise DataError(f"beta: expected 0 to 1, found {beta}")
-    few = (-few_shot / frames).log_softmax(-1)
+    few = (-few_shot / frames).log_softmax(-1)  # an alignment distance is a sum over frames
     return (beta * zero_shot.log_softmax(-1) + (1 - beta) * few).softmax(-1)
 
 
@@ -215,7 +217,8 @@ def score(
     for start in range(0, len(episodes.classes), TOGETHER):
         classes, support, asked = (torch.from_numpy(each[start : start + TOGETHER]) for each in episodes)
         text = bank.text[classes]  # (e, way, dim)
-        queries = bank.features[asked.flatten(1)]  # (e, way * each, t, dim)
+        queries = bank.features[asked.flatten(1)]  # (e, way * each, t, dim), class by class
+        # (way * each,): the class of each, as numbered in the episode
         truth = torch.arange(classes.shape[1]).repeat_interleave(asked.shape[2])
         named = prototypes(temporal, bank.features[support], text if modulation else None, merge)
         few = distances(temporal(queries), named, matcher, softness, motion)

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge, Le
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import write_atomically
 from photopic.data.clips import Clips, Videos
 from photopic.data.episodes import Episodes, draw_episodes
+from photopic.learning.classifiers import load_tensors
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.video_tower import TemporalTransformer, frame_features, text_features_of_any_length
 from photopic.tune.action._episodes import (
@@ -257,31 +257,17 @@ class ActionRecogniser:
             >>> ActionRecogniser.load("out", DualEncoder.load("emoji-clip-vit"))  # doctest: +SKIP
         """
         path = Path(folder) / FILE
+        state, about = load_tensors(path, model)
         try:
-            with safe_open(path, "pt") as file:
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-                about = json.loads(file.metadata()["photopic"])
-            how = Recognition(**about["how"])
-            base, tuned, version = about["base"], about["tower"], about["format"]
+            how, tuned, version = Recognition(**about["how"]), about["tower"], about["format"]
             gamma = float(state.pop("gamma"))
             width = state["temporal.layers.0.norm.weight"].shape[0]
             temporal = TemporalTransformer(width, heads=how.heads, hidden=how.hidden, depth=how.depth)
             temporal.load_state_dict({name.removeprefix("temporal."): value for name, value in state.items()})
-        except FileNotFoundError as error:
-            raise ModelError(
-                f"{path}: expected what photopic tune action wrote, found nothing; check the folder"
-            ) from error
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelError(
-                f"{path}: expected what photopic tune action wrote, found a damaged or other file"
-            ) from error
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{path}: expected what photopic tune action wrote, found {error}") from error
         if version != FORMAT or not all(bool(value.isfinite().all()) for value in state.values()):
             raise ModelError(f"{path}: expected format {FORMAT} with finite weights, found another; train it again")
-        if base["digest"] != model.digest():
-            raise ModelError(
-                f"{path}: made for base {base['name']} ({base['digest'][:12]}), but this model is {model.name} "
-                f"({model.digest()[:12]}); give the model it was made for"
-            )
         edit = edit_file.load(Path(folder) / TOWER) if tuned else None
         return cls(model, temporal.eval(), gamma, how, edit, about.get("provenance", {}))
 

@@ -97,7 +97,7 @@ def learn_weights(
 ) -> Steps[dict[str, Tensor]]:
     """Train copies of parameters of the image tower for given class rows; the model's own are never written."""
     tensors = {name: each.detach().clone().requires_grad_() for name, each in model.parameters(*names).items()}
-    features = model.functional(tensors)
+    features = model.functional(tensors)  # pixels (n, 3, height, width) -> (n, dim) through the copies
     learner = Classifying(model, data, config, tensors, lambda pixels: cosines(model, features(pixels), rows))
     yield from fit(learner, config.steps, run=run)
     return {name: tensor.detach() for name, tensor in tensors.items()}
@@ -140,6 +140,7 @@ def best_setting(
 
     def rank(setting: S) -> tuple[int, float]:
         logits = logits_of(setting)
+        # compared in this order
         return int((logits.argmax(1) == labels).sum()), -F.cross_entropy(logits, labels).item()
 
     return max(settings, key=rank)

@@ -66,6 +66,6 @@ def bias_only(
         raise ModelError(f"{model.name}: expected biases in its image tower to train, found none; use LoRA instead")
     rows = yield from prepared(model, data, templates)
     found = yield from learn_weights(model, data.train, config, biases, rows, run)
-    values = {name: tensor.reshape(-1) for name, tensor in found.items()}
+    values = {name: tensor.reshape(-1) for name, tensor in found.items()}  # (n,) each: every entry of a bias is stored
     part = SparseWeights({name: torch.arange(value.numel()) for name, value in values.items()}, values)
     return as_edit([part], biases, model, data, rows, trained=part.count)

@@ -64,6 +64,6 @@ def full_fine_tuning(
     base, rows = image_parameters(model), (yield from prepared(model, data, templates))
     found = yield from learn_weights(model, data.train, config, list(base), rows, run)
     deltas = {name: tensor - base[name] for name, tensor in found.items()}
-    deltas = {name: delta for name, delta in deltas.items() if bool(delta.any())}
+    deltas = {name: delta for name, delta in deltas.items() if bool(delta.any())}  # what did not move is not stored
     trained = sum(each.numel() for each in base.values())
     return as_edit([DenseDelta(deltas)], list(deltas), model, data, rows, trained=trained)

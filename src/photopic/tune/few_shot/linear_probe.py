@@ -134,5 +134,6 @@ def _logistic(features: Float[Tensor, "n dim"], labels: Int64[np.ndarray, " n"],
         fitted.fit(features.double().numpy(), labels)
     weight, bias = torch.from_numpy(fitted.coef_).float(), torch.from_numpy(fitted.intercept_).float()
     if classes == 2:  # scikit-learn gives one row, for the second class
+        # softmax of (0, z) is sigmoid(z)
         return torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
     return weight, bias

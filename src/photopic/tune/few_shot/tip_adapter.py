@@ -97,6 +97,7 @@ class CacheClassifier:
         """Scaled cosines with the names, plus what the cache says."""
         features = self.model.image_features(images, batch=batch)
         zero_shot = self.model.logit_scale * features @ self.class_embeddings.mT
+        # f W + alpha exp(-beta (1 - f K)) L, (n, classes)
         return zero_shot + self.alpha * said(features, self.keys, self.labels, len(self.class_embeddings), self.beta)
 
     @property
