@@ -14,7 +14,7 @@ from photopic.core.config import Config, Flags
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.numerics.covariance import Centring
-from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, trace_lasso_path
+from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, solving
 from photopic.core.results import Report
 from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part
 from photopic.measure._replacement import Replacement
@@ -78,13 +78,9 @@ def search(source: Source, config: DependencyConfig) -> Steps[Report]:
         yield Event("solving", 0, size, warning=said[-1])
     second, cross, powers = fitted.blocks(fitted.covariance.moment(config.centring))
     lambdas = _lambdas(cross, within=predictors is None, config=config)
-    found: LassoPath | None = None
-    given: dict[str, Any] = {} if predictors is None else {"cross": cross, "powers": powers}
-    for event in trace_lasso_path(second, lambdas, tolerance=config.tolerance, **given):
-        found = event.path
-        yield Event("solving", event.done, event.total)
-    assert found is not None
-    del second, cross
+    between = () if predictors is None else (cross, powers)
+    found = yield from solving(second, lambdas, *between, tolerance=config.tolerance)
+    del second, cross, between
     results = _judged(found, seen, config)
     replacement = Replacement(results.theta, results.offset)
     judge = positions[2]

@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import Lasso
 
 from photopic.core.errors import DataError
-from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, lasso_path, trace_lasso_path
+from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, lasso_path, solving
 
 CLASSES = 40
 
@@ -215,8 +215,8 @@ def test_threads_and_blocks_change_nothing() -> None:
     one, two = (lasso_path(second, [0.3, 0.02], threads=threads) for threads in (1, 4))
     assert (one.members == two.members).all()
     assert (one.values == two.values).all()
-    events = list(trace_lasso_path(second, [0.3], threads=1))
-    assert [event.done for event in events] == [0, 16, 32, 48, 64, 70, 70]
+    events = list(solving(second, [0.3], threads=1))
+    assert [event.done for event in events] == [0, 16, 32, 48, 64, 70]
 
 
 def test_a_dense_solution_finds_room_where_threads_share_it() -> None:

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from photopic.core.errors import DataError
+from photopic.core.events import Event, Steps, finished
 
 TOLERANCE = 1e-6
 FACTS = 5  # error, l1, gap, violation, sweeps
@@ -80,15 +81,6 @@ class LassoPath:
         return self.members[part], self.values[part]
 
 
-@dataclass(frozen=True)
-class PathProgress:
-    """One event of ``trace_lasso_path``: targets done of all; the last one carries the result."""
-
-    done: int
-    total: int
-    path: LassoPath | None = None
-
-
 def lambda_grid(largest: float, *, count: int = 20, smallest: float = 1e-2) -> Float[np.ndarray, "count"]:
     """Lambdas in equal ratios from ``largest`` (where 2 max |r_j| gives beta = 0) to ``smallest`` times it.
 
@@ -139,33 +131,24 @@ def lasso_path(
         >>> found.coefficients(0).toarray().round(3).tolist()
         [[0.0, 0.8], [0.8, 0.0]]
     """
-    *_, last = trace_lasso_path(
-        second, lambdas, cross=cross, powers=powers, targets=targets, tolerance=tolerance, threads=threads
-    )
-    assert last.path is not None
-    return last.path
+    return finished(solving(second, lambdas, cross, powers, targets=targets, tolerance=tolerance, threads=threads))
 
 
-def trace_lasso_path(
+def solving(
     second: Float[np.ndarray, "p p"],
     lambdas: Sequence[float] | Float[np.ndarray, "lambdas"],
-    *,
     cross: Float[np.ndarray, "q columns"] | None = None,
     powers: Float[np.ndarray, "q"] | None = None,
+    *,
     targets: Sequence[int] | None = None,
     tolerance: float = TOLERANCE,
     threads: int | None = None,
-) -> Iterator[PathProgress]:
-    """``lasso_path`` step by step; the last event carries the result.
-
-    Args, raises: as ``lasso_path``.
-
-    Yields:
-        One event for every few targets.
+) -> Steps[LassoPath]:
+    """``lasso_path`` with an event for every few targets.
 
     Example:
-        >>> [event.done for event in trace_lasso_path(np.eye(2), [0.1])]
-        [0, 2, 2]
+        >>> [event.done for event in solving(np.eye(2), [0.1])]
+        [0, 2]
     """
     path = np.sort(np.asarray(lambdas, np.float64))[::-1].copy()
     if cross is None:
@@ -175,11 +158,11 @@ def trace_lasso_path(
     rows = np.arange(len(cross)) if targets is None else np.asarray(targets, np.int64)
     _check(second, path, cross, powers, rows, tolerance)
     solver = _Solver(np.ascontiguousarray(second), path, cross, powers, tolerance, _count(threads, len(rows)))
-    yield PathProgress(0, len(rows))
+    yield Event("solving", 0, len(rows))
     results: list[Any] = [None] * len(rows)
     for done, _ in enumerate(solver.solve(rows, results), 1):
-        yield PathProgress(min(done * BLOCK, len(rows)), len(rows))
-    yield PathProgress(len(rows), len(rows), _collect(path, rows, len(second), results, powers, tolerance))
+        yield Event("solving", min(done * BLOCK, len(rows)), len(rows))
+    return _collect(path, rows, len(second), results, powers, tolerance)
 
 
 class _Solver:
