@@ -2,7 +2,8 @@
 
 Everything is in the half scale: g = r - S beta, and a coordinate is at rest where |g_j| <= lambda / 2. ``numba`` compiles a
 function when it is first called (seconds) and keeps the machine code beside this file, or in the user's cache folder where
-that cannot be written; where neither can, each process compiles anew.
+that cannot be written; where neither can, each process compiles anew. All of it is in one file, since only changes of that file
+make numba compile again.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from numba import njit
 MATHS = {"reassoc", "contract", "nsz"}  # sums may be reordered to vectorise; NaN and infinity keep their meaning
 SWEEPS = 100_000  # of one lambda, before it is given up
 TURNS = 1_000  # checks of one lambda on all predictors
-PATIENCE = 1  # sweeps before a series of Newton steps
-SHARE = 36  # coefficients for which it is one more, since it costs more with them
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,13 +251,13 @@ def newton(gram, working, values, h, count, half, where, matrix, active, order, 
 @compiled
 @no_type_check
 def drop_zeros(gram, working, values, where, active, count):
-    """Shrink the working set to its non-zero coefficients once they are less than half of it."""
+    """Shrink the working set to its non-zero coefficients once a sixth of it or more is zero: sweeps read all of it."""
     kept = 0
     for a in range(count):
         if values[a] != 0.0:
             active[kept] = a
             kept += 1
-    if count <= 2 * kept + 8:
+    if 5 * count <= 6 * kept + 40:
         return count
     for a in range(count):
         where[working[a]] = -1
@@ -335,24 +334,19 @@ def solve_path(
             if turn == 0:
                 for j in range(p):
                     before[j] = g[j]
-            since = 0
             while sweeps < SWEEPS:
                 sweep(gram, values, h, count, half)
                 sweeps += 1
-                since += 1
-                nonzero, l1, dot_cross, dot_g, steepest = 0, 0.0, 0.0, 0.0, 0.0
+                l1, dot_cross, dot_g, steepest = 0.0, 0.0, 0.0, 0.0
                 for a in range(count):
                     steepest = max(steepest, abs(h[a]))
                     if values[a] != 0.0:
-                        nonzero += 1
                         l1 += abs(values[a])
                         dot_cross += values[a] * cross[working[a]]
                         dot_g += values[a] * h[a]
                 if gap(power, dot_cross, dot_g, l1, steepest, half) <= 0.9 * tolerance:
                     break
-                if since >= PATIENCE + nonzero // SHARE:
-                    newton(gram, working, values, h, count, half, where, matrix, active, order, step, start)
-                    since = 0
+                newton(gram, working, values, h, count, half, where, matrix, active, order, step, start)
             kept, l1, dot_cross = 0, 0.0, 0.0
             for a in range(count):
                 if values[a] != 0.0:

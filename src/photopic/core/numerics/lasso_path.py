@@ -2,10 +2,11 @@
 
     min over beta   v - 2 r'beta + beta'S beta + lambda ||beta||_1
 
-S is the second moment of the predictors, r that of predictors and target, v the target's own; no sample is needed. Coordinate
-descent on a working set, warm started along the path; where it is slow, Newton steps with the present signs; every solution is
-then checked on all predictors and counts as done when its duality gap is small enough. S is read, never copied per target: a
-target that is itself a predictor skips its own column. Compiled with numba; threads share the targets.
+S is the second moment of the predictors, r that of predictors and target, v the target's own; no sample is needed. On a
+working set, warm started along the path, a sweep of coordinate descent finds the signs and Newton steps go to the minimum
+with these, on one Cholesky factor that follows the support along the path; every solution is then checked on all predictors
+and counts as done when its duality gap is small enough. S is read, never copied per target: a target that is itself a
+predictor skips its own column. Compiled with numba; threads share the targets.
 """
 
 from __future__ import annotations
