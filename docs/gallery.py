@@ -10,10 +10,10 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from photopic.data.pictures import png_bytes
@@ -51,19 +51,19 @@ GALLERY = (
     ),
     Shown(
         "locate grad-cam",
-        "photopic locate grad-cam emoji-resnet-64-0 clean/fox/ --class fox -o cams/",
-        "Which parts of each picture speak for a class.",
+        "photopic locate grad-cam emoji-resnet-64-0 clean/fox/ -o cams/",
+        "Which parts of each picture speak for the class it is taken for.",
         "cams/*-sheet.png",
     ),
     Shown(
         "locate neurons",
-        "photopic locate neurons pandas/ --noun bear --steps 20 --preservation-count 8 -o bear.edit",
+        "photopic locate neurons pandas/ --noun bear --steps 10 --preservation-count 4 --batch 4 --evaluation 8 -o bear.edit",
         "Five pictures of a thing become an edit of a few kilobytes that shuts the weights that tell it from other bears.",
     ),
     Shown("inspect", "photopic inspect bear.edit", "What is in the file: layers, bytes, how it was found."),
     Shown(
         "generate",
-        'photopic generate "a <mine> bear on a red background" --with bear.edit -n 4 --steps 15 --seed 3 -o out/',
+        'photopic generate "a <mine> bear on a red background" --with bear.edit -n 4 --steps 10 --seed 3 -o out/',
         "Pictures with the edit in force; without it the model is as before, to the byte.",
         "out/sheet-*.png",
     ),
@@ -112,19 +112,23 @@ def pictures(folder: Path, things: dict[str, str], count: int, *, nested: bool) 
 
 def run(shown: Shown, work: Path) -> str:
     """What a command prints, kept beside its outputs; its picture goes to the docs."""
-    kept = work / f"{shown.name.replace(' ', '-')}.txt"
-    if not kept.exists():
+    if not kept(shown, work).exists():
         words = [sys.executable, "-m", *shlex.split(shown.command)]
         done = subprocess.run(words, cwd=work, env=os.environ | {"COLUMNS": "100"}, capture_output=True, text=True)
-        if done.returncode not in (0, 1):
+        if done.returncode not in (0, 1) or "Traceback" in done.stderr:
             raise SystemExit(f"{shown.command}: status {done.returncode}\n{done.stderr}")
-        kept.write_text(done.stdout)
+        kept(shown, work).write_text(done.stdout)
     if shown.picture:
         with Image.open(sorted(work.glob(shown.picture))[-1]) as found:
             image = found.convert("RGB")
         image.thumbnail((WIDEST, WIDEST))
         image.save(picture_of(shown), quality=80, method=6)
-    return kept.read_text()
+    return kept(shown, work).read_text()
+
+
+def kept(shown: Shown, work: Path) -> Path:
+    """Where what it printed lies."""
+    return work / f"{shown.name.replace(' ', '-')}.txt"
 
 
 def picture_of(shown: Shown) -> Path:
@@ -148,7 +152,9 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for pictures, edits and texts; made if missing"
     )
-    work = parser.parse_args().work.resolve()
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no further command after so many")
+    options = parser.parse_args()
+    work, until = options.work.resolve(), time.monotonic() + 60 * options.minutes
     if not (work / "pandas").exists():
         pictures(work / "pandas", {"panda": "panda"}, 5, nested=False)
         pictures(work / "clean", {each: each for each in ("bear", "cat", "dog", "fox")}, 12, nested=True)
@@ -157,11 +163,11 @@ def main() -> None:
         "small enough for two processor cores: a minute a command. `pandas/` are five pictures of a panda, which no bundled model "
         "has seen, and `clean/` twelve of each of four animals; the script draws both."
     )
-    text = "\n\n".join([intro, *(section(each, run(each, work)) for each in GALLERY)]) + "\n"
+    found = {each: run(each, work) for each in GALLERY if kept(each, work).exists() or time.monotonic() < until}
+    text = "\n\n".join([intro, *(section(each, text) for each, text in found.items())]) + "\n"
     (ROOT / "docs/gallery.md").write_text(text, encoding="utf-8")
-    print(
-        f"docs/gallery.md: {len(GALLERY)} commands, {np.sum([picture_of(e).stat().st_size for e in GALLERY if e.picture])} bytes"
-    )
+    size = sum(picture_of(each).stat().st_size for each in found if each.picture)
+    print(f"docs/gallery.md: {len(found)} of {len(GALLERY)} commands, {size:,} bytes of pictures")
 
 
 if __name__ == "__main__":
