@@ -50,12 +50,6 @@ GALLERY = (
         "maps/*-sheet.png",
     ),
     Shown(
-        "locate grad-cam",
-        "photopic locate grad-cam emoji-resnet-64-0 clean/fox/ -o cams/",
-        "Which parts of each picture speak for the class it is taken for.",
-        "cams/*-sheet.png",
-    ),
-    Shown(
         "locate neurons",
         "photopic locate neurons pandas/ --noun bear --steps 10 --preservation-count 4 --batch 4 --evaluation 8 -o bear.edit",
         "Five pictures of a thing become an edit of a few kilobytes that shuts the weights that tell it from other bears.",
