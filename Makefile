@@ -24,7 +24,7 @@ demo: $(VENV)/.stamp-run ## a new subject from its pictures to new scenes, then 
 	$(BIN)/photopic demo $(ARGS)
 
 test: $(VENV)/.stamp-tests ## the test suite
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.stamp-tests ## a minute of mutated edit files for their reader
 	$(BIN)/python tests/fuzz/fuzz_editfile.py $(or $(ARGS),--seconds 60)

@@ -1,15 +1,19 @@
 """What holds for every test: shapes are checked, one torch thread, no network, no window, a cache of its own.
 
 The jaxtyping hook checks every annotated argument and result of photopic with beartype; it must come before photopic
-is imported.
+is imported.  Only where a shape is named does a call keep the sizes of its dimensions, which takes twenty times as long.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from functools import partial
 from tempfile import mkdtemp
+from types import FunctionType
+from typing import Any, get_args, get_type_hints
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,10 +21,37 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["PHOTOPIC_CACHE"] = mkdtemp(prefix="photopic-cache-")  # not the user's
 
+import jaxtyping
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import AbstractArray, install_import_hook
 
+shapes_checked = jaxtyping.jaxtyped
+
+
+def names_shapes(hint: Any) -> bool:
+    """Whether a type is an array of a named shape, or made of some."""
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return True
+    return any(map(names_shapes, hint if isinstance(hint, list) else get_args(hint)))  # a list in Callable[[...], ...]
+
+
+def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
+    """Shapes and types where shapes are named or a name is not known yet; types alone elsewhere."""
+    if function is None:
+        return partial(checked, typechecker=typechecker)
+    if is_dataclass(function) and isinstance(vars(function).get("__init__"), FunctionType):
+        function.__init__ = checked(function.__init__, typechecker=typechecker)
+        return function
+    try:
+        hints = get_type_hints(function) if isinstance(function, FunctionType) else {"": AbstractArray}
+    except NameError:  # of a class in its own body, or imported for the types alone
+        hints = {"": AbstractArray}
+    check = shapes_checked if any(map(names_shapes, hints.values())) else lambda each, typechecker: typechecker(each)
+    return check(function, typechecker=typechecker)
+
+
+jaxtyping.jaxtyped = checked
 install_import_hook("photopic", "beartype.beartype")
 torch.set_num_threads(1)
 

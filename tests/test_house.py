@@ -200,9 +200,9 @@ def test_the_check_for_unsafe_arguments_sees_them() -> None:
     ]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_source_runs_remote_code_or_unpickles(path: Path) -> None:
-    assert keywords_switched_on(path.read_text(encoding="utf-8"), UNSAFE) == []
+def test_no_source_runs_remote_code_or_unpickles() -> None:
+    found = {path: keywords_switched_on(path.read_text(encoding="utf-8"), UNSAFE) for path in SOURCES}
+    assert len(found) > 300 and {path: calls for path, calls in found.items() if calls} == {}
 
 
 def lint_imports(config: Path) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -61,46 +62,58 @@ def models_of(given: dict[str, Any]) -> list[Any]:
     return [each for each in given.values() if hasattr(each, "edits")]
 
 
-@each_of(CALLED)
-def test_a_method_leaves_its_models_as_they_were_and_repeats_itself(method: Method[Any, Any], tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Called:
+    """One call of a method: what it was given, the digests of its models before, what came out and in how many events."""
+
+    given: dict[str, Any]
+    before: list[str]
+    result: Any
+    events: int
+
+
+@cache
+def called(method: Method[Any, Any]) -> Called:
+    """Called once for all tests, which only look at it."""
     given = case(method)
     before = [model.digest() for model in models_of(given)]
-    first, second = method(**given), method(**given)
-    assert [model.digest() for model in models_of(given)] == before
+    events = list(method.events(**given))
+    return Called(given, before, events[-1].result, len(events))
+
+
+@each_of(CALLED)
+def test_a_method_leaves_its_models_as_they_were_and_repeats_itself(method: Method[Any, Any], tmp_path: Path) -> None:
+    first, given = called(method), called(method).given
+    second = method(**given)
+    assert [model.digest() for model in models_of(given)] == first.before
     assert not any(model.edits.names() for model in models_of(given))
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
-    assert content(first, tmp_path / "a") == content(second, tmp_path / "b")
-    assert method.trains or "elapsed_s" not in first.provenance  # so that it saves to the same bytes every time
-    assert first.provenance["method"] == method.name and "torch" in first.provenance["versions"]
+    assert content(first.result, tmp_path / "a") == content(second, tmp_path / "b")
+    assert method.trains or "elapsed_s" not in second.provenance  # so that it saves to the same bytes every time
+    assert second.provenance["method"] == method.name and "torch" in second.provenance["versions"]
 
 
 @each_of(TRAINED)
-def test_interrupted_is_uninterrupted(
+def test_interrupted_is_uninterrupted_and_a_run_of_other_options_is_refused(
     method: Method[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 1)  # so that there is something to go on from
-    given = case(method)
-    whole = method(**given, run=Run(tmp_path / "whole"))
-    events = [event.done for event in method.events(**given)]
+    whole = called(method)
+    given = whole.given
     cut = method.events(**given, run=Run(tmp_path / "cut"))
-    for _ in range(max(1, len(events) * 2 // 3)):
+    for _ in range(max(1, whole.events * 2 // 3)):
         next(cut)
     cut.close()  # as Ctrl-C does
     resumed = method(**given, run=Run(tmp_path / "cut"))
-    assert content(resumed, tmp_path) == content(whole, tmp_path)
-
-
-@each_of(TRAINED)
-def test_a_run_of_other_data_or_options_is_refused(method: Method[Any, Any], tmp_path: Path) -> None:
-    given = case(method)
-    method(**given, run=Run(tmp_path))
+    assert content(resumed, tmp_path) == content(whole.result, tmp_path)
+    other = replace(given["config"], seed=given["config"].seed + 1)
     with pytest.raises(RunMismatchError, match="holds another run"):
-        method(**given | {"config": replace(given["config"], seed=given["config"].seed + 1)}, run=Run(tmp_path))
+        method(**given | {"config": other}, run=Run(tmp_path / "cut"))
 
 
 @each_of(CALLED)
 def test_a_result_saves_and_loads(method: Method[Any, Any], tmp_path: Path) -> None:
-    result = method(**case(method))
+    result = called(method).result
     if isinstance(result, Edit):
         save(result, tmp_path / "x.edit")
         again = load(tmp_path / "x.edit")

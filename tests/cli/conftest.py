@@ -59,4 +59,5 @@ def edit(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def quick(model: Path, steps: int = 2) -> tuple[object, ...]:
     """Options of a search that takes a second."""
-    return ("--model", model, "--steps", steps, "--batch", 2, "--density", 0.1, "--preservation-count", 2)
+    few = ("--batch", 2, "--density", 0.1, "--preservation-count", 2, "--evaluation", 2)
+    return ("--model", model, "--steps", steps, *few)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import numpy as np
 import pytest
@@ -61,10 +62,20 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_makes_one_report_and_goes_on_where_it_stopped(tmp_path: Path, handle: TextToImage, model: Path) -> None:
-    before = handle.digest()
-    result = finish(handle, tmp_path / "whole")
+@pytest.fixture(scope="module")
+def first(handle: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
+    """A finished first part, to which a second is added below."""
+    folder, before = tmp_path_factory.mktemp("demo"), handle.digest()
+    result = finish(handle, folder)
     assert handle.digest() == before  # the model ends as it began
+    return folder, result
+
+
+def test_makes_one_report_and_goes_on_where_it_stopped(
+    tmp_path: Path, handle: TextToImage, model: Path, first: tuple[Path, DemoResult]
+) -> None:
+    folder, result = first
+    copytree(folder, tmp_path / "whole", ignore=ignore_patterns("pair"))
     assert result.taught.references.shape[0] == 5 and {"shut", "tuned", "random"} == result.edits.keys()
     assert len(list((tmp_path / "whole" / "references").glob("*.txt"))) == 5
     random = result.pictures["random", result.subject_prompts[0]]
@@ -108,13 +119,6 @@ def test_the_random_control_has_the_same_number_in_every_tensor(handle: TextToIm
 def test_an_unknown_subject_is_refused_with_those_there_are(tmp_path: Path) -> None:
     line = refusal("demo", "--out", tmp_path / "demo", "--subject", "submarine")
     assert "submarine" in line and "panda" in line and not (tmp_path / "demo").exists()
-
-
-@pytest.fixture(scope="module")
-def first(handle: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
-    """A finished first part."""
-    folder = tmp_path_factory.mktemp("demo")
-    return folder, finish(handle, folder)
 
 
 def finish_pair(handle: TextToImage, folder: Path, first: DemoResult) -> PairResult:

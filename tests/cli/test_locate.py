@@ -6,31 +6,39 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from photopic.cli.main import app
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.edits.file import load
-from tests.cli.conftest import quick, refusal, run
-
-RESUMED = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests with & ignores it
 from photopic.learning.losses.denoising import ConceptLoss
-step, calls = ConceptLoss.gradients, []
-def slow(self, number, weights, inputs):
-    calls.append(number)
-    if len(calls) == 27: print("READY", flush=True); import time; time.sleep(60)
-    return step(self, number, weights, inputs)
-if sys.argv[1] == "slow": ConceptLoss.gradients = slow
-from photopic.cli.main import app
-app(sys.argv[2:])
-"""
+from tests.cli.conftest import quick, refusal, run
+from tests.processes import started
+
+
+def stop_at_step_27(connection: Connection, arguments: list[str], said: Path) -> None:
+    """In a process of its own: the command line, which waits in step 27 for Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests with & ignores it
+    gradients, calls = ConceptLoss.gradients, []
+
+    def slow(self: ConceptLoss, *given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 27:
+            connection.send("in step 27")
+            time.sleep(60)
+        return gradients(self, *given)
+
+    ConceptLoss.gradients = slow  # type: ignore[method-assign]
+    with said.open("w", buffering=1) as sys.stderr:
+        app(arguments)
 
 
 def parts(edit: Edit) -> list[object]:
@@ -143,24 +151,14 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(
 
 
 def test_interrupted_it_goes_on_to_the_same_result(tmp_path: Path, photos: Path, model: Path) -> None:
-    (tmp_path / "go.py").write_text(RESUMED)
     options = ["locate", "neurons", photos, "--noun", "bear", *quick(model, steps=30), "-o"]
-
-    def start(how: str, output: str) -> subprocess.Popen[str]:
-        arguments = [sys.executable, tmp_path / "go.py", how, *options, tmp_path / output, "--run", tmp_path / "run"]
-        return subprocess.Popen(
-            [str(item) for item in arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-
-    process = start("slow", "a.edit")
-    assert process.stdout is not None and process.stdout.readline() == "READY\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    arguments = [str(each) for each in (*options, tmp_path / "a.edit", "--run", tmp_path / "run")]
+    process, connection = started(stop_at_step_27, arguments, tmp_path / "said")
+    assert connection.recv() == "in step 27" and process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    errors = (tmp_path / "said").read_text()
+    assert process.exitcode == 130, errors
     assert "interrupted; run the same command again to go on" in errors and "Traceback" not in errors
     assert not (tmp_path / "a.edit").exists()
     run(*options, tmp_path / "a.edit", "--run", tmp_path / "run")  # in this process

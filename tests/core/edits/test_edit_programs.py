@@ -28,14 +28,14 @@ from tests.core.small import (
     state_after,
 )
 
-COUNT = int(os.environ.get("PHOTOPIC_PROGRAMS", "300"))
+COUNT = int(os.environ.get("PHOTOPIC_PROGRAMS", "100"))
 ACTIONS = ("load", "load", "unload", "enable", "disable", "weight", "pattern", "applied", "compose", "fingerprint")
 weights = st.sampled_from([0.0, 1.0, 1.0, 0.5, -1.5, 0.3])
 chosen = st.tuples(st.sampled_from(WEIGHT_KINDS + HOOK_KINDS), st.integers(0, 60))
 step = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 5), st.integers(0, 5), weights)
 
 
-@pytest.mark.timeout(0 if COUNT > 300 else 300)
+@pytest.mark.timeout(0 if COUNT > 100 else 300)
 @settings(max_examples=COUNT, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),

@@ -1,33 +1,30 @@
 """Muon: updates are near-orthogonal at a known scale, a resumed run goes on exactly, processes agree with one."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from photopic.core.numerics.muon import Muon, muon_and_adamw, orthogonalise
 from photopic.core.runs import load_optimizer, optimizer_tensors
+from tests.processes import started
 
-SHARED = """
-import sys, torch, torch.distributed as dist
-from safetensors.torch import save_file
-from photopic.core.numerics.muon import Muon
-rank, processes, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-torch.set_num_threads(1)
-if processes > 1:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=processes)
-generator = torch.Generator().manual_seed(0)
-weights = [torch.randn(*shape, generator=generator).requires_grad_() for shape in [(4, 3), (6, 2, 3, 3), (3, 5)]]
-optimizer = Muon(weights, lr=0.1)
-for _ in range(2):
-    for weight in weights:
-        weight.grad = torch.randn(weight.shape, generator=generator)
-    optimizer.step()
-save_file({str(i): weight.detach() for i, weight in enumerate(weights)}, f"{folder}/{processes}.{rank}")
-"""
+
+def train(_: object, rank: int, processes: int, folder: Path) -> None:
+    """Two steps, shared with other processes that meet in the folder."""
+    if processes > 1:
+        meet = f"file://{folder}/meet"
+        torch.distributed.init_process_group("gloo", init_method=meet, rank=rank, world_size=processes)
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(*shape, generator=generator).requires_grad_() for shape in [(4, 3), (6, 2, 3, 3), (3, 5)]]
+    optimizer = Muon(weights, lr=0.1)
+    for _ in range(2):
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+    save_file({str(i): weight.detach() for i, weight in enumerate(weights)}, folder / f"{processes}.{rank}")
 
 
 def gradient(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -85,12 +82,11 @@ def test_inner_matrices_are_muons_and_everything_else_is_adamws() -> None:
     assert len(adamw.param_groups[0]["params"]) == len(list(model.parameters())) - 1
 
 
-def test_two_processes_share_the_work_and_end_as_one(tmp_path) -> None:
-    calls = [(0, 1), (0, 2), (1, 2)]
-    started = [
-        subprocess.Popen([sys.executable, "-c", SHARED, str(rank), str(processes), str(tmp_path)])
-        for rank, processes in calls
-    ]
-    assert [process.wait(timeout=120) for process in started] == [0, 0, 0]
-    alone, *shared = [load_file(tmp_path / f"{processes}.{rank}") for rank, processes in calls]
+def test_two_processes_share_the_work_and_end_as_one(tmp_path: Path) -> None:
+    train(None, 0, 1, tmp_path)
+    both = [started(train, rank, 2, tmp_path)[0] for rank in (0, 1)]
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    alone, *shared = [load_file(tmp_path / name) for name in ("1.0", "2.0", "2.1")]
     assert all(torch.equal(weights[name], alone[name]) for weights in shared for name in alone)

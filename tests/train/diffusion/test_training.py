@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from socket import socket
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 
 from photopic.core.errors import ModelError
@@ -22,25 +22,13 @@ from photopic.models.diffusion.loading import read_process
 from photopic.models.diffusion.model import DiffusionModel, from_pixels, to_pixels
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 from photopic.train.diffusion.training import TrainingConfig, TrainingError, train_events
+from tests.processes import started
 
 LINEAR = Schedule.of_kind("linear", 100)
 PLAIN = Diffusion(LINEAR)
 FADING = dimensionality_varying(LINEAR, DimensionalityConfig(turning=(50,)))
 CONFIG = TrainingConfig(steps=6, batch=4, learning_rate=1e-3, warmup=2)
 IMAGES = torch.randint(0, 256, (10, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-SCRIPT = """
-import sys
-import torch
-sys.path.insert(0, {root!r})
-from tests.train.diffusion.test_training import CONFIG, FADING, IMAGES, network
-from photopic.train.diffusion.training import train_events
-from dataclasses import replace
-torch.set_num_threads(1)
-for event in train_events(network(), FADING, IMAGES, {folder!r}, replace(CONFIG, steps={steps}), save_every={every}):
-    print(event.done, flush=True)
-"""
-ROOT = Path(__file__).parents[3]
 
 
 def network() -> UNet2DModel:
@@ -67,23 +55,28 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+def train_and_tell(connection: Connection, folder: Path, config: TrainingConfig, save_every: int) -> None:
+    """In a process of its own: the number of each step, as soon as it is done."""
+    for event in train_events(network(), FADING, IMAGES, folder, config, save_every=save_every):
+        connection.send(event.done)
+
+
+def train_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
+    """In a process of its own, in the surroundings that ``accelerate launch`` makes for processes on a CPU."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what the forked process knew of its own
+    os.environ |= {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": connection.recv()}
+    train_and_tell(connection, folder, replace(CONFIG, steps=4), 4)
+    torch.distributed.destroy_process_group()
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", FADING, replace(CONFIG, steps=12))
-    script = SCRIPT.format(root=str(ROOT), folder=str(tmp_path / "killed"), steps=12, every=2)
-    victim = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    assert victim.stdout is not None
+    victim, connection = started(train_and_tell, tmp_path / "killed", replace(CONFIG, steps=12), 2)
     after = 3 + int(time.time()) % 6  # any step will do
-    for line in victim.stdout:
-        if int(line) >= after:
-            break
-    victim.send_signal(signal.SIGKILL)
-    victim.communicate(timeout=60)
+    while connection.recv() < after:
+        pass
+    victim.kill(), victim.join(60)
     left = Run(tmp_path / "killed").load()
     assert left is not None and 2 <= left[1]["step"] < 12
     again = trained(tmp_path / "killed", FADING, replace(CONFIG, steps=12), save_every=2)
@@ -96,16 +89,19 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> Non
 
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone", FADING, replace(CONFIG, steps=4))
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), folder=str(tmp_path / "two"), steps=4, every=4))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(script)]
-    on_cpu = environment() | {"ACCELERATE_USE_CPU": "true"}  # then torch's gloo joins them
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=on_cpu)
-    assert done.returncode == 0, done.stderr[-2000:]
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = [started(train_as_one_of_two, rank, tmp_path / "two") for rank in (0, 1)]
+    for _, connection in both:
+        connection.send(port)
+    for process, _ in both:
+        process.join(120)
+    assert [process.exitcode for process, _ in both] == [0, 0]
     found = Run(tmp_path / "two").load()
     assert found is not None and found[1]["step"] == 4
-    assert done.stdout.count("4\n") == 2, "not two processes"
+    for _, connection in both:  # each took every step, and there were two of them
+        assert [connection.recv() for _ in range(4)] == [1, 2, 3, 4]
     for name, value in alone.items():
         assert torch.allclose(found[0][name].float(), value.float(), rtol=1e-3, atol=2e-5), name
 

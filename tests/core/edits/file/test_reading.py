@@ -12,6 +12,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from photopic.core.fingerprint import Fingerprint, fingerprint
 from photopic.edit.inspect import describe
 from tests.fuzz.corpus import edits as examples
 from tests.fuzz.fuzz_editfile import sealed
+from tests.processes import started
 
 ROOT = Path(__file__).resolve().parents[4]
 SIZES = {"m.weight": 600, "m.bias": 20}
@@ -40,7 +42,7 @@ def module(seed: int = 0) -> nn.Module:
 
 
 BASE = fingerprint({"m": module()}, "tiny-base", SIZES)
-KILLS = int(os.environ.get("PHOTOPIC_KILLS", "3"))  # each starts a process that imports torch
+KILLS = int(os.environ.get("PHOTOPIC_KILLS", "5"))
 support = st.fixed_dictionaries(
     {name: st.sets(st.integers(0, size - 1), max_size=size) for name, size in SIZES.items()}
 )
@@ -546,28 +548,27 @@ def test_the_description_counts_what_the_file_holds() -> None:
     json.dumps(found.to_dict())
 
 
+def save_in_turn(connection: Connection, first: Edit, second: Edit, path: Path) -> None:
+    connection.send("ready")
+    while True:
+        save(second, path), save(first, path)
+
+
 def test_a_save_killed_at_any_moment_leaves_one_of_the_two_files(tmp_path: Path) -> None:
     """A process that saves one edit and another in turn over the same file is killed at random moments."""
     path = tmp_path / "a.edit"
-    code = (
-        "import sys; from pathlib import Path; from photopic.core.edits.file import save, load\n"
-        "first, second, path = load(sys.argv[1]), load(sys.argv[2]), Path(sys.argv[3])\n"
-        "print('ready', flush=True)\n"
-        "while True:\n    save(second, path); save(first, path)"
-    )
     large = Edit(
         (ZeroedWeights({"w": torch.arange(0, 2**20, 3)}),), Fingerprint("x", "0" * 64, {"w": ""}, {"w": (2**20,)})
     )
     edits = {to_bytes(sample()), to_bytes(large)}
-    save(sample(), tmp_path / "1"), save(large, tmp_path / "2"), save(large, path)
+    save(large, path)
     generator = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(KILLS):
-        command = [sys.executable, "-c", code, str(tmp_path / "1"), str(tmp_path / "2"), str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
-            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-            time.sleep(0.2 * float(torch.rand((), generator=generator)))
-            process.kill()
+        process, connection = started(save_in_turn, sample(), large, path)
+        assert connection.recv() == "ready"
+        time.sleep(0.2 * float(torch.rand((), generator=generator)))
+        process.kill(), process.join()
         load(path)
         assert path.read_bytes() in edits
         seen.add(path.read_bytes())
