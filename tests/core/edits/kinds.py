@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Small(nn.Module):
 NAMES = [f"m.{name}" for name in Small().state_dict()]
 
 
+@cache
 def base(seed: int = 0) -> Fingerprint:
     """Of the small module."""
     return fingerprint({"m": Small(seed)}, f"small-{seed}", NAMES)
