@@ -13,7 +13,7 @@ from dataclasses import is_dataclass
 from functools import partial
 from tempfile import mkdtemp
 from types import FunctionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, ParamSpecArgs, get_args, get_type_hints
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,8 +30,8 @@ shapes_checked = jaxtyping.jaxtyped
 
 
 def names_shapes(hint: Any) -> bool:
-    """Whether a type is an array of a named shape, or made of some."""
-    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+    """Whether a type is an array of a named shape, or made of some; arguments handed on are what beartype alone refuses."""
+    if isinstance(hint, ParamSpecArgs) or (isinstance(hint, type) and issubclass(hint, AbstractArray)):
         return True
     return any(map(names_shapes, hint if isinstance(hint, list) else get_args(hint)))  # a list in Callable[[...], ...]
 

@@ -39,6 +39,12 @@ def model() -> TextToImage:
     return TextToImage(tiny_pipeline("v_prediction"), "tiny")
 
 
+@pytest.fixture(scope="module")
+def found(model: TextToImage) -> Edit:
+    """What the quick search finds."""
+    return run_to_end(model)
+
+
 def run_to_end(model: TextToImage, config: ConceptNeuronsConfig = QUICK, **options: Any) -> Edit:
     arguments = {"noun": "bear", "preserved": KEPT, "images": IMAGES} | options
     return concept_neurons(model, config=config, **arguments)
@@ -211,8 +217,8 @@ def test_nothing_shut_is_an_error(model: TextToImage) -> None:
         run_to_end(model, replace(QUICK, steps=1, lr=1e-4, threshold=0.5))
 
 
-def test_by_default_a_twentieth_of_the_weights_is_shut(model: TextToImage) -> None:
-    assert run_to_end(model, QUICK).provenance["share_shut"] == pytest.approx(0.05, rel=0.01)
+def test_by_default_a_twentieth_of_the_weights_is_shut(found: Edit) -> None:
+    assert found.provenance["share_shut"] == pytest.approx(0.05, rel=0.01)
 
 
 def test_a_binary_search_shuts_the_same_share_and_other_weights(model: TextToImage) -> None:
@@ -240,14 +246,16 @@ def test_two_text_encoders_get_a_row_each() -> None:
     assert set(rows) == {"text_encoder", "text_encoder_2"} and not torch.equal(*rows.values())
 
 
-def test_tuning_after_the_search_learns_values_at_the_located_weights(model: TextToImage) -> None:
-    shut, tuned = run_to_end(model), run_to_end(model, replace(QUICK, tune=3, bits=2))
+def test_tuning_after_the_search_learns_values_at_the_located_weights(model: TextToImage, found: Edit) -> None:
+    tuned = run_to_end(model, replace(QUICK, tune=3, bits=2))
     values = next(part for part in tuned.parts if isinstance(part, SparseWeights))
-    assert {name: index.tolist() for name, index in values.indices.items()} == shut_of(shut)
+    assert {name: index.tolist() for name, index in values.indices.items()} == shut_of(found)
     assert values.bits == 2 and any(value.any() for value in values.values.values())
 
 
-def test_under_a_memory_budget_the_search_finds_the_same(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_a_memory_budget_the_search_finds_the_same(
+    model: TextToImage, found: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vae = model.components["vae"].get_parameter("encoder.conv_in.weight")
     tight, kept, place = Limits(at_once=1, recompute=True), vae.clone(), vae.data_ptr()
 
@@ -256,6 +264,6 @@ def test_under_a_memory_budget_the_search_finds_the_same(model: TextToImage, mon
         return tight
 
     monkeypatch.setattr("photopic.locate.concept_neurons.limits_within", limits)
-    whole, limited = (shut_of(run_to_end(model, replace(QUICK, memory=memory))) for memory in (None, "6GiB"))
+    whole, limited = shut_of(found), shut_of(run_to_end(model, replace(QUICK, memory="6GiB")))
     same = sum(len({*whole[name]} & {*limited.get(name, ())}) for name in whole)
     assert same >= 0.98 * sum(map(len, whole.values()))  # entries at the limit may change places by rounding

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,23 +11,17 @@ import torch
 
 from photopic.core.runs import Run
 from photopic.data import emoji_world, renderings
-
-FOLDER = Path(__file__).parents[2] / "recipes" / "emoji-classifiers"
-MODULES = ("train", "pictures", "networks", "card")
+from tests.recipes.conftest import assert_goes_on
 
 
 @pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+def recipe(open_recipe, monkeypatch):
+    open_recipe("emoji-classifiers")
     few = renderings.training_pairs()[::60]
     monkeypatch.setattr(renderings, "training_pairs", lambda: few)
     import train
 
-    yield train
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    return train
 
 
 def test_no_held_out_concept_and_no_held_out_style_is_learnt():
@@ -59,20 +51,9 @@ def test_a_picture_is_the_sprite_on_its_background():
         renderings.pictures([("bearr", "noto")])
 
 
-def weights(run):
-    return {name: value for name, value in run.load()[0].items() if name.startswith("model.")}
-
-
 def test_an_interrupted_run_ends_with_the_same_weights(recipe, tmp_path):
     config = replace(recipe.config_of("resnet-64", 0), steps=4, batch=8, warmup=1)
-    whole, parts = Run(tmp_path / "whole", config), Run(tmp_path / "parts", config)
-    list(recipe.train(config, whole, save_every=2))
-    steps = recipe.train(config, parts, save_every=2)
-    for _ in range(3):  # the third step is lost: the last checkpoint is of the second
-        next(steps)
-    steps.close()
-    assert [line["step"] for line in recipe.train(config, parts, save_every=2)] == [3, 4]
-    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(parts).items())
+    assert_goes_on(recipe.train, config, tmp_path, steps=3)  # the last checkpoint is of the second
 
 
 def test_both_seeds_start_alike_and_see_other_pictures(recipe):

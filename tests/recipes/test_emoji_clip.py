@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,32 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from photopic.core.runs import Run
 from photopic.data import renderings, scenes
 from photopic.models.dual_encoder import DualEncoder
-
-FOLDER = Path(__file__).parents[2] / "recipes" / "emoji-clip"
-MODULES = ("train", "pictures", "networks", "card")
+from tests.recipes.conftest import assert_goes_on
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+def recipe(open_recipe: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    open_recipe("emoji-clip")
     import pictures
     import train
 
     monkeypatch.setattr(pictures, "CHUNK", 24)
-    yield train
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    found = run.load()
-    assert found is not None
-    return {name: value for name, value in found[0].items() if name.startswith("model.")}
+    return train
 
 
 def test_no_scene_holds_a_held_out_pair(recipe, monkeypatch, tmp_path: Path) -> None:
@@ -74,15 +60,7 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_is_written_as_a_model
 
     data = pictures.bank(tmp_path / "scenes", 24)
     config = replace(recipe.TrainConfig(kind), steps=3, batch=8, warmup=1, naming_steps=3, naming_batch=4)
-    whole, parts = Run(tmp_path / "whole", config), Run(tmp_path / "parts", config)
-    list(recipe.train(config, whole, data, save_every=2))
-    steps = recipe.train(config, parts, data, save_every=2)
-    for _ in range(5):
-        next(steps)
-    steps.close()
-    list(recipe.train(config, parts, data, save_every=2))
-    one, other = weights(whole), weights(parts)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    whole = assert_goes_on(recipe.train, config, tmp_path, data, steps=5)
     recipe.export(config, whole, tmp_path / "model")
     model = DualEncoder.load(tmp_path / "model")
     assert model.image_features(np.zeros((2, 50, 50, 3), np.uint8)).shape == (2, 128)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,23 +16,21 @@ from types import ModuleType
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from torch import Tensor
 from transformers import CLIPTokenizer
 
 from photopic.core.errors import PhotopicError
 from photopic.core.runs import Run, read_log
 from photopic.data import emoji_world
 from photopic.data.scenes import SceneOptions, sample_scene
+from tests.recipes.conftest import RECIPES, same, weights
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 Stage = Callable[[str], ModuleType]
 
 
-def stages(edition: str, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stages(edition: str, open_recipe: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Opens stages of one recipe, whose ``common`` is not the other's."""
-    for folder in (RECIPES, RECIPES / edition):
-        monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "common", raising=False)
+    monkeypatch.syspath_prepend(str(RECIPES))
+    open_recipe(edition)
 
     def opened(name: str) -> ModuleType:
         found = importlib.util.spec_from_file_location(f"stage_{name}", RECIPES / edition / f"{name}.py")
@@ -46,25 +44,13 @@ def stages(edition: str, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 @pytest.fixture
-def first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    yield stages("emoji-diffusion", monkeypatch)
-    sys.modules.pop("common", None)
+def first(open_recipe: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return stages("emoji-diffusion", open_recipe, monkeypatch)
 
 
 @pytest.fixture
-def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    yield stages("emoji-diffusion-128", monkeypatch)
-    sys.modules.pop("common", None)
-
-
-def tensors(run: Run, prefix: str = "") -> dict[str, Tensor]:
-    found = run.load()
-    assert found is not None
-    return {name: value for name, value in found[0].items() if name.startswith(prefix)}
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+def second(open_recipe: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return stages("emoji-diffusion-128", open_recipe, monkeypatch)
 
 
 # --- the autoencoders
@@ -107,12 +93,12 @@ def test_an_autoencoder_that_is_stopped_goes_on_to_the_same_weights_and_is_read_
     assert saved is not None and saved[1]["step"] == 2  # the step that the signal met was finished and kept
     monkeypatch.setattr(stage, "scenes_of", scenes_of)
     stage.train(config, parts, "cpu", until=4, cooldown=2)
-    assert same(tensors(whole), tensors(parts))
+    assert same(weights(whole, ""), weights(parts, ""))
 
     stage.land(config, whole, tmp_path / "landed")
     report = json.loads((tmp_path / "landed" / "autoencoder.json").read_text())
     model = AutoencoderKL.from_pretrained(tmp_path / "landed" / "vae")
-    average = tensors(whole, "ema.")
+    average = weights(whole, "ema.")
     assert all(torch.equal(value, average[f"ema.{name}"].half().float()) for name, value in model.state_dict().items())
     assert report["reached"] == stage.evaluate(model) and report["step"] == 4
     assert [line["psnr"] for line in read_log(whole.folder) if "psnr" in line]
@@ -149,7 +135,7 @@ def test_the_first_edition_is_trained_and_written(
         monkeypatch.setattr(stage, name, tmp_path / name.lower())
     stage.main(stage.Config(steps=2, batch=2, channels=(4, 4, 8)))
     model = AutoencoderKL.from_pretrained(tmp_path / "model" / "vae")
-    assert model.config.latent_channels == 4 and len(tensors(Run(tmp_path / "runs" / "autoencoder"), "optimizer")) > 10
+    assert model.config.latent_channels == 4 and len(weights(Run(tmp_path / "runs" / "autoencoder"), "optimizer")) > 10
 
 
 # --- the denoisers
@@ -205,7 +191,7 @@ def test_a_stopped_denoiser_goes_on_to_the_same_weights_and_draws_in_diffusers(
         patch.setattr(denoiser.Bank, "draw", failing)
         denoiser.train(0, 1, parts, config, runs["parts"], bank, options)
     denoiser.train(0, 1, parts, config, runs["parts"], bank, options)
-    assert lost == [3] and same(*(tensors(denoiser.run_of(folder, config)) for folder in runs.values()))
+    assert lost == [3] and same(*(weights(denoiser.run_of(folder, config), "") for folder in runs.values()))
 
     denoiser.export(parts, config, runs["whole"], tmp_path / "model")
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model").to(torch.float32)
@@ -244,9 +230,11 @@ def test_a_batch_holds_every_stretch_of_time_once_and_some_empty_captions(second
     assert torch.equal(noise, again[1]) and not torch.equal(noise, later[1])
 
 
-def test_both_editions_have_room_to_locate_and_the_first_is_the_bundled_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_editions_have_room_to_locate_and_the_first_is_the_bundled_one(
+    open_recipe: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for edition in ("emoji-diffusion", "emoji-diffusion-128"):
-        stage = stages(edition, monkeypatch)("4_unet" if edition == "emoji-diffusion" else "3_unet")
+        stage = stages(edition, open_recipe, monkeypatch)("4_unet" if edition == "emoji-diffusion" else "3_unet")
         built = stage.unet(stage.Config())
         keys_and_values = [p for name, p in built.named_parameters() if "attn2.to_k" in name or "attn2.to_v" in name]
         assert sum(p.numel() for p in keys_and_values) >= 400_000

@@ -1,46 +1,26 @@
 """The recipe of the oracle: it goes on where it was stopped, and never sees what is held out."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from photopic.core.runs import Run
 from photopic.data import emoji_world
-
-FOLDER = Path(__file__).parents[2] / "recipes" / "emoji-oracle"
-MODULES = ("train", "pictures")
+from tests.recipes.conftest import assert_goes_on
 
 
 @pytest.fixture
-def recipe(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+def recipe(open_recipe):
+    open_recipe("emoji-oracle")
     import train
 
-    yield train
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-def weights(run):
-    return {name: value for name, value in run.load()[0].items() if name.startswith("model.")}
+    return train
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(recipe, tmp_path):
     config = replace(recipe.TrainConfig(), steps=4, batch=4, warmup=1)
-    whole, parts = Run(tmp_path / "whole", config), Run(tmp_path / "parts", config)
-    list(recipe.train(config, whole, save_every=2))
-    steps = recipe.train(config, parts, save_every=2)
-    for _ in range(3):  # the third step is lost: the last checkpoint is of the second
-        next(steps)
-    steps.close()
-    assert [line["step"] for line in recipe.train(config, parts, save_every=2)] == [3, 4]
-    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(parts).items())
+    assert_goes_on(recipe.train, config, tmp_path, steps=3)  # the last checkpoint is of the second
 
 
 def test_scenes_hold_no_held_out_concept_and_no_held_out_style(recipe):

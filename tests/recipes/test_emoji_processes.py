@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +13,10 @@ from rich.progress import Progress
 
 from photopic.models.diffusion.model import DiffusionModel
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "emoji-processes"
-MODULES = ("train", "variants", "card")
-
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
+def recipe(open_recipe: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    open_recipe("emoji-processes")
     import train
     import variants
 
@@ -33,9 +27,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     for name, each in variants.VARIANTS.items():
         config = replace(each.config, steps=4, batch=2)
         monkeypatch.setitem(variants.VARIANTS, name, replace(each, config=config, size=each.size // 4))
-    yield train
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    return train
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
