@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
-from functools import partial
+from functools import partial, wraps
 from tempfile import mkdtemp
 from types import FunctionType
 from typing import Any, ParamSpecArgs, get_args, get_type_hints
@@ -36,19 +36,34 @@ def names_shapes(hint: Any) -> bool:
     return any(map(names_shapes, hint if isinstance(hint, list) else get_args(hint)))  # a list in Callable[[...], ...]
 
 
+def checked_now(function: FunctionType, typechecker: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Shapes and types where shapes are named or a name is imported for its type alone; types alone elsewhere."""
+    try:
+        plain = not any(map(names_shapes, get_type_hints(function).values()))
+    except NameError:
+        plain = False
+    return typechecker(function) if plain else shapes_checked(function, typechecker=typechecker)
+
+
 def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
-    """Shapes and types where shapes are named or a name is not known yet; types alone elsewhere."""
+    """What stands for ``jaxtyped``: the checks are made when a function is first called, and most never are."""
     if function is None:
         return partial(checked, typechecker=typechecker)
     if is_dataclass(function) and isinstance(vars(function).get("__init__"), FunctionType):
         function.__init__ = checked(function.__init__, typechecker=typechecker)
         return function
-    try:
-        hints = get_type_hints(function) if isinstance(function, FunctionType) else {"": AbstractArray}
-    except NameError:  # of a class in its own body, or imported for the types alone
-        hints = {"": AbstractArray}
-    check = shapes_checked if any(map(names_shapes, hints.values())) else lambda each, typechecker: typechecker(each)
-    return check(function, typechecker=typechecker)
+    if not isinstance(function, FunctionType):
+        return shapes_checked(function, typechecker=typechecker)
+    made: list[Callable[..., Any]] = []
+
+    @wraps(function)
+    def lazily(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        if not made:
+            made.append(checked_now(function, typechecker))
+        return made[0](*args, **kwargs)
+
+    return lazily
 
 
 jaxtyping.jaxtyped = checked

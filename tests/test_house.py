@@ -16,12 +16,17 @@ from types import ModuleType
 
 import networkx
 import pytest
+import torch
+from beartype.roar import BeartypeCallHintParamViolation
+from jaxtyping import TypeCheckError
 from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 import photopic
 from photopic.cli import main
 from photopic.core.errors import EditError
+from photopic.core.events import Event
+from photopic.metrics.temporal_alignment import frame_distances
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
@@ -32,6 +37,16 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "matplotlib", "PIL")
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+# --- what the tests rest on
+
+
+def test_wrong_shapes_and_wrong_types_are_seen_in_every_test() -> None:
+    with pytest.raises(TypeCheckError, match="frame_distances"):
+        frame_distances(torch.ones(2, 3), torch.ones(2, 4))  # both have to be as wide
+    with pytest.raises(BeartypeCallHintParamViolation, match="stage=3"):
+        Event(3)  # type: ignore[arg-type]
 
 
 # --- a light start
