@@ -32,7 +32,7 @@ from photopic.models.classifier import Classifier
 from tests.guard.test_scaling_consistency import handle, pictures, predicted, resnet, vit
 from tests.processes import printed
 
-WRITING = ("entries.py", "stack.py", "prefix.py")
+WRITING = ("changing.py", "live_model.py", "overwritten.py", "replay.py", "stack.py")
 WALL = ScalingConsistencyConfig(error_bound=0.3, false_positive_rate=0.1)
 
 
