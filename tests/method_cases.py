@@ -6,9 +6,10 @@ A new method needs an entry in ``SMALL`` only where the defaults of its config a
 from __future__ import annotations
 
 import inspect
-import tempfile
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from tempfile import mkdtemp
 from typing import Any, get_args
 
 import numpy as np
@@ -53,7 +54,7 @@ def edit(first: int = 0) -> Edit:
 
 def exported() -> str:
     """A LoRA file of the tiny pipeline."""
-    model, folder = pipeline(), tempfile.mkdtemp()
+    model, folder = pipeline(), mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])
     part = LowRankDelta({WEIGHT: torch.ones(32, 1)}, {WEIGHT: torch.ones(1, 32)})
     export_lora(Edit((part,), model.edits.fingerprint(WEIGHT)), f"{folder}/x.safetensors", model, rank=1)
     return f"{folder}/x.safetensors"
@@ -65,7 +66,10 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
     "edit.interference": {"edits": lambda: [edit(), edit(5)]},
     "edit.interop.import_file": {"file": exported},
-    "edit.interop.export_file": {"to": "kohya", "output": lambda: f"{tempfile.mkdtemp()}/x.safetensors"},
+    "edit.interop.export_file": {
+        "to": "kohya",
+        "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.safetensors",
+    },
     "edit.explain.explain": {"steps": 1, "pictures": 1, "edit": lambda: located_edit()},
     "locate.concept_neurons": {"noun": "bear", "preservation_count": 2, "evaluation": 2, "tune": 2},
     "locate.attention": {"prompt": "a bear on a red background"},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import torch
@@ -51,10 +52,10 @@ def knowing_classifier() -> Classifier:
 @cache
 def tiny_class_folder() -> ClassFolder:
     """The same folder for all who only read it."""
-    return load_classes(class_folder(Path(tempfile.mkdtemp()) / "pictures"))
+    return load_classes(class_folder(Path(mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])) / "pictures"))
 
 
 @cache
 def tinted_class_folder() -> ClassFolder:
     """Pictures whose classes can be told apart."""
-    return load_classes(class_folder(Path(tempfile.mkdtemp()) / "tinted", tint=60))
+    return load_classes(class_folder(Path(mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])) / "tinted", tint=60))

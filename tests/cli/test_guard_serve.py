@@ -203,11 +203,11 @@ def test_a_bad_picture_is_refused_with_a_reason(running: Service, name: str) -> 
 
 
 def test_a_bomb_costs_no_decoding() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     for content in (png_of(60_000, 60_000), webp_of(16_000, 16_000)):
         with pytest.raises(Refusal, match="at most 10000 pixels"):
             picture_of(content, LIMITS)
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def test_sizes_are_read_from_headers_as_pillow_reads_them() -> None:
