@@ -75,3 +75,14 @@ torch.set_num_threads(1)
 def _no_cache_left() -> Iterator[None]:
     yield
     shutil.rmtree(os.environ["PHOTOPIC_CACHE"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_drawing_steps() -> Iterator[None]:
+    """Of the pictures that tiny random models draw of what must not change, which are noise after any number of steps."""
+    from photopic.learning.subject import collage, preservation
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (collage, preservation):
+            patch.setattr(module, "DRAWING_STEPS", 2)
+        yield
