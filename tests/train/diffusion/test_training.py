@@ -14,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 
-from photopic.core.errors import ModelError
+from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.models.diffusion import Diffusion, Pyramid, Schedule
 from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
@@ -175,7 +175,7 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
         (lambda: trained(tmp_path, config=replace(CONFIG, timesteps=(50, 200))), "50 to 200"),
         (lambda: trained(tmp_path, Diffusion(LINEAR, pyramid=Pyramid(5), turning=(1, 2, 3, 4, 5))), "16 x 16"),
     ):
-        with pytest.raises(ModelError, match=words):
+        with pytest.raises((DataError, ModelError), match=words):
             make()
     assert not (tmp_path / "config.json").exists()
 
