@@ -129,9 +129,10 @@ def test_a_batch_normalisation_puts_out_omega_times_as_much() -> None:
         -1:
     ]
     amplified = Amplified(model, order, [last], 1.5)
+    plain = amplified.plain(pixels, [])
     with tap(model.network, last) as seen:
         model.forward(pixels)
-        amplified.member(pixels, 1, {})
+        amplified.member(plain, 1)
     torch.testing.assert_close(seen[last][1], 1.5 * seen[last][0], rtol=1e-6, atol=1e-6)
 
 

@@ -9,6 +9,7 @@ import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def versions() -> dict[str, str]:
         >>> versions()["photopic"]
         '0.1.0'
     """
+    return dict(_installed())
+
+
+@cache
+def _installed() -> dict[str, str]:
+    """Read once: what is imported stays, and reading the metadata of nine packages takes longer than a small network's run."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

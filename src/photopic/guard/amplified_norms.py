@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,24 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from photopic.core.edits import Edit, EditStack, SparseWeights
 from photopic.core.errors import DataError, ModelError
-from photopic.core.nn.replay import Order, order_of, recorded, replayed
+from photopic.core.nn.replay import Order, order_of, replayed
+from photopic.guard._plain import BoundWeights, Plain, plain_pass
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Images
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NORMS = (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm)
 BATCH_NORM_OMEGAS, LAYER_NORM_OMEGAS = (1.5,), (1.5, 2.0, 3.0, 5.0, 8.0)
+TOGETHER = 10  # members that one plain pass keeps outputs for at most: no more memory than a step of training takes
+
+Scaled = dict[str, nn.Parameter]  # scale and shift of one normalisation times omega
 
 
 class Amplified:
-    """The members F_i of one factor: scale and shift of the last i normalisations times omega, put in as an edit.
+    """The members F_i of one factor: scale and shift of the last i normalisations times omega, for the time of a run.
+
+    The amplified tensors take the places of the model's own, which are never written.
 
     Args:
         model: The classifier.
@@ -34,56 +40,76 @@ class Amplified:
 
     def __init__(self, model: Classifier, order: Order, layers: Sequence[str], omega: float):
         self.model, self.omega, self.layers, self._order = model, omega, tuple(layers), order
-        self._stack = EditStack({"network": model.network}, name=model.name)
-        self._edits: dict[int, Edit] = {}
-        self._starts: dict[int, tuple[str, ...]] = {}
+        self._weights = BoundWeights(model)
+        self._scaled: dict[str, Scaled] = {}  # by layer
+        self._before: dict[int, tuple[str, ...]] = {}  # by size
 
     def plain(
-        self, pixels: Float[Tensor, "n 3 height width"], sizes: Sequence[int]
-    ) -> tuple[Float[Tensor, "n classes"], dict[str, Any]]:
-        """Logits of the network as it is, and what members of these sizes can go on from."""
-        names = {name for size in sizes for name in self._before(size)}
-        with torch.no_grad(), recorded(self.model.network, sorted(names)) as kept:
-            logits = self.model.forward(pixels)
-        return logits.float(), kept
+        self, pixels: Float[Tensor, "n channels height width"], sizes: Sequence[int], *, features: bool = False
+    ) -> Plain:
+        """The network as it is, and what members of these sizes can go on from.
 
-    def member(
-        self, pixels: Float[Tensor, "n 3 height width"], size: int, kept: dict[str, Any], rows: Tensor | None = None
-    ) -> Float[Tensor, "rows classes"]:
+        Args:
+            pixels: As ``Classifier.preprocess`` gives them.
+            sizes: Of the members that come.
+            features: Whether to keep what enters the head.
+
+        Raises:
+            ModelError: If the weights are not those of before any more.
+        """
+        if self._weights.moved():
+            self._scaled.clear()
+        keep = {name for size in sizes for name in self.before(size)}
+        return plain_pass(self.model, pixels, keep=sorted(keep), features=features)
+
+    def member(self, plain: Plain, size: int, rows: Tensor | None = None) -> Float[Tensor, "rows classes"]:
         """Logits of the member that amplifies ``size`` layers.
 
         Args:
-            pixels: As ``plain`` had them.
+            plain: The same pictures' plain pass; what it did not keep is computed.
             size: How many.
-            kept: From ``plain``; what is missing is computed.
             rows: Numbers of the samples wanted; None: all.
         """
-        outputs = {name: kept[name] for name in self._before(size) if name in kept}
-        chosen = pixels if rows is None else pixels[rows]
-        with torch.no_grad(), self._stack.applied(self._edit(size)), replayed(self.model.network, outputs, rows):
+        outputs = {name: plain.kept[name] for name in self.before(size) if name in plain.kept}
+        chosen = plain.pixels if rows is None else plain.pixels[rows]
+        with torch.no_grad(), self._in_place(size), replayed(self.model.network, outputs, rows):
             return self.model.forward(chosen).float()
 
-    def _before(self, size: int) -> tuple[str, ...]:
-        """What has ended when the first amplified layer starts."""
-        if size not in self._starts:
+    def before(self, size: int) -> tuple[str, ...]:
+        """What has ended when the first of ``size`` amplified layers starts."""
+        if size not in self._before:
             first = min(self.layers[:size], key=self._order.starts.__getitem__)
-            self._starts[size] = self._order.before(first)
-        return self._starts[size]
+            self._before[size] = self._order.before(first)
+        return self._before[size]
 
-    def _edit(self, size: int) -> Edit:
-        if size not in self._edits:
-            values = {}
-            parts = dict(self.model.network.named_modules())
-            for layer in self.layers[:size]:
-                for name, parameter in parts[layer].named_parameters(recurse=False):
-                    values[f"network.{layer}.{name}"] = (
-                        (parameter.detach().double() * self.omega).float().flatten().cpu()
-                    )
-            indices = {name: torch.arange(value.numel()) for name, value in values.items()}
-            base = self._stack.fingerprint(*values)
-            about = {"method": "scaling_consistency", "omega": self.omega, "layers": size}
-            self._edits[size] = Edit((SparseWeights(indices, values, bits=32),), base, about)
-        return self._edits[size]
+    @contextmanager
+    def _in_place(self, size: int) -> Iterator[None]:
+        """Amplified tensors in the places of the model's own; twice ``finally``, as an interrupt may hit the first."""
+        parts = dict(self.model.network.named_modules())
+        held = [(parts[layer]._parameters, self._of(layer, parts[layer])) for layer in self.layers[:size]]
+        own = [(places, {name: places[name] for name in scaled}) for places, scaled in held]
+
+        def put_back() -> None:
+            for places, parameters in own:
+                places.update(parameters)
+
+        try:
+            try:
+                for places, scaled in held:
+                    places.update(scaled)
+                yield
+            finally:
+                put_back()
+        finally:
+            put_back()
+
+    def _of(self, layer: str, part: nn.Module) -> Scaled:
+        if layer not in self._scaled:
+            self._scaled[layer] = {
+                name: nn.Parameter((own.detach().cpu().double() * self.omega).to(own), requires_grad=False)
+                for name, own in part.named_parameters(recurse=False)
+            }
+        return self._scaled[layer]
 
 
 def norms(network: nn.Module) -> dict[str, nn.Module]:
@@ -115,9 +141,12 @@ def first_failing(
     order: Order,
     layers: tuple[str, ...],
     omegas: Sequence[float] | None,
-    batches: Sequence[Float[Tensor, "_ 3 height width"]],
+    batches: Sequence[Float[Tensor, "_ channels height width"]],
     truth: Int[np.ndarray, "n"],
     bound: float,
+    look: Callable[[Plain], None],
+    *,
+    features: bool,
 ) -> tuple[Amplified, list[float]]:
     """The first factor, and the errors with 1, 2, ... layers amplified until one exceeds the bound; else the last factor.
 
@@ -129,6 +158,8 @@ def first_failing(
         batches: Pixel values of clean images.
         truth: Their classes.
         bound: Of the top-1 error.
+        look: Shown the plain pass of each batch, once.
+        features: Whether with what enters the head.
     """
     if omegas is None:
         found = norms(model.network)
@@ -136,12 +167,42 @@ def first_failing(
         omegas = BATCH_NORM_OMEGAS if has_batch_norm else LAYER_NORM_OMEGAS
     for omega in omegas:
         amplified, errors = Amplified(model, order, layers, omega), list[float]()
-        for size in range(1, len(layers) + 1):
-            predicted = torch.cat([amplified.member(pixels, size, {}).argmax(1) for pixels in batches])
-            errors.append(float((predicted.cpu().numpy() != truth).mean()))
-            if errors[-1] > bound:
-                return amplified, errors
+        while len(errors) < len(layers):
+            sizes = range(len(errors) + 1, min(len(errors) + TOGETHER, len(layers)) + 1)
+            first_time = not errors and omega == omegas[0]
+            plains = (amplified.plain(pixels, sizes, features=features and first_time) for pixels in batches)
+            for error in _errors(amplified, sizes, plains, truth, bound, look if first_time else None):
+                errors.append(error)
+                if error > bound:
+                    return amplified, errors
     return amplified, errors
+
+
+def _errors(
+    amplified: Amplified,
+    sizes: Sequence[int],
+    plains: Iterable[Plain],
+    truth: Int[np.ndarray, "n"],
+    bound: float,
+    look: Callable[[Plain], None] | None,
+) -> list[float]:
+    """Top-1 errors of members of the first of these sizes, one or more; each batch's plain pass serves them all.
+
+    The first batch says how many: up to the size whose error on it exceeds the bound.
+    """
+    wrong, done = np.zeros(len(sizes), int), 0
+    for plain in plains:
+        if look is not None:
+            look(plain)
+        expected = truth[done : done + len(plain.pixels)]
+        for column, size in enumerate(sizes):
+            missed = int((amplified.member(plain, size).argmax(1).cpu().numpy() != expected).sum())
+            wrong[column] += missed
+            if not done and missed / len(expected) > bound:
+                sizes, wrong = sizes[: column + 1], wrong[: column + 1]
+                break
+        done += len(expected)
+    return [float(each) for each in wrong / len(truth)]
 
 
 def checked_labels(images: Images, labels: Sequence[int] | Int[np.ndarray, "_"], classes: int) -> Int[np.ndarray, "n"]:

@@ -3,42 +3,36 @@
 >>> guarded = photopic.guarded("emoji-resnet-64-0").fit(clean_images, clean_labels)  # doctest: +SKIP
 >>> [(each.label, each.verdict.accepted) for each in guarded(images)]  # doctest: +SKIP
 
-The backdoor check writes into the model's weights for the time of a call and takes that back; so calls on one network wait for
-each other, and an interruption takes effect before the network's next run, when nothing is half undone. Whoever runs the network by
-other ways in other threads meanwhile holds ``GuardedModel.lock``.
+Both checks look at the same plain pass of a batch. The backdoor check puts amplified tensors in the places of the model's own for
+the time of a run; so calls on one network wait for each other and for changes by edits, and an interruption takes effect before the
+network's next run, when nothing is half undone. Whoever runs the network by other ways in other threads meanwhile holds
+``GuardedModel.lock``.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float64, Int
-from torch import nn
 
 from photopic.core.errors import DataError, ModelError
-from photopic.core.nn.hooks import tap
 from photopic.core.results import Verdict, provenance
-from photopic.guard._clean import check_reading, reading_of, tell_copies
-from photopic.guard.amplified_norms import Amplified, ordered
-from photopic.guard.guardfile import GuardFileError, SavedCheck, SavedGuard, load, save
+from photopic.guard._clean import reading_of, tell_copies
+from photopic.guard._plain import Plain, plain_pass
+from photopic.guard.guardfile import GuardFileError, SavedGuard, load, save
+from photopic.guard.interrupts import interrupted_between_runs
 from photopic.guard.open_set.guard import CAVEATS as OPEN_SET_CAVEATS
 from photopic.guard.open_set.guard import OpenSetConfig, OpenSetGuard
+from photopic.guard.saved_checks import BACKDOOR, OPEN_SET, FittedOn, restored_checks, saved_checks
 from photopic.guard.scaling_consistency import CAVEATS as BACKDOOR_CAVEATS
-from photopic.guard.scaling_consistency import Fitted, ScalingConsistency, ScalingConsistencyConfig
+from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
 from photopic.models.classifier import Classifier
-from photopic.models.preprocessing import Images
-
-BACKDOOR, OPEN_SET = "scaling_consistency", "open_set"  # the kinds of checks in a file
-READING = "reading"  # among the settings of a check: how the classifier read pictures
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()  # one a network, whoever guards it
+from photopic.models.preprocessing import Images, batched
 
 
 @dataclass(frozen=True)
@@ -89,9 +83,7 @@ class GuardedModel:
         for name, check in self.checks.items():
             if check.model is not model:
                 raise DataError(f"guard: {name} is around {check.model.name}, expected {model.name}")
-        self.lock = _LOCKS.setdefault(model.network, threading.RLock())
-        self._size: tuple[int, int] | None = None  # (height, width) of an image it was fitted on
-        self.reading: Mapping[str, Any] | None = None  # how the classifier read pictures when this was fitted
+        self._fitted_on: FittedOn | None = None
 
     def fit(
         self,
@@ -117,18 +109,31 @@ class GuardedModel:
         """
         tell_copies(images)
         with self._alone():
-            if BACKDOOR in self.checks:
-                if labels is None:
-                    raise DataError(
-                        "labels: expected the class of every image, which the backdoor check needs, found none"
-                    )
-                self.checks[BACKDOOR].fit(images, labels, batch=batch)
-            if OPEN_SET in self.checks:
-                self.checks[OPEN_SET].fit(images, labels, references=references, batch=batch)
+            features = self._fit_backdoor(images, labels, batch)
+            if (known := self.checks.get(OPEN_SET)) is not None:
+                if features is None:
+                    known.fit(images, labels, references=references, batch=batch)
+                else:
+                    known.fit_seen(features, labels, references=references, batch=batch)
         first: Any = images[0]
         height, width = first.size[::-1] if hasattr(first, "getpixel") else first.shape[:2]
-        self._size, self.reading = (int(height), int(width)), reading_of(self.model)
+        self._fitted_on = FittedOn((int(height), int(width)), reading_of(self.model))
         return self
+
+    def _fit_backdoor(self, images: Images, labels: Any, batch: int) -> Float64[np.ndarray, "n width"] | None:
+        """What entered the head in its plain passes, which spares the open-set check passes of its own; None without the check."""
+        if (wall := self.checks.get(BACKDOOR)) is None:
+            return None
+        if labels is None:
+            raise DataError("labels: expected the class of every image, which the backdoor check needs, found none")
+        features = np.empty((len(images), self.model.head.in_features))
+
+        def look(rows: Int[np.ndarray, " rows"], plain: Plain) -> None:
+            assert plain.features is not None
+            features[rows] = plain.features.double().cpu().numpy()
+
+        wall.fit_seen(images, labels, batch, look)
+        return features
 
     def __call__(self, images: Images, *, batch: int = 64) -> list[Prediction]:
         """One prediction an image.
@@ -148,8 +153,9 @@ class GuardedModel:
         if batch < 1:
             raise DataError(f"batch: expected 1 or more, found {batch}")
         about = provenance(f"guard.{'+'.join(self.checks)}", caveats=self.caveats)
-        for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
-            yield self._judged(images[start : start + batch], about)
+        several = batched(images)
+        for start in range(0, max(1, len(several)), batch):  # an empty list reaches preprocess, which says so
+            yield self._judged(several[start : start + batch], about)
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -167,11 +173,18 @@ class GuardedModel:
         return float(sum(check.config.false_positive_rate for check in self.checks.values()))
 
     def _judged(self, images: Images, about: Mapping[str, Any]) -> list[Prediction]:
-        count = max(1, len(images))
-        with self._alone(), tap(self.model.network, "") as seen:
-            found = {name: check.predict(images, batch=count) for name, check in self.checks.items()}
-        output = seen[""][0]  # every check runs the network as it is first
-        probabilities = getattr(output, "logits", output).double().softmax(1).cpu().numpy()
+        wall, known = self.checks.get(BACKDOOR), self.checks.get(OPEN_SET)
+        with self._alone():
+            pixels = self.model.preprocess(images)
+            if wall is not None:
+                plain = wall.plain(pixels, features=known is not None)
+            else:
+                plain = plain_pass(self.model, pixels, features=True)
+            found = {} if wall is None else {BACKDOOR: wall.judged(plain, {})}
+            if known is not None:
+                assert plain.features is not None
+                found[OPEN_SET] = known.judged(plain.features.double().cpu().numpy(), {})
+        probabilities = plain.logits.double().softmax(1).cpu().numpy()  # (n, classes)
         return [
             self._prediction(row, {name: verdicts[number] for name, verdicts in found.items()}, about)
             for number, row in enumerate(probabilities)
@@ -194,9 +207,19 @@ class GuardedModel:
             Verdict(not against, reason, evidence, about),
         )
 
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """What every use and every change by edits of the same network takes; to be held in a ``with`` statement."""
+        return self.model.edits.applied()  # no edit: only the lock that the stacks of a network share
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with _interrupted_between_runs(self.model.network), self.lock:
+        with interrupted_between_runs(self.model.network), self.lock:
+            if in_force := [each.name for each in self.model.edits.list() if each.is_on]:
+                raise ModelError(
+                    f"{self.model.name}: edits are in force ({', '.join(in_force)}), and a guard speaks of the model without "
+                    "them; unload them, or fuse them and fit again"
+                )
             yield
 
     # -- files
@@ -212,21 +235,9 @@ class GuardedModel:
         Raises:
             ModelError: If this is not fitted.
         """
-        checks = []
-        if (wall := self.checks.get(BACKDOOR)) is not None:
-            if wall.fitted is None or self._size is None:
-                raise ModelError(f"{self.model.name}: the guard is not fitted; call fit with clean images first")
-            fitted = {
-                key: value for key, value in asdict(wall.fitted).items() if key != "log_doubt" or value is not None
-            }
-            state = {"config": asdict(wall.config), "fitted": fitted, "size": list(self._size)}
-            checks.append(SavedCheck(BACKDOOR, state, {}))
-        if (known := self.checks.get(OPEN_SET)) is not None:
-            checks.append(SavedCheck(OPEN_SET, *known.state()))
+        checks = saved_checks(self.checks, self._fitted_on)
         with self._alone():
             digest = self.model.digest()
-        if self.reading is not None:  # files of before did not say
-            checks = [replace(check, settings={**check.settings, READING: self.reading}) for check in checks]
         save(SavedGuard(self.model.name, digest, checks, provenance("guard.guarded")), path)
 
 
@@ -300,69 +311,7 @@ def load_guarded(path: str | Path, model: Classifier | str | Path | None = None)
             f"{name}: fitted on {saved.model} ({saved.digest[:12]}), found {handle.name} ({handle.digest()[:12]}); "
             "give the model it was fitted on, or fit again"
         )
-    made: dict[str, Any] = {}
-    for check in saved.checks:
-        if check.kind in made or check.kind not in (BACKDOOR, OPEN_SET):
-            raise GuardFileError(f"{name}: expected checks {BACKDOOR} and {OPEN_SET}, each once, found {check.kind}")
-        settings = dict(check.settings)
-        if (reading := settings.pop(READING, None)) is not None:
-            check_reading(name, reading, handle)
-        of_state = _backdoor if check.kind == BACKDOOR else OpenSetGuard.of_state
-        made[check.kind] = of_state(handle, settings, check.arrays)
-    guarded = GuardedModel(handle, backdoor=made.get(BACKDOOR), open_set=made.get(OPEN_SET))
-    sizes = [check.settings["size"] for check in saved.checks if check.kind == BACKDOOR]
-    guarded._size = tuple(sizes[0]) if sizes else None
-    guarded.reading = saved.checks[0].settings.get(READING)
+    checks, fitted_on = restored_checks(name, saved, handle)
+    guarded = GuardedModel(handle, backdoor=checks.get(BACKDOOR), open_set=checks.get(OPEN_SET))
+    guarded._fitted_on = fitted_on
     return guarded
-
-
-def _backdoor(model: Classifier, settings: Any, arrays: Mapping[str, np.ndarray]) -> ScalingConsistency:
-    """The check that gave this state, around the same model."""
-    try:
-        config, fitted = (_with_tuples(settings[key]) for key in ("config", "fitted"))
-        wall = ScalingConsistency(model, ScalingConsistencyConfig(**config))
-        found = Fitted(**fitted)
-        height, width = settings["size"]
-        blank = np.zeros((1, int(height), int(width), 3), np.uint8)
-        order, layers = ordered(model, blank, as_registered=wall.config.compat == "published-code")
-        if layers != found.layers or not all(1 <= size <= len(layers) for size in found.sizes):
-            raise ValueError(f"normalisations {found.layers[:2]}")
-    except (TypeError, KeyError, ValueError) as error:
-        raise GuardFileError(
-            f"{BACKDOOR}: expected the settings of a guard of {model.name}, found others ({error})"
-        ) from error
-    wall.fitted = replace(found, threshold=float(found.threshold))
-    wall._amplified = Amplified(model, order, layers, float(found.omega))
-    return wall
-
-
-def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
-@contextmanager
-def _interrupted_between_runs(network: nn.Module) -> Iterator[None]:
-    """Inside the ``with`` block Ctrl-C takes effect before the network's next run, or at the end of the block.
-
-    Python raises KeyboardInterrupt at any point of the main thread, also while something is being put back.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    held: list[tuple[Any, Any]] = []
-
-    def deliver(*_: Any) -> None:
-        if held:
-            handler(*held.pop())
-
-    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
-    try:
-        hook = network.register_forward_pre_hook(deliver)
-        try:
-            yield
-        finally:
-            hook.remove()
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        deliver()

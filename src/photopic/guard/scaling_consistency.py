@@ -16,20 +16,21 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
 from photopic.guard._clean import check_answers
+from photopic.guard._plain import Plain
 from photopic.guard.amplified_norms import Amplified, checked_labels, first_failing, norms, ordered, taken
-from photopic.metrics.conformal import conformal_threshold
+from photopic.metrics.conformal import conformal_rank
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Images
 
@@ -37,6 +38,9 @@ CAVEATS = (
     "blind to triggers whose prediction has little confidence and to attacks without one target class; "
     "clean images of a backdoor's target class are rejected more often than others"
 )
+
+Rows = Int[np.ndarray, "_rows"]  # numbers of images
+Look = Callable[[Rows, Plain], None]
 
 
 @dataclass(frozen=True)
@@ -158,34 +162,91 @@ class ScalingConsistency:
         Warns:
             UserWarning: If the error never crosses its bound, so that the score is weak.
         """
+        self.fit_seen(images, labels, batch, None)
+        return self
+
+    def fit_seen(
+        self,
+        images: Images,
+        labels: Sequence[int] | Int[np.ndarray, "n"],
+        batch: int,
+        look: Look | None,
+    ) -> None:
+        """As ``fit``; ``look``, if given, gets the plain pass of each image once, with features."""
         truth = checked_labels(images, labels, len(self.model.labels))
         mixed = np.random.default_rng(0).permutation(len(truth))
         given = self.config.threshold
-        choosing = mixed if given is not None else mixed[: len(mixed) // 2]
-        order, layers = ordered(self.model, images[:1], as_registered=self.config.compat == "published-code")
-        pixels = list(self._batches(taken(images, choosing), batch))
-        with torch.no_grad():
-            plain = torch.cat([self.model.forward(each).double().cpu() for each in pixels])  # (n, classes)
-        check_answers(self.model, plain.numpy(), truth[choosing])
-        amplified, errors = first_failing(
-            self.model, order, layers, self.config.omegas, pixels, truth[choosing], self.config.error_bound
+        half = len(mixed) if given is not None else len(mixed) // 2
+        choosing, calibrating = (
+            [rows[start : start + batch] for start in range(0, len(rows), batch)]
+            for rows in (mixed[:half], mixed[half:])
         )
-        crossed = errors[-1] > self.config.error_bound
+        self._choose(images, truth, choosing, look)
+        if given is None:
+            self._calibrate(images, calibrating, look)
+
+    def _choose(self, images: Images, truth: Int[np.ndarray, " n"], batches: list[Rows], look: Look | None) -> None:
+        """The first member: the fewest layers that bring the error over its bound."""
+        order, layers = ordered(self.model, images[:1], as_registered=self.config.compat == "published-code")
+        logits: list[np.ndarray] = []
+
+        def seen(plain: Plain) -> None:
+            if look is not None:
+                look(batches[len(logits)], plain)
+            logits.append(plain.logits.double().cpu().numpy())
+
+        pixels = [self.model.preprocess(taken(images, rows)) for rows in batches]
+        expected, bound = truth[np.concatenate(batches)], self.config.error_bound
+        amplified, errors = first_failing(
+            self.model, order, layers, self.config.omegas, pixels, expected, bound, seen, features=look is not None
+        )
+        check_answers(self.model, np.concatenate(logits), expected)
+        crossed = errors[-1] > bound
         if not crossed:
             warnings.warn(
                 f"{self.model.name}: with all {len(layers)} normalisations times {amplified.omega:g} the error on clean data "
-                f"is {errors[-1]:.0%}, not above {self.config.error_bound:.0%}; scores will tell little: try larger omegas",
-                stacklevel=2,
+                f"is {errors[-1]:.0%}, not above {bound:.0%}; scores will tell little: try larger omegas",
+                stacklevel=4,
             )
-        sizes = self._sizes(len(errors), len(layers))
+        sizes, threshold = self._sizes(len(errors), len(layers)), self.config.threshold or 1.0
         self._amplified = amplified
-        self.fitted = Fitted(layers, amplified.omega, len(errors), sizes, given or 1.0, tuple(errors), crossed, 0)
-        if given is None:
-            rest = mixed[len(choosing) :]
-            doubts = [self.assess(pixels).log_doubt for pixels in self._batches(taken(images, rest), batch)]
-            log_doubt = -conformal_threshold(-np.concatenate(doubts), self.config.false_positive_rate)
-            self.fitted = replace(self.fitted, threshold=-np.expm1(log_doubt), log_doubt=log_doubt, clean=len(rest))
-        return self
+        self.fitted = Fitted(layers, amplified.omega, len(errors), sizes, threshold, tuple(errors), crossed, 0)
+
+    def _calibrate(self, images: Images, batches: list[Rows], look: Look | None) -> None:
+        """The threshold, on images that chose nothing: one of the lowest doubts, so only these are summed over all members."""
+        clean = sum(map(len, batches))
+        most = clean + 1 - conformal_rank(clean, self.config.false_positive_rate)
+        lowest = np.empty(0)  # up to ``most``, ascending
+        for rows in batches:
+            plain = self.plain(self.model.preprocess(taken(images, rows)), features=look is not None)
+            if look is not None:
+                look(rows, plain)
+            lowest = np.sort(np.append(lowest, self._lowest(plain, most, lowest)))[:most]
+        log_doubt = float(lowest[-1])
+        if not np.isfinite(log_doubt):  # a score that nothing can pass, or none at all
+            raise DataError(
+                f"{self.model.name}: expected finite doubts of clean pictures, found {log_doubt}; check its weights"
+            )
+        self.fitted = replace(self._found(), threshold=-math.expm1(log_doubt), log_doubt=log_doubt, clean=clean)
+
+    def _lowest(self, plain: Plain, most: int, known: Float64[np.ndarray, " _known"]) -> Float64[np.ndarray, " n"]:
+        """Log of the doubts of a batch: over all members where they may be among the ``most`` lowest, else of some."""
+        (first, *others), label = self._found().sizes, plain.logits.argmax(1)
+        doubt = self._rest(plain, label, first, torch.arange(len(label), device=label.device))  # (n,) log of the sum
+        scale, limit = math.log(len(others) + 1), math.inf
+
+        def complete(rows: Int[Tensor, " rows"]) -> None:
+            for size in others:
+                rows = rows[doubt[rows] <= limit]  # a sum only grows
+                if len(rows):
+                    doubt[rows] = doubt[rows].logaddexp(self._rest(plain, label, size, rows))
+
+        order = doubt.argsort()
+        complete(order[:most])
+        so_far = np.sort(np.append(known, (doubt[order[:most]] - scale).cpu().numpy()))
+        limit = so_far[most - 1] + scale if len(so_far) >= most else math.inf
+        complete(order[most:])
+        return (doubt - scale).cpu().numpy()
 
     def _sizes(self, first: int, layers: int) -> tuple[int, ...]:
         if self.config.compat == "published-code":  # one layer more each; what goes beyond the last repeats it
@@ -210,35 +271,45 @@ class ScalingConsistency:
             One list a batch. Evidence: ``label``, the plain prediction; ``score``, the mean over all members if the missing ones
             were 0; ``members``, how many ran; ``threshold``; ``expected_false_positive_rate``, None for a threshold that was given.
         """
-        found = self._found()
-        about = provenance(
-            "guard.scaling_consistency", config=asdict(self.config), fitted=asdict(found), caveats=CAVEATS
-        )
-        rate = self.config.false_positive_rate if found.clean else None
+        about = self.about()
         for pixels in self._batches(images, batch):
-            seen = self.assess(pixels, found.bound)
-            verdicts = []
-            rows = zip(seen.label, seen.score, seen.log_doubt, seen.members, strict=True)
-            for label, score, log_doubt, members in rows:
-                with np.errstate(divide="ignore"):  # none is missing
-                    most = np.logaddexp(log_doubt, np.log1p(-members / len(found.sizes)))  # if the missing ones gave 0
-                accepted = not self._below(most, found.bound)
-                how = (
-                    f"after {members} of {len(found.sizes)} members"
-                    if members < len(found.sizes)
-                    else "over all members"
-                )
-                reason = (
-                    f"{self.model.labels[label]!r} does not outlive the amplification {how}"
-                    if accepted
-                    else f"{self.model.labels[label]!r} outlives the amplification: {score:.2f} {how}, above {found.threshold:.2f}"
-                )
-                evidence = {
-                    "label": self.model.labels[label], "score": float(score), "threshold": found.threshold,
-                    "log_doubt": float(log_doubt), "members": int(members), "expected_false_positive_rate": rate,
-                }  # fmt: skip
-                verdicts.append(Verdict(accepted, reason, evidence, about))
-            yield verdicts
+            yield self.judged(self.plain(pixels), about)
+
+    def about(self) -> dict[str, Any]:
+        """The provenance of its verdicts."""
+        return provenance(
+            "guard.scaling_consistency", config=asdict(self.config), fitted=asdict(self._found()), caveats=CAVEATS
+        )
+
+    def plain(self, pixels: Float[Tensor, "n channels height width"], *, features: bool = False) -> Plain:
+        """One batch as the unchanged network sees it, with what ``judged`` can go on from; raises as ``score``."""
+        found = self._found()
+        assert self._amplified is not None
+        return self._amplified.plain(pixels, found.sizes, features=features)
+
+    def judged(self, plain: Plain, about: Mapping[str, Any]) -> list[Verdict]:
+        """Verdicts on a batch.
+
+        Args:
+            plain: Of ``self.plain``.
+            about: Their provenance.
+        """
+        found = self._found()
+        seen = self._assessed(plain, found.bound)
+        with np.errstate(divide="ignore"):  # where all members ran, what the missing ones could add is log 0
+            most = np.logaddexp(seen.log_doubt, np.log1p(-seen.members / len(found.sizes)))  # (n,)
+        accepted = ~self._below(most, found.bound)
+        rate = self.config.false_positive_rate if found.clean else None
+        verdicts = []
+        for row, label in enumerate(seen.label):
+            name, score, members = self.model.labels[label], float(seen.score[row]), int(seen.members[row])
+            evidence = {
+                "label": name, "score": score, "threshold": found.threshold, "log_doubt": float(seen.log_doubt[row]),
+                "members": members, "expected_false_positive_rate": rate,
+            }  # fmt: skip
+            reason = _reason(name, bool(accepted[row]), score, members, found)
+            verdicts.append(Verdict(bool(accepted[row]), reason, evidence, about))
+        return verdicts
 
     def predict(self, images: Images, *, batch: int = 64) -> list[Verdict]:
         """One verdict an image: drives ``stream`` to its end."""
@@ -258,18 +329,16 @@ class ScalingConsistency:
         Raises:
             ModelError: As ``score`` does.
         """
-        found, amplified = self._found(), self._amplified
-        assert amplified is not None
-        logits, kept = amplified.plain(pixels, found.sizes)
-        label = logits.argmax(1)
-        doubt = torch.full((len(pixels),), -torch.inf, dtype=torch.float64, device=label.device)  # log of the sum
+        return self._assessed(self.plain(pixels), bound)
+
+    def _assessed(self, plain: Plain, bound: float | None = None) -> Assessed:
+        found = self._found()
+        label, count = plain.logits.argmax(1), len(found.sizes)
+        doubt = torch.full(label.shape, -torch.inf, dtype=torch.float64, device=label.device)  # (n,) log of the sum
         members = torch.zeros_like(label)
-        rows = torch.arange(len(pixels), device=label.device)
-        count = len(found.sizes)
+        rows = torch.arange(len(label), device=label.device)  # of those that are not certain yet
         for done, size in enumerate(found.sizes, 1):
-            chosen = None if len(rows) == len(pixels) else rows
-            rest = _log_rest(amplified.member(pixels, size, kept, chosen).double(), label[rows])
-            doubt[rows] = torch.logaddexp(doubt[rows], rest)
+            doubt[rows] = doubt[rows].logaddexp(self._rest(plain, label, size, rows))
             members[rows] = done
             if bound is not None:
                 least, limit = doubt[rows], bound + math.log(count)
@@ -277,10 +346,18 @@ class ScalingConsistency:
                 rows = rows[self._below(least, limit) & ~self._below(most, limit)]
                 if not len(rows):
                     break
-        score = (members - doubt.exp()) / count
+        score = (members - doubt.exp()) / count  # PSC = mean of p = 1 - mean of (1 - p)
         return Assessed(
             label.cpu().numpy(), score.cpu().numpy(), (doubt - math.log(count)).cpu().numpy(), members.cpu().numpy()
         )
+
+    def _rest(
+        self, plain: Plain, label: Int[Tensor, " n"], size: int, rows: Int[Tensor, " rows"]
+    ) -> Float64[Tensor, " rows"]:
+        """log(1 - p) of some samples' labels in one member, float64."""
+        assert self._amplified is not None
+        logits = self._amplified.member(plain, size, None if len(rows) == len(label) else rows)  # (rows, classes)
+        return _log_rest(logits.double(), label[rows])
 
     def _below(self, doubt: Any, bound: float) -> Any:
         """Whether so little doubt is flagged: score > threshold, or >= as the released code has it, where 1 is left out."""
@@ -294,6 +371,14 @@ class ScalingConsistency:
         if self.fitted is None:
             raise ModelError(f"{self.model.name}: the firewall is not fitted; call fit with clean images first")
         return self.fitted
+
+
+def _reason(name: str, accepted: bool, score: float, members: int, found: Fitted) -> str:
+    """One line a person reads."""
+    how = f"after {members} of {len(found.sizes)} members" if members < len(found.sizes) else "over all members"
+    if accepted:
+        return f"{name!r} does not outlive the amplification {how}"
+    return f"{name!r} outlives the amplification: {score:.2f} {how}, above {found.threshold:.2f}"
 
 
 def _log_rest(logits: Float[Tensor, "n classes"], label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:

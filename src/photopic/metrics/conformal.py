@@ -28,12 +28,7 @@ def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float, *, largest:
         >>> conformal_threshold(np.arange(100.0), 0.1)
         90.0
     """
-    rank = math.ceil((len(scores) + 1) * (1 - rate))
-    if rank > len(scores):
-        raise DataError(
-            f"false positives of {rate:g}: expected {math.ceil(1 / rate) - 1} or more clean inputs, found {len(scores)}; "
-            "give more, or allow a higher rate"
-        )
+    rank = conformal_rank(len(scores), rate)
     if not np.isfinite(scores).all():
         raise DataError("clean scores: expected finite numbers, found NaN or infinity")
     threshold = float(np.sort(scores)[rank - 1])
@@ -43,6 +38,25 @@ def conformal_threshold(scores: Float[np.ndarray, "n"], rate: float, *, largest:
             "could be rejected; use another score or a higher rate"
         )
     return threshold
+
+
+def conformal_rank(n: int, rate: float) -> int:
+    """Which of n clean scores is the threshold, counted from the smallest: ceil((n + 1)(1 - rate)).
+
+    Raises:
+        DataError: If that is more than there are.
+
+    Example:
+        >>> conformal_rank(100, 0.1)
+        91
+    """
+    rank = math.ceil((n + 1) * (1 - rate))
+    if rank > n:
+        raise DataError(
+            f"false positives of {rate:g}: expected {math.ceil(1 / rate) - 1} or more clean inputs, found {n}; "
+            "give more, or allow a higher rate"
+        )
+    return rank
 
 
 def false_positive_band(n: int, rate: float, *, confidence: float = 0.95) -> tuple[float, float]:

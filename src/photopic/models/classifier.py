@@ -199,17 +199,29 @@ class Classifier(Handle):
 
         Args, raises: as ``logits``; also a ModelError if the logits are not what the head puts out.
         """
-        rows = []
-        for pixels in self._batches(images, batch):
-            with tap(self.network, self.head_name, inputs=True) as seen:
-                logits = self.forward(pixels)
-            found = seen[self.head_name]
-            if len(found) != 1 or not torch.allclose(self.head(found[0]), logits, 1e-4, 1e-5):
+        return torch.cat([self.read(pixels)[1].float().cpu() for pixels in self._batches(images, batch)])
+
+    def read(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n inputs"]]:
+        """Logits of pixel values, and what enters the head, from one pass.
+
+        Raises:
+            ModelError: As ``forward``, and if the logits are not what the head puts out, as those of an auxiliary head.
+        """
+        with tap(self.network, self.head_name, inputs=True) as seen:
+            logits = self.forward(pixels)
+        found = seen[self.head_name]
+        of_head = self.head(found[0]) if len(found) == 1 else None  # (n, classes)
+        if of_head is None or not torch.allclose(of_head, logits, 1e-4, 1e-5):
+            if of_head is not None and torch.allclose(of_head.softmax(1), logits, 1e-3, 1e-5):
                 raise ModelError(
-                    f"{self.name}: its logits are not the output of {self.head_name}; name the last linear layer (head=...)"
+                    f"{self.name}: expected logits, found probabilities; leave the softmax out of the network"
                 )
-            rows.append(found[0].float().cpu())
-        return torch.cat(rows)
+            raise ModelError(
+                f"{self.name}: its logits are not the output of {self.head_name}; name the last linear layer (head=...)"
+            )
+        return logits, found[0]
 
     def class_indices(self, names: Sequence[str]) -> list[int]:
         """Which logits are those of the named classes.

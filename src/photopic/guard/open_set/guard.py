@@ -18,6 +18,7 @@ from sklearn.base import clone
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
 from photopic.guard._clean import check_answers
+from photopic.guard._plain import BoundWeights
 from photopic.guard.open_set import FEW_SHOT, SCORERS, scorer
 from photopic.guard.open_set._common import REFERENCE, OpenSetDetector
 from photopic.guard.open_set.state import detector_of, state_of
@@ -76,6 +77,7 @@ class OpenSetGuard:
         if "head" in self.detector.get_params():
             self.detector.set_params(head=head)
         self.calibration: Float64[np.ndarray, "n"] | None = None
+        self._weights: BoundWeights | None = None
 
     def fit(
         self,
@@ -97,11 +99,20 @@ class OpenSetGuard:
         Raises:
             DataError: If there are too few pictures for the rate or the detector, or labels do not fit.
         """
-        features = self._features(images, batch)
+        return self.fit_seen(self._features(images, batch), labels, references=references, batch=batch)
+
+    def fit_seen(
+        self,
+        features: Float64[np.ndarray, "n width"],
+        labels: Sequence[int] | Int[np.ndarray, "_labels"] | None = None,
+        *,
+        references: Any = None,
+        batch: int = 64,
+    ) -> OpenSetGuard:
+        """As ``fit``, from the features of the clean pictures."""
         if labels is not None and len(labels) != len(features):
             raise DataError(f"labels: expected {len(features)}, one a picture, found {len(labels)}")
-        weight, bias = (each.detach().double().cpu().numpy() for each in (self.model.head.weight, self.model.head.bias))
-        check_answers(self.model, features @ weight.T + bias, None if labels is None else np.asarray(labels))
+        check_answers(self.model, self._logits(features), None if labels is None else np.asarray(labels))
         if (references is not None) != (self.config.scorer in FEW_SHOT):
             needs = "needs references" if references is None else f"takes no references; {', '.join(FEW_SHOT)} do"
             raise DataError(f"scorer {self.config.scorer}: {needs}")
@@ -118,6 +129,7 @@ class OpenSetGuard:
         self.detector.fit(rows, y)
         self.detector.calibrate(features[calibrating], self.config.false_positive_rate)
         self.calibration = np.sort(self.detector.rejection_scores(features[calibrating]))
+        self._weights = BoundWeights(self.model)
         return self
 
     def score(self, images: Images, *, batch: int = 64) -> Float64[np.ndarray, "n"]:
@@ -137,37 +149,45 @@ class OpenSetGuard:
             One list a batch. Evidence: ``label``, the prediction; ``probability`` of it; ``score``, higher = reject; ``threshold``;
             ``p_value``, the chance of a score as high on a clean picture; ``expected_false_positive_rate``.
         """
-        clean = self._found()
-        rate, threshold = self.config.false_positive_rate, -self.detector.offset_
-        about = provenance(
-            "guard.open_set",
-            config=asdict(self.config),
-            clean=len(clean),
-            false_positive_band=false_positive_band(len(clean), rate),
-            caveats=CAVEATS,
-        )
-        weight, bias = (each.detach().double().cpu().numpy() for each in (self.model.head.weight, self.model.head.bias))
+        about = self.about()
         for start in range(0, max(1, len(images)), batch):
-            features = self._features(images[start : start + batch], batch)
-            logits = features @ weight.T + bias
-            likely = logits.argmax(1)
-            scores = self.detector.rejection_scores(features)
-            p_values = (1 + len(clean) - np.searchsorted(clean, scores, "left")) / (len(clean) + 1)
-            verdicts = []
-            for row, (label, score, p_value) in enumerate(zip(likely, scores, p_values, strict=True)):
-                accepted, name = bool(score <= threshold), self.model.labels[label]
-                unusual = f"{p_value:.1%} of clean pictures are as unusual ({self.config.scorer})"
-                evidence = {
-                    "label": name,
-                    "probability": float(1 / np.exp(logits[row] - logits[row, label]).sum()),
-                    "score": float(score),
-                    "threshold": float(threshold),
-                    "p_value": float(p_value),
-                    "expected_false_positive_rate": rate,
-                }
-                reason = f"taken for {name!r}; {unusual}" if accepted else f"not trusted as {name!r}: {unusual}"
-                verdicts.append(Verdict(accepted, reason, evidence, about))
-            yield verdicts
+            yield self.judged(self._features(images[start : start + batch], batch), about)
+
+    def about(self) -> dict[str, Any]:
+        """The provenance of its verdicts."""
+        clean = len(self._found())
+        band = false_positive_band(clean, self.config.false_positive_rate)
+        config = asdict(self.config)
+        return provenance("guard.open_set", config=config, clean=clean, false_positive_band=band, caveats=CAVEATS)
+
+    def judged(self, features: Float64[np.ndarray, "n width"], about: Mapping[str, Any]) -> list[Verdict]:
+        """Verdicts on the features of a batch.
+
+        Args:
+            features: As ``Classifier.features`` gives them.
+            about: Their provenance.
+
+        Raises:
+            ModelError: If this is not fitted, or the weights are not those it was fitted on any more.
+        """
+        clean, rate, threshold = self._found(), self.config.false_positive_rate, -self.detector.offset_
+        assert self._weights is not None
+        self._weights.moved()
+        logits, scores = self._logits(features), self.detector.rejection_scores(features)  # (n, classes), (n,)
+        likely = logits.argmax(1)
+        sums = np.exp(logits - logits.max(1, keepdims=True)).sum(1)  # 1 / the largest probability
+        p_values = (1 + len(clean) - np.searchsorted(clean, scores, "left")) / (len(clean) + 1)
+        verdicts = []
+        for label, total, score, p_value in zip(likely, sums, scores, p_values, strict=True):
+            accepted, name = bool(score <= threshold), self.model.labels[label]
+            unusual = f"{p_value:.1%} of clean pictures are as unusual ({self.config.scorer})"
+            evidence = {
+                "label": name, "probability": float(1 / total), "score": float(score), "threshold": float(threshold),
+                "p_value": float(p_value), "expected_false_positive_rate": rate,
+            }  # fmt: skip
+            reason = f"taken for {name!r}; {unusual}" if accepted else f"not trusted as {name!r}: {unusual}"
+            verdicts.append(Verdict(accepted, reason, evidence, about))
+        return verdicts
 
     def predict(self, images: Images, *, batch: int = 64) -> list[Verdict]:
         """One verdict a picture: drives ``stream`` to its end."""
@@ -201,11 +221,16 @@ class OpenSetGuard:
                 f"open_set: made for features of {guard.detector.n_features_in_} numbers, {model.name} has "
                 f"{model.head.in_features}"
             )
-        guard.calibration = clean
+        guard.calibration, guard._weights = clean, BoundWeights(model)
         return guard
 
     def _features(self, images: Images, batch: int) -> Float64[np.ndarray, "n width"]:
         return self.model.features(images, batch=batch).double().numpy()
+
+    def _logits(self, features: Float64[np.ndarray, "n width"]) -> Float64[np.ndarray, "n classes"]:
+        head = self.model.head
+        logits = features @ head.weight.detach().double().cpu().numpy().T
+        return logits if head.bias is None else logits + head.bias.detach().double().cpu().numpy()
 
     def _found(self) -> Float64[np.ndarray, "n"]:
         if self.calibration is None:
