@@ -22,7 +22,7 @@ class Plain:
     Attributes:
         pixels: What went in.
         logits: What came out, float32.
-        features: What entered the head, float32; None where nobody asked.
+        features: What entered the head, float32, or the logits of an exported program; None where nobody asked.
         kept: What modules put out, by name, for runs that go on from there.
     """
 
@@ -51,7 +51,11 @@ def plain_pass(
         ModelError: As ``Classifier.forward`` and ``Classifier.read``.
     """
     with torch.no_grad(), recorded(model.network, keep) as kept:
-        logits, entered = model.read(pixels) if features else (model.forward(pixels), None)
+        if features and model.shows_layers:
+            logits, entered = model.read(pixels)
+        else:
+            logits = model.forward(pixels)
+            entered = logits if features else None
     return Plain(pixels, logits.float(), None if entered is None else entered.float(), kept)
 
 

@@ -13,18 +13,20 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from photopic.core.config import Config, Flags
-from photopic.core.errors import DataError
+from photopic.core.errors import DataError, FieldError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.view import Section, Text, View
 from photopic.data.class_folder import ClassFolder
 from photopic.guard.guarded import GuardedModel, guarded
+from photopic.guard.open_set import OpenSetDetector, scorer
 from photopic.models.classifier import Classifier
 
 Scorer = Literal[
     "msp", "max-logit", "energy", "doctor", "entropy", "knn", "mahalanobis", "rmds", "vim", "react", "sirc",
     "fs-knn", "ssd", "fs-knns",
 ]  # fmt: skip
+WITH_COVARIANCE = ("mahalanobis", "rmds")  # scorers that whiten features by their covariance
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class GuardConfig(Config):
     # what tells unknown classes and likely mistakes: msp, the doubt of the classifier itself, needs nothing else and is hard to
     # beat at mistakes; fs-knn, ssd and fs-knns learn from --reject; rmds needs classes
     scorer: Scorer = "msp"
+    # of mahalanobis and rmds alone: ledoit-wolf shrinks the covariance, which few pictures need; empirical does not, as published
+    covariance: Literal["ledoit-wolf", "empirical"] | None = None
     backdoor: bool = False  # also look for backdoor triggers; takes several times as long a picture
     # at most this share of clean pictures is expected to be rejected, by all checks together; 0.01 needs about 200 of them
     rate: Annotated[float, Ge(1e-4), Le(0.5)] = 0.05
@@ -94,11 +98,21 @@ def fit_guard(
             f"{clean.files[0].parent}: expected one sub-folder a class, which --backdoor and rmds need, found pictures "
             "alone; sort them into sub-folders named as the model's classes"
         )
+    detector = _detector(config)
     yield Event("fitting", total=len(clean))
-    made = guarded(model, backdoor=config.backdoor, open_set=config.scorer, false_positive_rate=config.rate)
+    made = guarded(model, backdoor=config.backdoor, open_set=detector, false_positive_rate=config.rate)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         made.fit(clean, labels, references=reject)
     for warning in said:
         yield Event("fitting", len(clean), len(clean), warning=str(warning.message))
     return made
+
+
+def _detector(config: GuardConfig) -> OpenSetDetector:
+    """The scorer with its settings; the head is filled in by the guard."""
+    if config.covariance is None:
+        return scorer(config.scorer)
+    if config.scorer not in WITH_COVARIANCE:
+        raise FieldError("covariance", f"scorer {config.scorer} has none; {' and '.join(WITH_COVARIANCE)} do")
+    return scorer(config.scorer, covariance=config.covariance)

@@ -26,6 +26,7 @@ from photopic.guard._clean import reading_of, tell_copies
 from photopic.guard._plain import Plain, plain_pass
 from photopic.guard.guardfile import GuardFileError, SavedGuard, load, save
 from photopic.guard.interrupts import interrupted_between_runs
+from photopic.guard.open_set import OpenSetDetector, name_of
 from photopic.guard.open_set.guard import CAVEATS as OPEN_SET_CAVEATS
 from photopic.guard.open_set.guard import OpenSetConfig, OpenSetGuard
 from photopic.guard.saved_checks import BACKDOOR, OPEN_SET, FittedOn, restored_checks, saved_checks
@@ -245,7 +246,7 @@ def guarded(
     model: Classifier | str | Path,
     *,
     backdoor: bool | ScalingConsistencyConfig = True,
-    open_set: bool | str | OpenSetConfig = True,
+    open_set: bool | str | OpenSetConfig | OpenSetDetector = True,
     false_positive_rate: float = 0.05,
 ) -> GuardedModel:
     """Put checks around a classifier; ``fit`` it before it is asked. Also ``photopic.guarded``.
@@ -253,7 +254,8 @@ def guarded(
     Args:
         model: A classifier, or what ``Classifier.load`` takes.
         backdoor: Whether to look for backdoor triggers, or how.
-        open_set: Whether to look for unknown classes and likely mistakes: True is ``"msp"``; the name of a scorer; or how.
+        open_set: Whether to look for unknown classes and likely mistakes: True is ``"msp"``; the name of a scorer; a scorer with
+            settings of its own; or how.
         false_positive_rate: At most this share of clean images is expected to be rejected, by all checks together; each gets an
             equal part. A check that is given as a configuration keeps its own.
 
@@ -270,22 +272,21 @@ def guarded(
         raise DataError(f"false_positive_rate: expected between 0 and 1, found {false_positive_rate}")
     handle = model if isinstance(model, Classifier) else Classifier.load(model)
     share = false_positive_rate / ((backdoor is not False) + (open_set is not False) or 1)
-    wall: ScalingConsistencyConfig | None = ScalingConsistencyConfig(false_positive_rate=share)
-    known: OpenSetConfig | None = OpenSetConfig(false_positive_rate=share)
-    if not isinstance(backdoor, bool):
-        wall = backdoor
-    elif not backdoor:
-        wall = None
-    if isinstance(open_set, OpenSetConfig):
+    detector = open_set if isinstance(open_set, OpenSetDetector) else None
+    wall: ScalingConsistencyConfig | None = None
+    known: OpenSetConfig | None = None
+    if backdoor is not False:
+        wall = ScalingConsistencyConfig(false_positive_rate=share) if backdoor is True else backdoor
+    if detector is not None:
+        known = OpenSetConfig(name_of(detector), false_positive_rate=share)
+    elif isinstance(open_set, OpenSetConfig):
         known = open_set
-    elif isinstance(open_set, str):
-        known = OpenSetConfig(open_set, false_positive_rate=share)
-    elif not open_set:
-        known = None
+    elif open_set is not False:
+        known = OpenSetConfig("msp" if open_set is True else str(open_set), false_positive_rate=share)
     return GuardedModel(
         handle,
         backdoor=None if wall is None else ScalingConsistency(handle, wall),
-        open_set=None if known is None else OpenSetGuard(handle, known),
+        open_set=None if known is None else OpenSetGuard(handle, known, detector),
     )
 
 

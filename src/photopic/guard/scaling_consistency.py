@@ -100,6 +100,11 @@ class Fitted:
     log_doubt: float | None = None
 
     @property
+    def largest_first(self) -> tuple[int, ...]:
+        """The sizes as members run: the one that amplifies most doubts most, so that most verdicts need no other."""
+        return tuple(sorted(self.sizes, reverse=True))
+
+    @property
     def bound(self) -> float:
         """Log of the doubt below which a sample is flagged."""
         return float(np.log1p(-self.threshold)) if self.log_doubt is None else self.log_doubt
@@ -141,6 +146,7 @@ class ScalingConsistency:
         self.model, self.config = model, config
         self.fitted: Fitted | None = None
         self._amplified: Amplified | None = None
+        model.check_layers("the backdoor check")
         if not norms(model.network):
             raise ModelError(f"{model.name}: expected normalisations with a scale and a shift, found none to amplify")
 
@@ -231,7 +237,7 @@ class ScalingConsistency:
 
     def _lowest(self, plain: Plain, most: int, known: Float64[np.ndarray, " _known"]) -> Float64[np.ndarray, " n"]:
         """Log of the doubts of a batch: over all members where they may be among the ``most`` lowest, else of some."""
-        (first, *others), label = self._found().sizes, plain.logits.argmax(1)
+        (first, *others), label = self._found().largest_first, plain.logits.argmax(1)
         doubt = self._rest(plain, label, first, torch.arange(len(label), device=label.device))  # (n,) log of the sum
         scale, limit = math.log(len(others) + 1), math.inf
 
@@ -337,7 +343,7 @@ class ScalingConsistency:
         doubt = torch.full(label.shape, -torch.inf, dtype=torch.float64, device=label.device)  # (n,) log of the sum
         members = torch.zeros_like(label)
         rows = torch.arange(len(label), device=label.device)  # of those that are not certain yet
-        for done, size in enumerate(found.sizes, 1):
+        for done, size in enumerate(found.largest_first, 1):
             doubt[rows] = doubt[rows].logaddexp(self._rest(plain, label, size, rows))
             members[rows] = done
             if bound is not None:

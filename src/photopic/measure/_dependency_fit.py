@@ -132,6 +132,22 @@ def rank(seen: Seen, tolerance: float = 1e-9) -> int:
     return int((values > tolerance * max(values[-1], 0.0)).sum()) if values[-1] > 0 else 0
 
 
+def shared_errors(judge: Seen, errors: Float[np.ndarray, " targets"]) -> Float[np.ndarray, " targets"]:
+    """The same errors over the variance that is left of each logit without what all logits share.
+
+    A softmax does not see a number added to all logits of a picture (its gauge). Where that number varies much, every logit is nearly
+    every other one, and an error is small over the logit's variance though nothing of what tells classes apart is explained.
+
+    Args:
+        judge: Moments of the part that is judged on; the targets predict each other.
+        errors: Relative to the variance of the logit.
+    """
+    moment = judge.covariance.moment()  # (targets, targets)
+    own = np.diagonal(moment)
+    left = own - 2 * moment.mean(1) + moment.mean()  # Var(z_i - m), m the mean logit of a picture
+    return np.where(left > 0, errors * own / np.where(left > 0, left, 1.0), np.inf)
+
+
 def gauged(logits: Any, size: int, gauge: bool) -> Float[np.ndarray, "n size"]:
     """A batch as float64, with each sample's mean subtracted where the gauge is fixed."""
     rows = checked(logits, size)

@@ -16,7 +16,7 @@ from photopic.core.events import Event, Steps
 from photopic.core.numerics.covariance import Centring
 from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, solving
 from photopic.core.results import Report
-from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part
+from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part, shared_errors
 from photopic.measure._replacement import Replacement
 
 
@@ -82,6 +82,9 @@ def search(source: Source, config: DependencyConfig) -> Steps[Report]:
     found = yield from solving(second, lambdas, *between, tolerance=config.tolerance)
     del second, cross, between
     results = _judged(found, seen, config)
+    if line := _by_the_gauge(source, config, results, seen[2]):
+        said.append(line)
+        yield Event("judging", 0, len(positions[2]), warning=line)
     replacement = Replacement(results.theta, results.offset)
     judge = positions[2]
     for start in range(0, len(judge), config.batch):
@@ -127,6 +130,22 @@ def _judged(found: LassoPath, seen: list[Seen], config: DependencyConfig) -> _Ju
     single = best_single(seen[0], config.centring)
     return _Judged(
         step, theta, offset, train, held_out, single, Judge(seen[2], seen[0], config.centring).errors(single)
+    )
+
+
+def _by_the_gauge(source: Source, config: DependencyConfig, judged: _Judged, last: Seen) -> str:
+    """What to say of dependencies that are those of a number all logits share, which the softmax does not see; nothing if there are none."""
+    if source.predictors is not None or config.gauge:
+        return ""
+    errors = judged.held_out[np.arange(len(judged.step)), judged.step]  # (classes,) of the chosen steps
+    with np.errstate(invalid="ignore"):
+        dependent = errors <= config.error
+        explained = dependent & (shared_errors(last, errors) > config.error)
+    if not explained.any():
+        return ""
+    return (
+        f"{int(explained.sum())} of {int(dependent.sum())} dependent classes depend by what all logits of a picture share, which the "
+        "softmax does not see; look again with the gauge fixed: --gauge"
     )
 
 

@@ -110,7 +110,7 @@ def neural_dependencies(
         batch = [pictures[int(index)] for index in at] if isinstance(pictures, list | tuple) else pictures[at]
         return model.logits(batch, batch=config.batch), other and other.logits(batch, batch=config.batch)
 
-    about = {"other": other and other.name, "head_width": model.head.in_features}
+    about = {"other": other and other.name, "head_width": model.head.in_features if model.shows_layers else None}
     truth = true_classes(model, images, labels)
     source = Source(read, len(images), model.labels, other.labels if other else None, truth, about, tuple(said))
     return (yield from search(source, config))

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+Rule = Literal["nearest", "at_least", "published"]  # which point of the ROC curve
 Counts = Int64[np.ndarray, "3 levels"]  # InC, InW, OoD at each distinct score, scores ascending
 
 
@@ -62,12 +63,16 @@ def aurc_of(counts: Counts) -> float:
 
 
 def fpr_of(
-    accept: Int64[np.ndarray, "l"], reject: Int64[np.ndarray, "l"], tpr: float, rule: Literal["nearest", "at_least"]
+    accept: Int64[np.ndarray, "l"], reject: Int64[np.ndarray, "l"], tpr: float, rule: Rule
 ) -> float:
     """False positive rate at the point of the ROC curve that the rule picks; rejecting nothing is a point too."""
-    rates = [np.append(0, np.cumsum(side[::-1])) / side.sum() for side in (accept, reject)]
-    point = np.abs(rates[1] - tpr).argmin() if rule == "nearest" else (rates[1] >= tpr).argmax()
-    return float(rates[0][point])
+    points = np.stack([np.cumsum(side[::-1]) for side in (accept, reject)])  # (2, levels), the highest score first
+    if rule == "published" and points.shape[1] > 2:  # a point between two in one direction goes, the first and last stay
+        bends = (np.diff(points, 2) != 0).any(0)
+        points = points[:, np.concatenate([[True], bends, [True]])]
+    false, true = np.insert(points, 0, 0, axis=1) / points[:, -1:]
+    point = (true >= tpr).argmax() if rule == "at_least" else np.abs(true - tpr).argmin()
+    return float(false[point])
 
 
 def f1_curve(counts: Counts) -> Float64[np.ndarray, "levels"]:

@@ -8,8 +8,9 @@ each group have each distinct score, so ties are exact: a tie counts half in an 
     UOSR = (n_InW A(InC, InW) + n_OoD A(InC, OoD)) / (n_InW + n_OoD)
     OSR  = (n_InC A(InC, OoD) + n_InW A(InW, OoD)) / (n_InC + n_InW)
 
-and a report carries how far it is from that. The published AURC ranks ``1 - score`` in float32, which ties scores that differ and
-then takes known classes first: ``aurc(scores, compat="published")``.
+and a report carries how far it is from that. The published AURC ranks ``1 - score`` in the type of the scores, which ties scores that
+differ and then takes known classes first: ``aurc(scores, compat="published")``. The published FPR looks at the points that
+scikit-learn's ``roc_curve`` keeps: ``fpr_at(scores, rule="published")``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, Num
 
 from photopic.core.errors import DataError
-from photopic.metrics._rejection_tables import Counts, aurc_of, f1_curve, fpr_of, metrics_of, sides, table
+from photopic.metrics._rejection_tables import Counts, Rule, aurc_of, f1_curve, fpr_of, metrics_of, sides, table
 
 GROUPS = ("InC", "InW", "OoD")
 METRICS = ("inc_ood", "inc_inw", "inw_ood", "osr", "uosr", "aurc", "fpr95_osr", "fpr95_uosr", "f1_best", "accuracy")
@@ -36,6 +37,7 @@ class Scores:
     Attributes:
         values: The scores.
         groups: 0 InC, 1 InW, 2 OoD.
+        precision: The type of numbers the scores came in, such as ``float32``.
 
     Example:
         >>> Scores.of([0.1, 0.8, 0.9], known=[True, True, False], correct=[True, False, False]).counts.tolist()
@@ -44,6 +46,7 @@ class Scores:
 
     values: Float64[np.ndarray, "n"]
     groups: Int64[np.ndarray, "n"]
+    precision: str = "float64"
 
     @classmethod
     def of(
@@ -65,7 +68,8 @@ class Scores:
         Raises:
             DataError: If lengths differ, there is no sample, or a score is NaN.
         """
-        numbers, is_known, is_correct = np.asarray(values, float), np.asarray(known, bool), np.asarray(correct, bool)
+        given = np.asarray(values)
+        numbers, is_known, is_correct = given.astype(float), np.asarray(known, bool), np.asarray(correct, bool)
         if not numbers.shape == is_known.shape == is_correct.shape or numbers.ndim != 1 or not len(numbers):
             raise DataError(
                 "scores: expected one score, one known and one correct a sample, found shapes "
@@ -76,7 +80,8 @@ class Scores:
                 f"scores: {int(np.isnan(numbers).sum())} of {len(numbers)} are NaN; leave those samples out"
             )
         groups = np.where(is_known, np.where(is_correct, 0, 1), 2)
-        return cls(numbers if higher == "reject" else -numbers, groups.astype(np.int64))
+        precision = given.dtype.name if given.dtype.kind == "f" else "float64"
+        return cls(numbers if higher == "reject" else -numbers, groups.astype(np.int64), precision)
 
     @cached_property
     def levels(self) -> tuple[Float64[np.ndarray, "levels"], Int64[np.ndarray, "n"]]:
@@ -115,7 +120,7 @@ def aurc(scores: Scores, *, compat: Literal["exact", "published"] = "exact") -> 
     Args:
         scores: Scores and groups; InW and OoD are errors.
         compat: ``exact`` ranks the scores in float64 and averages over all orders of ties; ``published`` sorts ``1 - score`` in
-            float32, stable, known classes first.
+            the type the scores came in, stable, known classes first.
 
     Example:
         >>> aurc(Scores.of([0.5, 0.5], known=[True, True], correct=[True, False]))
@@ -123,9 +128,9 @@ def aurc(scores: Scores, *, compat: Literal["exact", "published"] = "exact") -> 
     """
     if compat == "exact":
         return aurc_of(scores.counts)
-    values = scores.values[np.argsort(scores.groups == 2, kind="stable")].astype(np.float32)
-    errors = np.sort(scores.groups == 2) | (scores.groups[np.argsort(scores.groups == 2, kind="stable")] == 1)
-    order = np.argsort(-(np.float32(1) - values), kind="stable")
+    known_first = np.argsort(scores.groups == 2, kind="stable")
+    values, errors = scores.values[known_first].astype(scores.precision), scores.groups[known_first] > 0
+    order = np.argsort(-(values.dtype.type(1) - values), kind="stable")  # 1 - score is the published confidence, turned over
     return float(np.mean(np.cumsum(errors[order]) / np.arange(1, len(order) + 1)))
 
 
@@ -134,15 +139,19 @@ def fpr_at(
     *,
     tpr: float = 0.95,
     task: Literal["osr", "uosr"] = "uosr",
-    rule: Literal["nearest", "at_least"] = "nearest",
+    rule: Rule = "nearest",
+    positive: Literal["reject", "accept"] = "reject",
 ) -> float:
-    """Share of what should be accepted that is rejected when a share ``tpr`` of what should be rejected is.
+    """Share of what should be accepted that is rejected when a share ``tpr`` of what should be rejected is; or the other way round.
 
     Args:
         scores: Scores and groups.
         tpr: The true positive rate, 0 to 1.
         task: Whether wrong predictions should be accepted (``osr``) or rejected (``uosr``).
-        rule: The point of the ROC curve nearest to ``tpr``, as published, or the first that is not below it.
+        rule: ``nearest``: the point of the ROC curve nearest to ``tpr``; ``at_least``: the first that is not below it;
+            ``published``: the nearest of those that ``sklearn.metrics.roc_curve`` keeps, which leaves out points on a straight line.
+        positive: What the true positive rate is of. ``accept``: the share of what should be rejected that is accepted when a share
+            ``tpr`` of what should be accepted is, which other papers report.
 
     Raises:
         DataError: If nothing should be accepted, or nothing rejected.
@@ -150,6 +159,8 @@ def fpr_at(
     accept, reject = sides(scores.counts, task)
     if not accept.sum() or not reject.sum():
         raise DataError(f"FPR needs both sides, found {accept.sum()} samples to accept and {reject.sum()} to reject")
+    if positive == "accept":  # the lowest scores come first
+        accept, reject = reject[::-1], accept[::-1]
     return fpr_of(accept, reject, tpr, rule)
 
 

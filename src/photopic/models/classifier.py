@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.core.nn.hooks import match, tap
-from photopic.models.classifier_files import bundled_classifiers, read
+from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor
 from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, fastest, put_on
 from photopic.models.preprocessing import OneOrMore, Preprocessing, batched
+from photopic.models.programs import OnnxProgram, Program, TorchProgram, is_exported, is_program, labels_beside, read_program
 
 __all__ = ["Classifier", "bundled_classifiers"]
 
@@ -37,7 +38,8 @@ class Classifier(Handle):
     The network is put into evaluation mode and its parameters stop requiring gradients.
 
     Args:
-        network: Maps pixel values (n, channels, height, width) to logits (n, classes), or to an output with ``.logits``.
+        network: Maps pixel values (n, channels, height, width) to logits (n, classes), or to an output with ``.logits``. Of a
+            ``Program`` only logits are seen.
         preprocess: Maps pictures to pixel values; ``models.preprocessing.Preprocessing`` or any function.
         labels: Name of each class, in the order of the logits.
         name: What messages and files call the model.
@@ -72,6 +74,11 @@ class Classifier(Handle):
         self.name = name
         self._preprocess = preprocess
         check_finite(network, name)
+        self._head: nn.Linear | None = None
+        self._blocks: tuple[str, ...] = ()
+        self.head_name = ""
+        if isinstance(network, Program):
+            return
         self.head_name = _head_name(network, len(self.labels), name) if head is None else head
         found = match(network, self.head_name)[self.head_name]
         if not isinstance(found, nn.Linear) or found.out_features != len(self.labels):
@@ -80,8 +87,45 @@ class Classifier(Handle):
                 f"{name}: {len(self.labels)} labels but the head {self.head_name} has outputs: {outputs}; "
                 "give one label a logit, in their order"
             )
-        self.head: nn.Linear = found
-        self.blocks = self.layers(*blocks) if blocks is not None else _blocks(network, self.head_name)
+        self._head = found
+        self._blocks = self.layers(*blocks) if blocks is not None else _blocks(network, self.head_name)
+
+    @property
+    def shows_layers(self) -> bool:
+        """Whether there is more to see than logits; not of an exported program."""
+        return self._head is not None
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear layer.
+
+        Raises:
+            ModelError: If the model is an exported program.
+        """
+        self.check_layers("this")
+        assert self._head is not None
+        return self._head
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The layers, by dotted name; raises as ``head``."""
+        self.check_layers("this")
+        return self._blocks
+
+    def check_layers(self, what: str) -> None:
+        """Refuse an exported program.
+
+        Args:
+            what: What needs layers or gradients, for the message.
+
+        Raises:
+            ModelError: If the model shows none.
+        """
+        if not self.shows_layers:
+            raise ModelError(
+                f"{self.name}: {what} needs its layers or gradients, and an exported program shows only logits; give the network "
+                "itself: a folder of transformers, or module:factory"
+            )
 
     @classmethod
     def _read(cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Classifier:
@@ -92,12 +136,17 @@ class Classifier(Handle):
 
     @classmethod
     def load(cls, model: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Classifier:
-        """As ``Handle.load``; also ``module:factory``, a function that returns a classifier or what ``own`` takes.
+        """As ``Handle.load``; also ``module:factory``, a function that returns a classifier or what ``own`` takes, and an ONNX file
+        with ``config.json`` and ``preprocessor_config.json`` beside it.
 
         Raises:
             ModelError: As ``Handle.load``, and if the function cannot be imported, fails, or returns something else.
         """
         name = str(model)
+        if is_program(name):
+            network, folder = read_program(name), Path(name).expanduser().parent
+            preprocess = Preprocessing.of(read_preprocessor(name, folder), f"{name}: {PREPROCESSOR}")
+            return cls.own((network, preprocess, labels_beside(name)), Path(name).name, device, dtype)
         return cls.own(made(name), name, device, dtype) if is_factory(name) else super().load(model, device, dtype)
 
     @classmethod
@@ -107,7 +156,7 @@ class Classifier(Handle):
         """A classifier of one's own, moved to its place.
 
         Args:
-            model: A classifier, or (module, preprocess, labels).
+            model: A classifier, or (module, preprocess, labels); the module may be a program of ``torch.export``.
             name: What messages and files call it; a classifier keeps its name.
             device: Where to put it; None takes the GPU if there is one.
             dtype: Number format of the weights; None leaves it.
@@ -122,6 +171,8 @@ class Classifier(Handle):
             ('cat', 'dog')
         """
         parts: Any = (model.network, None, ()) if isinstance(model, cls) else model
+        if isinstance(parts, tuple) and parts and is_exported(parts[0]):
+            parts = (TorchProgram(parts[0], name), *parts[1:])
         if not (isinstance(parts, tuple) and len(parts) == 3 and isinstance(parts[0], nn.Module)):
             raise ModelError(
                 f"{name}: expected a Classifier or (module, preprocess, labels), found {type(model).__name__}; return one of them"
@@ -163,6 +214,8 @@ class Classifier(Handle):
         Raises:
             ModelError: If the network refuses the size or puts out something else than a logit a label.
         """
+        if isinstance(self.network, OnnxProgram) and pixels.requires_grad:
+            self.check_layers("a gradient")
         try:
             with evaluating(self.network):
                 output = self.network(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from photopic.core.errors import ModelError
@@ -46,11 +47,12 @@ def load(
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as
             ``owner/name``; or an ``nn.Module``, a classifier of one's own with its ``preprocess`` and ``labels``; or
-            ``module:factory``, a function that returns a classifier or (module, preprocess, labels).
+            ``module:factory``, a function that returns a classifier or (module, preprocess, labels); or an ONNX file, or a loaded
+            program of ``torch.export``, of which only logits are seen.
         device: Where to put it; None takes the GPU if there is one.
         dtype: Number format of the weights; None is float32.
-        preprocess: For a module: maps pictures to pixel values.
-        labels: For a module: the name of each class, in the order of its logits.
+        preprocess: For a module or program: maps pictures to pixel values.
+        labels: For a module or program: the name of each class, in the order of its logits.
 
     Raises:
         ModelError: If there is no such model or device, or the model is incomplete or of no kind that photopic takes.
@@ -60,18 +62,28 @@ def load(
     """
     import torch
 
-    if isinstance(model, torch.nn.Module):
+    from photopic.models.programs import is_exported, is_program, read_program
+
+    is_file = isinstance(model, str | Path) and is_program(str(model))
+    if isinstance(model, torch.nn.Module) or is_exported(model):
         return _own(model, device, dtype, preprocess, labels)
+    if is_file and (preprocess is not None or labels is not None):
+        return _own(read_program(str(model)), device, dtype, preprocess, labels, Path(str(model)).name)
     if preprocess is not None or labels is not None:
         raise ModelError(f"{model}: has its own preprocessing and labels; they go with a module in its place")
-    kind = CLASSIFIER if is_factory(str(model)) else kind_of(found_source(str(model)))
+    kind = CLASSIFIER if is_file or is_factory(str(model)) else kind_of(found_source(str(model)))
     module, _, name = HANDLES[kind].partition(":")
     found: Handle = getattr(import_module(module), name).load(model, device, dtype)
     return found
 
 
 def _own(
-    network: Any, place: Any, dtype: Any, preprocess: Callable[..., Any] | None, labels: Sequence[str] | None
+    network: Any,
+    place: Any,
+    dtype: Any,
+    preprocess: Callable[..., Any] | None,
+    labels: Sequence[str] | None,
+    name: str = "",
 ) -> Handle:
     """A module of the user's as a classifier."""
     from photopic.models.classifier import Classifier
@@ -81,4 +93,4 @@ def _own(
             f"{type(network).__name__}: a module says neither how it reads pictures nor what its classes are called; give "
             "preprocess=... and labels=..."
         )
-    return Classifier.own((network, preprocess, labels), type(network).__name__, place, dtype)
+    return Classifier.own((network, preprocess, labels), name or type(network).__name__, place, dtype)

@@ -15,13 +15,16 @@ from photopic.core.nn.replay import order_of, recorded, replayed
 class Residual(nn.Module):
     """Writes in place into what its modules put out, as much code does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, returned: bool = True) -> None:
         super().__init__()
         self.first, self.second, self.third = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
         self.act = nn.ReLU(inplace=True)
+        self.returned = returned
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.act(self.first(x))
+        y = self.first(x)
+        z = self.act(y)
+        y = z if self.returned else y  # the same numbers: the activation wrote them
         y += x
         return self.third(self.second(y))
 
@@ -48,6 +51,7 @@ def logits(network: nn.Module, pixels: Tensor) -> Tensor:
 def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_before_it(build: object) -> None:
     network, pixels = build(), torch.randn(5, 3, 16, 16)  # type: ignore[operator]
     order = order_of(network, lambda: network(pixels))
+    parts = dict(network.named_modules())
     layers = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d | nn.LayerNorm)]
     with torch.no_grad():
         plain = logits(network, pixels)
@@ -62,13 +66,16 @@ def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_bef
                 assert torch.equal(logits(network, pixels), plain)
             outside = [name for name in skipped if not any(name == one or name.startswith(f"{one}.") for one in before)]
             assert not outside and skipped
-            assert all(len(seen[name]) == (name in before) for name in skipped)  # an outermost one only answers
+            kept_with_parts = [name for name in skipped if any(f"{name}.".startswith(f"{one}.") for one in kept)]
+            assert all(len(seen[name]) == (name in kept) for name in kept_with_parts)  # an outermost one only answers
+            assert all(isinstance(parts[name], nn.Identity | nn.Dropout) for name in {*skipped} - {*kept_with_parts})
             with replayed(network, kept, rows):
                 torch.testing.assert_close(logits(network, pixels[rows]), plain[rows])
 
 
-def test_what_is_kept_is_not_written_into_and_forward_is_given_back() -> None:
-    network, x = Residual().eval(), torch.randn(3, 4)
+@pytest.mark.parametrize("returned", [True, False])
+def test_what_is_kept_is_not_written_into_and_forward_is_given_back(returned: bool) -> None:
+    network, x = Residual(returned=returned).eval(), torch.randn(3, 4)
     order = order_of(network, lambda: network(x))
     assert order.before("second") == ("first", "act") or set(order.before("second")) == {"first", "act"}
     with torch.no_grad(), recorded(network, order.before("second")) as kept:

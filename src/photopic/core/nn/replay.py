@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from photopic.core.errors import ModelError
 
@@ -83,16 +83,26 @@ def order_of(network: nn.Module, run: Callable[[], Any]) -> Order:
 
 @contextmanager
 def recorded(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Keep what modules put out in the run inside the ``with`` block, by name."""
+    """Keep what modules put out in the run inside the ``with`` block, by name.
+
+    Nothing is copied. What is written to later in the run is left out, and what shares its memory with an input, whose change may be
+    all that its module is for; a replay runs these modules again.
+    """
     found: dict[str, Any] = {}
+    versions: dict[str, list[int]] = {}
     modules = dict(network.named_modules())
+
+    def keep(name: str, inputs: Any, output: Any) -> None:
+        if not _storages(inputs) & _storages(output):
+            found[name], versions[name] = output, _versions(output)
+
     with ExitStack() as stack:
         for name in names:
-            hook = modules[name].register_forward_hook(
-                lambda _m, _i, output, name=name: found.__setitem__(name, _copied(output))
-            )
+            hook = modules[name].register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
             stack.callback(hook.remove)
         yield found
+    for name in [name for name, output in found.items() if _versions(output) != versions[name]]:
+        del found[name]
 
 
 @contextmanager
@@ -107,15 +117,15 @@ def replayed(network: nn.Module, outputs: Mapping[str, Any], rows: Tensor | None
     modules = dict(network.named_modules())
     with ExitStack() as stack:
         for name, output in outputs.items():
-            stack.enter_context(_answering(modules[name], output if rows is None else _rows(output, rows)))
+            stack.enter_context(_answering(modules[name], output, rows))
         yield
 
 
 @contextmanager
-def _answering(module: nn.Module, output: Any) -> Iterator[None]:
+def _answering(module: nn.Module, output: Any, rows: Tensor | None) -> Iterator[None]:
     own = module.__dict__.get("forward")
-    # a copy: what follows may write into it, as ``x += y`` and in-place activations do
-    module.__dict__["forward"] = lambda *_, **__: _copied(output)
+    # a copy, or rows, which are one: what follows may write into it, as ``x += y`` and in-place activations do
+    module.__dict__["forward"] = lambda *_, **__: _copied(output) if rows is None else _rows(output, rows)
     try:
         yield
     finally:
@@ -127,6 +137,16 @@ def _answering(module: nn.Module, output: Any) -> Iterator[None]:
 
 def _copied(output: Any) -> Any:
     return tree_map(lambda each: each.clone() if isinstance(each, Tensor) else each, output)
+
+
+def _storages(value: Any) -> set[int]:
+    """Where the tensors of a value lie, views of one memory in one place."""
+    return {each.untyped_storage().data_ptr() for each in tree_leaves(value) if isinstance(each, Tensor)}
+
+
+def _versions(output: Any) -> list[int]:
+    """How often each tensor was written to; inference tensors do not count it, and nothing writes to them under ``no_grad``."""
+    return [each._version for each in tree_leaves(output) if isinstance(each, Tensor) and not each.is_inference()]
 
 
 def _rows(output: Any, rows: Tensor) -> Any:

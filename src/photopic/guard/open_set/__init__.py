@@ -59,6 +59,22 @@ def scorer(name: str, *, head: Any = None, **settings: Any) -> OpenSetDetector:
     return SCORERS[name](**settings | ({"head": head} if "head" in known else {}))
 
 
+def name_of(detector: OpenSetDetector) -> str:
+    """The key of ``SCORERS`` that a detector is of.
+
+    Raises:
+        PhotopicError: If it is of none.
+
+    Example:
+        >>> name_of(KNN(k=5))
+        'knn'
+    """
+    found = next((name for name, kind in SCORERS.items() if kind is type(detector)), None)
+    if found is None:
+        raise PhotopicError(f"detector {type(detector).__name__}: expected one of {', '.join(SCORERS)}")
+    return found
+
+
 __all__ = [
     "FEW_SHOT",
     "KNN",
@@ -79,5 +95,6 @@ __all__ = [
     "ReAct",
     "RelativeMahalanobis",
     "ViM",
+    "name_of",
     "scorer",
 ]

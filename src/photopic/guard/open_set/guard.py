@@ -21,6 +21,7 @@ from photopic.guard._clean import check_answers
 from photopic.guard._plain import BoundWeights
 from photopic.guard.open_set import FEW_SHOT, SCORERS, scorer
 from photopic.guard.open_set._common import REFERENCE, OpenSetDetector
+from photopic.guard.open_set.logits import LogitDetector
 from photopic.guard.open_set.state import detector_of, state_of
 from photopic.metrics.conformal import false_positive_band
 from photopic.models.classifier import Classifier
@@ -69,7 +70,9 @@ class OpenSetGuard:
     def __init__(
         self, model: Classifier, config: OpenSetConfig = OpenSetConfig(), detector: OpenSetDetector | None = None
     ):
-        head = (model.head.weight, model.head.bias)
+        if not issubclass(SCORERS[config.scorer], LogitDetector):
+            model.check_layers(f"scorer {config.scorer}")
+        head = (model.head.weight, model.head.bias) if model.shows_layers else None
         self.model, self.config = model, config
         self.detector = scorer(config.scorer, head=head) if detector is None else clone(detector)
         if type(self.detector) is not SCORERS[config.scorer]:
@@ -216,18 +219,21 @@ class OpenSetGuard:
         clean = arrays.get("calibration")
         if clean is None or clean.ndim != 1 or not len(clean) or (np.diff(clean) < 0).any():
             raise DataError("open_set: calibration: expected scores in ascending order, found something else")
-        if guard.detector.n_features_in_ != model.head.in_features:
+        width = model.head.in_features if model.shows_layers else len(model.labels)
+        if guard.detector.n_features_in_ != width:
             raise DataError(
-                f"open_set: made for features of {guard.detector.n_features_in_} numbers, {model.name} has "
-                f"{model.head.in_features}"
+                f"open_set: made for features of {guard.detector.n_features_in_} numbers, {model.name} has {width}"
             )
         guard.calibration, guard._weights = clean, BoundWeights(model)
         return guard
 
     def _features(self, images: Images, batch: int) -> Float64[np.ndarray, "n width"]:
-        return self.model.features(images, batch=batch).double().numpy()
+        read = self.model.features if self.model.shows_layers else self.model.logits
+        return read(images, batch=batch).double().numpy()
 
     def _logits(self, features: Float64[np.ndarray, "n width"]) -> Float64[np.ndarray, "n classes"]:
+        if not self.model.shows_layers:
+            return features
         head = self.model.head
         logits = features @ head.weight.detach().double().cpu().numpy().T
         return logits if head.bias is None else logits + head.bias.detach().double().cpu().numpy()
