@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +228,7 @@ def emoji(names: Sequence[str], resamples: int, keep: Path | None) -> tuple[list
             if name == names[0]:
                 shown[label] = several[0]
             if kind == "fs-knns":
-                exact.append(aurc(several[0], compat="published") - aurc(several[0]))
+                exact.append(aurc(replace(several[0], precision="float32"), compat="published") - aurc(several[0]))
         print(name, {label: round(each[-1]["uosr"], 3) for label, each in values.items()}, flush=True)
     mean = {label: dict(zip(AREAS, np.mean(each, 0).T, strict=True)) for label, each in draws.items()}
     middle = {

@@ -20,14 +20,18 @@ from PIL import Image
 from torch import nn
 
 import photopic
+from photopic.core.edits import DenseDelta, Edit
 from photopic.core.errors import DataError, ModelError
+from photopic.guard.fitting import GuardConfig
 from photopic.guard.guarded import BACKDOOR, OPEN_SET, GuardedModel, Prediction, load_guarded
 from photopic.guard.guarded import guarded as guard
 from photopic.guard.guardfile import GuardFileError
 from photopic.guard.guardfile import load as load_file
 from photopic.guard.guardfile import save as save_file
+from photopic.guard.open_set import Mahalanobis
 from photopic.guard.open_set.guard import OpenSetConfig
 from photopic.guard.scaling_consistency import ScalingConsistencyConfig
+from photopic.metrics.conformal import conformal_threshold
 from photopic.models.classifier import Classifier
 from tests.guard.test_scaling_consistency import handle, pictures, predicted, resnet, vit
 from tests.processes import printed
@@ -119,6 +123,59 @@ def test_at_most_the_rate_of_fresh_clean_images_is_rejected() -> None:
     guarded = guarded_by(resnet(), count=400, backdoor=replace(WALL, false_positive_rate=0.05), open_set="msp")
     rejected = np.mean([not each.verdict.accepted for each in guarded(pictures(500, 3))])
     assert 0.01 < rejected < 0.14  # 0.075 expected at most; 200 and 400 clean images
+
+
+def test_scorers_with_settings_of_their_own() -> None:
+    model = resnet()
+    guarded = guard(model, backdoor=False, open_set=Mahalanobis("empirical")).fit(
+        pictures(80), predicted(model, pictures(80))
+    )
+    check = guarded.checks[OPEN_SET]
+    assert check.config.scorer == "mahalanobis" and check.detector.covariance == "empirical"
+    with pytest.raises(DataError, match="covariance: scorer knn has none; mahalanobis and rmds do"):
+        GuardConfig(scorer="knn", covariance="empirical")
+
+
+def test_copies_among_the_clean_pictures_are_told() -> None:
+    model, images = resnet(), pictures(60)
+    images[30:33] = images[0]
+    with pytest.warns(UserWarning, match="3 of 60 clean pictures are copies of others"):
+        guard(model, backdoor=False).fit(images, predicted(model, images))
+
+
+def test_the_threshold_is_that_of_all_doubts() -> None:
+    """Only the lowest doubts are summed over all members; the bound is the one that all of them give."""
+    for count, rate in ((120, 0.05), (60, 0.3), (200, 0.01)):
+        model, images = resnet(), pictures(count)
+        wall = guard(model, backdoor=replace(WALL, false_positive_rate=rate), open_set=False).checks[BACKDOOR]
+        wall.fit(images, predicted(model, images), batch=16)
+        rest = images[np.random.default_rng(0).permutation(count)[count // 2 :]]
+        doubts = wall.assess(model.preprocess(rest)).log_doubt
+        assert wall.fitted.bound == pytest.approx(-conformal_threshold(-doubts, rate), abs=1e-5)
+
+
+def test_other_weights_than_those_of_the_fit_are_refused_and_moved_ones_are_not() -> None:
+    for options in ({"open_set": False}, {"backdoor": False}):
+        model = resnet()
+        guarded, images = guarded_by(model, **options), pictures(3)
+        expected = [each.to_dict() for each in guarded(images)]
+        for parameter in model.network.parameters():
+            parameter.data = parameter.data.clone()  # the same numbers elsewhere
+        assert [each.to_dict() for each in guarded(images)] == expected
+        with torch.no_grad():
+            next(model.network.parameters()).mul_(1.01)
+        with pytest.raises(ModelError, match="other weights than those the guard was fitted on"):
+            guarded(images)
+
+
+def test_a_model_with_an_edit_in_force_is_refused_until_it_is_gone() -> None:
+    model = resnet()
+    guarded, images = guarded_by(model), pictures(3)
+    name = "network.classifier.1.bias"
+    edit = Edit((DenseDelta({name: torch.ones(4)}),), model.fingerprint(name), {})
+    with model.edits.applied(edit), pytest.raises(ModelError, match=r"edits are in force .*unload them"):
+        guarded(images)
+    assert len(guarded(images)) == 3
 
 
 def test_the_caveats_of_every_check_that_is_on_come_along() -> None:
@@ -256,6 +313,36 @@ def test_a_guard_from_its_file_gives_the_same_answers(tmp_path: Path) -> None:
     assert [each.to_dict() for each in again(images)] == [each.to_dict() for each in guarded(images)]
     again.save(tmp_path / "again.guard")
     assert (tmp_path / "again.guard").read_bytes() == file.read_bytes()
+
+
+def gray(model: Classifier) -> Classifier:
+    """The same network, which its own preprocessing gives gray pictures alone."""
+
+    def reads(images: Any) -> torch.Tensor:
+        rows = torch.stack([torch.from_numpy(np.ascontiguousarray(each)).float() / 255 for each in images])  # (n, h, w)
+        return nn.functional.interpolate(rows[:, None], (16, 16)).expand(-1, 3, -1, -1)
+
+    return Classifier(model.network, preprocess=reads, labels=model.labels)
+
+
+LAYOUTS = {
+    "gray": (gray, lambda images: list(images[..., 0])),
+    "channels first": (lambda model: model, lambda images: images.transpose(0, 3, 1, 2)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pictures_of_other_layouts_and_ones_own_preprocessing(layout: str, tmp_path: Path) -> None:
+    build, shaped = LAYOUTS[layout]
+    model, images = build(resnet()), shaped(pictures(60))
+    guarded = guard(model, backdoor=WALL).fit(images, predicted(model, images))
+    guarded.save(tmp_path / "a.guard")
+    again = load_guarded(tmp_path / "a.guard", model)
+    again.save(tmp_path / "b.guard")
+    assert (tmp_path / "a.guard").read_bytes() == (tmp_path / "b.guard").read_bytes()
+    assert [each.to_dict() for each in again(images[:4])] == [each.to_dict() for each in guarded(images[:4])]
+    (single,) = again(images[0])
+    assert single.label == again(images[:1])[0].label
 
 
 def test_a_file_of_other_weights_or_other_settings_is_refused(tmp_path: Path) -> None:

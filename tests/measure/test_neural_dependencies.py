@@ -81,6 +81,14 @@ def test_the_gauge_is_recorded_and_makes_a_dense_tie_of_all() -> None:
     assert report.rows[0]["path_support"][-1] == CLASSES - 1
 
 
+def test_dependencies_by_what_all_logits_share_are_told_and_go_with_the_gauge() -> None:
+    rows = independent(6000) + 20 * independent(6000, seed=1)[:, :1]  # the softmax does not see the second part
+    with pytest.warns(UserWarning, match=f"{CLASSES} of {CLASSES} dependent classes depend by what all logits"):
+        report = logit_dependencies(rows)
+    assert "gauge" in report.values["warnings"][0]
+    assert not logit_dependencies(rows, config=DependencyConfig(gauge=True)).values["warnings"]
+
+
 def test_the_raw_second_moment_has_no_offset() -> None:
     rows = independent() + 3.0
     report = logit_dependencies(rows, config=DependencyConfig(centring="raw"))

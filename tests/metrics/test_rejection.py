@@ -59,11 +59,13 @@ def test_aurc_is_the_mean_over_all_orders_of_ties() -> None:
 
 
 def test_the_published_aurc_ties_what_differs_and_then_favours_known_samples() -> None:
-    values = 1e-9 * np.arange(6)  # 1 - score is 1 for all of them in float32
+    values = 1e-9 * np.arange(6, dtype=np.float32)  # 1 - score is 1 for all of them in float32
     groups = np.array([2, 2, 2, 0, 0, 0])  # the unknown ones score lowest: as bad as can be
     scores = Scores.of(values, known=groups < 2, correct=groups == 0)
     assert aurc(scores, compat="published") == pytest.approx(np.mean([0, 0, 0, 1 / 4, 2 / 5, 3 / 6]))
     assert aurc(scores) == pytest.approx(np.mean([1, 1, 1, 3 / 4, 3 / 5, 3 / 6]))
+    doubles = Scores.of(values.astype(float), known=groups < 2, correct=groups == 0)  # scores in float64 stay apart
+    assert aurc(doubles, compat="published") == aurc(scores)
     apart = drawn(1, levels=10**6)
     assert aurc(apart, compat="published") == pytest.approx(aurc(apart), abs=1e-4)
 
@@ -74,6 +76,15 @@ def test_fpr_and_f1_are_those_of_scikit_learn() -> None:
     assert fpr_at(scores) == pytest.approx(fpr[np.abs(tpr - 0.95).argmin()])
     assert fpr_at(scores, rule="at_least") == pytest.approx(fpr[(tpr >= 0.95).argmax()])
     assert fpr_at(scores, rule="at_least") >= fpr_at(scores, rule="nearest")
+    for task, wanted in (("osr", 2), ("uosr", 1)):
+        for positive, sign in (
+            ("reject", 1),
+            ("accept", -1),
+        ):  # the published points leave out those on a straight line
+            positives = scores.groups >= wanted if positive == "reject" else scores.groups < wanted
+            fpr, tpr, _ = roc_curve(positives, sign * scores.values)
+            found = fpr_at(scores, task=task, rule="published", positive=positive)  # type: ignore[arg-type]
+            assert found == pytest.approx(fpr[np.abs(tpr - 0.95).argmin()])
     best, threshold = best_f1(scores)
     assert f1_at(scores, threshold) == pytest.approx(best)
     assert f1_at(scores, threshold) == pytest.approx(f1_score(scores.groups > 0, scores.values > threshold))

@@ -1,4 +1,4 @@
-"""Exported programs as classifiers: their logits are the network's, a guard goes around them, and what they do not show is refused."""
+"""Exported programs as classifiers: their logits are the network's, guards go around them, what they do not show is refused."""
 
 from __future__ import annotations
 
@@ -52,34 +52,42 @@ def exported(model: Classifier) -> torch.export.ExportedProgram:
     return torch.export.export(model.network, (torch.zeros(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
 
 
-def programs(folder: Path) -> dict[str, Classifier]:
+def programs(model: Classifier, folder: Path) -> dict[str, Classifier]:
     """The small classifier in both forms."""
-    model = small_classifier()
     found = photopic.load(exported(model), "cpu", preprocess=READS, labels=LABELS)
     assert isinstance(found, Classifier)
     return {"onnx": Classifier.load(onnx_file(model, folder / "small.onnx"), "cpu"), "torch": found}
 
 
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    return small_classifier()
+
+
 @pytest.fixture(scope="module", params=["onnx", "torch"])
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    return programs(tmp_path_factory.mktemp("programs"))[request.param]
+def program(model: Classifier, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return programs(model, tmp_path_factory.mktemp("programs"))[request.param]
 
 
-def test_logits_are_those_of_the_network(program: Classifier) -> None:
+def test_logits_are_those_of_the_network(model: Classifier, program: Classifier) -> None:
     images = coloured(9, seed=1)[0]
-    torch.testing.assert_close(program.logits(images, batch=4), small_classifier().logits(images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(program.logits(images, batch=4), model.logits(images), rtol=1e-5, atol=1e-5)
     assert program.labels == LABELS and not program.shows_layers
     assert program.digest() == program.digest()
 
 
-def test_a_guard_of_logits_goes_around_it_and_comes_back_from_its_file(program: Classifier, tmp_path: Path) -> None:
+def test_a_guard_of_logits_goes_around_it_and_comes_back_from_its_file(
+    model: Classifier, program: Classifier, tmp_path: Path
+) -> None:
     (images, labels), file = coloured(120, seed=2), tmp_path / "a.guard"
     made = guarded(program, backdoor=False, open_set="energy", false_positive_rate=0.1).fit(images, labels)
-    found, expected = made(images[:20]), guarded(small_classifier(), backdoor=False, open_set="energy")
+    found, expected = made(images[:20]), guarded(model, backdoor=False, open_set="energy")
     expected.fit(images, labels)
     assert [each.label for each in found] == [each.label for each in expected(images[:20])]
     made.save(file)
-    assert [each.to_dict() for each in load_guarded(file, program)(images[:5])] == [each.to_dict() for each in found[:5]]
+    assert [each.to_dict() for each in load_guarded(file, program)(images[:5])] == [
+        each.to_dict() for each in found[:5]
+    ]
 
 
 def test_dependencies_need_logits_only(program: Classifier) -> None:
@@ -101,12 +109,12 @@ def test_what_needs_layers_or_gradients_is_refused_by_name(program: Classifier) 
             ask()
 
 
-def test_an_onnx_program_gives_no_gradient(tmp_path: Path) -> None:
-    model = programs(tmp_path)["onnx"]
+def test_an_onnx_program_gives_no_gradient(model: Classifier, tmp_path: Path) -> None:
+    program = programs(model, tmp_path)["onnx"]
     with pytest.raises(ModelError, match="a gradient needs"):
-        model.forward(torch.zeros(1, 3, 4, 4, requires_grad=True))
+        program.forward(torch.zeros(1, 3, 4, 4, requires_grad=True))
     with pytest.raises(ModelError, match="refuses images of 5 x 5"):
-        model.forward(torch.zeros(1, 3, 5, 5))
+        program.forward(torch.zeros(1, 3, 5, 5))
 
 
 def test_a_preprocessing_of_ones_own_and_another_file(tmp_path: Path) -> None:
@@ -116,7 +124,9 @@ def test_a_preprocessing_of_ones_own_and_another_file(tmp_path: Path) -> None:
     torch.testing.assert_close(own.logits(images), model.logits(images), rtol=1e-5, atol=1e-5)  # type: ignore[attr-defined]
     with torch.no_grad():
         model.head.bias[0] += 1
-    other = photopic.load(onnx_file(model, tmp_path / "other.onnx", beside=False), "cpu", preprocess=READS, labels=LABELS)
+    other = photopic.load(
+        onnx_file(model, tmp_path / "other.onnx", beside=False), "cpu", preprocess=READS, labels=LABELS
+    )
     assert own.digest() != other.digest()
 
 
@@ -134,7 +144,7 @@ def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"preprocessor_config.json"):
         Classifier.load(alone)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 4, "width": 4}}))
-    with pytest.raises(ModelError, match="config.json beside it with id2label"):
+    with pytest.raises(ModelError, match=r"config.json beside it with id2label"):
         Classifier.load(alone)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,24 +71,45 @@ def tell_copies(images: Any) -> None:
         )
 
 
-def reading_of(model: Classifier) -> dict[str, Any]:
-    """How a classifier reads pictures and calls classes, as JSON values: of the labels a hash, of a picture some pixel values."""
+def shape_of(image: Any) -> tuple[int, ...]:
+    """(height, width, 3) of a PIL image, which is read so; of an array its own shape, whatever its layout.
+
+    Example:
+        >>> shape_of(np.zeros((3, 5, 6), np.uint8))
+        (3, 5, 6)
+    """
+    return (image.height, image.width, 3) if hasattr(image, "getpixel") else tuple(map(int, image.shape))
+
+
+def reading_of(model: Classifier, shape: Sequence[int] = (1, 1, 3)) -> dict[str, Any]:
+    """How a classifier reads pictures and calls classes, as JSON values: of the labels a hash, of a picture some pixel values.
+
+    Args:
+        model: The classifier.
+        shape: Of the pictures it gets, as ``shape_of`` gives it: a preprocessing of one's own may take one layout only.
+    """
     height, width = 40, 56  # larger, smaller and of another shape than what most networks read
     rows, columns = np.mgrid[0:height, 0:width]
     picture = np.stack([rows * 5, columns * 4, (rows * columns) % 251], -1).astype(np.uint8)
+    if len(shape) == 2:  # gray
+        picture = picture[:, :, 0]
+    elif shape[2] not in (1, 3):  # channels first
+        picture = picture.transpose(2, 0, 1)[: shape[0]]
+    else:
+        picture = picture[:, :, : shape[2]]
     pixels = model.preprocess([picture]).float().flatten().cpu().numpy()
     chosen = pixels[np.linspace(0, len(pixels) - 1, 16).round().astype(int)]
     labels = hashlib.sha256("\n".join(model.labels).encode()).hexdigest()
     return {"labels": labels, "pixels": [round(float(each), 6) for each in chosen], "size": len(pixels)}
 
 
-def check_reading(name: str, saved: Mapping[str, Any], model: Classifier) -> None:
+def check_reading(name: str, saved: Mapping[str, Any], model: Classifier, shape: Sequence[int] = (1, 1, 3)) -> None:
     """Refuse a model that reads pictures otherwise, or calls classes otherwise, than the one a guard was fitted on.
 
     Raises:
         GuardFileError: Says which of the two.
     """
-    found = reading_of(model)
+    found = reading_of(model, shape)
     if saved["labels"] != found["labels"]:
         raise GuardFileError(f"{name}: fitted with other class names than {model.name} has; give it the same labels")
     if saved["size"] != found["size"] or not np.allclose(saved["pixels"], found["pixels"], atol=1e-3):

@@ -28,7 +28,7 @@ class Plain:
 
     pixels: Float[Tensor, "n channels height width"]
     logits: Float[Tensor, "n classes"]
-    features: Float[Tensor, "n width"] | None
+    features: Float[Tensor, "n inputs"] | None
     kept: Mapping[str, Any]
 
 
@@ -37,6 +37,7 @@ def plain_pass(
     pixels: Float[Tensor, "n channels height width"],
     *,
     keep: Sequence[str] = (),
+    written: set[str] | None = None,
     features: bool = False,
 ) -> Plain:
     """Run the network as it is, once.
@@ -45,12 +46,13 @@ def plain_pass(
         model: The classifier.
         pixels: As ``Classifier.preprocess`` gives them.
         keep: Names of the modules whose outputs are kept.
+        written: As ``recorded`` takes it.
         features: Whether to keep what enters the head.
 
     Raises:
         ModelError: As ``Classifier.forward`` and ``Classifier.read``.
     """
-    with torch.no_grad(), recorded(model.network, keep) as kept:
+    with torch.no_grad(), recorded(model.network, keep, set() if written is None else written) as kept:
         if features and model.shows_layers:
             logits, entered = model.read(pixels)
         else:

@@ -42,6 +42,7 @@ class Amplified:
         self.model, self.omega, self.layers, self._order = model, omega, tuple(layers), order
         self._weights = BoundWeights(model)
         self._scaled: dict[str, Scaled] = {}  # by layer
+        self._written: set[str] = set()  # modules whose outputs the network writes to, which have to be copied
         self._before: dict[int, tuple[str, ...]] = {}  # by size
 
     def plain(
@@ -60,7 +61,7 @@ class Amplified:
         if self._weights.moved():
             self._scaled.clear()
         keep = {name for size in sizes for name in self.before(size)}
-        return plain_pass(self.model, pixels, keep=sorted(keep), features=features)
+        return plain_pass(self.model, pixels, keep=sorted(keep), written=self._written, features=features)
 
     def member(self, plain: Plain, size: int, rows: Tensor | None = None) -> Float[Tensor, "rows classes"]:
         """Logits of the member that amplifies ``size`` layers.

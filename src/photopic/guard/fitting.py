@@ -19,7 +19,7 @@ from photopic.core.method import method
 from photopic.core.view import Section, Text, View
 from photopic.data.class_folder import ClassFolder
 from photopic.guard.guarded import GuardedModel, guarded
-from photopic.guard.open_set import OpenSetDetector, scorer
+from photopic.guard.open_set import scorer
 from photopic.models.classifier import Classifier
 
 Scorer = Literal[
@@ -41,6 +41,11 @@ class GuardConfig(Config):
     backdoor: bool = False  # also look for backdoor triggers; takes several times as long a picture
     # at most this share of clean pictures is expected to be rejected, by all checks together; 0.01 needs about 200 of them
     rate: Annotated[float, Ge(1e-4), Le(0.5)] = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.covariance is not None and self.scorer not in WITH_COVARIANCE:
+            raise FieldError("covariance", f"scorer {self.scorer} has none; {' and '.join(WITH_COVARIANCE)} do")
 
 
 def guard_view(made: GuardedModel) -> View:
@@ -98,7 +103,8 @@ def fit_guard(
             f"{clean.files[0].parent}: expected one sub-folder a class, which --backdoor and rmds need, found pictures "
             "alone; sort them into sub-folders named as the model's classes"
         )
-    detector = _detector(config)
+    settings = {} if config.covariance is None else {"covariance": config.covariance}
+    detector = scorer(config.scorer, **settings)  # the guard fills in the head
     yield Event("fitting", total=len(clean))
     made = guarded(model, backdoor=config.backdoor, open_set=detector, false_positive_rate=config.rate)
     with warnings.catch_warnings(record=True) as said:
@@ -107,12 +113,3 @@ def fit_guard(
     for warning in said:
         yield Event("fitting", len(clean), len(clean), warning=str(warning.message))
     return made
-
-
-def _detector(config: GuardConfig) -> OpenSetDetector:
-    """The scorer with its settings; the head is filled in by the guard."""
-    if config.covariance is None:
-        return scorer(config.scorer)
-    if config.scorer not in WITH_COVARIANCE:
-        raise FieldError("covariance", f"scorer {config.scorer} has none; {' and '.join(WITH_COVARIANCE)} do")
-    return scorer(config.scorer, covariance=config.covariance)

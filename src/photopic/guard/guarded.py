@@ -22,7 +22,7 @@ from jaxtyping import Float64, Int
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
-from photopic.guard._clean import reading_of, tell_copies
+from photopic.guard._clean import reading_of, shape_of, tell_copies
 from photopic.guard._plain import Plain, plain_pass
 from photopic.guard.guardfile import GuardFileError, SavedGuard, load, save
 from photopic.guard.interrupts import interrupted_between_runs
@@ -116,9 +116,8 @@ class GuardedModel:
                     known.fit(images, labels, references=references, batch=batch)
                 else:
                     known.fit_seen(features, labels, references=references, batch=batch)
-        first: Any = images[0]
-        height, width = first.size[::-1] if hasattr(first, "getpixel") else first.shape[:2]
-        self._fitted_on = FittedOn((int(height), int(width)), reading_of(self.model))
+        shape = shape_of(batched(images)[0])
+        self._fitted_on = FittedOn(shape, reading_of(self.model, shape))
         return self
 
     def _fit_backdoor(self, images: Images, labels: Any, batch: int) -> Float64[np.ndarray, "n width"] | None:

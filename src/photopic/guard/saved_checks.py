@@ -18,6 +18,7 @@ from photopic.models.classifier import Classifier
 
 BACKDOOR, OPEN_SET = "scaling_consistency", "open_set"  # the kinds of checks in a file
 READING = "reading"  # among the settings of a check: how the classifier read pictures
+SHAPE = "shape"  # and the shape of one, where it is not (height, width, 3)
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class FittedOn:
     """What a guard was fitted on, besides the weights.
 
     Attributes:
-        size: (height, width) of an image; None where no check asks.
+        shape: Of an image, as ``shape_of`` gives it; None in files of before without a check for triggers.
         reading: How the classifier read pictures and called classes; None in files of before.
     """
 
-    size: tuple[int, int] | None
+    shape: tuple[int, ...] | None
     reading: Mapping[str, Any] | None
 
 
@@ -45,16 +46,19 @@ def saved_checks(checks: Mapping[str, Any], fitted_on: FittedOn | None) -> list[
     """
     found = []
     if (wall := checks.get(BACKDOOR)) is not None:
-        if wall.fitted is None or fitted_on is None or fitted_on.size is None:
+        if wall.fitted is None or fitted_on is None or fitted_on.shape is None:
             raise ModelError(f"{wall.model.name}: the guard is not fitted; call fit with clean images first")
         fitted = {key: value for key, value in asdict(wall.fitted).items() if key != "log_doubt" or value is not None}
-        state = {"config": asdict(wall.config), "fitted": fitted, "size": list(fitted_on.size)}
+        state = {"config": asdict(wall.config), "fitted": fitted, "size": list(fitted_on.shape[:2])}
         found.append(SavedCheck(BACKDOOR, state, {}))
     if (known := checks.get(OPEN_SET)) is not None:
         found.append(SavedCheck(OPEN_SET, *known.state()))
     if fitted_on is None or fitted_on.reading is None:  # a file of before did not say, and keeps its bytes
         return found
-    return [replace(check, settings={**check.settings, READING: fitted_on.reading}) for check in found]
+    added: dict[str, Any] = {READING: fitted_on.reading}
+    if fitted_on.shape is not None and fitted_on.shape[2:] != (3,):  # (height, width, 3) goes without saying
+        added[SHAPE] = list(fitted_on.shape)
+    return [replace(check, settings={**check.settings, **added}) for check in found]
 
 
 def restored_checks(name: str, saved: SavedGuard, model: Classifier) -> tuple[dict[str, Any], FittedOn]:
@@ -70,27 +74,45 @@ def restored_checks(name: str, saved: SavedGuard, model: Classifier) -> tuple[di
         DataError: If the state of a check is not one of its kind.
     """
     checks: dict[str, Any] = {}
+    shape: tuple[int, ...] | None = None
     for each in saved.checks:
         if each.kind in checks or each.kind not in (BACKDOOR, OPEN_SET):
             raise GuardFileError(f"{name}: expected checks {BACKDOOR} and {OPEN_SET}, each once, found {each.kind}")
         settings = dict(each.settings)
+        own = settings.pop(SHAPE, None)
+        if own is None and each.kind == BACKDOOR and isinstance(settings.get("size"), list):
+            own = [*settings["size"], 3]
+        shape = shape if own is None else _shape(name, own)
         if (reading := settings.pop(READING, None)) is not None:
-            check_reading(name, reading, model)
-        of_state = _backdoor if each.kind == BACKDOOR else OpenSetGuard.of_state
-        checks[each.kind] = of_state(model, settings, each.arrays)
-    sizes = [tuple(each.settings["size"]) for each in saved.checks if each.kind == BACKDOOR]
-    return checks, FittedOn(sizes[0] if sizes else None, saved.checks[0].settings.get(READING))
+            check_reading(name, reading, model, shape or (1, 1, 3))
+        if each.kind == BACKDOOR:
+            checks[each.kind] = _backdoor(model, settings, shape)
+        else:
+            checks[each.kind] = OpenSetGuard.of_state(model, settings, each.arrays)
+    return checks, FittedOn(shape, saved.checks[0].settings.get(READING))
 
 
-def _backdoor(model: Classifier, settings: Any, arrays: Mapping[str, np.ndarray]) -> ScalingConsistency:
-    """The check that gave this state: the order of the layers is watched again, on a blank picture of the size it was."""
+def _shape(name: str, found: Any) -> tuple[int, ...]:
+    if (
+        not isinstance(found, list)
+        or len(found) not in (2, 3)
+        or not all(type(each) is int and each > 0 for each in found)
+    ):
+        raise GuardFileError(f"{name}: expected the shape of a picture, found {found!r}; fit the guard again")
+    return tuple(found)
+
+
+def _backdoor(model: Classifier, settings: Any, shape: tuple[int, ...] | None) -> ScalingConsistency:
+    """The check that gave this state: the order of the layers is watched again, on a blank picture like those of the fit."""
     try:
         config, fitted = (_with_tuples(settings[key]) for key in ("config", "fitted"))
         wall = ScalingConsistency(model, ScalingConsistencyConfig(**config))
         found = Fitted(**fitted)
-        height, width = settings["size"]
-        blank = np.zeros((1, int(height), int(width), 3), np.uint8)
-        order, layers = ordered(model, blank, as_registered=wall.config.compat == "published-code")
+        if shape is None:
+            raise KeyError("size")
+        order, layers = ordered(
+            model, [np.zeros(shape, np.uint8)], as_registered=wall.config.compat == "published-code"
+        )
         if layers != found.layers or not all(1 <= size <= len(layers) for size in found.sizes):
             raise ValueError(f"normalisations {found.layers[:2]}")
     except (TypeError, KeyError, ValueError) as error:

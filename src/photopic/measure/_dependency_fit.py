@@ -133,10 +133,10 @@ def rank(seen: Seen, tolerance: float = 1e-9) -> int:
 
 
 def shared_errors(judge: Seen, errors: Float[np.ndarray, " targets"]) -> Float[np.ndarray, " targets"]:
-    """The same errors over the variance that is left of each logit without what all logits share.
+    """The same errors over the variance that is left of each logit without what all logits share, where that is less than half.
 
-    A softmax does not see a number added to all logits of a picture (its gauge). Where that number varies much, every logit is nearly
-    every other one, and an error is small over the logit's variance though nothing of what tells classes apart is explained.
+    A softmax does not see a number added to all logits of a picture (its gauge). Where that number varies much, every logit is
+    nearly every other one, and an error is small over the logit's variance though nothing that tells classes apart is explained.
 
     Args:
         judge: Moments of the part that is judged on; the targets predict each other.
@@ -145,7 +145,8 @@ def shared_errors(judge: Seen, errors: Float[np.ndarray, " targets"]) -> Float[n
     moment = judge.covariance.moment()  # (targets, targets)
     own = np.diagonal(moment)
     left = own - 2 * moment.mean(1) + moment.mean()  # Var(z_i - m), m the mean logit of a picture
-    return np.where(left > 0, errors * own / np.where(left > 0, left, 1.0), np.inf)
+    without = errors * own / np.where(left > 0, left, np.nan)
+    return np.where(left < own / 2, np.nan_to_num(without, nan=np.inf), errors)
 
 
 def gauged(logits: Any, size: int, gauge: bool) -> Float[np.ndarray, "n size"]:

@@ -16,7 +16,18 @@ from photopic.core.events import Event, Steps
 from photopic.core.numerics.covariance import Centring
 from photopic.core.numerics.lasso_path import LassoPath, lambda_grid, solving
 from photopic.core.results import Report
-from photopic.measure._dependency_fit import Judge, Read, Seen, best_single, gauged, on_logits, parts, rank, read_part, shared_errors
+from photopic.measure._dependency_fit import (
+    Judge,
+    Read,
+    Seen,
+    best_single,
+    gauged,
+    on_logits,
+    parts,
+    rank,
+    read_part,
+    shared_errors,
+)
 from photopic.measure._replacement import Replacement
 
 
@@ -134,7 +145,7 @@ def _judged(found: LassoPath, seen: list[Seen], config: DependencyConfig) -> _Ju
 
 
 def _by_the_gauge(source: Source, config: DependencyConfig, judged: _Judged, last: Seen) -> str:
-    """What to say of dependencies that are those of a number all logits share, which the softmax does not see; nothing if there are none."""
+    """What to say of dependencies by a number that all logits of a picture share; nothing if there are none."""
     if source.predictors is not None or config.gauge:
         return ""
     errors = judged.held_out[np.arange(len(judged.step)), judged.step]  # (classes,) of the chosen steps
@@ -144,8 +155,8 @@ def _by_the_gauge(source: Source, config: DependencyConfig, judged: _Judged, las
     if not explained.any():
         return ""
     return (
-        f"{int(explained.sum())} of {int(dependent.sum())} dependent classes depend by what all logits of a picture share, which the "
-        "softmax does not see; look again with the gauge fixed: --gauge"
+        f"{int(explained.sum())} of {int(dependent.sum())} dependent classes depend by what all logits of a picture share, which "
+        "the softmax does not see; look again with the gauge fixed: --gauge"
     )
 
 

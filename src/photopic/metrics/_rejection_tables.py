@@ -62,12 +62,12 @@ def aurc_of(counts: Counts) -> float:
     return float(np.mean(errors / np.arange(1, len(errors) + 1)))
 
 
-def fpr_of(
-    accept: Int64[np.ndarray, "l"], reject: Int64[np.ndarray, "l"], tpr: float, rule: Rule
-) -> float:
+def fpr_of(accept: Int64[np.ndarray, "l"], reject: Int64[np.ndarray, "l"], tpr: float, rule: Rule) -> float:
     """False positive rate at the point of the ROC curve that the rule picks; rejecting nothing is a point too."""
     points = np.stack([np.cumsum(side[::-1]) for side in (accept, reject)])  # (2, levels), the highest score first
-    if rule == "published" and points.shape[1] > 2:  # a point between two in one direction goes, the first and last stay
+    if (
+        rule == "published" and points.shape[1] > 2
+    ):  # a point between two in one direction goes, the first and last stay
         bends = (np.diff(points, 2) != 0).any(0)
         points = points[:, np.concatenate([[True], bends, [True]])]
     false, true = np.insert(points, 0, 0, axis=1) / points[:, -1:]

@@ -8,8 +8,8 @@ each group have each distinct score, so ties are exact: a tie counts half in an 
     UOSR = (n_InW A(InC, InW) + n_OoD A(InC, OoD)) / (n_InW + n_OoD)
     OSR  = (n_InC A(InC, OoD) + n_InW A(InW, OoD)) / (n_InC + n_InW)
 
-and a report carries how far it is from that. The published AURC ranks ``1 - score`` in the type of the scores, which ties scores that
-differ and then takes known classes first: ``aurc(scores, compat="published")``. The published FPR looks at the points that
+and a report carries how far it is from that. The published AURC ranks ``1 - score`` in the type of the scores, which ties scores
+that differ and then takes known classes first: ``aurc(scores, compat="published")``. The published FPR looks at the points that
 scikit-learn's ``roc_curve`` keeps: ``fpr_at(scores, rule="published")``.
 """
 
@@ -130,7 +130,9 @@ def aurc(scores: Scores, *, compat: Literal["exact", "published"] = "exact") -> 
         return aurc_of(scores.counts)
     known_first = np.argsort(scores.groups == 2, kind="stable")
     values, errors = scores.values[known_first].astype(scores.precision), scores.groups[known_first] > 0
-    order = np.argsort(-(values.dtype.type(1) - values), kind="stable")  # 1 - score is the published confidence, turned over
+    order = np.argsort(
+        -(values.dtype.type(1) - values), kind="stable"
+    )  # 1 - score is the published confidence, turned over
     return float(np.mean(np.cumsum(errors[order]) / np.arange(1, len(order) + 1)))
 
 
@@ -149,7 +151,7 @@ def fpr_at(
         tpr: The true positive rate, 0 to 1.
         task: Whether wrong predictions should be accepted (``osr``) or rejected (``uosr``).
         rule: ``nearest``: the point of the ROC curve nearest to ``tpr``; ``at_least``: the first that is not below it;
-            ``published``: the nearest of those that ``sklearn.metrics.roc_curve`` keeps, which leaves out points on a straight line.
+            ``published``: the nearest of those that ``sklearn.metrics.roc_curve`` keeps, without those on a straight line.
         positive: What the true positive rate is of. ``accept``: the share of what should be rejected that is accepted when a share
             ``tpr`` of what should be accepted is, which other papers report.
 

@@ -24,7 +24,15 @@ from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, fastest, put_on
 from photopic.models.preprocessing import OneOrMore, Preprocessing, batched
-from photopic.models.programs import OnnxProgram, Program, TorchProgram, is_exported, is_program, labels_beside, read_program
+from photopic.models.programs import (
+    OnnxProgram,
+    Program,
+    TorchProgram,
+    is_exported,
+    is_program,
+    labels_beside,
+    read_program,
+)
 
 __all__ = ["Classifier", "bundled_classifiers"]
 

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 ONNX, EXPORTED = ".onnx", ".pt2"
-TRAINED = {"batch_norm": 5, "dropout": 2, "instance_norm": 5}  # operation: which of its arguments says that it is in training
+TRAINED = {
+    "batch_norm": 5,
+    "dropout": 2,
+    "instance_norm": 5,
+}  # operation: which of its arguments says that it is in training
 
 
 class Program(nn.Module):
@@ -53,7 +57,9 @@ class OnnxProgram(Program):
         try:
             import onnxruntime
         except ImportError:
-            raise ModelError(f"{file}: needs onnxruntime, which is not installed; pip install 'photopic[onnx]'") from None
+            raise ModelError(
+                f"{file}: needs onnxruntime, which is not installed; pip install 'photopic[onnx]'"
+            ) from None
         super().__init__(_digest(file))
         try:
             self.session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -145,8 +151,8 @@ def labels_beside(name: str) -> tuple[str, ...]:
     found = config.get("id2label")
     if not isinstance(found, dict) or set(found) != {str(index) for index in range(len(found))} or not found:
         raise ModelError(
-            f"{name}: expected a config.json beside it with id2label, the name of every class by its number, found none; copy that of "
-            "the network it was exported from, or give labels in Python"
+            f"{name}: expected a config.json beside it with id2label, the name of every class by its number, found none; copy that "
+            "of the network it was exported from, or give labels in Python"
         )
     return tuple(str(found[str(index)]) for index in range(len(found)))
 

@@ -57,8 +57,10 @@ def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_bef
         plain = logits(network, pixels)
         for layer in layers:
             before = order.before(layer)
-            with recorded(network, before) as kept:
-                logits(network, pixels)
+            written: set[str] = set()
+            for _ in range(2):  # the first run learns what is written to
+                with recorded(network, before, written) as kept:
+                    logits(network, pixels)
             inner = [name for name, part in network.named_modules() if not list(part.children())]
             skipped = [name for name in inner if order.ends.get(name, 1 << 60) < order.starts[layer]]
             rows = torch.tensor([3, 1])
@@ -68,7 +70,8 @@ def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_bef
             assert not outside and skipped
             kept_with_parts = [name for name in skipped if any(f"{name}.".startswith(f"{one}.") for one in kept)]
             assert all(len(seen[name]) == (name in kept) for name in kept_with_parts)  # an outermost one only answers
-            assert all(isinstance(parts[name], nn.Identity | nn.Dropout) for name in {*skipped} - {*kept_with_parts})
+            again = {name: type(parts[name]).__name__ for name in {*skipped} - {*kept_with_parts}}
+            assert set(again.values()) <= {"Identity", "Dropout"}, again  # what gives back its input
             with replayed(network, kept, rows):
                 torch.testing.assert_close(logits(network, pixels[rows]), plain[rows])
 
@@ -78,7 +81,7 @@ def test_what_is_kept_is_not_written_into_and_forward_is_given_back(returned: bo
     network, x = Residual(returned=returned).eval(), torch.randn(3, 4)
     order = order_of(network, lambda: network(x))
     assert order.before("second") == ("first", "act") or set(order.before("second")) == {"first", "act"}
-    with torch.no_grad(), recorded(network, order.before("second")) as kept:
+    with torch.no_grad(), recorded(network, order.before("second"), set()) as kept:
         plain = network(x)
     for _ in range(3):
         with torch.no_grad(), replayed(network, kept):

@@ -82,11 +82,16 @@ def order_of(network: nn.Module, run: Callable[[], Any]) -> Order:
 
 
 @contextmanager
-def recorded(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Iterator[dict[str, Any]]:
     """Keep what modules put out in the run inside the ``with`` block, by name.
 
-    Nothing is copied. What is written to later in the run is left out, and what shares its memory with an input, whose change may be
-    all that its module is for; a replay runs these modules again.
+    Only what is known to be written to later in a run is copied. What turns out to be is left out this time, and so is what shares
+    its memory with an input, whose change may be all that its module is for; a replay runs these modules again.
+
+    Args:
+        network: The network.
+        names: Of the modules.
+        written: Names whose output is written to, of earlier runs; those of this run are added.
     """
     found: dict[str, Any] = {}
     versions: dict[str, list[int]] = {}
@@ -94,7 +99,8 @@ def recorded(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any
 
     def keep(name: str, inputs: Any, output: Any) -> None:
         if not _storages(inputs) & _storages(output):
-            found[name], versions[name] = output, _versions(output)
+            found[name] = _copied(output) if name in written else output
+            versions[name] = _versions(found[name])
 
     with ExitStack() as stack:
         for name in names:
@@ -103,6 +109,7 @@ def recorded(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any
         yield found
     for name in [name for name, output in found.items() if _versions(output) != versions[name]]:
         del found[name]
+        written.add(name)
 
 
 @contextmanager
