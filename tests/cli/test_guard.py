@@ -94,12 +94,24 @@ def test_the_table_says_what_was_decided_and_what_to_mind(guard: Path, net: Path
     assert "reject" in text and "10.0% are expected" in text and "mind:" in text
 
 
+def test_checking_pictures_imports_no_diffusers(guard: Path, net: Path, others: Path) -> None:
+    words = ["guard", "check", str(guard), str(others), "--model", str(net), "--json"]
+    code = f"import sys\nfrom photopic.cli.main import app\ntry: app({words})\nexcept SystemExit as left: print(left.code)\n"
+    code += "print(sorted({'diffusers', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-2:] == ["1", "['torch']"], done.stderr
+
+
 def test_shots_and_scorers_that_need_classes(net: Path, clean: Path, others: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.guard"
     run("guard", "fit", net, clean, "--scorer", "fs-knns", "--reject", others, "--rate", 0.1, "-o", few)
     found = json.loads(run("guard", "check", few, others, "--model", net, "--json", status=1).stdout)
     assert found["rejected"] >= 8
-    run("guard", "fit", net, clean, "--scorer", "rmds", "--rate", 0.1, "-o", tmp_path / "rmds.guard")
+    with_settings = ("--scorer", "rmds", "--covariance", "empirical", "--rate", 0.1)
+    run("guard", "fit", net, clean, *with_settings, "-o", tmp_path / "rmds.guard")
+    assert "--covariance: scorer knn has none" in refusal(
+        "guard", "fit", net, clean, "--scorer", "knn", "--covariance", "empirical", "-o", tmp_path / "x"
+    )
     assert "needs references" in refusal("guard", "fit", net, clean, "--scorer", "ssd", "-o", tmp_path / "x")
     alone = clean / LABELS[0]
     assert "one sub-folder a class" in refusal("guard", "fit", net, alone, "--scorer", "rmds", "-o", tmp_path / "x")
