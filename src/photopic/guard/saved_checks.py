@@ -10,10 +10,11 @@ import numpy as np
 
 from photopic.core.errors import ModelError
 from photopic.guard._clean import check_reading
+from photopic.guard._scaling_scores import Fitted
 from photopic.guard.amplified_norms import Amplified, ordered
 from photopic.guard.guardfile import GuardFileError, SavedCheck, SavedGuard
 from photopic.guard.open_set.guard import OpenSetGuard
-from photopic.guard.scaling_consistency import Fitted, ScalingConsistency, ScalingConsistencyConfig
+from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
 from photopic.models.classifier import Classifier
 
 BACKDOOR, OPEN_SET = "scaling_consistency", "open_set"  # the kinds of checks in a file

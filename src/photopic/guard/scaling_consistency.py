@@ -29,6 +29,7 @@ from photopic.core.errors import DataError, ModelError
 from photopic.core.results import Verdict, provenance
 from photopic.guard._clean import check_answers
 from photopic.guard._plain import Plain
+from photopic.guard._scaling_scores import Assessed, Fitted, log_rest, reason_of
 from photopic.guard.amplified_norms import Amplified, checked_labels, first_failing, norms, ordered, taken
 from photopic.metrics.conformal import conformal_rank
 from photopic.models.classifier import Classifier
@@ -70,61 +71,6 @@ class ScalingConsistencyConfig:
         for name in ("error_bound", "false_positive_rate"):
             if not 0 < (value := getattr(self, name)) < 1:
                 raise DataError(f"{name}: expected between 0 and 1, found {value}")
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What fitting found: enough to score with, as JSON values.
-
-    Attributes:
-        layers: Normalisation layers, the last one first.
-        omega: The factor.
-        first: k, how many layers the first member scales.
-        sizes: How many layers each member scales.
-        threshold: Flagged above it.
-        errors: Top-1 error on clean data with 1, 2, ... layers scaled, as far as it was followed.
-        crossed: Whether the error crossed its bound.
-        clean: Clean images the threshold rests on; 0 if it was given.
-        log_doubt: Log of what is left to 1 at the threshold, which tells scores apart that are all 1 as numbers; None in files
-            of before, where it is that of ``threshold``.
-    """
-
-    layers: tuple[str, ...]
-    omega: float
-    first: int
-    sizes: tuple[int, ...]
-    threshold: float
-    errors: tuple[float, ...]
-    crossed: bool
-    clean: int
-    log_doubt: float | None = None
-
-    @property
-    def largest_first(self) -> tuple[int, ...]:
-        """The sizes as members run: the one that amplifies most doubts most, so that most verdicts need no other."""
-        return tuple(sorted(self.sizes, reverse=True))
-
-    @property
-    def bound(self) -> float:
-        """Log of the doubt below which a sample is flagged."""
-        return float(np.log1p(-self.threshold)) if self.log_doubt is None else self.log_doubt
-
-
-@dataclass(frozen=True, eq=False)
-class Assessed:
-    """A batch.
-
-    Attributes:
-        label: The plain predictions.
-        score: PSC; of a sample that was left alone, what it is if all other members give 0.
-        log_doubt: Log of 1 - PSC from the logits of the other classes; of a sample that was left alone, over the members that ran.
-        members: How many ran.
-    """
-
-    label: Int[np.ndarray, "n"]
-    score: Float[np.ndarray, "n"]
-    log_doubt: Float[np.ndarray, "n"]
-    members: Int[np.ndarray, "n"]
 
 
 class ScalingConsistency:
@@ -313,7 +259,7 @@ class ScalingConsistency:
                 "label": name, "score": score, "threshold": found.threshold, "log_doubt": float(seen.log_doubt[row]),
                 "members": members, "expected_false_positive_rate": rate,
             }  # fmt: skip
-            reason = _reason(name, bool(accepted[row]), score, members, found)
+            reason = reason_of(name, bool(accepted[row]), score, members, found)
             verdicts.append(Verdict(bool(accepted[row]), reason, evidence, about))
         return verdicts
 
@@ -363,7 +309,7 @@ class ScalingConsistency:
         """log(1 - p) of some samples' labels in one member, float64."""
         assert self._amplified is not None
         logits = self._amplified.member(plain, size, None if len(rows) == len(label) else rows)  # (rows, classes)
-        return _log_rest(logits.double(), label[rows])
+        return log_rest(logits.double(), label[rows])
 
     def _below(self, doubt: Any, bound: float) -> Any:
         """Whether so little doubt is flagged: score > threshold, or >= as the released code has it, where 1 is left out."""
@@ -377,17 +323,3 @@ class ScalingConsistency:
         if self.fitted is None:
             raise ModelError(f"{self.model.name}: the firewall is not fitted; call fit with clean images first")
         return self.fitted
-
-
-def _reason(name: str, accepted: bool, score: float, members: int, found: Fitted) -> str:
-    """One line a person reads."""
-    how = f"after {members} of {len(found.sizes)} members" if members < len(found.sizes) else "over all members"
-    if accepted:
-        return f"{name!r} does not outlive the amplification {how}"
-    return f"{name!r} outlives the amplification: {score:.2f} {how}, above {found.threshold:.2f}"
-
-
-def _log_rest(logits: Float[Tensor, "n classes"], label: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """log(1 - p) of each label, summed from the other classes: where p is 1 as a number, samples still differ."""
-    others = logits.scatter(1, label[:, None], -torch.inf)  # (n, classes)
-    return others.logsumexp(1) - logits.logsumexp(1)
