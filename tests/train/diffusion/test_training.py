@@ -169,7 +169,6 @@ def test_a_folder_of_another_run_is_refused_and_says_what_differs(changed: str, 
 def test_bad_settings_are_named(tmp_path: Path) -> None:
     for make, words in (
         (lambda: TrainingConfig(steps=0), "steps"),
-        (lambda: TrainingConfig(precision="int8"), "int8"),
         (lambda: TrainingConfig(ema=1.0), "ema"),
         (lambda: trained(tmp_path, config=replace(CONFIG, accumulation=3)), "multiple of 3"),
         (lambda: trained(tmp_path, config=replace(CONFIG, timesteps=(50, 200))), "50 to 200"),
