@@ -34,6 +34,8 @@ MODULES = {
     "lora-files": "edit.lora_files",
     "mask-tuning": "tune.mask_tuning",
     "network-rank": "measure.network_rank",
+    "open-set": "guard.open_set",
+    "open-set-digits": "guard.open_set",
     "oracle": "metrics.oracle",
     "race": "tune.race.run",
     "race-search": "tune.race.searching",

@@ -46,5 +46,4 @@ def test_the_command_line_changes_the_config_and_tells_what_each_option_does(nam
 
 
 def test_every_stored_result_has_its_benchmark() -> None:
-    waiting = {"open-set", "open-set-digits"}
-    assert {path.stem for path in RESULTS.glob("*.json")} - waiting <= MODULES.keys()
+    assert {path.stem for path in RESULTS.glob("*.json")} <= MODULES.keys()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.guard import open_set
-
-SEEDS = open_set.SEEDS[:3]
+from benchmarks.guard import open_set_problems
+from benchmarks.guard.open_set import SEEDS
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, dict[str, float]]:
-    problems = [open_set.digits_problem(seed) for seed in SEEDS]
+    problems = [open_set_problems.digits_problem(seed) for seed in SEEDS[:3]]
     rows = {
-        name: [open_set.means(open_set.scored(problem, name)[:2]) for problem in problems]
+        name: [open_set_problems.means(open_set_problems.scored(problem, name)[:2]) for problem in problems]
         for name in ("msp", "knn", "fs-knn", "fs-knns")
     }
     return {name: {key: float(np.mean([row[key] for row in each])) for key in each[0]} for name, each in rows.items()}
