@@ -274,7 +274,7 @@ def rows(bench: Bench[ActionConfig, DualEncoder]) -> Iterator[Row]:
     for matcher, claim in (("otam", "otam"), ("mean", "meanpool")):
         what = f"reversal.{matcher}"
         note = f"{len(found.found['modulated'][0][what])} pairs, {n} trainings"
-        beside: dict[str, Any] = {
+        beside = {
             "baseline": found.mean("untrained", what),
             "control": found.mean("as-published", what),
         }

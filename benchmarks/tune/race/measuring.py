@@ -208,7 +208,7 @@ class Race(Trainer):
 
     def peak(self, way: Way) -> int | None:
         """Peak bytes of a way's trainings, if `measure_peaks` kept them: of values the larger of search and tuning."""
-        found = [if_kept(self.cache.value, self._peak_key(method), _not_here) for method in way.trainings]
+        found: list[Any] = [if_kept(self.cache.value, self._peak_key(method), _not_here) for method in way.trainings]
         return max(map(int, found)) if all(found) else None
 
     def _peak_key(self, method: str) -> dict[str, Any]:
@@ -222,10 +222,11 @@ class Race(Trainer):
 
             def measure(method: str = method) -> int:
                 folder = memory.scratch()
-                more: dict[str, Any] = {
+                own: dict[str, dict[str, Any]] = {
                     "neurons": {"density": max(self.config.densities)},
                     RESIDUAL.name: {"steps": 4},
-                }.get(method, {})
+                }
+                more = own.get(method, {})
                 if method == "tuned":
                     more = {"located": self.random_edit(folder), "bits": 16}
                 subject = Given.of(self.config.tuning[0])

@@ -27,11 +27,13 @@ class CarefulCommand(TyperCommand):
             typer.BadParameter: Names the option, what was expected and what was found.
         """
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))  # each option as often as it stands there
-        for param, times in Counter(each for each in order if each.param_type_name == "option").items():
+        typed: Counter[Any] = Counter(each for each in order if each.param_type_name == "option")
+        for param, times in typed.items():
             if times > 1 and not param.multiple:
                 raise typer.BadParameter(f"expected once, found {times} times; leave all but one out", ctx, param)
         rest: list[str] = super().parse_args(ctx, args)
-        for param in self.params:
+        params: list[Any] = self.params
+        for param in params:
             if ctx.get_parameter_source(param.name).name == "COMMANDLINE":
                 for value in _each(ctx.params.get(param.name)):
                     if problem := problem_of(value):

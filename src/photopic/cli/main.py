@@ -45,7 +45,7 @@ BY_HAND = {  # command: the line that its group shows
     "guard check": "Accept or reject each picture, with the score, the threshold and the reason.",
     "guard serve": "Answer POST /check with accept or reject, the prediction, the scores and the reason.",
 }
-USAGE_ERROR = typer.BadParameter.__bases__[0]  # of what typer brings along under changing names
+USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of what typer brings along under changing names
 NO_OPTIONS = "photopic.no_options"  # key of a context: nothing stands before the verb
 COLLECT_AFTER = 50_000  # new objects between two looks for garbage; Python's own is 700
 REMEDIES = {  # of the operating system's refusals, those a user can mend
@@ -108,7 +108,7 @@ class RootGroup(VerbGroup):
         gc.set_threshold(COLLECT_AFTER)
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = _note
+                warnings.showwarning = _note  # type: ignore[assignment]  # it needs no more of a warning
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             say("photopic: interrupted", err=True)
@@ -121,7 +121,7 @@ def _refused(error: Any) -> Exception:
     """What to raise for an error: the exit status once its line is printed, or a bug of ours and a page of help as they are."""
     line = explain(error)
     if line is None:
-        return error  # type: ignore[no-any-return]
+        return error
     say(f"photopic: {line}", err=True)
     return typer.Exit(USER_ERROR)
 

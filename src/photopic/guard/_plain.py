@@ -52,12 +52,13 @@ def plain_pass(
     Raises:
         ModelError: As ``Classifier.forward`` and ``Classifier.read``.
     """
+    entered: Tensor | None = None
     with torch.no_grad(), recorded(model.network, keep, set() if written is None else written) as kept:
         if features and model.shows_layers:
             logits, entered = model.read(pixels)
         else:
             logits = model.forward(pixels)
-            entered = logits if features else None
+            entered = logits if features else entered
     return Plain(pixels, logits.float(), None if entered is None else entered.float(), kept)
 
 

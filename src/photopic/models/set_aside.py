@@ -62,7 +62,7 @@ def _in_a_file(tensors: Sequence[Tensor]) -> list[Tensor]:
         for tensor in tensors:
             start = -(-stop // ALIGNED) * ALIGNED
             file.seek(start)
-            file.write(tensor.detach().reshape(-1).view(torch.uint8).numpy())  # (bytes,)
+            file.write(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)  # (bytes,)
             stop = start + tensor.numel() * tensor.element_size()
             places.append((start, stop))
         file.flush()

@@ -35,7 +35,8 @@ def check_pipeline(pipeline: Any, name: str) -> None:
     advice = "load a StableDiffusionPipeline or StableDiffusionXLPipeline"
     if not isinstance(pipeline, DiffusionPipeline):
         raise ModelError(f"{name}: expected a diffusers pipeline, found {kind}; {advice}")
-    if not isinstance(plain(getattr(pipeline, "unet", None)), UNet2DConditionModel):
+    unet: Any = getattr(pipeline, "unet", None)
+    if not isinstance(plain(unet), UNet2DConditionModel):
         raise ModelError(f"{name}: {kind} has no UNet2DConditionModel as its unet; {advice}")
     missing = [part for part in ("vae", "scheduler") if getattr(pipeline, part, None) is None]
     encoders = [encoder for encoder in TOKENIZER_OF if getattr(pipeline, encoder, None) is not None]
