@@ -43,7 +43,7 @@ def test_an_edit_is_loaded_from_its_file_and_named_after_it(tmp_path: Path) -> N
     assert_state(model, state_after([(made("shut", 1), 1.0)]))
     with stack.applied(tmp_path / "bear.edit"):
         assert stack.names() == ("bear", "bear-2", "bear-3")
-    with pytest.raises(EditError, match=r"no\.edit: cannot be read"):
+    with pytest.raises(EditError, match=r"no\.edit: expected a file, found nothing"):
         stack.load(tmp_path / "no.edit")
     stack.unload("bear", "bear-2")
     assert content(model) == content(Net())

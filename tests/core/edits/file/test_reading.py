@@ -502,10 +502,13 @@ def test_other_safetensors_files_are_not_edits() -> None:
 
 
 def test_missing_files_and_places_are_named(tmp_path: Path) -> None:
-    with pytest.raises(EditFileError, match=r"no\.edit: cannot be read \(No such file"):
+    with pytest.raises(EditFileError, match=r"no\.edit: expected a file, found nothing"):
         load(tmp_path / "no.edit")
-    with pytest.raises(EditFileError, match="cannot be read"):
+    with pytest.raises(EditFileError, match="expected a file, found a folder"):
         load(tmp_path)
+    os.mkfifo(tmp_path / "pipe.edit")  # to open it would wait for ever
+    with pytest.raises(EditFileError, match="expected a file, found a pipe"):
+        load(tmp_path / "pipe.edit")
     with pytest.raises(EditFileError, match="cannot be written"):
         save(sample(), tmp_path / "none" / "a.edit")
 

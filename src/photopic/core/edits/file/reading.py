@@ -28,6 +28,7 @@ from photopic.core.edits.file.container import Data, Described, Entry
 from photopic.core.edits.file.float16_code import MANTISSA, decode_halves, encode_halves
 from photopic.core.edits.file.part_encodings import FORMS, Tensors
 from photopic.core.errors import EditError, EditFileError
+from photopic.core.files import read_file
 from photopic.core.fingerprint import Fingerprint
 from photopic.core.runs import write_atomically
 
@@ -73,11 +74,7 @@ def load(path: str | Path) -> Edit:
         ('<mine>',)
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EditFileError(f"{path}: cannot be read ({error.strerror})") from error
-    return from_bytes(content, path.name)
+    return from_bytes(read_file(path, EditFileError), path.name)
 
 
 def to_bytes(edit: Edit) -> bytes:
