@@ -66,6 +66,17 @@ def test_maps_are_linear_in_the_logits() -> None:
     np.testing.assert_allclose(both, red + blue, atol=1e-6)
 
 
+def test_centred_maps_do_not_depend_on_what_softmax_does_not_see() -> None:
+    model, names = by_hand([[2.0, -1.0], [-1.0, 4.0]], RED_AND_BLUE), ["red", "blue"]
+    lowered = by_hand([[-2.0, -9.0], [-5.0, -4.0]], RED_AND_BLUE)  # the same classes by 4 and 8 less of both channels
+    with pytest.warns(UserWarning, match=r"every map is empty.*--centred"):
+        assert not grad_cam(lowered, HALVES, classes=names).values.any()
+    centred = [grad_cam(each, HALVES, classes=names, config=GradCAMConfig(centred=True)) for each in (model, lowered)]
+    # red: 2 - (2 - 1) / 2 and -1 - (4 - 1) / 2 over 4 positions, without what is negative
+    np.testing.assert_allclose(centred[0].values[0, 0], np.array([[1.5, 0.0], [1.5, 0.0]]) / 4, atol=1e-6)
+    np.testing.assert_allclose(centred[1].values, centred[0].values, atol=1e-6)
+
+
 @pytest.mark.parametrize(("kind", "layer"), [("resnet", "resnet.encoder.stages.0.layers.0"), ("vit", "vit.layers.0")])
 def test_each_map_is_the_definition_taken_alone(kind: str, layer: str, images: np.ndarray) -> None:
     model, names = transformers(kind), ["thing 4", "thing 1"]
@@ -106,11 +117,13 @@ def test_a_class_token_leaves_the_last_layers_positions_out(images: np.ndarray) 
 
 def test_neither_batches_nor_other_classes_change_a_map(images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model = transformers("resnet")
-    whole = grad_cam(model, images, classes=["thing 0", "thing 3"]).values
+    whole = grad_cam(model, images, classes=["thing 0", "thing 3"], config=SIGNED).values
     monkeypatch.setattr(_common, "BATCH", 2)
-    np.testing.assert_allclose(grad_cam(model, list(images), classes=["thing 3"]).values[:, 0], whole[:, 1], atol=1e-6)
+    other = grad_cam(model, list(images), classes=["thing 3"], config=SIGNED)
+    np.testing.assert_allclose(other.values[:, 0], whole[:, 1], atol=1e-6)
     assert all(each.grad is None for each in model.network.parameters())
-    np.testing.assert_allclose(grad_cam(model, images[3], classes=["thing 0"]).values[0], whole[3, :1], atol=1e-6)
+    single = grad_cam(model, images[3], classes=["thing 0"], config=SIGNED)
+    np.testing.assert_allclose(single.values[0], whole[3, :1], atol=1e-6)
 
 
 def test_a_layer_that_the_next_one_overwrites(images: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
@@ -24,7 +25,13 @@ Rule = Callable[[Grid, Grid], Float[Tensor, "n rows columns"]]  # activations, g
 
 
 def attributed(
-    model: Classifier, images: Images, classes: Sequence[str] | None, layer: str | None, rule: Rule
+    model: Classifier,
+    images: Images,
+    classes: Sequence[str] | None,
+    layer: str | None,
+    rule: Rule,
+    *,
+    centred: bool = False,
 ) -> Steps[Map]:
     """The map that a rule makes of the activations and gradients at a layer, for each picture and class.
 
@@ -34,6 +41,7 @@ def attributed(
         classes: Asked for, by name; None: those that the model names in some picture.
         layer: Dotted name of a submodule; None: the last block that has positions on which the logits depend.
         rule: From activations and the gradient of one class's logits by them to one map a picture.
+        centred: Whether each logit is taken above the mean of all; softmax sees no more of it than that.
 
     Raises:
         DataError: If there is no picture.
@@ -48,15 +56,26 @@ def attributed(
     maps, shown = [], []
     for start in range(0, len(images), BATCH):
         pixels = model.preprocess(images[start : start + BATCH])
-        found = activations_and_gradients(model, pixels, indices, chosen)
+        found = activations_and_gradients(model, pixels, indices, chosen, centred=centred)
         maps.append(torch.stack([rule(found[0], gradient) for gradient in found[1]], 1))  # (n, classes, rows, columns)
         shown.append(model.pictures(pixels))  # as the network saw them, cut and resized
         yield Event("looking", min(start + BATCH, len(images)), len(images))
+    if not any(bool(each.any()) for each in maps):
+        said = "every map is empty: nothing at this layer raises the logits asked for"
+        advice = "--no-relu shows what lowers them" + (
+            "" if centred else ", --centred what raises them above the others"
+        )
+        warnings.warn(f"layer {chosen}: {said}; {advice}", stacklevel=2)
     return as_map(maps, named, shown, layer=chosen)
 
 
 def activations_and_gradients(
-    model: Classifier, pixels: Float[Tensor, "n channels height width"], classes: Sequence[int], layer: str
+    model: Classifier,
+    pixels: Float[Tensor, "n channels height width"],
+    classes: Sequence[int],
+    layer: str,
+    *,
+    centred: bool = False,
 ) -> tuple[Grid, list[Grid]]:
     """What a layer puts out, and for each class the gradient of its logit by that, laid out over the picture.
 
@@ -65,6 +84,7 @@ def activations_and_gradients(
         pixels: As ``Classifier.preprocess`` makes them.
         classes: Indices of logits.
         layer: Dotted name of a submodule that runs once and puts out feature maps or tokens.
+        centred: Whether each logit is taken above the mean of all.
 
     Raises:
         ModelError: If there is no such layer, it has no positions, or the logits do not depend on them.
@@ -80,7 +100,8 @@ def activations_and_gradients(
         return (passed, *value[1:]) if isinstance(value, tuple) else passed
 
     with torch.enable_grad(), rewrite(model.network, _exact(layer), function=keep):
-        logits = model.forward(pixels)
+        logits = model.forward(pixels)  # (n, classes)
+        logits = logits - logits.mean(1, keepdim=True) if centred else logits
     if len(kept) != 1:
         raise ModelError(f"layer {layer}: runs {len(kept)} times in one pass, expected once; choose another layer")
     size = (pixels.shape[-2], pixels.shape[-1])

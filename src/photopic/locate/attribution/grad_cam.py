@@ -33,13 +33,16 @@ class GradCAMConfig(Config):
 
     # name of the layer to look at, such as vit.layers.4; by default the last block with positions on which the logits depend
     layer: str | None = None
+    # explain how far a logit stands above the mean of all, which is all that softmax sees of it; where all logits are negative,
+    # as in the bundled ResNets, the published maps are empty
+    centred: bool = False
     relu: bool = True  # keep only what speaks for the class, as published; without, what speaks against it is negative
 
 
 @method(
     paper="arXiv:1610.02391",
     claims="grad_cam.",
-    examples=("Example: photopic locate grad-cam emoji-resnet-64-0 pictures/ --class bear -o out/",),
+    examples=("Example: photopic locate grad-cam emoji-resnet-64-0 pictures/ --class bear --centred -o out/",),
 )
 def grad_cam(
     model: Classifier,
@@ -73,4 +76,4 @@ def grad_cam(
         summed = (weights * activations).sum(1)  # Eq. 2: (n, rows, columns)
         return summed.relu() if config.relu else summed
 
-    return (yield from attributed(model, images, classes, config.layer, rule))
+    return (yield from attributed(model, images, classes, config.layer, rule, centred=config.centred))
