@@ -51,7 +51,7 @@ GALLERY = (
     ),
     Shown(
         "locate neurons",
-        "photopic locate neurons pandas/ --noun bear --steps 10 --preservation-count 4 --batch 4 --evaluation 8 -o bear.edit",
+        "photopic locate neurons pandas/ --noun bear --steps 60 --preservation-count 16 --evaluation 16 -o bear.edit",
         "Five pictures of a thing become an edit of a few kilobytes that shuts the weights that tell it from other bears.",
     ),
     Shown("inspect", "photopic inspect bear.edit", "What is in the file: layers, bytes, how it was found."),
@@ -66,10 +66,22 @@ GALLERY = (
         "photopic tune tip-adapter emoji:held-out-style --shots 4 -o tip.edit",
         "A CLIP-like model learns classes from four pictures of each.",
     ),
-    Shown("diff", "photopic diff bear.edit tip.edit", "How two edit files differ; status 1, as they do."),
+    Shown(
+        "tune located",
+        "photopic tune located bear.edit pandas/ --steps 20 --preservation-count 16 --evaluation 16 -o tuned.edit",
+        "The weights that were found are trained on the pictures: nearer to the thing, and a larger file.",
+    ),
+    Shown("diff", "photopic diff bear.edit tuned.edit", "How two edit files differ; status 1, as they do."),
     Shown("edit interference", "photopic edit interference bear.edit bear.edit --json", "What edits share."),
     Shown(
         "verify", "photopic verify bear.edit", "That an edit does what it says and nothing else, checked on the model."
+    ),
+    Shown(
+        "locate grad-cam",
+        "photopic locate grad-cam emoji-resnet-64-0 clean/ --class fox --class cat --layer resnet.encoder.stages.1.layers.0 "
+        "--centred -o cam/",
+        "Where a classifier sees a class: each picture, and over it the map of each class asked for.",
+        "cam/*-sheet.png",
     ),
     Shown(
         "guard fit",

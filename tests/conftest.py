@@ -52,7 +52,8 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
     if is_dataclass(function) and isinstance(vars(function).get("__init__"), FunctionType):
         function.__init__ = checked(function.__init__, typechecker=typechecker)
         return function
-    if not isinstance(function, FunctionType):
+    # beartype alone keeps functions made within functions for ever, and with them all that they hold
+    if not isinstance(function, FunctionType) or "<locals>" in function.__qualname__:
         return shapes_checked(function, typechecker=typechecker)
     made: list[Callable[..., Any]] = []
 

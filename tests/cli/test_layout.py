@@ -98,7 +98,7 @@ def test_the_same_layout_and_edits_as_controls(tmp_path: Path, model: Path, edit
         ("adaptive_guidance:threshold=2", "adaptive_guidance: threshold: expected 1 or less, found 2"),
         ("layout_guidance:repeats=2", "layout_guidance: expected layout, found none; write layout_guidance:layout=..."),
         ("layout_guidance:repeats=1.5", "layout_guidance: repeats: expected a whole number, found '1.5'"),
-        ("layout_guidance:layout=no.json", "no.json: expected a file, found nothing"),
+        ("layout_guidance:layout=no.json", "no.json: expected a file or folder, found none"),
     ],
 )
 def test_controls_that_do_not_exist_or_fit_are_refused(tmp_path: Path, model: Path, control: str, reason: str) -> None:

@@ -114,7 +114,7 @@ def test_bad_pictures_are_refused_by_name(tmp_path: Path, model: Path) -> None:
 def test_an_enormous_picture_is_refused(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (300, 300)).save(tmp_path / "photos" / "big.png")
-    monkeypatch.setattr("photopic.data.folder.MAX_PIXELS", 80_000)
+    monkeypatch.setattr("photopic.data.picture_file.MAX_PIXELS", 80_000)
     line = bad(tmp_path, tmp_path / "photos", model)
     assert "big.png" in line and "300 x 300" in line and "scale it down" in line
 
@@ -166,7 +166,7 @@ def test_interrupted_it_goes_on_to_the_same_result(
     assert not (tmp_path / "a.edit").exists()
     run(*options, tmp_path / "a.edit", "--run", tmp_path / "run")  # in this process
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6, 6, 7, 8]  # from the checkpoint of step 5
+    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8]  # from the checkpoint of step 5, each once
     run(*options, tmp_path / "b.edit")
     assert parts(load(tmp_path / "a.edit")) == parts(load(tmp_path / "b.edit"))
     assert torch.equal(*(torch.cat(list(load(tmp_path / name).touched().values())) for name in ("a.edit", "b.edit")))

@@ -116,7 +116,7 @@ def test_a_function_of_the_users_own_makes_the_model(
 def test_what_is_wrong_is_one_line(classifier: Path, classes: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "x.html")
     assert "no such model" in refusal("measure", "rank", "emoji-nothing", classes, *out)
-    assert "found nothing there" in refusal("measure", "rank", classifier, tmp_path / "nowhere", *out)
+    assert "expected a file or folder, found none" in refusal("measure", "rank", classifier, tmp_path / "nowhere", *out)
     (tmp_path / "empty").mkdir()
     assert "found an empty folder" in refusal("measure", "deficit", classifier, tmp_path / "empty", *out)
     (tmp_path / "texts").mkdir()

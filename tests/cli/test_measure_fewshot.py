@@ -100,7 +100,7 @@ def test_what_is_wrong_is_one_line(encoder: Path, pictures: Path, tmp_path: Path
     assert "--shots: expected whole numbers with commas between" in refusal(*start, "--shots", "1 2")
     assert "expected 9 pictures or more to draw 9 shots, found 3" in refusal(*start, "--shots", "9")
     assert "--methods: expected one or more" in refusal(*start, "--methods", ",")
-    assert "--rate: expected more than 0, found 0.0" in refusal(*start, "--rate", 0)
+    assert "'--rate': expected more than 0, found 0.0" in refusal(*start, "--rate", 0)
     assert "is for emoji tasks" in refusal(*start, "--classes", 3)
     assert "held-out-style" in refusal(
         "measure", "fewshot", "emoji:held-out", "--model", encoder, "-o", tmp_path / "no.html"

@@ -47,7 +47,7 @@ def test_together_and_apart_again(tmp_path: Path, photos: Path, model: Path, edi
     assert sorted(each.name for each in (tmp_path / "parents").iterdir()) == ["1-mine.edit", "2-other.edit"]
     assert "found a file" in refusal("tune", "apart", both, "-o", tmp_path / "parents")
     assert "take apart what" in refusal("tune", "apart", edit, "-o", tmp_path / "x")
-    run("tune", "together", edit, second, *options, *BRIEF, "--steps", 0, "--overwrite")
+    run("tune", "together", edit, second, *options, "--steps", 0, *BRIEF[2:], "--overwrite")
     run("tune", "apart", both, "-o", tmp_path / "parents", "--overwrite")
     for name, parent in (("1-mine.edit", load(edit)), ("2-other.edit", load(second))):
         found = load(tmp_path / "parents" / name)

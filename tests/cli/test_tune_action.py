@@ -56,10 +56,12 @@ def test_a_folder_of_clips_becomes_a_model_and_a_table(tmp_path: Path, folder: P
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, folder: Path, encoder: Path) -> None:
     def wrong(*arguments: object, data: Path = folder) -> str:
-        return refusal("tune", "action", data, "--model", encoder, "-o", tmp_path / "out", *BRIEF, *arguments)
+        options = dict(zip((*BRIEF, *arguments)[::2], (*BRIEF, *arguments)[1::2], strict=True))
+        given = [each for pair in options.items() for each in pair]
+        return refusal("tune", "action", data, "--model", encoder, "-o", tmp_path / "out", *given)
 
     assert "expected a video of at least 4 frames, found 3" in wrong("--frames", 4)
     assert "expected 3 or more classes, found 2" in wrong("--way", 3)
-    assert "found nothing" in wrong(data=tmp_path / "nowhere")
+    assert "nowhere: expected a file or folder" in wrong(data=tmp_path / "nowhere")
     assert "3 or more classes to part, found 2" in wrong(data=folder / "train")
     assert not list(tmp_path.iterdir())
