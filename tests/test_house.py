@@ -83,6 +83,11 @@ def test_importing_photopic_imports_nothing_heavy_and_load_is_there() -> None:
     assert done.stdout.split() == ["[]", "True"], done.stderr
 
 
+def test_loading_a_pipeline_recommends_nothing() -> None:
+    done = run_python("import photopic; print(photopic.load('emoji-diffusion').name)")
+    assert (done.stdout.split(), done.stderr) == (["emoji-diffusion"], "")  # transformers would like torchvision
+
+
 def test_load_is_the_function_of_models() -> None:
     from photopic import models
 

@@ -63,7 +63,7 @@ class DeficitConfig(Config):
     command="measure deficit",
     examples=(
         "Example: photopic measure deficit emoji-resnet-64-0 pictures/ -o deficit.html",
-        "Two classes only: photopic measure deficit emoji-resnet-64-0 pictures/ --class bear --class mug",
+        "Two classes only: photopic measure deficit emoji-resnet-64-0 pictures/ --class bear --class fox",
     ),
     view=deficit_view,
 )

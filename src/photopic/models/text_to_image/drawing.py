@@ -15,7 +15,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from photopic.core.sampling import (
     standard_noise,
     steps_from_image,
 )
+from photopic.models.files import quiet
 from photopic.models.text_to_image.autoencoder import encode_images, finished_pictures
 from photopic.models.text_to_image.checks import check_request, check_scheduler
 from photopic.models.text_to_image.conditioning import Conditioning
@@ -37,7 +37,6 @@ from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.schedulers import check_steps, scheduler_named
 
 STRENGTH = 0.8  # of image-to-image; a region is drawn anew by default
-STOCK = (StableDiffusionPipeline.__call__, StableDiffusionXLPipeline.__call__)
 
 
 @dataclass(frozen=True)
@@ -271,8 +270,14 @@ def _size(pipeline: Any) -> tuple[int, int]:
     return height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor
 
 
+def _is_stock(pipeline: Any) -> bool:
+    with quiet():
+        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    return type(pipeline).__call__ in (StableDiffusionPipeline.__call__, StableDiffusionXLPipeline.__call__)
+
+
 def _check(model: Drawable, drawing: Drawing) -> None:
-    if type(model.pipeline).__call__ not in STOCK:
+    if not _is_stock(model.pipeline):
         raise ModelError(
             f"{model.name}: {type(model.pipeline).__name__} draws in a way of its own; call model.pipeline, or load a "
             "StableDiffusionPipeline or StableDiffusionXLPipeline"
