@@ -22,6 +22,7 @@ from photopic.data.scenes import Background, Placement, compose
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs/images"
 WIDEST = 720  # pixels of a picture in the gallery
+SMALL = 200  # pixels below which a picture is shown four times as large
 LONGEST = 24  # lines of text that are shown
 
 
@@ -51,16 +52,10 @@ GALLERY = (
     ),
     Shown(
         "locate neurons",
-        "photopic locate neurons pandas/ --noun bear --steps 60 --preservation-count 16 --evaluation 16 -o bear.edit",
+        "photopic locate neurons pandas/ --noun bear --binary -o bear.edit",
         "Five pictures of a thing become an edit of a few kilobytes that shuts the weights that tell it from other bears.",
     ),
     Shown("inspect", "photopic inspect bear.edit", "What is in the file: layers, bytes, how it was found."),
-    Shown(
-        "generate",
-        'photopic generate "a <mine> bear on a red background" --with bear.edit -n 4 --steps 10 --seed 3 -o out/',
-        "Pictures with the edit in force; without it the model is as before, to the byte.",
-        "out/sheet-*.png",
-    ),
     Shown(
         "tune tip-adapter",
         "photopic tune tip-adapter emoji:held-out-style --shots 4 -o tip.edit",
@@ -68,17 +63,27 @@ GALLERY = (
     ),
     Shown(
         "tune located",
-        "photopic tune located bear.edit pandas/ --steps 20 --preservation-count 16 --evaluation 16 -o tuned.edit",
+        "photopic tune located bear.edit pandas/ --steps 40 -o tuned.edit",
         "The weights that were found are trained on the pictures: nearer to the thing, and a larger file.",
     ),
+    Shown(
+        "generate",
+        'photopic generate "a <mine> bear on a red background" --with tuned.edit -n 4 --steps 20 --seed 3 -o out/',
+        "Pictures with the edit in force; without it the model is as before, to the byte.",
+        "out/sheet-*.png",
+    ),
     Shown("diff", "photopic diff bear.edit tuned.edit", "How two edit files differ; status 1, as they do."),
-    Shown("edit interference", "photopic edit interference bear.edit bear.edit --json", "What edits share."),
+    Shown(
+        "edit interference",
+        "photopic edit interference bear.edit tuned.edit",
+        "What edits share, before they are given together.",
+    ),
     Shown(
         "verify", "photopic verify bear.edit", "That an edit does what it says and nothing else, checked on the model."
     ),
     Shown(
         "locate grad-cam",
-        "photopic locate grad-cam emoji-resnet-64-0 clean/ --class fox --class cat --layer resnet.encoder.stages.1.layers.0 "
+        "photopic locate grad-cam emoji-resnet-64-0 clean/fox/ --class fox --class cat --layer resnet.encoder.stages.1.layers.0 "
         "--centred -o cam/",
         "Where a classifier sees a class: each picture, and over it the map of each class asked for.",
         "cam/*-sheet.png",
@@ -103,17 +108,20 @@ GALLERY = (
 )
 
 
-def pictures(folder: Path, things: dict[str, str], count: int, *, nested: bool) -> None:
+def pictures(folder: Path, things: dict[str, str], count: int, *, style: str, nested: bool) -> None:
     """Scenes of the emoji world as files: ``count`` of each thing, in a folder of its class where they are nested."""
     colours = ("red", "blue", "green", "yellow", "purple")
     for name, concept in things.items():
         home = folder / name if nested else folder
         home.mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            where = (0.4 + 0.05 * (index % 5), 0.5)
-            placement = Placement(concept, "fluent-modern", where, 0.5 + 0.03 * (index % 7))
+            where = (0.45 + 0.025 * (index % 5), 0.5)
+            placement = Placement(concept, style, where, 0.6 + 0.03 * (index % 7))
             scene = compose([placement], Background(colours[index % len(colours)]), size=64)
             (home / f"{name}-{index}.png").write_bytes(png_bytes(scene.image))
+            if not nested:
+                caption = f"a bear on a {colours[index % len(colours)]} background"
+                (home / f"{name}-{index}.txt").write_text(caption)
 
 
 def run(shown: Shown, work: Path) -> str:
@@ -127,6 +135,8 @@ def run(shown: Shown, work: Path) -> str:
     if shown.picture:
         with Image.open(sorted(work.glob(shown.picture))[-1]) as found:
             image = found.convert("RGB")
+        if max(image.size) < SMALL:
+            image = image.resize((4 * image.width, 4 * image.height), Image.Resampling.NEAREST)
         image.thumbnail((WIDEST, WIDEST))
         image.save(picture_of(shown), quality=80, method=6)
     return kept(shown, work).read_text()
@@ -162,12 +172,18 @@ def main() -> None:
     options = parser.parse_args()
     work, until = options.work.resolve(), time.monotonic() + 60 * options.minutes
     if not (work / "pandas").exists():
-        pictures(work / "pandas", {"panda": "panda"}, 5, nested=False)
-        pictures(work / "clean", {each: each for each in ("bear", "cat", "dog", "fox")}, 12, nested=True)
+        pictures(work / "pandas", {"panda": "panda"}, 5, style="noto", nested=False)
+        pictures(
+            work / "clean",
+            {each: each for each in ("bear", "cat", "dog", "fox")},
+            12,
+            style="fluent-modern",
+            nested=True,
+        )
     intro = (
         "# Gallery: what each command shows\n\nMade by `python docs/gallery.py --work FOLDER` on the bundled models, with settings "
-        "small enough for two processor cores: a minute a command. `pandas/` are five pictures of a panda, which no bundled model "
-        "has seen, and `clean/` twelve of each of four animals; the script draws both."
+        "small enough for two processor cores: at most a minute or two a command. `pandas/` are five pictures of a panda, "
+        "which no bundled model has seen, with captions, and `clean/` twelve of each of four animals; the script draws both."
     )
     found = {each: run(each, work) for each in GALLERY if kept(each, work).exists() or time.monotonic() < until}
     text = "\n\n".join([intro, *(section(each, text) for each, text in found.items())]) + "\n"
