@@ -141,6 +141,7 @@ def test_mistakes_are_one_line(guard: Path, net: Path, clean: Path, others: Path
     assert "--model FOLDER" in refusal("guard", "check", guard, others)
     assert "nothing there" in refusal("guard", "check", tmp_path / "none", others)
     assert "expected a guard file" in refusal("guard", "check", others / "0.png", others)
+    assert "expected a guard file, found a folder" in refusal("guard", "check", others, others)
     other = tmp_path / "other"
     torch.manual_seed(1)
     config = ResNetConfig.from_pretrained(net)

@@ -152,7 +152,7 @@ def contents(folder: Path) -> tuple[list[Path], list[Path]]:
         (pictures if is_picture(entry) else others).append(entry)
     if not pictures:
         found = f"{len(others)} other entries, such as {others[0].name}" if others else "an empty folder"
-        raise DataError(f"{folder}: expected at least one image, found {found}; put 3 to 10 pictures in it")
+        raise DataError(f"{folder}: expected at least one image, found {found}; put pictures in it")
     return pictures, others
 
 
