@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from photopic.cli.places import put
+from photopic.cli.places import method_run, put
 from photopic.cli.says import json_text, say
+from photopic.core.errors import DataError, PhotopicError
+from photopic.core.runs import Run, RunInUseError
 from photopic.core.view import Bars, Section, Table, View
 from photopic.data.pictures import write_next
 from photopic.report.terminal import show
@@ -72,3 +74,15 @@ def test_json_is_json_whatever_was_measured() -> None:
     text = json_text({"a": float("nan"), "b": [float("-inf"), 1.5], "c": STEERING})
     assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [None, 1.5], "c": STEERING}
     assert text.isascii()
+
+
+@pytest.mark.parametrize("refused", [RunInUseError, DataError])
+def test_a_refused_command_leaves_the_run_of_another(tmp_path: Path, refused: type[PhotopicError]) -> None:
+    first = Run(tmp_path / "a.edit.run")
+    with first.held(), pytest.raises(refused), method_run(None, tmp_path / "a.edit"):
+        raise refused("refused")
+    assert (first.folder / "lock").exists()
+    with pytest.raises(refused), method_run(None, tmp_path / "b.edit") as run:
+        assert run is not None
+        raise refused("refused")
+    assert (tmp_path / "b.edit.run").exists() == (refused is RunInUseError)

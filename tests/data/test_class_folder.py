@@ -47,7 +47,7 @@ def test_pictures_alone_have_no_classes(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
     assert "found nothing there" in refusal(tmp_path / "nowhere")
-    assert refusal(tmp_path).endswith("found an empty folder; put pictures in it")  # how many is not said: one to hundreds
+    assert refusal(tmp_path).endswith("found an empty folder; put pictures in it")
     save(tmp_path / "mug" / "a.png")
     with pytest.raises(DataError, match=r"found mug \(nearest: cup\); rename it"):
         load_classes(tmp_path).labels(["cup", "brown bear"])

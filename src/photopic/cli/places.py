@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +103,7 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
     if not wanted or (run is None and output is None):
         yield None
         return
-    from photopic.core.runs import CHECKPOINT, Run, is_first_process
+    from photopic.core.runs import CHECKPOINT, Run, RunInUseError, is_first_process
 
     folder = run or output.with_name(output.name + ".run")  # type: ignore[union-attr]
     try:
@@ -111,9 +111,14 @@ def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) ->
     except KeyboardInterrupt:
         say("photopic: interrupted; run the same command again to go on", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except RunInUseError:
+        raise
     except PhotopicError:
-        if run is None and not list(folder.rglob(CHECKPOINT)):
-            shutil.rmtree(folder, ignore_errors=True)
+        # whatever is refused, another process may be in the folder before its first checkpoint
+        with suppress(RunInUseError, FileNotFoundError):
+            if run is None and not list(folder.rglob(CHECKPOINT)):
+                with Run(folder).held():
+                    shutil.rmtree(folder, ignore_errors=True)
         raise
     if run is None and is_first_process():
         shutil.rmtree(folder, ignore_errors=True)
