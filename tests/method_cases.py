@@ -72,7 +72,9 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     },
     "edit.explain.explain": {"steps": 1, "pictures": 1, "edit": lambda: located_edit()},
     "locate.concept_neurons": {"noun": "bear", "preservation_count": 2, "evaluation": 2, "tune": 2},
-    "locate.attribution.grad_cam": {"relu": False},  # nothing raises the logits of this one, and maps of zeros show nothing
+    "locate.attribution.grad_cam": {
+        "relu": False
+    },  # nothing raises the logits of this one, and maps of zeros show nothing
     "locate.attention": {"prompt": "a bear on a red background"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
     "tune.action.few_shot_action": {

@@ -166,7 +166,16 @@ def test_interrupted_it_goes_on_to_the_same_result(
     assert not (tmp_path / "a.edit").exists()
     run(*options, tmp_path / "a.edit", "--run", tmp_path / "run")  # in this process
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in log] == [1, 2, 3, 4, 5, 6, 7, 8]  # from the checkpoint of step 5, each once
+    assert [json.loads(line)["step"] for line in log] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+    ]  # from the checkpoint of step 5, each once
     run(*options, tmp_path / "b.edit")
     assert parts(load(tmp_path / "a.edit")) == parts(load(tmp_path / "b.edit"))
     assert torch.equal(*(torch.cat(list(load(tmp_path / name).touched().values())) for name in ("a.edit", "b.edit")))

@@ -33,6 +33,10 @@ def test_a_checkpoint_comes_back_exactly(tmp_path: Path) -> None:
     assert run.load() is None
     tensors = {"half": torch.randn(3, 2).half(), "view": torch.arange(6).view(2, 3).T}
     run.save(tensors, {"step": 5, "name": "x"})
+    (tmp_path / "other").touch()
+    assert (run.folder / runs.CHECKPOINT).stat().st_mode == (
+        tmp_path / "other"
+    ).stat().st_mode  # others may read it too
     found, state = Run(tmp_path).load()  # type: ignore[misc]
     assert state == {"step": 5, "name": "x"}
     assert all(

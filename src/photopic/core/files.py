@@ -52,6 +52,17 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def share_as_usual(*paths: Path) -> None:
+    """Give files the mode that any new file beside them gets: safetensors 0.8 writes files that their owner alone can read."""
+    for path in paths:
+        other = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.mode")
+        try:
+            other.touch()  # 0o666 less the umask, which cannot be read without setting it
+            path.chmod(stat.S_IMODE(other.stat().st_mode))
+        finally:
+            other.unlink(missing_ok=True)
+
+
 def what_is_there(path: Path) -> str:
     """What a path that holds no file leads to, in words for messages; empty where it is a file, which alone is safe to open.
 

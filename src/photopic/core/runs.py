@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from photopic.core.errors import DivergedError, PhotopicError
-from photopic.core.files import finite, write_atomically
+from photopic.core.files import finite, share_as_usual, write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -187,6 +187,7 @@ class Run:
         packed = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         try:
             save_file(packed, temporary, metadata={"photopic": json.dumps(state, sort_keys=True)})
+            share_as_usual(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from photopic.core.edits import TokenEmbedding
 from photopic.core.events import Event, Steps
+from photopic.core.files import share_as_usual
 from photopic.demo.teach import Taught
 from photopic.learning.subject.examples import subject
 
@@ -112,5 +113,6 @@ def _save(adapted: Any, folder: Path) -> None:
     (made / "README.md").unlink(missing_ok=True)
     halves = {name: each.half() for name, each in load_file(made / WEIGHTS).items()}
     save_file(halves, made / WEIGHTS, {"format": "pt"})
+    share_as_usual(made / WEIGHTS)
     shutil.rmtree(folder, ignore_errors=True)
     made.rename(folder)

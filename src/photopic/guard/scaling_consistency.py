@@ -8,8 +8,8 @@ calibrated on clean data unless one is given; whatever lies before the first sca
 soon as the remaining members cannot change it. ``compat="published-code"`` has the released code's indices and its ``>=``.
 Claims ``firewall.*`` of benchmarks/guard/firewall.py; exact checks are in tests/guard.
 
-Blind, by construction: to triggers whose prediction has little confidence, to attacks without one target class (all-to-all), and to
-attacks that were trained against it. Clean images of the target class are its natural false positives.
+Weak, by construction, on triggers whose prediction has little confidence; blind to attacks without one target class
+(all-to-all), and to attacks that were trained against it. Clean images of the target class are its natural false positives.
 """
 
 from __future__ import annotations

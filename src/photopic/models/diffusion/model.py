@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from photopic.core.files import finite, write_atomically
+from photopic.core.files import finite, share_as_usual, write_atomically
 from photopic.models.diffusion.loading import PROVENANCE, process_bytes, read
 from photopic.models.diffusion.process import Diffusion
 from photopic.models.diffusion.solvers import Drawn, draw_events
@@ -89,6 +89,7 @@ class DiffusionModel(Handle):
         """Write the network as diffusers does, and the process beside it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save_pretrained(folder)  # type: ignore[operator]
+        share_as_usual(*folder.glob("*.safetensors"))
         config = json.loads((folder / CONFIG).read_text())
         config.pop("_name_or_path", None)  # where it was read from, which is no part of the model
         write_atomically(folder / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
