@@ -127,8 +127,8 @@ def load(path: str | Path) -> SavedGuard:
             f"{path}: expected a guard file, found nothing there; make one: photopic guard fit"
         ) from None
     except (SafetensorError, OSError) as error:
-        found = "a folder" if Path(path).is_dir() else f"something else ({error})"
-        raise GuardFileError(f"{name}: expected a guard file, found {found}") from None
+        there = "a folder" if Path(path).is_dir() else f"something else ({error})"
+        raise GuardFileError(f"{name}: expected a guard file, found {there}") from None
     checksum = about.pop("checksum")
     if checksum != _checksum(about, tensors):
         raise GuardFileError(
