@@ -94,14 +94,6 @@ def test_the_table_says_what_was_decided_and_what_to_mind(guard: Path, net: Path
     assert "reject" in text and "10.0% are expected" in text and "mind:" in text
 
 
-def test_checking_pictures_imports_no_diffusers(guard: Path, net: Path, others: Path) -> None:
-    words = ["guard", "check", str(guard), str(others), "--model", str(net), "--json"]
-    code = f"import sys\nfrom photopic.cli.main import app\ntry: app({words})\nexcept SystemExit as left: print(left.code)\n"
-    code += "print(sorted({'diffusers', 'torch'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.splitlines()[-2:] == ["1", "['torch']"], done.stderr
-
-
 def test_shots_and_scorers_that_need_classes(net: Path, clean: Path, others: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.guard"
     run("guard", "fit", net, clean, "--scorer", "fs-knns", "--reject", others, "--rate", 0.1, "-o", few)
