@@ -36,7 +36,7 @@ from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Images
 
 CAVEATS = (
-    "blind to triggers whose prediction has little confidence and to attacks without one target class; "
+    "weak on triggers whose prediction has little confidence, blind to attacks without one target class; "
     "clean images of a backdoor's target class are rejected more often than others"
 )
 
