@@ -33,6 +33,7 @@ MODULES = {
     "layout": "generate.layout",
     "lora-files": "edit.lora_files",
     "mask-tuning": "tune.mask_tuning",
+    "merging": "edit.merging",
     "network-rank": "measure.network_rank",
     "open-set": "guard.open_set",
     "open-set-digits": "guard.open_set",

@@ -64,6 +64,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
+    "edit.merging.merge": {"edits": lambda: [edit(), edit(5)], "model": pipeline},
     "edit.interference": {"edits": lambda: [edit(), edit(5)]},
     "edit.interop.import_file": {"file": exported},
     "edit.interop.export_file": {

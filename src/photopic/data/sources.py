@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from annotated_types import Ge, Le
 
 from photopic.core.config import Config
+from photopic.core.edits.stored import StoredEdit
 from photopic.core.errors import DataError
 from photopic.data.captioned import CaptionedImages, read_captioned
 from photopic.data.class_folder import ClassFolder, load_classes
@@ -158,6 +159,10 @@ SOURCES: dict[type, Source[Any]] = {
     ClassFolder: Source(
         "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",
         lambda word, options, model: load_classes(word),
+    ),
+    StoredEdit: Source(
+        "Edit files for one base model; each is read when its turn comes, so they may be many and large.",
+        lambda word, options, model: StoredEdit(Path(word)),
     ),
     Layout: Source(
         "JSON with a box or a painted mask for each subject; see docs/methods/layout_guidance.md.",

@@ -97,9 +97,8 @@ def merged(
     contested: Mapping[str, Positions],
     rule: Rule,
     tensors: Mapping[str, Tensor] | None,
-    importance: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> list[Part]:
-    """One change for the contested entries, as a rule makes it of those of all; ``importance`` has a tensor an edit that votes."""
+    """One change for the contested entries, as a rule makes it of those of all."""
     sparse_indices: dict[str, Tensor] = {}
     sparse_values: dict[str, Tensor] = {}
     dense: dict[str, Tensor] = {}
@@ -108,10 +107,7 @@ def merged(
         stacked = torch.stack(
             [at_positions(change, positions) for change in voters]
         )  # (edits, entries), 0 where untouched
-        matters = None
-        if importance is not None:
-            matters = torch.stack([read_entries(each, positions).float().cpu() for each in importance[name]])
-        total = rule(stacked, matters)  # (edits, entries) -> (entries,)
+        total = rule(stacked)  # (edits, entries) -> (entries,)
         if positions is None:
             dense[name] = total
         else:

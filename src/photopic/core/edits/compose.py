@@ -24,7 +24,7 @@ from photopic.core.edits.edit import Edit, touched_by
 from photopic.core.edits.part import Part
 from photopic.core.edits.positions import Positions, complement, union
 from photopic.core.edits.positions import overlap as common
-from photopic.core.edits.rules import RULES, Importance, Rule, summed
+from photopic.core.edits.rules import RULES, Rule, summed
 from photopic.core.edits.sparse import ZeroedWeights
 from photopic.core.errors import EditError, OverlapError
 from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
@@ -38,7 +38,6 @@ def compose(
     overlap: OverlapPolicy | Rule = "error",
     weights: Sequence[float] | None = None,
     base: Mapping[str, nn.Module] | None = None,
-    importance: Importance | None = None,
 ) -> Edit:
     """Combine edits of one base into one.
 
@@ -51,7 +50,6 @@ def compose(
         weights: One an edit, 1 each if left out; 0 leaves an edit out, others scale its changes and need ``base`` where it
             sets entries.
         base: The base model's modules by component; ``sum``, ``ties``, rules and weights need its entries where an edit sets them.
-        importance: For a rule, one an edit.
 
     Returns:
         One edit whose provenance lists its parents.
@@ -71,8 +69,6 @@ def compose(
         check_same_base(edits[0], other)
     tensors = None if base is None else _tensors_of(base, edits)
     scaled = [scale(edit, weight, tensors) for edit, weight in zip(edits, scales, strict=True) if weight != 0]
-    if importance is not None:
-        importance = [each for each, weight in zip(importance, scales, strict=True) if weight != 0]
     if not scaled:
         raise EditError("compose: the result touches nothing: every weight is 0")
     if overlap in ("error", "union"):
@@ -81,8 +77,8 @@ def compose(
         parts = _first(scaled)
     else:
         rule = overlap if callable(overlap) else RULES[overlap]
-        parts = _by_rule(scaled, rule, tensors, importance)
-    return Edit(tuple(parts), _common_base(edits), _lineage(edits, overlap, scales))
+        parts = _by_rule(scaled, rule, tensors)
+    return Edit(tuple(parts), common_base([edit.base for edit in edits]), _lineage(edits, overlap, scales))
 
 
 def difference(a: Edit, b: Edit) -> Edit:
@@ -156,7 +152,7 @@ def _unordered(edits: Sequence[Edit], overlap: OverlapPolicy) -> list[Part]:
     distinct = {part.digest(): part for edit in edits for part in edit.parts}  # a part that two edits share counts once
     rest = {digest: part for digest, part in distinct.items() if not part.zeroes}
     shut: Part = _zeroed(list(distinct.values()))
-    shapes, split = _common_base(edits).shapes, [_split(edit) for edit in edits]
+    shapes, split = common_base([edit.base for edit in edits]).shapes, [_split(edit) for edit in edits]
     for one, other in permutations(split, 2):  # both ways, as shutting and values are not alike
         _check_agreement(one, other, overlap, shapes)
     if overlap == "union":  # a value wins over shutting
@@ -177,9 +173,7 @@ def _first(edits: Sequence[Edit]) -> list[Part]:
     return joined(parts)
 
 
-def _by_rule(
-    edits: Sequence[Edit], rule: Rule, tensors: Mapping[str, Tensor] | None, importance: Importance | None
-) -> list[Part]:
+def _by_rule(edits: Sequence[Edit], rule: Rule, tensors: Mapping[str, Tensor] | None) -> list[Part]:
     """Tensors that one edit touches keep its parts; entries that several touch are merged."""
     contested = clashing(edits, rule)
     kept = [part for edit in edits for part in without(edit.parts, contested)]
@@ -187,11 +181,7 @@ def _by_rule(
     hooked = [part for part in kept if part.modules()] if rule is summed else []  # these add up too
     once = {part.digest(): part for part in kept if not part.names() and not part.is_empty and part not in hooked}
     written = [part for part in kept if part.names()]
-    matters = None
-    if importance is not None:
-        voting = {name: [n for n, edit in enumerate(edits) if name in edit.touched()] for name in contested}
-        matters = {name: [importance[n][name] for n in numbers] for name, numbers in voting.items()}
-    return [*joined(written), *merged(changes, contested, rule, tensors, matters), *hooked, *once.values()]
+    return [*joined(written), *merged(changes, contested, rule, tensors), *hooked, *once.values()]
 
 
 def joined(parts: Sequence[Part]) -> list[Part]:
@@ -254,7 +244,7 @@ def check_same_base(a: Edit, b: Edit) -> None:
 
 def _tensors_of(modules: Mapping[str, nn.Module], edits: Sequence[Edit]) -> dict[str, Tensor]:
     """The base's tensors, once it is known to be the base."""
-    tensors, base = named_tensors(modules), _common_base(edits)
+    tensors, base = named_tensors(modules), common_base([edit.base for edit in edits])
     found = fingerprint(modules, "the one given", [name for name in base.sketches if name in tensors])
     if reason := base_difference(base, found):
         raise EditError(
@@ -264,8 +254,9 @@ def _tensors_of(modules: Mapping[str, nn.Module], edits: Sequence[Edit]) -> dict
     return tensors
 
 
-def _common_base(edits: Sequence[Edit]) -> Fingerprint:
-    ordered = sorted((edit.base for edit in edits), key=lambda base: (base.digest, base.name))
+def common_base(bases: Sequence[Fingerprint]) -> Fingerprint:
+    """One base with the sketches and shapes of all tensors that any of the edits of these bases touches."""
+    ordered = sorted(bases, key=lambda base: (base.digest, base.name))
     sketches: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for base in reversed(ordered):  # the first in this order is laid on last

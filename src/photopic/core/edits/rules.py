@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Float
 from torch import Tensor
 
-# From the changes of each edit, 0 where it touches nothing, and how much each entry matters to it, to one change an entry.
-Rule = Callable[[Float[Tensor, "edits entries"], Float[Tensor, "edits entries"] | None], Float[Tensor, " entries"]]
-Importance = Sequence[Mapping[str, Tensor]]  # of each edit: tensor name to a number an entry, in the tensor's shape
+# From the changes of each edit, 0 where it touches nothing, to one change an entry.
+Rule = Callable[[Float[Tensor, "edits entries"]], Float[Tensor, " entries"]]
 
 
-def summed(changes: Float[Tensor, "edits entries"], importance: Tensor | None = None) -> Float[Tensor, " entries"]:
+def summed(changes: Float[Tensor, "edits entries"]) -> Float[Tensor, " entries"]:
     """The sum of all changes.
 
     Example:
@@ -23,7 +22,7 @@ def summed(changes: Float[Tensor, "edits entries"], importance: Tensor | None = 
     return changes.sum(0)
 
 
-def elected(changes: Float[Tensor, "edits entries"], importance: Tensor | None = None) -> Float[Tensor, " entries"]:
+def elected(changes: Float[Tensor, "edits entries"]) -> Float[Tensor, " entries"]:
     """The mean of the changes that agree with the sign of the sum (TIES-Merging, arXiv 2306.01708, without its trimming).
 
     Example:

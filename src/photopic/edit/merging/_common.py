@@ -1,52 +1,137 @@
-"""The one way of merging; a method of this family says by which rule, and what matters to each edit."""
+"""What the rules of merging share: the changes of edits one edit at a time, sums over them, and the edit that they come to.
+
+Each edit is taken as a model of its own, the base with its change, so an entry that it does not touch votes for no change.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
+from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from photopic.core.edits import Edit, compose
-from photopic.core.edits.rules import Importance, Rule
+from photopic.core.edits import DenseDelta, Edit, Part, SparseWeights
+from photopic.core.edits.changes import Change, at_positions
+from photopic.core.edits.compose import common_base
+from photopic.core.edits.stored import StoredEdit, opened
 from photopic.core.errors import EditError
+from photopic.core.fingerprint import Fingerprint, difference
+from photopic.models.handle import Handle
+
+Totals = Mapping[str, Float[Tensor, " entries"]]
 
 
-def merged(
-    edits: Sequence[Edit], rule: Rule, importance: Importance | None = None, base: Mapping[str, nn.Module] | None = None
-) -> Edit:
-    """Make one edit of several: entries that one edit alone changes are its own, a rule decides on the others.
+@dataclass(frozen=True)
+class Changes:
+    """What several edits change, one edit in memory at a time.
+
+    Attributes:
+        edits: All for one base.
+        model: Their base; needed where one sets entries.
+    """
+
+    edits: Sequence[Edit | StoredEdit]
+    model: Handle | None = None
+
+    def __len__(self) -> int:
+        return len(self.edits)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor that one of them touches."""
+        return tuple(sorted({name for base in self.read[0] for name in base.shapes}))
+
+    def of(self, number: int) -> Iterator[tuple[str, Float[Tensor, " entries"]]]:
+        """Each tensor that an edit touches, with the new entries minus the base's, all of them, in float32."""
+        edit, base = opened(self.edits[number]), None if self.model is None else self.model.parameters()
+        for name in edit.touched():
+            yield name, at_positions(Change.of(edit, name, base), None)
+
+    @cached_property
+    def read(self) -> tuple[list[Fingerprint], list[dict[str, Any]]]:
+        """The bases and the provenance of all.
+
+        Raises:
+            EditError: If there are fewer than two, the bases differ, or one does something else than change weights.
+        """
+        if len(self.edits) < 2:
+            raise EditError(f"merging: expected at least two edits, found {len(self.edits)}; name another")
+        bases: list[Fingerprint] = []
+        parents: list[dict[str, Any]] = []
+        for number, each in enumerate(self.edits, 1):
+            edit = opened(each)
+            if reason := difference((bases or [edit.base])[0], edit.base):
+                raise EditError(f"edit {number}: made for another base than the first: {reason}")
+            if other := [part.kind for part in edit.parts if not part.names()]:
+                raise EditError(
+                    f"edit {number}: expected changes of weights only, found {other[0]}; photopic compose joins what adds words "
+                    "or acts beside the weights"
+                )
+            bases.append(edit.base)
+            parents.append(dict(edit.provenance))
+            del edit  # before the next one is read
+        return bases, parents
+
+
+class Sums:
+    """One running sum an entry for each tensor.
 
     Args:
-        edits: Two or more, all for one base.
-        rule: From the changes of all edits, shape (edits, entries), 0 where one touches nothing, to one change an entry;
-            ``summed`` and ``elected`` (TIES) are rules, and any function of this kind is.
-        importance: How much each entry matters to each edit, in the shapes of the tensors that it touches; for rules that ask.
-        base: The base model's modules by component; needed where edits shut or set entries.
-
-    Returns:
-        One edit whose provenance lists its parents.
-
-    Raises:
-        EditError: If there are fewer than two, the bases differ, the base is needed and not given, or importance lacks a tensor.
+        folder: Where to keep them as files that memory is mapped to; None keeps them in memory.
 
     Example:
-        >>> merged([bear, mug], elected, base=model.components)  # doctest: +SKIP
+        >>> sums = Sums()
+        >>> sums.add("w", torch.ones(2)), sums.add("w", torch.ones(2))
+        (None, None)
+        >>> sums.totals["w"]
+        tensor([2., 2.])
     """
-    if len(edits) < 2:
-        raise EditError(f"merging: expected at least two edits, found {len(edits)}; name another")
-    if importance is not None:
-        _check_importance(edits, importance)
-    return compose(*edits, overlap=rule, base=base, importance=importance)
+
+    def __init__(self, folder: Path | None = None):
+        if folder is not None:
+            folder.mkdir()
+        self.folder = folder
+        self.totals: dict[str, Tensor] = {}
+
+    def add(self, name: str, values: Float[Tensor, " entries"]) -> None:
+        """Add values to those of a tensor."""
+        if name not in self.totals:
+            self.totals[name] = self._zeros(len(values))
+        self.totals[name] += values
+
+    def _zeros(self, count: int) -> Tensor:
+        if self.folder is None:
+            return torch.zeros(count)
+        path = self.folder / f"{len(self.totals)}.sum"
+        return torch.from_file(str(path), shared=True, size=count, dtype=torch.float32)  # a new file reads as zeros
 
 
-def _check_importance(edits: Sequence[Edit], importance: Importance) -> None:
-    if len(importance) != len(edits):
-        raise EditError(f"importance: expected one for each of {len(edits)} edits, found {len(importance)}")
-    for number, (edit, own) in enumerate(zip(edits, importance, strict=True), 1):
-        for name in edit.touched():
-            if name not in own or own[name].numel() != prod(edit.base.shapes[name]):
-                found = tuple(own[name].shape) if name in own else "none"
-                raise EditError(
-                    f"importance of edit {number}: {name}: expected shape {tuple(edit.base.shapes[name])}, found {found}"
-                )
+def as_edit(totals: Totals, changes: Changes, scale: float = 1.0, **facts: Any) -> Edit:
+    """One edit of merged changes: values added to some entries where most stay, else to whole tensors.
+
+    Args:
+        totals: Tensor name to what is added to each entry.
+        changes: What it was made of.
+        scale: What all of it is multiplied with.
+        facts: For its provenance, beside the parents'.
+
+    Raises:
+        EditError: If nothing is changed.
+    """
+    bases, parents = changes.read
+    base = common_base(bases)
+    indices, values, dense = {}, {}, {}
+    for name, total in totals.items():
+        positions = total.nonzero().flatten()  # (entries,) -> (changed,)
+        if 2 * len(positions) < prod(base.shapes[name]):
+            indices[name], values[name] = positions, scale * total[positions]
+        else:
+            dense[name] = (scale * total).view(base.shapes[name])  # out of a mapped file, which goes
+    parts: list[Part] = [SparseWeights(indices, values, delta=True), DenseDelta(dense)]
+    return Edit(tuple(parts), base, {"parents": parents, **facts})
