@@ -44,6 +44,7 @@ MODULES = {
     "sd15-shape": "locate.sd15_shape",
     "shared-timesteps": "train.shared_timesteps",
     "start": "models.start",
+    "task-vectors": "edit.task_vectors",
     "unified-tuners": "tune.unified_tuners",
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from photopic.core.config import hints_of, unpacked
-from photopic.core.edits import Edit, LowRankDelta, TokenEmbedding, ZeroedWeights
+from photopic.core.edits import DenseDelta, Edit, LowRankDelta, TokenEmbedding, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.captioned import CaptionedImages
 from photopic.data.class_folder import ClassFolder
@@ -52,6 +52,14 @@ def edit(first: int = 0) -> Edit:
     return Edit((part,), pipeline().edits.fingerprint(WEIGHT), {"noun": "bear"})
 
 
+def encoder_edit(seed: int = 0) -> Edit:
+    """A task vector of the tiny dual encoder's."""
+    model, name = tiny_dual_encoder(), "network.visual_projection.weight"
+    draw = torch.Generator().manual_seed(seed)
+    delta = torch.randn(model.parameters(name)[name].shape, generator=draw)
+    return Edit((DenseDelta({name: delta}),), model.fingerprint(name))
+
+
 def exported() -> str:
     """A LoRA file of the tiny pipeline."""
     model, folder = pipeline(), mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])
@@ -65,6 +73,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "measure.network_rank": {"patch": 4, "samples": 20},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
     "edit.merging.merge": {"edits": lambda: [edit(), edit(5)], "model": pipeline},
+    "edit.merging.anisotropic_scaling": {"edits": lambda: [encoder_edit(), encoder_edit(1)]},
     "edit.interference": {"edits": lambda: [edit(), edit(5)]},
     "edit.interop.import_file": {"file": exported},
     "edit.interop.export_file": {

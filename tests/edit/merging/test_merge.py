@@ -181,7 +181,7 @@ def test_what_is_wrong_is_said_in_a_line(model: Classifier, three: list[Edit]) -
     other = tiny_classifier(seed=1)
     beside = Edit((SteeringVector({"network.0": torch.ones(6, 1, 1)}),), model.fingerprint())
     by_fisher = MergeConfig(by="fisher")
-    with pytest.raises(EditError, match="expected at least two edits, found 1"):
+    with pytest.raises(EditError, match="expected 2 edits or more, found 1"):
         merge(three[:1])
     with pytest.raises(DataError, match=r"--weight: expected one for each of 3 edits, found 1"):
         merge(three, weights=[1.0])

@@ -58,10 +58,8 @@ class Changes:
         """The bases and the provenance of all.
 
         Raises:
-            EditError: If there are fewer than two, the bases differ, or one does something else than change weights.
+            EditError: If the bases differ, or one does something else than change weights.
         """
-        if len(self.edits) < 2:
-            raise EditError(f"merging: expected at least two edits, found {len(self.edits)}; name another")
         bases: list[Fingerprint] = []
         parents: list[dict[str, Any]] = []
         for number, each in enumerate(self.edits, 1):
@@ -77,6 +75,21 @@ class Changes:
             parents.append(dict(edit.provenance))
             del edit  # before the next one is read
         return bases, parents
+
+
+def check_model(model: Handle | None, changes: Changes, *, at_least: int = 2) -> None:
+    """Refuse too few edits, edits of several bases, and a model that they were not made for.
+
+    Raises:
+        EditError: Says which edit, and what it was made for.
+    """
+    if len(changes) < at_least:
+        raise EditError(f"merging: expected {at_least} edits or more, found {len(changes)}; name another")
+    bases, _ = changes.read
+    found = None if model is None else model.fingerprint(*changes.names)
+    for number, base in enumerate(bases, 1):
+        if model is not None and found is not None and (reason := difference(base, found)):
+            raise EditError(f"edit {number}: made for {base.name}, but this model is {model.name}: {reason}")
 
 
 class Sums:

@@ -19,12 +19,11 @@ from photopic.core.edits import Edit
 from photopic.core.edits.stored import StoredEdit
 from photopic.core.errors import DataError, EditError
 from photopic.core.events import Event, Steps
-from photopic.core.fingerprint import difference
 from photopic.core.method import method
 from photopic.data.class_folder import ClassFolder
 from photopic.data.few_shot import LabelledImages
 from photopic.edit.merging._average import added, averaged
-from photopic.edit.merging._common import Changes, Totals, as_edit
+from photopic.edit.merging._common import Changes, Totals, as_edit, check_model
 from photopic.edit.merging._dare import dropped_and_rescaled
 from photopic.edit.merging._fisher import fisher_weighted
 from photopic.edit.merging._ties import elected
@@ -85,10 +84,8 @@ def merge(
     """
     scales = _checked_weights([1.0] * len(edits) if weights is None else weights, len(edits), config.by)
     changes = Changes(edits, model)
-    bases, _ = changes.read
-    if model is not None:
-        _check_model(model, changes)
-    yield Event("merging", 0, len(bases))
+    check_model(model, changes)
+    yield Event("merging", 0, len(changes))
     if config.by == "fisher":
         if model is None:
             raise EditError("--by fisher: needs the base model; name it with --model")
@@ -120,11 +117,3 @@ def _checked_weights(weights: Sequence[float], count: int, rule: str) -> list[fl
             f"--weight: expected more than 0 for a mean, found {min(weights)}; --by task-arithmetic subtracts"
         )
     return list(weights)
-
-
-def _check_model(model: Handle, changes: Changes) -> None:
-    """Refuse a model that the edits were not made for."""
-    found = model.fingerprint(*changes.names)
-    for number, base in enumerate(changes.read[0], 1):
-        if reason := difference(base, found):
-            raise EditError(f"edit {number}: made for {base.name}, but this model is {model.name}: {reason}")
