@@ -2,10 +2,10 @@
 
     python -m benchmarks task-vectors            # writes benchmarks/results/task-vectors.json
 
-Negation: a dual encoder is fine-tuned on things in one style; its task vector is scaled so that these are forgotten while as many of
-the control, other things in another style, are named right. Baseline: one number for the whole vector, the best of a grid at no less
-accuracy on the control; negative control: the same numbers dealt out to the tensors at random. Addition: a task learnt in style A, the
-difference that style B makes on other things added, on the task in style B; negative control: that of a third style.
+Negation: a dual encoder is fine-tuned on things in one style; its task vector is scaled so that these are forgotten while as many
+of the control, other things in another style, are named right. Baseline: one number for the whole vector, the best of a grid at no
+less accuracy on the control; negative control: the same numbers dealt out to the tensors at random. Addition: a task learnt in
+style A, the difference that style B makes on other things added, on the task in style B; negative control: that of a third style.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLAIMS = (
     Claim(
         "atlas.negation_gain",
         "low > 0",
-        "forgotten beyond the best single number at no less control; control: numbers dealt anew",
+        "forgotten beyond the best single number, control no less; control: numbers dealt anew",
     ),
     Claim("atlas.control_kept", "", "accuracy on the control after forgetting, less the base's"),
     Claim(

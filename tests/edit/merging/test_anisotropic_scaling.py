@@ -13,6 +13,7 @@ from photopic.core.edits import DenseDelta, Edit, SparseWeights
 from photopic.core.errors import DataError
 from photopic.data.few_shot import FewShotTask
 from photopic.edit.merging.anisotropic_scaling import AnisotropicScalingConfig, Scaling, anisotropic_scaling
+from photopic.learning.classifiers import TextClassifier
 from photopic.learning.few_shot_batches import batch_at
 from photopic.models.dual_encoder import DualEncoder
 from tests.method_cases import labelled
@@ -91,6 +92,12 @@ def test_each_objective_goes_its_way(objective: Any, model: DualEncoder, edits: 
     events = list(anisotropic_scaling.events(edits, model=model, data=task, control=control, config=config))
     losses = [event.numbers["loss"] for event in events if event.numbers]
     assert losses[-1] < losses[0] and (control is None) == ("accuracy of control" not in events[-2].numbers)
+    rows, labels = model.class_features(task.train.names), torch.from_numpy(task.train.labels)
+    by, target = events[-1].result, task.train.images
+    before, after = (
+        functional.cross_entropy(TextClassifier(model, rows, each).logits(target), labels) for each in (None, by)
+    )
+    assert (after > before) == (objective == "forget") or objective == "adapt"
     if objective == "adapt":  # labels are not read
         swapped = replace(task.train, labels=1 - task.train.labels)
         again = anisotropic_scaling(edits, model=model, data=FewShotTask(swapped), config=config)
