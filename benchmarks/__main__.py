@@ -28,6 +28,7 @@ MODULES = {
     "fingerprint-rate": "edit.fingerprint_rate",
     "firewall": "guard.firewall",
     "firewall-vit": "guard.firewall",
+    "guard-costs": "guard.guard_costs",
     "guard-serve": "guard.guard_serve",
     "index-code": "edit.index_code",
     "layout": "generate.layout",
