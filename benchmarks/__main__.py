@@ -35,6 +35,7 @@ MODULES = {
     "lora-files": "edit.lora_files",
     "mask-tuning": "tune.mask_tuning",
     "merging": "edit.merging",
+    "negative-token-merging": "generate.negative_token_merging",
     "network-rank": "measure.network_rank",
     "open-set": "guard.open_set",
     "open-set-digits": "guard.open_set",

@@ -12,6 +12,7 @@ from photopic.core.sampling.inpainting import Inpainting
 from photopic.core.sampling.inversion import invert, invert_events
 from photopic.core.sampling.levels import noised, standard_noise
 from photopic.core.sampling.loop import sample, sample_events
+from photopic.core.sampling.predict import block_outputs
 
 __all__ = [
     "Conditioned",
@@ -20,6 +21,7 @@ __all__ = [
     "Sampled",
     "Sampling",
     "Step",
+    "block_outputs",
     "check_finite",
     "invert",
     "invert_events",

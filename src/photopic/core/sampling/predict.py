@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from photopic.core.nn.attention import KINDS, announce_guidance, rewrite_attention, rewrite_blocks
+from photopic.core.nn.attention import KINDS, Place, announce_guidance, rewrite_attention, rewrite_blocks
 from photopic.core.sampling.control import Conditioned, Control, Sampling, Step
 from photopic.core.sampling.finite import check_finite
 
@@ -28,16 +28,10 @@ def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c 
     Raises:
         ModelError: If the network's prediction is not finite.
     """
-    conditioning: Conditioned = sampling.conditioning
-    for control in sampling.controls:
-        conditioning = control.embeddings(conditioning, step)
     given = scheduler.scale_model_input(latents, step.timestep)
     for control in sampling.controls:
         given = control.model_input(given, step)
-    rows = conditioning.unet_kwargs()
-    if step.guided and sampling.unconditional is not None:
-        given = torch.cat([given] * 2)  # (batch, c, h, w) -> (2 batch, c, h, w), the unconditional half first
-        rows = _stacked(sampling.unconditional.unet_kwargs(), rows)
+    given, rows = _doubled(sampling, given, step)
 
     def call(given: Tensor) -> Tensor:
         with ExitStack() as stack:  # inside the checkpointed function, so that it acts in the backward pass too
@@ -54,6 +48,40 @@ def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c 
     for control in sampling.controls:
         prediction = control.prediction(prediction, step)
     return prediction
+
+
+def block_outputs(
+    sampling: Sampling, given: Float[Tensor, "batch c h w"], step: Step
+) -> dict[str, Float[Tensor, "rows cells dim"]]:
+    """What the transformer blocks hand on for other latents with the prompts of a step, by name; no control acts.
+
+    Args:
+        sampling: The run.
+        given: In the network's scale, one row a sample.
+        step: Where the run is; a guided one has two rows a sample, the unconditional ones first.
+    """
+    found: dict[str, Tensor] = {}
+
+    def keep(output: Tensor, place: Place) -> Tensor:
+        found[place.name] = output
+        return output
+
+    given, rows = _doubled(sampling, given, step)
+    with announce_guidance(step.guided), rewrite_blocks(sampling.unet, keep):
+        sampling.unet(given, step.timestep, **rows, **sampling.unet_kwargs, return_dict=False)
+    return found
+
+
+def _doubled(sampling: Sampling, given: Tensor, step: Step) -> tuple[Tensor, dict[str, Any]]:
+    """What the network is given and told: in a guided step twice, the unconditional half first."""
+    conditioning: Conditioned = sampling.conditioning
+    for control in sampling.controls:
+        conditioning = control.embeddings(conditioning, step)
+    rows = conditioning.unet_kwargs()
+    if not step.guided or sampling.unconditional is None:
+        return given, rows
+    # (batch, c, h, w) -> (2 batch, c, h, w)
+    return torch.cat([given] * 2), _stacked(sampling.unconditional.unet_kwargs(), rows)
 
 
 def _guided(sampling: Sampling, conditional: Tensor, unconditional: Tensor, step: Step) -> Tensor:
