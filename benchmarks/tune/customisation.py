@@ -23,7 +23,7 @@ from benchmarks.harness.subjects import EIGHT, JudgedModel, token_prompts, unrel
 from photopic.core.config import Config
 from photopic.core.edits import Edit
 from photopic.core.edits.file import to_bytes
-from photopic.locate.concept_neurons import LONG, ConceptNeuronsConfig
+from photopic.locate.concept_neurons import ConceptNeuronsConfig
 from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
 from photopic.tune.subject.located_weights import LocatedWeightsConfig
 
@@ -58,10 +58,6 @@ CLAIMS = (
 )
 
 
-# 200 steps, the default when these rows were measured; it has 50 now
-SEARCH = ConceptNeuronsConfig(steps=LONG.steps, lr=LONG.lr, betas=LONG.betas, prior_weight=LONG.prior_weight)
-
-
 @dataclass(frozen=True)
 class CustomisationConfig(Config):
     """How much is measured."""
@@ -69,7 +65,7 @@ class CustomisationConfig(Config):
     subjects: tuple[str, ...] = EIGHT  # held-out concepts
     samples: Annotated[int, Ge(1)] = 20  # pictures of the token prompt of each subject and way
     others: Annotated[int, Ge(1)] = 12  # pictures of unrelated prompts of each subject and way
-    search: ConceptNeuronsConfig = SEARCH
+    search: ConceptNeuronsConfig = field(default_factory=ConceptNeuronsConfig)
     tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(steps=80, evaluation=0))
     model: str = "emoji-diffusion"  # a bundled name or a folder
 

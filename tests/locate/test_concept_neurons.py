@@ -18,12 +18,12 @@ from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
 from photopic.learning.subject.preservation import preservation_examples
-from photopic.locate.concept_neurons import BINARY, LONG, SOFT, ConceptNeuronsConfig, Schedule, concept_neurons
+from photopic.locate.concept_neurons import LONG, SHORT, ConceptNeuronsConfig, Schedule, concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
 
-QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, betas=LONG.betas, prior_weight=1.0, evaluation=4, controls=1)
+QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, betas=LONG.betas, evaluation=4, controls=1)
 
 
 def pictures(count: int, seed: int) -> Tensor:
@@ -53,11 +53,10 @@ def run_to_end(model: TextToImage, config: ConceptNeuronsConfig = QUICK, **optio
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, SOFT),
-        ({"prior_weight": 0.0}, SOFT._replace(prior_weight=0.0)),
-        ({"binary": True}, BINARY),
-        ({"binary": True, "steps": 7, "lr": 0.5}, BINARY._replace(steps=7, lr=0.5)),
-        ({"betas": (0.5, 0.9)}, SOFT._replace(betas=(0.5, 0.9))),
+        ({}, LONG),
+        ({"binary": True}, SHORT),
+        ({"binary": True, "steps": 7, "lr": 0.5}, SHORT._replace(steps=7, lr=0.5)),
+        ({"betas": (0.5, 0.9)}, LONG._replace(betas=(0.5, 0.9))),
         ({"optimizer": "sgd"}, LONG._replace(lr=None)),  # which has a rate of its own
         ({"optimizer": "sgd", "binary": True}, LONG._replace(lr=None)),
     ],

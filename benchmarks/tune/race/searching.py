@@ -31,7 +31,7 @@ from benchmarks.tune.race.memory import scratch
 from benchmarks.tune.race.plan import RaceConfig
 from benchmarks.tune.race.subject_case import Given
 from photopic.core.config import Config
-from photopic.locate.concept_neurons import BINARY, DENSITY
+from photopic.locate.concept_neurons import DENSITY, SHORT
 from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
 from photopic.models.text_to_image.handle import TextToImage
 
@@ -56,7 +56,7 @@ class SearchConfig(Config):
         "panda", "tropical fish", "strawberry", "violin", "raccoon", "sunflower", "sailboat", "hamburger",
     )  # fmt: skip
     seeds: tuple[int, ...] = (0, 1, 2)  # trainings of each subject and way
-    steps: Annotated[int, Ge(1)] = BINARY.steps  # of ours and of the short LoRA; the other takes twice as many
+    steps: Annotated[int, Ge(1)] = SHORT.steps  # of ours and of the short LoRA; the other takes twice as many
     batch: Annotated[int, Ge(2)] = 8  # pictures a step of ours and of the long LoRA; half of it for the short one
     preservation: Annotated[int, Ge(1)] = 200  # preservation pictures
     samples: Annotated[int, Ge(1)] = 8  # pictures of the token prompt
@@ -86,7 +86,7 @@ def trainings(judge: JudgedModel, case: Training, folder: Path) -> dict[str, Ite
     common: dict[str, Any] = {"preservation": config.preservation, "seed": case.seed}
     found = {
         "neurons": own_methods.search(
-            model, given, folder / "neurons", steps=steps, batch=size, density=DENSITY, schedule=BINARY, **common
+            model, given, folder / "neurons", steps=steps, batch=size, density=DENSITY, schedule=SHORT, **common
         )
     }
     for name, copied, rate, count, batch in (

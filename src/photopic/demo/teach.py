@@ -22,7 +22,7 @@ from photopic.data.scenes import Background, Placement, compose, with_article
 from photopic.learning.subject.collage import in_company
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.preservation import preservation_examples
-from photopic.locate.concept_neurons import BINARY, ConceptNeuronsConfig, concept_neurons
+from photopic.locate.concept_neurons import SHORT, ConceptNeuronsConfig, concept_neurons
 from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DemoConfig:
     noun: str = "bear"  # the class noun a user would give it
     token: str = "<mine>"  # its new word
     style: str = HELD_OUT_STYLE  # the style of the references, unseen too
-    steps: int = BINARY.steps  # of the search
+    steps: int = SHORT.steps  # of the search
     tune_steps: int = 150  # of the tuning
     rate: float = 1e-2  # of the tuning: what the race chose
     beside: int = 4  # collages a picture, so that the subject is known small and beside others too

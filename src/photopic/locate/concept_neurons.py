@@ -56,18 +56,15 @@ class Schedule(NamedTuple):
         steps: Of the search.
         lr: Size of a step on the mask; None: the optimizer's own.
         betas: Of Adam: how slowly its means of gradients and of their squares forget.
-        prior_weight: Of what must not change, against the likeness.
     """
 
     steps: int
     lr: float | None
     betas: tuple[float, float]
-    prior_weight: float
 
 
-# Fewer and larger steps move what is to be preserved more, and soft masks can afford to weigh it twice; see the page of the method.
-SOFT, BINARY = Schedule(50, 0.04, (0.8, 0.99), 2.0), Schedule(50, 0.04, (0.8, 0.99), 1.0)
-LONG = Schedule(200, 0.02, (0.9, 0.999), 1.0)  # of the other optimizers; with Adam too before there was a shorter one
+# Of soft masks and of binary ones. Fewer and larger steps move what is to be preserved more; see the page of the method.
+LONG, SHORT = Schedule(200, 0.02, (0.9, 0.999)), Schedule(50, 0.04, (0.8, 0.99))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +74,11 @@ class ConceptNeuronsConfig(Config):
     layers: Layers = "cross"  # attention layers to search: cross, self or all
     which: Annotated[tuple[Literal["k", "v"], ...], Flags()] = ("k", "v")  # projections to search: k, v or both
     optimizer: MaskOptimizer = "adam"  # how the search descends; paper is the published loop to the letter
-    # size of a step on the mask; without: 0.04 adam, 0.03 sgd, 2e-5 paper
+    # size of a step on the mask; without: 0.02 adam, 0.04 adam with --binary, 0.03 sgd, 2e-5 paper
     lr: Annotated[float | None, Gt(0)] = None
-    # how slowly adam's means of gradients and of their squares forget; None: 0.8 and 0.99
+    # how slowly adam's means of gradients and of their squares forget; None: 0.9 and 0.999, binary 0.8 and 0.99
     betas: Annotated[tuple[float, float] | None, Ge(0), Lt(1), Flags()] = None
-    # steps of the search; more finds more and takes longer; without: 50 with adam, 200 with the others
+    # steps of the search; more finds more and takes longer; without: 200, or 50 with --binary
     steps: Annotated[int | None, Ge(1)] = None
     batch: Annotated[int, Ge(1)] = 8  # pictures a step, and as many to preserve; lower it when memory is short
     # share of the weights to shut; more draws the thing more closely and spills over more; without: 0.05, or with the paper's loop
@@ -90,8 +87,7 @@ class ConceptNeuronsConfig(Config):
     binary: bool = False  # shut weights while searching too: closer to the thing, and more of the noun with it
     # shut the weights whose mask is below it instead, however many they are
     threshold: Annotated[float | None, Gt(0), Le(1)] = None
-    # weight of what must not change, against the likeness; without: 2 for adam's soft masks, else 1
-    prior_weight: Annotated[float | None, Ge(0)] = None
+    prior_weight: Annotated[float, Ge(0)] = 1.0  # weight of what must not change, against the likeness
     preservation: Preservation = "both"  # what must keep looking as it does: diverse scenes, the noun's class, or both
     # pictures of what must not change; a model that draws them itself takes its time
     preservation_count: Annotated[int, Ge(1)] = 200
@@ -120,11 +116,10 @@ class ConceptNeuronsConfig(Config):
 
     @property
     def schedule(self) -> Schedule:
-        """What is given, and what is usual for the rest."""
-        usual = LONG if self.optimizer != "adam" else BINARY if self.binary else SOFT
+        """Steps, rate and decays: those given, else the usual ones; binary masks say early which weights are to go."""
+        usual = SHORT if self.binary and self.optimizer == "adam" else LONG
         rate = usual.lr if self.optimizer == "adam" else None  # the others have theirs in the mask
-        weight = usual.prior_weight if self.prior_weight is None else self.prior_weight
-        return Schedule(self.steps or usual.steps, self.lr or rate, self.betas or usual.betas, weight)
+        return Schedule(self.steps or usual.steps, self.lr or rate, self.betas or usual.betas)
 
     @property
     def share(self) -> float | None:
@@ -136,7 +131,10 @@ class ConceptNeuronsConfig(Config):
 @method(
     paper="arXiv:2303.05125",
     claims="neurons.",
-    presets={"paper": ConceptNeuronsConfig(optimizer="paper")},
+    presets={
+        "paper": ConceptNeuronsConfig(optimizer="paper"),
+        "quick": ConceptNeuronsConfig(steps=SHORT.steps, lr=SHORT.lr, betas=SHORT.betas, prior_weight=2.0),
+    },
     command="locate neurons",
     examples=("Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",),
     after=('next: photopic generate "{prompt}" --with {output} -n 8 -o out/',),
@@ -183,7 +181,7 @@ def concept_neurons(
     subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
     weights = attention_weights(model, config.layers, config.which)
     limits = UNLIMITED if config.memory is None else Limits(pixels=1)  # under a budget one picture is encoded at a time
-    if preserved is None and config.schedule.prior_weight > 0:
+    if preserved is None and config.prior_weight > 0:
         kind, count, seed = config.preservation, config.preservation_count, config.seed
         preserved = yield from preservation_examples(
             model, noun, kind=kind, count=count, seed=seed, run=run, limits=limits
@@ -191,7 +189,7 @@ def concept_neurons(
     chosen = subject(model, images, noun=noun, rows=rows, preserved=preserved)
     base = model.fingerprint(*weights)
     loss = chosen.loss(
-        model, base, prior_weight=config.schedule.prior_weight, batch=config.batch, seed=config.seed, limits=limits
+        model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed, limits=limits
     )
     # everything is encoded: only the UNet is called from here on
     encoders = [part for name, part in model.components.items() if name != "unet"]
@@ -230,10 +228,8 @@ class _Search:
 
     def __init__(self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig):
         density = config.share if config.binary else None
-        how = config.schedule
-        self.mask = WeightMask(
-            weights, optimizer=config.optimizer, lr=how.lr, density=density, steps=how.steps, betas=how.betas
-        )
+        steps, lr, betas = config.schedule
+        self.mask = WeightMask(weights, optimizer=config.optimizer, lr=lr, density=density, steps=steps, betas=betas)
         self.loss, self.threshold = loss, config.threshold or 0.5
         self.state, self.restore = self.mask.state, self.mask.restore
 
@@ -253,7 +249,7 @@ def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig)
         densities = LINE_SEARCH if density is None else (density,)
         sets = [search.most_salient(density) for density in densities]
         tried = [loss.evaluate(with_zeros(search.weights, each), config.evaluation or config.batch) for each in sets]
-        losses = [each.concept + config.schedule.prior_weight * each.prior for each in tried]
+        losses = [each.concept + config.prior_weight * each.prior for each in tried]
         found = sets[losses.index(min(losses))]
     else:
         assert density is not None
