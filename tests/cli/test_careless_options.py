@@ -6,25 +6,29 @@ own. A value that its option cannot take has to be refused before the model is a
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 from photopic.cli import main
 from photopic.cli.derive import read_manifest
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits.file import save
+from photopic.core.errors import DataError
 from photopic.core.fingerprint import Fingerprint
 
 HUGE = "9" * 23
@@ -104,9 +108,12 @@ def sensible(words: str) -> dict[str, list[str]]:
     """What has to be there besides a careless word: inputs that exist, a model that does not."""
     found: dict[str, list[str]] = {}
     roles = {each["name"]: each.get("role") for each in _entries(words)}
+    choices = {each["name"]: each["choices"][0] for each in _entries(words) if "choices" in each}
     typed = {"edit": "good.edit", "data": "folder", "model": "no-such-model"}
     for param, kind, _ in options(words):
-        value = typed.get(roles.get(param.name) or "", {int: "1", float: "0.5"}.get(kind, "word"))
+        word = choices.get(param.name, {int: "1", float: "0.5"}.get(kind, "word"))
+        value = typed.get(roles.get(param.name) or "", word)
+        value = {"guard": "file", "pictures": "folder"}.get(param.name, value)
         value = "fresh" if param.name == "output" else "no-such-model" if param.name == "model" else value
         if param.required or param.name == "model":
             found[param.name] = ([param.opts[0]] if param.param_type_name == "option" else []) + [value]
@@ -161,6 +168,63 @@ def test_a_careless_word_is_one_line(words: str, place: Path) -> None:
     assert not faults, "\n".join(faults)
 
 
+def test_what_is_not_there_is_told_before_anything_heavy_is_imported(place: Path) -> None:
+    asked = []
+    for words in commands():
+        base, entries = sensible(words), {each["name"]: each for each in _entries(words)}
+        for param, kind, _ in options(words):
+            entry = entries.get(param.name, {})
+            if entry.get("role") in ("edit", "data") or entry.get("exists") or (kind is Path and param.name in READ):
+                name = [param.opts[0]] if param.param_type_name == "option" else []
+                asked.append([*words.split(), *chain.from_iterable((base | {param.name: [*name, "missing"]}).values())])
+    code = (
+        "import json, sys\nfrom typer.testing import CliRunner\nfrom photopic.cli.main import app\n"
+        "for typed in json.loads(sys.argv[1]):\n"
+        "    done = CliRunner().invoke(app, typed)\n"
+        "    if done.exit_code != 2 or 'missing: expected' not in done.stderr or 'torch' in sys.modules:\n"
+        "        sys.exit(f'{typed}: {done.output}{done.exception}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(asked)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(asked) > 35
+
+
+def take_memory_of_numpy() -> None:
+    np.empty(2**50, np.uint8)
+
+
+def take_memory_and_say_something_else() -> None:
+    try:
+        bytearray(2**60)
+    except MemoryError as error:
+        raise DataError("a.png: expected a picture, found a damaged file") from error
+
+
+def take_memory_of_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")  # as torch does where there is one
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda: torch.empty(2**50, dtype=torch.uint8),
+        take_memory_of_numpy,
+        take_memory_and_say_something_else,
+        take_memory_of_a_gpu,
+    ],
+)
+def test_running_out_of_memory_is_one_line_that_says_what_to_make_smaller(
+    take: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(batch: Annotated[int, typer.Option()] = 1, layers: Annotated[int, typer.Option()] = 1) -> None:
+        take()
+
+    monkeypatch.setattr(main, "load_command", lambda words: main._built("generate", generate, None, ""))
+    done = CliRunner().invoke(main.app, ["generate"])
+    assert done.stderr == "photopic: memory ran out; lower --batch, give smaller pictures or a smaller model\n"
+    assert done.exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -169,6 +233,7 @@ def test_a_careless_word_is_one_line(words: str, place: Path) -> None:
         (["generate", "a bear", "--seed", HUGE], "--seed"),
         (["generate", "a bear", "--steps", "2", "--steps", "3"], "expected once, found 2 times"),
         (["locate", "neurons", "folder", "--noun", "bear", "-o", ""], "--output"),
+        (["compose", "good.edit", "missing.edit", "-o", "x.edit"], "missing.edit: expected a file, found nothing"),
     ],
 )
 def test_a_careless_word_in_a_process_of_its_own(words: list[str], said: str, place: Path) -> None:

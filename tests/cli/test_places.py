@@ -10,16 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import typer
 
 from photopic.cli.places import method_run, put
-from photopic.cli.says import json_text, say
+from photopic.cli.says import say, say_json
 from photopic.core.errors import DataError, PhotopicError
-from photopic.core.runs import Run, RunInUseError
+from photopic.core.runs import CHECKPOINT, LOG, Run, RunInUseError
 from photopic.core.view import Bars, Section, Table, View
 from photopic.data.pictures import write_next
 from photopic.report.terminal import show
 
-STEERING = "\x1b[2J\x9b31m\u202e[/]\r"  # escapes, text from right to left, console markup
+STEERING = "\x1b[2J\x9b31m\u202e[/]\r\x7f\nend"  # escapes, text from right to left, console markup, another line
 
 
 def test_two_runs_into_one_folder_keep_all_pictures(tmp_path: Path) -> None:
@@ -63,17 +64,41 @@ def test_a_file_or_folder_called_like_a_library_does_not_hide_it(name: str, tmp_
 
 
 def test_text_of_a_file_never_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    say(f"a\n{STEERING}b")
+    say(STEERING)
+    assert capsys.readouterr().out == "?[2J?31m?[/]???end\n"
     sections = [Section(STEERING, [Table([STEERING], [[STEERING]]), Bars([(STEERING, 0.5, STEERING)])])]
     show(View("", sections, lead=STEERING))
     shown = capsys.readouterr().out
-    assert all(letter.isprintable() or letter == "\n" for letter in shown) and "[/]" in shown
+    assert all(letter.isprintable() or letter == "\n" for letter in shown)
+    assert shown.count("[/]???end") == 7  # none of them ends a line where its own text says so
 
 
-def test_json_is_json_whatever_was_measured() -> None:
-    text = json_text({"a": float("nan"), "b": [float("-inf"), 1.5], "c": STEERING})
+def test_json_is_json_whatever_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    say_json({"a": float("nan"), "b": [float("-inf"), 1.5], "c": STEERING})
+    text = capsys.readouterr().out
     assert json.loads(text, parse_constant=pytest.fail) == {"a": None, "b": [None, 1.5], "c": STEERING}
-    assert text.isascii()
+    assert text.isascii() and all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (CHECKPOINT, "run the same command again to go on"),
+        ("measured/zero-shot-1-0.json", "run the same command again to go on"),  # as measure fewshot keeps its cells
+        (LOG, "nothing was kept yet, the same command begins anew"),
+    ],
+)
+def test_an_interrupt_says_whether_there_is_something_to_go_on_from(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a.edit.run" / name
+    with pytest.raises(typer.Exit), method_run(None, tmp_path / "a.edit"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("")
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == f"photopic: interrupted; {said}\n"
+    assert place.exists() == (name != LOG)
+    assert list(tmp_path.iterdir()) == ([] if name == LOG else [tmp_path / "a.edit.run"])
 
 
 @pytest.mark.parametrize("refused", [RunInUseError, DataError])

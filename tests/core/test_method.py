@@ -217,13 +217,15 @@ def falling(rate: float, *, run: Run | None = None) -> Steps[Report]:
 
 
 class Doubling:
-    """A learner whose loss is not finite from the fourth step on where its rate is above 1."""
+    """A learner whose loss is not finite from the fourth step on where its rate is above the bound."""
+
+    bound = 1.0
 
     def __init__(self, rate: float):
         self.rate, self.held = rate, torch.ones(())
 
     def step(self, step: int) -> Mapping[str, float]:
-        if step > 2 and self.rate > 1:
+        if step > 2 and self.rate > self.bound:
             raise DivergedError(f"step {step + 1}: the loss is nan; lower the learning rate")
         self.held = self.held * 2
         return {"loss": float("nan") if step == 1 else 0.5}
@@ -243,6 +245,15 @@ def test_a_diverged_run_does_not_block_its_corrected_call(tmp_path: Path) -> Non
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(RunMismatchError):  # what ended well is still kept
         falling(0.25, run=Run(tmp_path))
+
+
+def test_a_run_that_diverged_once_and_then_ended_well_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DivergedError):
+        falling(2.0, run=Run(tmp_path))
+    monkeypatch.setattr(Doubling, "bound", 3.0)  # as where a fault of the machine was mended
+    assert falling(2.0, run=Run(tmp_path)).values["held"] == 64
+    with pytest.raises(RunMismatchError):
+        falling(0.5, run=Run(tmp_path))
 
 
 def test_a_log_is_json_whatever_was_measured(tmp_path: Path) -> None:

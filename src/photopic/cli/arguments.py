@@ -29,9 +29,6 @@ def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     asked = [each for each in entry["parameters"] if each["role"] != "config"]
     options = {each["name"]: _options(each, given) for each in asked if each["role"] == "data"}
     words = {each["name"]: _words(each, given) for each in asked}
-    for each in asked:  # what is not there is refused before a model is loaded for it
-        for word in words[each["name"]] if each["role"] == "data" else ():
-            _source(each).check(word)
     read: dict[str, Any] = {}
     for each in sorted(asked, key=lambda each: ("option", "edit", "model", "data").index(each["role"])):
         if not words[each["name"]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +14,49 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from photopic.core.errors import PhotopicError
+
 LARGEST = 2**32 - 1  # of whole numbers: the largest seed that all generators of random numbers take
 DEVICES = "cpu, cuda, mps, xpu, hpu, npu, mtia"  # kinds that torch may know; whether one is there is seen when a model goes to it
+SMALLER = (
+    "batch",
+    "size",
+    "resolution",
+    "samples",
+    "pictures",
+    "frames",
+    "rank",
+)  # options by which a command needs less memory
 DEVICE = "Where to compute: cpu, cuda, cuda:1, mps, ..."
 
 
 class CarefulCommand(TyperCommand):
-    """A command that takes each option once, and from the command line only what any option can be."""
+    """A command that takes each option once, and from the command line only what any option can be.
+
+    Where memory runs out, whatever ran out of it, the command says what of its own makes it need less.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            PhotopicError: If memory ran out.
+        """
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+            raise PhotopicError(f"memory ran out; {self._smaller()}") from None
+
+    def _smaller(self) -> str:
+        """What to do where memory ran out, by the options that there are."""
+        params: list[Any] = self.params
+        flags = {each.name: max(each.opts, key=len) for each in params}
+        options = " or ".join(flags[name] for name in SMALLER if name in flags)
+        fixes = [f"lower {options}"] if options else []
+        fixes += ["say with --memory how much there is"] if "memory" in flags else []
+        return ", ".join([*fixes, "give smaller pictures or a smaller model"])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options, then look at what was typed.
@@ -39,6 +77,27 @@ class CarefulCommand(TyperCommand):
                     if problem := problem_of(value):
                         raise typer.BadParameter(problem, ctx, param)
         return rest
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error is that memory ran out, or was raised because it did.
+
+    Example:
+        >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError())
+        (True, False)
+    """
+    if error is None:
+        return False
+    torch = sys.modules.get("torch")
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    # torch has a type for accelerators alone, and a library that finds no room is an ImportError as any other
+    said = isinstance(error, RuntimeError | ImportError) and re.search(
+        r"DefaultCPUAllocator|map segment from .*object$", str(error)
+    )
+    return (
+        isinstance(error, kinds) or of_system or bool(said) or ran_out_of_memory(error.__cause__ or error.__context__)
+    )
 
 
 def problem_of(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from photopic.cli.arguments import read_arguments
 from photopic.cli.derive import read_config, read_manifest
+from photopic.cli.inputs import check_inputs
 from photopic.core.errors import FieldError, PhotopicError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def read_control(word: str, model: Any) -> Control:
         raise PhotopicError(f"--control: expected one of {', '.join(known)}, found {name!r}")
     entry = known[name.replace("-", "_")]
     given = _given(name, entry, said)
+    check_inputs(entry, given)
     module, _, made = entry["function"].partition(":")
     kind = getattr(import_module(module), made)
     try:

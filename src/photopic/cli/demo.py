@@ -61,7 +61,7 @@ def demo(
     try:
         path = _run(out, model, settings, pair)
     except KeyboardInterrupt:
-        say("photopic: interrupted; run the same command again to go on", err=True)
+        say_interrupted(out)
         raise typer.Exit(INTERRUPTED) from None
     say(str(path))
 

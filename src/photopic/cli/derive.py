@@ -202,11 +202,13 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
         entry: What the manifest says of it.
         given: What was typed, by parameter and option; nothing else.
     """
-    from photopic.cli import outputs, places
+    from photopic.cli import inputs, outputs, places
     from photopic.cli.arguments import check_options, read_arguments
-    from photopic.core.runs import is_first_process
 
     output = places.checked(entry, command, given)
+    inputs.check_inputs(entry, given)  # all that follows imports torch
+    from photopic.core.runs import is_first_process
+
     if any(each["name"] == "output" for each in entry["parameters"]):
         output = None  # the method writes it
     method = _method(entry)

@@ -15,6 +15,7 @@ import typer
 
 from photopic import __version__
 from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.inputs import files
 from photopic.cli.overlap import Overlap
 from photopic.cli.places import check_folder
 from photopic.cli.says import INTERRUPTED, say
@@ -43,7 +44,9 @@ def generate(
     ],
     edits: Annotated[
         list[Path] | None,
-        typer.Option("--with", help="An edit file to apply; repeat it for several.", show_default="none"),
+        typer.Option(
+            "--with", help="An edit file to apply; repeat it for several.", show_default="none", callback=files
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 8,
     output: Annotated[
@@ -71,7 +74,11 @@ def generate(
     ] = None,
     image: Annotated[
         Path | None,
-        typer.Option(help="A picture to start from instead of noise; its central square is used.", show_default="none"),
+        typer.Option(
+            help="A picture to start from instead of noise; its central square is used.",
+            show_default="none",
+            callback=files,
+        ),
     ] = None,
     strength: Annotated[
         float | None,
@@ -85,6 +92,7 @@ def generate(
         typer.Option(
             help="A black and white picture of the size of --image: white is drawn anew, black stays to the bit.",
             show_default="none",
+            callback=files,
         ),
     ] = None,
     layout: Annotated[
@@ -92,6 +100,7 @@ def generate(
         typer.Option(
             help="JSON with a box or a painted mask for each subject; see docs/methods/layout_guidance.md.",
             show_default="none",
+            callback=files,
         ),
     ] = None,
     layout_strength: Annotated[

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic.cli.careful import DEVICE, checked_device
-from photopic.cli.says import REJECTED, json_text, say
+from photopic.cli.inputs import files, places
+from photopic.cli.says import REJECTED, say_json
 from photopic.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ EPILOG = "Example: photopic guard check emoji.guard pictures/    For a program: 
 
 
 def check(
-    guard: Annotated[Path, typer.Argument(help="A file of photopic guard fit.")],
+    guard: Annotated[Path, typer.Argument(help="A file of photopic guard fit.", callback=files)],
     pictures: Annotated[
-        Path, typer.Argument(help="A picture, a folder of pictures, or one of sub-folders of pictures.")
+        Path,
+        typer.Argument(help="A picture, a folder of pictures, or one of sub-folders of pictures.", callback=places),
     ],
     model: Annotated[
         str | None,
@@ -57,7 +59,7 @@ def check(
             status.update(plain(f"{made.model.name}: {len(judged):,} of {len(found):,} pictures"))
     names = [_name(file, pictures) for file in found.files]
     if as_json:
-        say(json_text(_as_json(guard, made, names, judged)))
+        say_json(_as_json(guard, made, names, judged))
     else:
         _print(made, names, judged)
     if not all(each.verdict.accepted for each in judged):

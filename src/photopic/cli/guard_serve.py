@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.inputs import places
 from photopic.cli.says import say
 from photopic.core.errors import PhotopicError
 
@@ -38,7 +39,10 @@ def serve(
     ] = None,
     clean: Annotated[
         Path | None,
-        typer.Option(help="Folder with one sub-folder of clean pictures a class, to fit a guard on; a few hundred."),
+        typer.Option(
+            help="Folder with one sub-folder of clean pictures a class, to fit a guard on; a few hundred.",
+            callback=places,
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of this machine.")
@@ -61,6 +65,10 @@ def serve(
     One PNG, JPEG or WebP picture a request, as the body or as a file of a form. GET /health and GET /metrics (Prometheus) say
     how it does. Ctrl-C or SIGTERM finishes what is running. There is no password: put it behind what has one.
     """
+    if clean is None and not Path(guard).is_file():
+        raise PhotopicError(
+            f"{guard}: expected a file that photopic guard fit wrote, found none; to fit one now give --clean FOLDER"
+        )
     try:
         from photopic.serve.limits import Limits
     except ImportError as error:
@@ -93,10 +101,6 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
     from photopic.models.classifier import Classifier
 
     if clean is None:
-        if model is None and not Path(guard).is_file():
-            raise PhotopicError(
-                f"{guard}: expected a file that photopic guard fit wrote, found none; to fit one now give --clean FOLDER"
-            )
         return load_guarded(guard, Classifier.load(model or load(guard).model, device))
     if model is not None:
         raise PhotopicError(

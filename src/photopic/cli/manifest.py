@@ -21,7 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 
 from photopic.core.about import About
-from photopic.core.config import Flags, comments, hints_of, unpacked
+from photopic.core.config import Existing, Flags, comments, hints_of, unpacked
 from photopic.core.method import Method
 from photopic.data.sources import SOURCES
 
@@ -119,6 +119,7 @@ def _parameter(given: inspect.Parameter, annotation: Any, text: str) -> dict[str
         source = SOURCES[item]
         found["help"] = source.help
         found["options"] = option_list(source.options) if source.options else []
+        found["words"] = list(source.words)
     return found
 
 
@@ -146,6 +147,8 @@ def _option(name: str, annotation: Any, default: Any, text: str) -> dict[str, An
     found["default"] = list(default) if isinstance(default, tuple) else default
     if words:
         found["choices"] = words
+    if Existing() in beside:
+        found["exists"] = True
     for bound in beside:
         for each in (Ge, Gt, Le, Lt):
             if isinstance(bound, each):

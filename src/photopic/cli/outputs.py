@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from photopic.cli.places import check_output, put
-from photopic.cli.says import REJECTED, json_text, say
+from photopic.cli.says import REJECTED, say, say_json
 
 if TYPE_CHECKING:
     from photopic.core.about import About
@@ -101,7 +101,7 @@ def _page(result: Report | Verdict, wanted: Wanted) -> Path | None:
         content = page(view(result) if view else result).encode()
         place = put(lambda path: path.write_bytes(content), wanted.output, overwrite=wanted.overwrite)
     if wanted.as_json:
-        say(json_text(result.to_dict()))
+        say_json(result.to_dict())
     elif place is None:
         _show(result, wanted)
     return place

@@ -98,30 +98,49 @@ def _check_writable(folder: Path, output: Path) -> None:
 def method_run(run: Path | None, output: Path | None, *, wanted: bool = True) -> Iterator[Run | None]:
     """The folder for log and checkpoints: the user's, or one beside the output that goes once that is written.
 
-    Ctrl-C leaves with status 130 and the folder; a refusal leaves no folder unless there is a checkpoint to go on from.
+    Ctrl-C leaves with status 130. It and a refusal leave no folder unless there is something in it to go on from.
     """
     if not wanted or (run is None and output is None):
         yield None
         return
-    from photopic.core.runs import CHECKPOINT, Run, RunInUseError, is_first_process
+    from photopic.core.runs import Run, RunInUseError, is_first_process
 
     folder = run or output.with_name(output.name + ".run")  # type: ignore[union-attr]
     try:
         yield Run(folder)
     except KeyboardInterrupt:
-        say("photopic: interrupted; run the same command again to go on", err=True)
+        say_interrupted(folder)
+        if run is None:
+            _drop_empty(folder)
         raise typer.Exit(INTERRUPTED) from None
     except RunInUseError:
         raise
-    except PhotopicError:
-        # whatever is refused, another process may be in the folder before its first checkpoint
-        with suppress(RunInUseError, FileNotFoundError):
-            if run is None and not list(folder.rglob(CHECKPOINT)):
-                with Run(folder).held():
-                    shutil.rmtree(folder, ignore_errors=True)
+    except Exception:
+        if run is None:
+            _drop_empty(folder)
         raise
     if run is None and is_first_process():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def say_interrupted(folder: Path) -> None:
+    """Say how to go on after Ctrl-C, or that there is nothing to go on from."""
+    from photopic.core.runs import goes_on
+
+    begin = "run the same command again to go on"
+    if not goes_on(folder):
+        begin = "nothing was kept yet, the same command begins anew"
+    say(f"photopic: interrupted; {begin}", err=True)
+
+
+def _drop_empty(folder: Path) -> None:
+    """Take a run folder away that holds nothing to go on from, unless another process is in it before its first checkpoint."""
+    from photopic.core.runs import Run, RunInUseError, goes_on
+
+    with suppress(RunInUseError, FileNotFoundError):
+        if not goes_on(folder):
+            with Run(folder).held():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def put(save: Callable[[Path], object], output: Path, *, overwrite: bool) -> Path:

@@ -15,11 +15,12 @@ USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print text that may hold words of files, on stdout or stderr: a terminal only ever shows it."""
-    typer.echo(printable(text), err=err)
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line that may hold words of files and their names, on stdout or stderr: a terminal only ever shows it."""
+    typer.echo(printable(line), err=err)
 
 
-def json_text(value: Any) -> str:
-    """JSON as every reader takes it."""
-    return json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
+def say_json(value: Any) -> None:
+    """Print a value as JSON that every reader takes and no terminal is steered by."""
+    text = json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
+    typer.echo(text.replace("\x7f", "\\u007f"))  # the one control character that JSON lets through as it is

@@ -49,6 +49,11 @@ class Flags:
 
 
 @dataclass(frozen=True)
+class Existing:
+    """Beside a text that names a file or folder to read: a command refuses what is not there before it imports the method."""
+
+
+@dataclass(frozen=True)
 class Sentence:
     """The range of a text with one ``{}`` where a word goes; other braces would be taken for places as well.
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Text of a file or of a user as a terminal may show it: what would steer the terminal becomes a question mark.
+    """Text of a file or of a user, a name among them, as one line that a terminal only shows: what would steer it becomes ``?``.
 
     Example:
-        >>> printable("a\\x1b[2J bear")
-        'a?[2J bear'
+        >>> printable("a\\x1b[2J bear\\n.png")
+        'a?[2J bear?.png'
     """
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 class PhotopicError(ValueError):

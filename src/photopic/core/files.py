@@ -84,11 +84,11 @@ def what_is_there(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else next((name for test, name in kinds.items() if test(mode)), "a device")
 
 
-def read_file(path: Path, error: type[PhotopicError] = PhotopicError) -> bytes:
-    """The bytes of a file.
+def check_file(path: Path, error: type[PhotopicError] = PhotopicError) -> None:
+    """Refuse what is no file; folders, pipes and links without an end are told before anything is opened.
 
     Args:
-        path: The file; folders, pipes and links without an end are refused before anything is opened.
+        path: The file.
         error: What to raise.
 
     Raises:
@@ -96,6 +96,19 @@ def read_file(path: Path, error: type[PhotopicError] = PhotopicError) -> bytes:
     """
     if found := what_is_there(path):
         raise error(f"{path}: expected a file, found {found}; check the path")
+
+
+def read_file(path: Path, error: type[PhotopicError] = PhotopicError) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: The file.
+        error: What to raise.
+
+    Raises:
+        PhotopicError: As ``check_file``, or of the kind asked for if it cannot be read.
+    """
+    check_file(path, error)
     try:
         return path.read_bytes()
     except OSError as problem:

@@ -28,6 +28,8 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 LOCK = "lock"  # empty; it stays, since taking it away would let two have it
 DIVERGED = "diverged"  # holds the identity of the computation that will not come to an end
+CONFIG = "config.json"
+BOOKS = (LOG, LOCK, DIVERGED, CONFIG)  # what a run keeps of itself before there is anything to go on from
 RANK = "RANK"  # environment variable of torch: the number of this process among those that compute one run
 
 
@@ -65,7 +67,7 @@ class Run:
             self._bind(json.loads(json.dumps(asdict(config) if is_dataclass(config) else config)))  # type: ignore[arg-type]
 
     def _bind(self, config: dict[str, Any]) -> None:
-        path = self.folder / "config.json"
+        path = self.folder / CONFIG
         if path.exists():
             try:
                 found = dict(json.loads(path.read_text()))
@@ -207,6 +209,11 @@ class Run:
                 return tensors, json.loads(file.metadata()["photopic"])
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise PhotopicError(f"{path}: is damaged: {error}; copy it again, or delete it to begin anew") from error
+
+
+def goes_on(folder: Path) -> bool:
+    """Whether a run folder, or one of several, holds results of work: a checkpoint, or what a method keeps in files of its own."""
+    return any(path.is_file() and path.name not in BOOKS for path in folder.rglob("*"))
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:

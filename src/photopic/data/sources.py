@@ -46,16 +46,6 @@ class Source(Generic[T]):
     options: type[Config] | None = None
     words: tuple[str, ...] = ()
 
-    def check(self, word: str) -> None:
-        """Refuse what is neither there nor a word of the emoji world, before a model is loaded for it.
-
-        Raises:
-            DataError: Names it.
-        """
-        if not word.startswith(self.words) and not Path(word).exists():
-            begin = f", or a word that begins with {' or '.join(self.words)}" if self.words else ""
-            raise DataError(f"{word}: expected a file or folder{begin}, found none; check the spelling")
-
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotOptions(Config):

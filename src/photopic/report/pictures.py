@@ -44,12 +44,13 @@ def write_map(found: Map, folder: Path) -> list[str]:
     together = png_bytes(contact_sheet(sheet, columns=columns, gap=6), about | {"words": list(found.labels)})
     write_atomically(folder / f"{first:04d}-sheet.png", together, new=True)
     save(found, folder / f"{first:04d}-{str(about.get('method', 'map')).rpartition('.')[2]}.safetensors")
+    maps = "one map" if len(found.labels) == 1 else f"{len(found.labels)} maps"
     lines = [
         f"  {label}: {values.mean():.3g} on average, {values.max():.3g} at its brightest"
         for label, values in zip(found.labels, found.values.swapaxes(0, 1), strict=True)  # (pictures, h, w) each
     ]
     return [
-        f"{folder}: {first:04d}-sheet.png with all pictures and {len(found.labels)} maps of each, one PNG each",
+        f"{folder}: {first:04d}-sheet.png with all pictures and {maps} of each, one PNG each",
         *lines,
     ]
 

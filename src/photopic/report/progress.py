@@ -51,7 +51,9 @@ def bars(*, hidden: bool = False) -> Iterator[Bars]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}", style="dim"),
     )
-    with Bars(*columns, console=console(), transient=True, disable=hidden) as shown, warnings.catch_warnings():
+    place = console()
+    silent = hidden or not place.is_interactive  # into a file or a pipe rich would print an empty line in their place
+    with Bars(*columns, console=place, transient=True, disable=silent) as shown, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _note(shown, str(message))
         yield shown
 
@@ -71,7 +73,7 @@ def follow_events(events: Iterable[Event[R]], shown: Bars) -> R:
         if event.stage not in tasks:
             for task in tasks.values():  # what went before is done
                 shown.update(task, visible=False)
-            tasks[event.stage] = shown.add_task(event.stage, total=None, remark="")
+            tasks[event.stage] = shown.add_task(plain(event.stage), total=None, remark="")
         remark = plain(", ".join(_spoken(name, value) for name, value in event.numbers.items()))
         shown.update(tasks[event.stage], completed=event.done, total=event.total or None, remark=remark)
         result = event.result

@@ -65,7 +65,7 @@ def is_numeric(cell: Any) -> bool:
 
 
 def plain(text: str) -> str:
-    """Text of a file as text: no console markup, no control characters."""
+    """Text of a file as one line of text: no console markup, no control characters."""
     from rich.markup import escape
 
     return escape(printable(text))

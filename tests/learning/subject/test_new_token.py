@@ -46,3 +46,6 @@ def test_nouns_the_tokenizer_does_not_know_are_refused_by_the_word(model: TextTo
     for noun, found in (("red zyzzyva", "zyzzyva"), (" ", "empty")):
         with pytest.raises(DataError, match=found):
             check_noun(model, noun)
+    bundled = TextToImage(model.pipeline, "emoji", knows_emoji=True)
+    with pytest.raises(DataError, match="use a commoner noun, such as bear, pear or boar"):
+        check_noun(bundled, "beaar")

@@ -19,6 +19,7 @@ from photopic.core.errors import DataError, ModelError
 from photopic.core.sampling import Control, Step
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.schedulers import SCHEDULERS, scheduler_named
+from photopic.models.text_to_image.start_image import read_start
 from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with NumPy 2
@@ -188,14 +189,19 @@ def test_inpainting_leaves_every_pixel_outside_the_mask(
     assert not np.array_equal(drawn[0], drawn[1])
 
 
-def test_pil_images_are_read_by_the_one_rule(sd: TextToImage, picture: np.ndarray) -> None:
+def test_pil_images_and_files_are_read_by_the_one_rule(sd: TextToImage, picture: np.ndarray, tmp_path: Path) -> None:
     inside = np.zeros(picture.shape[:2], bool)
     inside[:16] = True
     painted = np.dstack(
         [np.full_like(picture, 255), np.where(inside, 255, 0).astype(np.uint8)]
     )  # (h, w, 4), white hidden
-    given = sd.generate("a bear", seeds=[0], steps=2, image=Image.fromarray(picture), mask=Image.fromarray(painted))
-    assert (given == sd.generate("a bear", seeds=[0], steps=2, image=picture, mask=inside)).all()
+    images, files = [Image.fromarray(each) for each in (picture, painted)], [tmp_path / f"{each}.png" for each in "ab"]
+    for each, file in zip(images, files, strict=True):
+        each.save(file)
+    expected = sd.generate("a bear", seeds=[0], steps=2, image=picture, mask=inside)
+    for image, mask in ((images[0], images[1]), (files[0], str(files[1])), (images, files[1]), ([files[0]], inside)):
+        image = image[:1] if isinstance(image, list) else image  # one for the one prompt
+        assert (sd.generate("a bear", seeds=[0], steps=2, image=image, mask=mask) == expected).all()
 
 
 def test_one_image_for_each_prompt(sd: TextToImage, picture: np.ndarray) -> None:
@@ -206,6 +212,13 @@ def test_one_image_for_each_prompt(sd: TextToImage, picture: np.ndarray) -> None
     assert np.abs(together[2].astype(int) - alone[0]).max() <= 1
 
 
+def test_what_is_no_picture_is_called_so() -> None:
+    with pytest.raises(DataError, match=r"image should be a PIL image .* found dict"):
+        read_start({"a": 1}, None, 8)
+    with pytest.raises(DataError, match=r"mask: expected a PIL image, .* found list"):
+        read_start(None, [1], 8)
+
+
 def test_impossible_requests_are_errors_at_once(sd: TextToImage, picture: np.ndarray) -> None:
     mask = np.ones((IMAGE_SIZE, IMAGE_SIZE), bool)
     cases: list[tuple[dict[str, Any], str]] = [
@@ -214,6 +227,7 @@ def test_impossible_requests_are_errors_at_once(sd: TextToImage, picture: np.nda
         ({"negative_prompt": ["a", "b"]}, "one for each of 1 prompts, found 2"),
         ({"mask": mask}, "give image="),
         ({"strength": 0.5}, "give image="),
+        ({"image": "no.png"}, "no.png: expected a file, found nothing"),
         ({"image": picture[:8]}, r"expected RGB of \(32, 32, 3\).*found \(8, 32, 3\)"),
         ({"image": picture, "strength": 0.0}, "strength: expected more than 0, found 0"),
         ({"image": picture, "strength": 0.001}, "leaves none to do"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from photopic.core.config import Flags
+from photopic.core.config import Existing, Flags
 from photopic.core.edits import Edit
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
@@ -37,7 +37,7 @@ WORST = 12  # rows of a report on the terminal, those with the largest errors
 )
 def import_file(
     model: TextToImage,
-    file: Annotated[str, Flags("FILE")],
+    file: Annotated[str, Flags("FILE"), Existing()],
     *,
     keep: Annotated[float | None, Gt(0), Le(1)] = None,
     token: str | None = None,

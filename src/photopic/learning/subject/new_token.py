@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from photopic.core.edits import TokenEmbedding, check_new_token
 from photopic.core.errors import DataError
 from photopic.data.scenes import with_article, with_prefix
+from photopic.data.splits import KNOWN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +48,21 @@ def check_noun(model: TextToImage, noun: str) -> None:
             unknown = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
             shattered = len(ids) > 1 and len(word) < 2.5 * len(ids)
             if not ids or unknown or shattered:
-                raise DataError(f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun")
+                near = f", such as {nearest_nouns(word)}" if model.knows_emoji else ""
+                raise DataError(
+                    f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun{near}"
+                )
+
+
+def nearest_nouns(word: str) -> str:
+    """Of what the bundled model learnt to draw the three that are spelt most like a word.
+
+    Example:
+        >>> nearest_nouns("baer")
+        'badger, boar or bear'
+    """
+    *others, last = get_close_matches(word, sorted(KNOWN), cutoff=0.0)
+    return f"{', '.join(others)} or {last}"
 
 
 def check_token(model: TextToImage, token: str) -> None:

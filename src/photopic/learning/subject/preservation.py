@@ -21,6 +21,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.data.scenes import SceneOptions, sample_scene, with_article
 from photopic.data.splits import KNOWN
 from photopic.learning.losses.denoising import UNLIMITED, Limits
+from photopic.learning.subject.new_token import nearest_nouns
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.handle import TextToImage
@@ -96,7 +97,10 @@ def _rendered(model: TextToImage, noun: str, count: int, of_class: int, seed: in
     """Scenes of the emoji world, the first of them of the class alone."""
     everything = tuple(item.name for item in emoji_world.select(split="known"))
     if of_class and noun not in KNOWN:
-        raise DataError(f"noun {noun!r}: {model.name} does not draw it; use a noun it draws, or preserve scenes only")
+        near = nearest_nouns(noun)
+        raise DataError(
+            f"noun {noun!r}: {model.name} does not draw it; use a noun it draws, such as {near}, or preserve scenes only"
+        )
     scenes = []
     for index in range(count):
         # of the class first, alone and large as the subject's own pictures are, then whatever the model knows

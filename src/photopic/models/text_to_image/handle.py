@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
-from jaxtyping import Bool, Float, Int, UInt8
-from PIL import Image
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -23,7 +22,6 @@ from photopic.core.errors import ModelError
 from photopic.core.events import Event
 from photopic.core.fingerprint_cache import LoadedDigest
 from photopic.core.sampling import Control
-from photopic.data.pixels import as_array, as_mask
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
@@ -33,6 +31,7 @@ from photopic.models.text_to_image.drawing import Drawing, Generated, draw, enco
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.loading import files_of, read
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule
+from photopic.models.text_to_image.start_image import StartImage, StartMask, read_start
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, PipelineTokenizers
 
 DEFAULT = GenerateConfig()
@@ -192,8 +191,8 @@ class TextToImage(Handle):
         seeds: Sequence[int],
         config: GenerateConfig = DEFAULT,
         controls: Sequence[Control] = (),
-        image: UInt8[np.ndarray, "..."] | Image.Image | None = None,
-        mask: Bool[np.ndarray, "h w"] | Image.Image | None = None,
+        image: StartImage | Sequence[StartImage] | None = None,
+        mask: StartMask | None = None,
         on_step: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> Iterator[Generated]:
@@ -206,8 +205,10 @@ class TextToImage(Handle):
             seeds: One seed per image, each the start of its own random generator.
             config: How to draw.
             controls: Act on every batch; see ``photopic.core.sampling``.
-            image: RGB of the model's size, (h, w, 3), or one per prompt, or a PIL image: start from it instead of from noise.
-            mask: True where to draw, or a PIL image, light and opaque there; elsewhere the image stays as it is, to the bit.
+            image: RGB of the model's size, (h, w, 3), a PIL image, or the path of one, or one per prompt: start from it instead of
+                from noise.
+            mask: True where to draw, or a PIL image or the path of one, light and opaque there; elsewhere the image stays as it
+                is, to the bit.
             on_step: Called with (steps done, steps in all) over all batches.
             options: Fields of the config to change, such as ``steps=20``.
 
@@ -228,16 +229,15 @@ class TextToImage(Handle):
         seeds: Sequence[int],
         config: GenerateConfig = DEFAULT,
         controls: Sequence[Control] = (),
-        image: UInt8[np.ndarray, "..."] | Image.Image | None = None,
-        mask: Bool[np.ndarray, "h w"] | Image.Image | None = None,
+        image: StartImage | Sequence[StartImage] | None = None,
+        mask: StartMask | None = None,
     ) -> Iterator[Event[Generated]]:
         """The same step by step, for methods that draw: an event a step, the last of each batch with its pictures."""
         prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
         negative = config.negative_prompt
-        image = as_array(image, "image") if isinstance(image, Image.Image) else image
-        mask = as_mask(mask) if isinstance(mask, Image.Image) else mask
+        read, inside = read_start(image, mask, self.image_size)
         self._warn_if_truncated([*prompts, *([negative] if isinstance(negative, str) else negative or ())])
-        return draw(self, Drawing(prompts, seeds, config, controls, image, mask))
+        return draw(self, Drawing(prompts, seeds, config, controls, read, inside))
 
     def token_positions(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's tokens in the tokenised prompt, all occurrences, counted from the start token at 0.
