@@ -47,6 +47,7 @@ MODULES = {
     "shared-timesteps": "train.shared_timesteps",
     "start": "models.start",
     "task-vectors": "edit.task_vectors",
+    "transfer-score": "measure.transfer_score",
     "unified-tuners": "tune.unified_tuners",
 }
 
