@@ -24,9 +24,12 @@ from typer.testing import CliRunner
 
 import photopic
 from photopic.cli import main
+from photopic.core.edits import DenseDelta, ZeroedWeights
+from photopic.core.edits.file import save
 from photopic.core.errors import EditError
 from photopic.core.events import Event
 from photopic.metrics.temporal_alignment import frame_distances
+from tests.core.edits.kinds import at, edit
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
@@ -74,6 +77,21 @@ def test_help_is_there_at_once() -> None:
         subprocess.run(arguments, check=True, capture_output=True)
         spent.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
     assert min(spent) < 0.3, spent  # seconds of user time; 0.10 measured beside other work, 0.48 when all was built
+
+
+@pytest.mark.parametrize("command", ["inspect", "diff"])
+def test_looking_into_a_file_imports_no_torch(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "bear.edit"
+    save(edit(ZeroedWeights({"m.one.weight": at(0, 4)}), DenseDelta({"m.one.bias": torch.ones(5)})), file)
+    words = [command, *([str(file)] * (2 if command == "diff" else 1))]
+    done = run_python(
+        "import sys\n"
+        "from photopic.cli.main import app\n"
+        f"try: app({words!r}, prog_name='photopic')\n"
+        "except SystemExit as left: print(left.code, file=sys.stderr)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    assert done.stderr.splitlines() == ["0", "['numpy']"], done.stdout + done.stderr
 
 
 def test_importing_photopic_imports_nothing_heavy_and_load_is_there() -> None:

@@ -23,8 +23,10 @@ from torch import nn
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.timing import median_interval, side_by_side
 from photopic.core.config import Config
+from photopic.core.editfile.rows import held_by
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part
 from photopic.core.edits.file import from_bytes, to_bytes
+from photopic.core.edits.file.parts import part_content
 from photopic.core.fingerprint import fingerprint
 
 SEED, NAME, COLUMNS, RANK = 0, "m.weight", 1280, 1280
@@ -58,7 +60,7 @@ def rates(label: str, edit: Edit, rounds: int) -> Iterator[Row]:
     """Both rates of one edit."""
     content = to_bytes(edit)
     assert to_bytes(from_bytes(content)) == content
-    held = sum(each.numel() * each.element_size() for each in edit.parts[0].stored()[NAME]) / 1e6
+    held = sum(len(each.data) for each in held_by(part_content(edit.parts[0]))[NAME]) / 1e6
     calls = (partial(to_bytes, edit), partial(from_bytes, content), partial(hashlib.sha256, content))
     times = side_by_side(calls, rounds, warm_up=1, clock=time.thread_time)
     save, read, hashed = ([held / each for each in seconds] for seconds in times)

@@ -22,10 +22,11 @@ from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.sd15_matrices import key_value_matrices
 from benchmarks.harness.timing import side_by_side
 from photopic.core.config import Config
+from photopic.core.editfile.indices import decode, encode, entropy_bytes
 from photopic.core.edits import Edit, TokenResidual, ZeroedWeights
 from photopic.core.edits import file as edit_file
-from photopic.core.edits.file.indices import decode, encode, entropy_bytes
-from photopic.core.fingerprint import Fingerprint, fingerprint
+from photopic.core.fingerprint import fingerprint
+from photopic.core.identity import Fingerprint
 
 SEED = 7_300_001
 DENSITIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.38, 0.5)

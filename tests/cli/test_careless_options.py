@@ -29,7 +29,7 @@ from photopic.cli.derive import read_manifest
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits.file import save
 from photopic.core.errors import DataError
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 
 HUGE = "9" * 23
 WRONG = {  # what no option of a type takes

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from photopic.core.errors import ModelError
-from photopic.core.fingerprint import Fingerprint, difference, fingerprint, named_tensors
+from photopic.core.fingerprint import fingerprint, named_tensors
+from photopic.core.identity import Fingerprint, difference
 
 NAMES = ["a.0.weight", "b.weight"]
 

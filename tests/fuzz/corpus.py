@@ -22,7 +22,7 @@ from photopic.core.edits import (
     ZeroedWeights,
 )
 from photopic.core.edits.file import to_bytes
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 
 SKETCH = "AAAAAAAAAAAA"  # three numbers
 BASE = Fingerprint(

@@ -32,7 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)] if str(ROOT) not in sys.path else []
 
 import photopic.core  # noqa: E402
-from photopic.core.edits.file import container, reading  # noqa: E402
+from photopic.core.editfile import container  # noqa: E402
+from photopic.core.editfile import content as reader  # noqa: E402
+from photopic.core.edits.file import reading  # noqa: E402
 from photopic.core.errors import EditFileError  # noqa: E402
 from tests.fuzz.corpus import files  # noqa: E402
 
@@ -40,8 +42,9 @@ READER = {
     str(Path(photopic.core.__path__[0]) / f"{name}.py")
     for name in (
         "edits/activations edits/dense edits/edit edits/positions edits/sparse edits/token_rows numerics/int8_steps "
-        "edits/part edits/views edits/file/container edits/file/part_encodings edits/file/coded_parts edits/file/value_codes "
-        "edits/file/float16_code edits/file/three_bits edits/file/position_code edits/file/reading edits/file/indices".split()
+        "edits/part editfile/views editfile/container editfile/layouts editfile/coded_layouts editfile/value_codes "
+        "editfile/content editfile/float16_code editfile/three_bits editfile/position_code edits/file/reading edits/file/parts "
+        "editfile/indices".split()
     )
 }
 MOST_SECONDS = 5.0  # of processor time a call
@@ -187,14 +190,14 @@ def _changed_inside(content: bytes, rng: random.Random, change_data: bool) -> by
 def sealed(header: dict[str, Any], metadata: Any, data: bytes, *, fitting: bool = True) -> bytes:
     """A file whose checksum is right and, if wanted and where the metadata makes sense, whose header is the one it asks for."""
     metadata = {name: value for name, value in metadata.items() if name != "checksum"}
-    metadata["checksum"] = reading._checksum(metadata, data)
-    text = reading._canonical(metadata)
+    metadata["checksum"] = reader._checksum(metadata, data)
+    text = reader._canonical(metadata)
     try:
         if not fitting:
             raise ValueError
         container.check_metadata(metadata)
         tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]
-        expected = reading._stored_entries(reading._expected_entries(metadata["parts"], tensors), metadata["halves"])
+        expected = reader._stored_entries(reader._expected_entries(metadata["parts"], tensors), metadata["halves"])
         head = container.header(text, expected)
         if sum(entry.size_bytes for entry in expected.values()) > len(data) + (1 << 20):
             raise ValueError

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.tune.race.subject_case import SEED, Given, first_row, loss_of
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 from photopic.learning.losses.denoising import ConceptLoss, Examples
 from photopic.models.text_to_image.conditioning import Conditioning
 from photopic.models.text_to_image.handle import TextToImage

@@ -12,7 +12,7 @@ from benchmarks.harness.subjects import TOKEN, reference
 from benchmarks.tune.race.plan import token
 from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.events import finished
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 from photopic.data import splits
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import ConceptLoss

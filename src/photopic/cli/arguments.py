@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from photopic.core.method import Method
     from photopic.data.sources import Source
 
+EDIT_READERS = {  # by what the method asks for; what is only looked into is read without torch
+    "Edit": "photopic.core.edits.file:load",
+    "AnyEdit": "photopic.core.editfile.content:load_content",
+}
+
 
 def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a method but for its config: models first, since data is read to their size.
@@ -100,9 +105,7 @@ def _read(
     each: Mapping[str, Any], word: str, options: Mapping[str, Any], given: Mapping[str, Any], read: Mapping[str, Any]
 ) -> Any:
     if each["role"] == "edit":
-        from photopic.core.edits.file import load
-
-        return load(Path(word))
+        return _type(EDIT_READERS[each["type"].partition(":")[2]])(Path(word))
     if each["role"] == "model":
         return _model(_type(each["type"]), word, given.get("device"))
     model = next((value for value in read.values() if hasattr(value, "edits")), None)  # pictures are read to its size

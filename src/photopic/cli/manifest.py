@@ -109,7 +109,13 @@ def _parameter(given: inspect.Parameter, annotation: Any, text: str) -> dict[str
     if item in PLAIN or get_origin(item) is Literal:
         default = None if given.default is inspect.Parameter.empty else given.default
         return found | {"role": "option"} | _option(given.name, annotation, default, text)
-    role = "model" if hasattr(item, "edits") else "edit" if getattr(item, "__name__", "") == "Edit" else "data"
+    role = (
+        "model"
+        if hasattr(item, "edits")
+        else "edit"
+        if getattr(item, "__name__", "") in ("Edit", "AnyEdit")
+        else "data"
+    )
     found |= {"role": role, "type": _path(item), "many": plural, "flags": _flags(given.name, beside)}
     if role == "model":
         own = next((each.default for each in beside if isinstance(each, Flags)), "")

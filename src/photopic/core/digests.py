@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PLAIN = (str, int, float, bool, type(None))  # what is a JSON value as it stands
 
@@ -42,11 +43,8 @@ def digest_of(name: str, value: Any) -> Any:
     # before mappings and sequences: a data set may be one and knows a shorter word for itself
     if isinstance(value, HasDigest) and not isinstance(value, type):
         return value.digest() if callable(value.digest) else value.digest
-    if isinstance(value, Tensor):
-        array = value.detach().cpu().contiguous()
-        # numpy has no bfloat16; its bytes say as much
-        array = array.view(torch.uint8) if array.dtype == torch.bfloat16 else array
-        return hashed(str((value.dtype, tuple(value.shape))).encode(), array.numpy().tobytes())
+    if hasattr(value, "detach"):  # a tensor
+        return _tensor_digest(value)
     if isinstance(value, np.ndarray):
         return hashed(str((value.dtype.str, value.shape)).encode(), np.ascontiguousarray(value).tobytes())
     # by pixels and mode: the file it came from does not count
@@ -61,6 +59,15 @@ def digest_of(name: str, value: Any) -> Any:
     if callable(value):
         return f"{value.__module__}.{value.__qualname__}"
     raise TypeError(f"{name}: a {type(value).__name__} does not say what it is; give it a method digest()")
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    import torch  # whoever has a tensor has imported it
+
+    array = tensor.detach().cpu().contiguous()
+    # numpy has no bfloat16; its bytes say as much
+    array = array.view(torch.uint8) if array.dtype == torch.bfloat16 else array
+    return hashed(str((tensor.dtype, tuple(tensor.shape))).encode(), array.numpy().tobytes())
 
 
 def plain(config: Any) -> Any:

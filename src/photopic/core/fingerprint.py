@@ -14,7 +14,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -24,31 +23,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from photopic.core.errors import ModelError
+from photopic.core.identity import Fingerprint, sketch_text
 
 _MODEL_SAMPLES = 20
 _TENSOR_SAMPLES = 4
-_SKETCH_BITS = 16  # significant ones of a sampled weight
 _CHUNK = 1 << 24  # entries brought from an accelerator at a time
-_COARSE = ((torch.bfloat16, -126, 8), (torch.float16, -14, 11))  # format, smallest exponent, significant bits
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """The identity of a base model, as far as an edit needs it.
-
-    Attributes:
-        name: What its user calls the model; for messages only.
-        digest: Hex SHA-256 Merkle root over (name, dtype, shape, bytes) of all its tensors.
-        sketches: For each touched tensor a few sampled values, by which a copy at another precision is recognised.
-        shapes: For each touched tensor its shape.
-        sketch: Structure, dtypes and a few sampled values of the whole model.
-    """
-
-    name: str
-    digest: str
-    sketches: Mapping[str, str] = field(default_factory=dict)
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    sketch: str = ""
 
 
 def fingerprint(
@@ -81,40 +60,10 @@ def fingerprint(
     return Fingerprint(
         name=name,
         digest=_root(found) if digest is None else digest,
-        sketches={n: _text(_sample(found[n], _draws(n, found[n].numel(), _TENSOR_SAMPLES))) for n in names},
+        sketches={n: sketch_text(_sample(found[n], _draws(n, found[n].numel(), _TENSOR_SAMPLES))) for n in names},
         shapes={n: tuple(found[n].shape) for n in names},
         sketch=_model_sketch(found),
     )
-
-
-def difference(recorded: Fingerprint, found: Fingerprint) -> str:
-    """Why two fingerprints are not of the same weights, or the empty string if they are.
-
-    The same digest is the same model. Otherwise every sample both have must agree up to the rounding of one to the other's
-    precision, and the models must differ in precision at all, in their dtypes or, as half weights loaded as float32 do, in the
-    numbers they hold: one changed weight at an unchanged precision is another model.
-
-    Example:
-        >>> model = fingerprint({"m": nn.Linear(2, 2)}, "a")
-        >>> difference(model, model)
-        ''
-    """
-    if recorded.digest == found.digest:
-        return ""
-    if not recorded.sketch or not found.sketch:
-        return "its content differs"
-    structure, dtypes, samples = recorded.sketch.split(".")
-    found_structure, found_dtypes, found_samples = found.sketch.split(".")
-    if structure != found_structure:
-        return "it has other tensors or shapes"
-    pairs = [("sampled weights", samples, found_samples)]
-    pairs += [(n, recorded.sketches[n], found.sketches[n]) for n in recorded.sketches if n in found.sketches]
-    for what, a, b in pairs:
-        if not _agree(_values(a), _values(b)):
-            return f"{what} differ" if what == "sampled weights" else f"{what} differs"
-    if dtypes == found_dtypes and not _one_is_coarser(_values(samples), _values(found_samples)):
-        return "its content differs at the same precision"
-    return ""
 
 
 def named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -237,7 +186,7 @@ def _model_sketch(tensors: Mapping[str, Tensor]) -> str:
         number = int(np.searchsorted(ends, at, side="right"))  # the tensor in which the drawn entry lies
         tensor = tensors[names[number]]
         values.append(_sample(tensor, [at - int(ends[number]) + tensor.numel()]))
-    return f"{structure}.{dtypes}.{_text(np.concatenate([*values, np.zeros(0, np.float32)]))}"
+    return f"{structure}.{dtypes}.{sketch_text(np.concatenate([*values, np.zeros(0, np.float32)]))}"
 
 
 def _structure(name: str, tensor: Tensor) -> list:
@@ -266,65 +215,6 @@ def _entries(tensor: Tensor, positions: list[int]) -> Tensor:
     where = np.unravel_index(np.array(positions, np.int64), tuple(tensor.shape)) if tensor.ndim else ()
     index = tuple(torch.from_numpy(axis).to(tensor.device) for axis in where)
     return tensor.detach()[index].reshape(-1).cpu()
-
-
-def _agree(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether each pair may be one weight, at one precision or at two."""
-    if len(a) != len(b):
-        return False
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return bool((same | _may_round_to(a, b) | _may_round_to(b, a)).all())
-
-
-def _may_round_to(fine: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Where a coarser format, which does not hold the first number, could have made the second of it.
-
-    The two may also be roundings of a third: of a float32 weight to float16 and to bfloat16, or through float16 to bfloat16.
-    """
-    spacing = {dtype: _half_spacing(fine, least, bits) for dtype, least, bits in _COARSE}
-    further = {
-        torch.bfloat16: spacing[torch.float16],
-        torch.float16: np.where(_holds(fine, torch.bfloat16), spacing[torch.bfloat16], 0.0),
-    }
-    found = np.zeros(len(fine), bool)
-    for dtype, least, bits in _COARSE:
-        with np.errstate(invalid="ignore"):  # infinity minus infinity
-            apart = np.abs(fine.astype(np.float64) - coarse)
-        within = apart <= _half_spacing(coarse, least, bits) + further[dtype] + _half_spacing(fine, -126, _SKETCH_BITS)
-        overflow = np.isinf(coarse) & (_rounded(fine, dtype) == coarse)  # float16 ends at 65504
-        found |= _holds(coarse, dtype) & ~_holds(fine, dtype) & (np.isfinite(coarse) & within | overflow)
-    return found
-
-
-def _one_is_coarser(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether a coarser format holds all of one and not all of the other."""
-    return any(bool(_holds(a, dtype).all() != _holds(b, dtype).all()) for dtype, _, _ in _COARSE)
-
-
-def _holds(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    return (_rounded(values, dtype) == values) | np.isnan(values)
-
-
-def _rounded(values: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    return torch.from_numpy(values.copy()).to(dtype).float().numpy()
-
-
-def _half_spacing(values: np.ndarray, least: int, bits: int) -> np.ndarray:
-    """Half the distance of neighbouring numbers in a format: by how much rounding moves a weight at most."""
-    _, exponent = np.frexp(values.astype(np.float64))  # values = m * 2**exponent with 1/2 <= |m| < 1
-    return np.ldexp(1.0, np.where(values == 0, least, np.maximum(exponent - 1, least)) - bits)
-
-
-def _text(values: np.ndarray) -> str:
-    """The upper 24 bits of float32 values, rounded: 16 significant ones, five more than float16 has."""
-    upper = (values.astype("<f4").view("<u4") + np.uint32(0x80)) & np.uint32(0xFFFFFF00)
-    upper = np.where(np.isfinite(values), upper, values.view("<u4"))  # infinity and NaN are not rounded
-    return base64.b64encode(upper.astype("<u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()).decode()
-
-
-def _values(text: str) -> np.ndarray:
-    upper = np.frombuffer(base64.b64decode(text), np.uint8).reshape(-1, 3)  # (samples, 3): the lowest byte was dropped
-    return np.pad(upper, ((0, 0), (1, 0))).reshape(-1).view("<f4")
 
 
 def _short_hash(value: list) -> str:

@@ -16,8 +16,6 @@ from functools import update_wrapper
 from importlib import import_module, resources
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
-import torch
-
 from photopic.core.about import About
 from photopic.core.config import Config, check_value, hints_of, unpacked
 from photopic.core.digests import PLAIN, digest_of, hashed, plain, short
@@ -132,6 +130,8 @@ class Method(Generic[P, R]):
         if is_dataclass(config):
             found |= {"config": plain(config), "seed": getattr(config, "seed", None)}
         if models:
+            import torch  # who has a model has imported it; who has none does without
+
             device = getattr(models[0], "device", torch.device("cpu"))
             dtype = str(getattr(models[0], "dtype", torch.float32)).removeprefix("torch.")
             found |= {"model": models[0].name, "device": str(device), "dtype": dtype}

@@ -14,15 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from photopic.core.errors import DivergedError, PhotopicError
 from photopic.core.files import finite, share_as_usual, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -183,6 +182,8 @@ class Run:
 
     def save(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint by ``tensors`` and the JSON-able ``state``, atomically."""
+        from safetensors.torch import save_file  # torch with it, which a run without checkpoints needs not
+
         path = self.folder / CHECKPOINT
         temporary = path.with_suffix(".tmp")
         # copies: safetensors refuses views that share memory, and a learner goes on writing to its own
@@ -203,6 +204,8 @@ class Run:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
+        from safetensors import SafetensorError, safe_open
+
         try:
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -224,8 +227,10 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer, prefix: str = "optimizer.") -> dict[str, Tensor]:
     """The state of an optimizer as named tensors; ``load_optimizer`` is the inverse."""
+    import torch
+
     return {
         f"{prefix}{index}.{key}": torch.as_tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
@@ -233,7 +238,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str = "optimizer
     }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optimizer.") -> None:
+def load_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optimizer.") -> None:
     """Put back what ``optimizer_tensors`` took; learning rates and groups stay as constructed."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from photopic.core.edits import Edit
+from photopic.core.editfile.content import AnyEdit, EditContent
 from photopic.core.errors import DataError, EditError
 
 if TYPE_CHECKING:
+    from photopic.core.edits import Edit
     from photopic.models.handle import Handle
 
 
-def labels(edits: Sequence[Edit], names: Sequence[str] | None) -> list[str]:
+def labels(edits: Sequence[AnyEdit], names: Sequence[str] | None) -> list[str]:
     """What to call edits: the names of their files, else their words or nouns.
 
     Raises:
@@ -24,6 +25,15 @@ def labels(edits: Sequence[Edit], names: Sequence[str] | None) -> list[str]:
     if len(names) != len(edits):
         raise DataError(f"names: expected one for each of {len(edits)} edits, found {len(names)}")
     return list(names)
+
+
+def as_content(edit: Any) -> EditContent:
+    """What is stored of an edit, whether it comes from a file or was made here."""
+    if isinstance(edit, EditContent):
+        return edit
+    from photopic.core.edits.file import content_of  # torch with it, which whoever has an edit has imported
+
+    return content_of(edit)
 
 
 @contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from photopic.core.edits import Subject
+from photopic.core.editfile.rows import WEIGHTS
+from photopic.core.editfile.views import Subject
 from photopic.core.nn.layer_names import place
 from photopic.core.results import Report
 from photopic.core.view import Bars, Block, Code, Section, Table, Text, View
 
-WEIGHT_KINDS = ("shut", "values", "low_rank", "delta")  # the kinds that change parameters; the others add something
 FOUND = (  # of the provenance, in this order; the rest is in --json
     "method noun token prompt images seed steps config losses overlap weights forced warning data versions device dtype "
     "elapsed_s peak_bytes"
@@ -22,8 +22,8 @@ EIGHTHS = " ▁▂▃▄▅▆▇█"
 def inspect_view(report: Report) -> View:
     """Everything on one page, the largest table first."""
     values = report.values
-    weights = [row for row in report.rows if row["kind"] in WEIGHT_KINDS]
-    added = [row for row in report.rows if row["kind"] not in WEIGHT_KINDS]
+    weights = [row for row in report.rows if row["kind"] in WEIGHTS]
+    added = [row for row in report.rows if row["kind"] not in WEIGHTS]
     sections = [Section("", [Text(line) for line in _lines(values)])]
     if weights:
         sections += [Section("Layers", [_layers(weights)]), Section("Blocks", [_blocks(values["blocks"])])]
@@ -47,7 +47,7 @@ def _lead(values: Mapping[str, Any]) -> str:
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:
     if values["count"]:
-        kinds = {part["kind"].replace("_", "-") for part in values["parts"] if part["kind"] in WEIGHT_KINDS}
+        kinds = {part["kind"].replace("_", "-") for part in values["parts"] if part["kind"] in WEIGHTS}
         share = f"{values['count']:,} of {values['size']:,} weights ({values['density']:.2%})"
         yield f"{share}: {', '.join(sorted(kinds))}"
     subject = Subject.of(values["provenance"])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 BINS = 16  # of a histogram, over the range from minus the largest magnitude to plus it
 
@@ -37,24 +36,23 @@ class ValueSummary:
     counts: tuple[int, ...]
 
 
-def summary(tensors: Sequence[Tensor]) -> ValueSummary | None:
-    """How numbers are distributed, tensor by tensor, so that memory stays that of the largest one."""
-    if not tensors:
+def summary(arrays: Sequence[np.ndarray]) -> ValueSummary | None:
+    """How numbers are distributed, array by array, so that memory stays that of the largest one."""
+    if not arrays:
         return None
-    count = sum(each.numel() for each in tensors)
-    ends = [each.float().aminmax() for each in tensors]
-    low, high = min(float(end.min) for end in ends), max(float(end.max) for end in ends)
-    mean = sum(float(each.double().sum()) for each in tensors) / count
-    variance = sum(float((each.double() - mean).square().sum()) for each in tensors) / count
+    count = sum(each.size for each in arrays)
+    low, high = float(min(each.min() for each in arrays)), float(max(each.max() for each in arrays))
+    mean = sum(float(each.sum(dtype=np.float64)) for each in arrays) / count
+    variance = sum(float(np.square(each.astype(np.float64) - mean).sum()) for each in arrays) / count
     edges = np.linspace(-1.0, 1.0, BINS + 1) * (max(-low, high) or 1.0)
-    counts = sum(np.histogram(each.double().numpy(), edges)[0] for each in tensors)
+    counts = sum(np.histogram(each.astype(np.float64), edges)[0] for each in arrays)
     return ValueSummary(
         count=count,
         minimum=low,
         maximum=high,
         mean=mean,
         std=math.sqrt(variance),
-        zeros=sum(int((each == 0).sum()) for each in tensors),
+        zeros=sum(int((each == 0).sum()) for each in arrays),
         edges=tuple(edges.tolist()),
         counts=tuple(np.asarray(counts).tolist()),
     )

@@ -63,7 +63,7 @@ def notes(edits: Sequence[Edit], names: Sequence[str], base: Mapping[str, Any] |
         base: The base's modules, with no edit in force; without it signs of values that are set are not known.
     """
     from photopic.core.edits.interference import interference
-    from photopic.core.fingerprint import difference
+    from photopic.core.identity import difference
 
     found = []
     for (name, edit), (other, another) in combinations(list(zip(names, edits, strict=True)), 2):

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import torch
-from jaxtyping import Bool, Float, Int64
-from torch import Size, Tensor
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
 
 from photopic.core.config import Flags
-from photopic.core.edits import Edit
+from photopic.core.editfile.content import AnyEdit, EditContent, PartContent
+from photopic.core.editfile.rows import detail_of, held_by, names_of, touched, union
 from photopic.core.events import Event, Steps
-from photopic.core.fingerprint import difference
+from photopic.core.identity import difference
 from photopic.core.method import method
 from photopic.core.nn.layer_names import place
 from photopic.core.results import Report
 from photopic.core.view import Section, Table, Text, View
-from photopic.edit._common import labels
+from photopic.edit._common import as_content, labels
 
 _SUMMED = ("only_a", "only_b", "equal", "different", "sign_conflicts")
 _SHOWN = ("only_a", "only_b", "equal", "different", "jaccard", "jaccard_by_chance", "sign_conflicts")
@@ -41,29 +41,46 @@ class Effect:
         size: Entries of the parameter.
     """
 
-    positions: Int64[Tensor, " count"]
-    keeps: Bool[Tensor, " count"]
-    adds: Float[Tensor, " count"]
+    positions: Int64[np.ndarray, " count"]
+    keeps: Bool[np.ndarray, " count"]
+    adds: Float32[np.ndarray, " count"]
     size: int
 
     @classmethod
-    def of(cls, edit: Edit, name: str) -> Effect:
+    def of(cls, edit: EditContent, name: str) -> Effect:
         """All parts of an edit together on one parameter; nothing where it does not touch it."""
-        size = Size(edit.base.shapes[name]).numel() if name in edit.base.shapes else 0
-        writes = [part.change(name) for part in edit.parts if name in part.names()]
-        at = [torch.arange(size) if write.indices is None else write.indices for write in writes]
-        positions = torch.cat([*at, torch.zeros(0, dtype=torch.int64)]).unique(sorted=True)
-        keeps, adds = torch.ones(len(positions), dtype=torch.bool), torch.zeros(len(positions))
-        for write, where in zip(writes, at, strict=True):  # what is set comes before what is added
-            values = write.values() if callable(write.values) else write.values
-            slots = torch.searchsorted(positions, where)
-            if write.adds:
-                assert values is not None
-                adds[slots] += values.float()
+        size = math.prod(edit.base.shapes[name]) if name in edit.base.shapes else 0
+        writes = [_write(part, name, size) for part in edit.parts if name in names_of(part)]
+        positions = union([at for at, _, _ in writes])
+        keeps, adds = np.ones(len(positions), bool), np.zeros(len(positions), np.float32)
+        for at, values, is_added in writes:  # what is set comes before what is added
+            slots = np.searchsorted(positions, at)
+            if is_added:
+                adds[slots] += values
             else:
-                keeps[slots] = False
-                adds[slots] = 0.0 if values is None else values.float()
+                keeps[slots], adds[slots] = False, values
         return cls(positions, keeps, adds, size)
+
+
+def _write(part: PartContent, name: str, size: int) -> tuple[np.ndarray, Any, bool]:
+    """Positions, what is set or added there, and whether it is added."""
+    given = part.fields
+    if part.kind == "low_rank":
+        return np.arange(size), _product(part, name), True
+    if part.kind == "delta":
+        return np.arange(size), given["deltas"][name].array().reshape(-1).astype(np.float32), True
+    values = given["values"][name].astype(np.float32) if part.kind == "values" else np.float32(0)
+    return given["indices"][name], values, given.get("delta", False)
+
+
+def _product(part: PartContent, name: str) -> Float32[np.ndarray, " count"]:
+    """As it is added to a model: numpy sums the products in another order, and diff compares to the last bit."""
+    from photopic.core.edits.file.parts import made_part
+
+    write = made_part(part).change(name)
+    assert callable(write.values)
+    flat: np.ndarray = write.values().numpy()
+    return flat
 
 
 def diff_view(report: Report) -> View:
@@ -100,7 +117,7 @@ def _cell(value: Any) -> str:
     page=False,
     failed=lambda report: not report.values["identical"],
 )
-def diff(a: Edit, b: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = None) -> Steps[Report]:
+def diff(a: AnyEdit, b: AnyEdit, *, names: Annotated[Sequence[str] | None, Flags()] = None) -> Steps[Report]:
     """Show how two edit files differ: base, words, and entries of every tensor.
 
     Of the entries in both it says how many come out equal, and how many have opposite signs. The Jaccard index (entries in both,
@@ -124,8 +141,9 @@ def diff(a: Edit, b: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = 
     """
     yield Event("comparing")
     reason = difference(a.base, b.base)
-    weights = [_weights_row(a, b, name) for name in sorted(a.touched().keys() | b.touched().keys())]
-    rows = (*weights, *_added_rows(a, b))
+    one, two = as_content(a), as_content(b)
+    weights = [_weights_row(one, two, name) for name in sorted(touched(one).keys() | touched(two).keys())]
+    rows = (*weights, *_added_rows(one, two))
     sums = {key: sum(row[key] for row in rows) for key in _SUMMED}
     common = sum(row["equal"] + row["different"] for row in weights)
     union = common + sum(row["only_a"] + row["only_b"] for row in weights)
@@ -135,7 +153,7 @@ def diff(a: Edit, b: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = 
         "same_base": not reason,
         "bases": [f"{edit.base.name} ({edit.base.digest[:12]})" for edit in (a, b)],
         "base_difference": reason,
-        "tokens": [list(a.tokens), list(b.tokens)],
+        "tokens": [list(one.tokens), list(two.tokens)],
         **sums,
         "jaccard": common / union if union else None,
         "jaccard_by_chance": _chance(math.fsum(row["expected"] for row in weights), common + union),
@@ -145,16 +163,16 @@ def diff(a: Edit, b: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = 
     return Report("diff", values, plain)
 
 
-def _weights_row(a: Edit, b: Edit, name: str) -> dict[str, Any]:
+def _weights_row(a: EditContent, b: EditContent, name: str) -> dict[str, Any]:
     one, two = Effect.of(a, name), Effect.of(b, name)
     if one.size != two.size and len(one.positions) and len(two.positions):  # another tensor of the same name
-        in_both = torch.zeros(0, dtype=torch.int64)
+        in_both = np.zeros(0, np.int64)
     else:
-        in_both = one.positions[torch.isin(one.positions, two.positions, assume_unique=True)]
-    first, second = torch.searchsorted(one.positions, in_both), torch.searchsorted(two.positions, in_both)
+        in_both = one.positions[np.isin(one.positions, two.positions, assume_unique=True)]
+    first, second = np.searchsorted(one.positions, in_both), np.searchsorted(two.positions, in_both)
     alike = one.keeps[first] == two.keeps[second]
     equal = int((alike & (one.adds[first] == two.adds[second])).sum())
-    opposed = alike & (one.adds[first].sign() * two.adds[second].sign() == -1)
+    opposed = alike & (np.sign(one.adds[first]) * np.sign(two.adds[second]) == -1)
     expected = len(one.positions) * len(two.positions) / max(one.size, two.size)
     total, touched_by_both = len(one.positions) + len(two.positions), len(one.positions) and len(two.positions)
     return {
@@ -176,7 +194,7 @@ def _chance(expected: float, total: int) -> float | None:
     return expected / (total - expected) if total else None
 
 
-def _added_rows(a: Edit, b: Edit) -> Iterator[dict[str, Any]]:
+def _added_rows(a: EditContent, b: EditContent) -> Iterator[dict[str, Any]]:
     """Words, modules, directions and noise: in one edit, or in both with equal or different numbers."""
     one, two = _added(a), _added(b)
     for key in sorted(one.keys() | two.keys()):
@@ -193,14 +211,14 @@ def _added_rows(a: Edit, b: Edit) -> Iterator[dict[str, Any]]:
         yield {"name": name, "kind": kind, **counts, "jaccard": None, "jaccard_by_chance": None, "expected": 0.0}
 
 
-def _added(edit: Edit) -> dict[tuple[str, str, int], tuple[Tensor, str]]:
+def _added(edit: EditContent) -> dict[tuple[str, str, int], tuple[np.ndarray, str]]:
     """Numbers and other facts of what an edit adds beside weights, by kind, place and which of several there."""
-    found: dict[tuple[str, str, int], tuple[Tensor, str]] = {}
+    found: dict[tuple[str, str, int], tuple[np.ndarray, str]] = {}
     for part in edit.parts:
-        if not part.names():
-            for name, tensors in part.stored().items():
-                number = sum(key[:2] == (part.kind, name) for key in found)
-                shapes = [list(each.shape) for each in tensors]
-                facts = json.dumps([shapes, part.detail(), part.facts()])
-                found[part.kind, name, number] = (torch.cat([each.reshape(-1).float() for each in tensors]), facts)
+        for name, held in held_by(part).items() if not names_of(part) else ():
+            number = sum(key[:2] == (part.kind, name) for key in found)
+            ids = sorted(part.fields["ids"].items()) if part.kind == "residual" else []
+            facts = json.dumps([[list(each.shape) for each in held], detail_of(part), ids])
+            numbers = np.concatenate([each.array().reshape(-1).astype(np.float32) for each in held])
+            found[part.kind, name, number] = (numbers, facts)
     return found

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from torch import Size, Tensor
-
 from photopic.core.config import Flags
-from photopic.core.edits import Edit, Part
-from photopic.core.edits.file import indices, to_bytes
-from photopic.core.edits.file.part_encodings import FORMS
+from photopic.core.editfile import indices
+from photopic.core.editfile.content import AnyEdit, PartContent
+from photopic.core.editfile.rows import WEIGHTS, Row, detail_of, rows_of, touched
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.nn.layer_names import place, running_order
 from photopic.core.results import Report
-from photopic.edit._common import labels
+from photopic.edit._common import as_content, labels
 from photopic.edit._inspect_view import inspect_view
 from photopic.edit._summaries import ValueSummary, summary
 
 _INT32_BYTES = 4
-_WEIGHTS = ("shut", "values", "low_rank", "delta")  # the kinds that change parameters; the others add something
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class TensorCost:
     @property
     def changes_weights(self) -> bool:
         """Whether it changes parameters, rather than adding words, modules, directions or noise."""
-        return self.kind in _WEIGHTS
+        return self.kind in WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -152,7 +148,7 @@ class Description:
     view=inspect_view,
     page=False,
 )
-def inspect(edit: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = None) -> Steps[Report]:
+def inspect(edit: AnyEdit, *, names: Annotated[Sequence[str] | None, Flags()] = None) -> Steps[Report]:
     """Show what an edit file changes, how it was found and what it costs.
 
     Layers, blocks, the distribution of its values, its bytes, and what a composition was made of. No model is loaded.
@@ -169,18 +165,18 @@ def inspect(edit: Edit, *, names: Annotated[Sequence[str] | None, Flags()] = Non
         0.18
     """
     yield Event("counting")
-    numbers = describe(edit).to_dict()
-    content = to_bytes(edit)
-    file = {"name": labels([edit], names)[0], "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    found = as_content(edit)
+    numbers = describe(found).to_dict()
+    file = {"name": labels([edit], names)[0], "bytes": len(found.content), "sha256": found.digest()}
     rows = tuple(numbers.pop("tensors"))
     return Report("inspect", numbers | {"file": file}, rows)
 
 
-def describe(edit: Edit) -> Description:
+def describe(edit: AnyEdit) -> Description:
     """Count what an edit touches, what it holds and what it costs.
 
     Args:
-        edit: Any edit.
+        edit: Any edit, or what is stored of one.
 
     Returns:
         One row a touched tensor, part and block, and the sums.
@@ -189,70 +185,56 @@ def describe(edit: Edit) -> Description:
         >>> describe(load("bear.edit")).density  # doctest: +SKIP
         0.18
     """
-    rows = tuple(row for number, part in enumerate(edit.parts) for row in _rows(number, part, edit))
-    sizes = {name: Size(shape).numel() for name, shape in edit.shapes.items()}
-    counts = {name: sizes[name] if where is None else len(where) for name, where in edit.touched().items()}
+    found = as_content(edit)
+    held = [rows_of(part, found) for part in found.parts]
+    rows = [[_cost(number, found.parts[number], row) for row in each] for number, each in enumerate(held)]
+    all_rows = tuple(row for each in rows for row in each)
+    positions = touched(found)
+    sizes = {name: math.prod(found.base.shapes[name]) for name in positions}
+    counts = {name: sizes[name] if where is None else len(where) for name, where in positions.items()}
     return Description(
-        tensors=rows,
-        parts=tuple(_summary(part, [row for row in rows if row.part == n]) for n, part in enumerate(edit.parts)),
-        blocks=_blocks([row for row in rows if row.changes_weights], counts),
-        tokens=edit.tokens,
-        base_name=edit.base.name,
-        base_digest=edit.base.digest,
-        provenance=dict(edit.provenance),
-        file_bytes=len(to_bytes(edit)),
+        tensors=all_rows,
+        parts=tuple(_summary(*each) for each in zip(found.parts, rows, held, strict=True)),
+        blocks=_blocks([row for row in all_rows if row.changes_weights], counts),
+        tokens=found.tokens,
+        base_name=found.base.name,
+        base_digest=found.base.digest,
+        provenance=dict(found.provenance),
+        file_bytes=len(found.content),
         count=sum(counts.values()),
         size=sum(sizes.values()),
-        index_bytes=sum(row.index_bytes for row in rows),
-        naive_bytes=sum(row.naive_bytes for row in rows),
-        entropy_bytes=sum(row.entropy_bytes for row in rows),
+        index_bytes=sum(row.index_bytes for row in all_rows),
+        naive_bytes=sum(row.naive_bytes for row in all_rows),
+        entropy_bytes=sum(row.entropy_bytes for row in all_rows),
     )
 
 
-def _rows(number: int, part: Part, edit: Edit) -> list[TensorCost]:
-    at = {name: part.change(name).indices for name in part.names()}  # None: every entry
-    coded: dict[str, int] = {}
-    if any(positions is not None for positions in at.values()):
-        shapes = [(name, tuple(edit.base.shapes[name])) for name in at]
-        described, _ = FORMS[part.kind].encode(part, shapes)  # as in the file: rows of number, count, bytes
-        coded = {name: row[2] for name, row in zip(at, described["tensors"], strict=True)}
-    held = part.stored()
-    return [_row(number, part, edit, name, held.get(name, []), coded) for name in held or at]
-
-
-def _row(
-    number: int, part: Part, edit: Edit, name: str, held: Sequence[Tensor], coded: Mapping[str, int]
-) -> TensorCost:
-    shape = tuple(edit.base.shapes[name]) if name in part.names() else tuple(held[-1].shape)
-    size = Size(shape).numel()
-    count = size if name in part.names() else sum(each.numel() for each in held)
-    if name in coded:
-        positions = part.change(name).indices
-        assert positions is not None
-        count = len(positions)
+def _cost(number: int, part: PartContent, row: Row) -> TensorCost:
+    size, count = math.prod(row.shape), row.count(changes_weights=part.kind in WEIGHTS)
+    has_positions = row.positions is not None
     return TensorCost(
-        name=name,
+        name=row.name,
         kind=part.kind,
         part=number,
-        shape=shape,
+        shape=row.shape,
         count=count,
-        density=count / size if name in coded else 1.0,
-        index_bytes=coded.get(name, 0),
-        value_bytes=part.stored_bytes(name) if held else 0,
-        naive_bytes=_INT32_BYTES * count if name in coded else 0,
-        entropy_bytes=indices.entropy_bytes(count, size) if name in coded else 0.0,
-        norm=part.norm(name),
+        density=count / size if has_positions else 1.0,
+        index_bytes=row.index_bytes,
+        value_bytes=row.value_bytes,
+        naive_bytes=_INT32_BYTES * count if has_positions else 0,
+        entropy_bytes=indices.entropy_bytes(count, size) if has_positions else 0.0,
+        norm=row.norm,
     )
 
 
-def _summary(part: Part, rows: Sequence[TensorCost]) -> PartSummary:
+def _summary(part: PartContent, rows: Sequence[TensorCost], held: Sequence[Row]) -> PartSummary:
     return PartSummary(
         kind=part.kind,
-        detail=part.detail(),
+        detail=detail_of(part),
         tensors=len(rows),
         count=sum(row.count for row in rows),
         bytes=sum(row.index_bytes + row.value_bytes for row in rows),
-        values=summary([each for tensors in part.stored().values() for each in tensors]),
+        values=summary([each for row in held for each in row.numbers]),
     )
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from photopic.core.errors import ModelError
-from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
+from photopic.core.fingerprint import fingerprint, named_tensors
+from photopic.core.identity import Fingerprint
 from photopic.models.files import found_source, kind_of
 from photopic.models.networks import check_device, fastest
 

@@ -21,7 +21,8 @@ from photopic.core.edits import (
     TokenResidual,
     ZeroedWeights,
 )
-from photopic.core.fingerprint import Fingerprint, fingerprint
+from photopic.core.fingerprint import fingerprint
+from photopic.core.identity import Fingerprint
 
 
 class Small(nn.Module):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from photopic.core.edits import Edit, EditStack, SparseWeights, ZeroedWeights, compose
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint, fingerprint
+from photopic.core.fingerprint import fingerprint
+from photopic.core.identity import Fingerprint
 from tests.core.small import content
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

@@ -17,7 +17,7 @@ import torch
 from photopic.core.edits import Edit, TokenEmbedding, ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.core.errors import EditError, EditFileError
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 from photopic.edit.interop import hub_files, load_from_hub, model_card, save_to_hub
 
 REPO, COMMIT = "me/bear", "0123456789012345678901234567890123456789"

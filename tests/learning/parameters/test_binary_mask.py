@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from photopic.core.edits.file.indices import encode
+from photopic.core.editfile.indices import encode
 from photopic.core.errors import EditError
 from photopic.learning.losses.distillation import distillation
 from photopic.learning.parameters.binary_mask import (

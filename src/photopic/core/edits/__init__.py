@@ -18,8 +18,9 @@ A parameter is named ``<component>.<parameter name>``, for example
 ``unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight``, and a position is its index in the flattened parameter.
 """
 
+from photopic.core.editfile.placement import AdapterPlacement
+from photopic.core.editfile.views import Searched, Subject
 from photopic.core.edits.activations import InitialNoise, Insertion, SteeringVector, TokenResidual
-from photopic.core.edits.adapter_hooks import AdapterPlacement
 from photopic.core.edits.adapters import Adapters, ClassifierHead
 from photopic.core.edits.attach import attach
 from photopic.core.edits.compose import OverlapPolicy, compose, difference, restrict
@@ -32,7 +33,6 @@ from photopic.core.edits.sparse import SparseWeights, ZeroedWeights
 from photopic.core.edits.stack import EditStack
 from photopic.core.edits.stack_item import LoadedEdit
 from photopic.core.edits.token_rows import TokenEmbedding
-from photopic.core.edits.views import Searched, Subject
 
 __all__ = [
     "AdapterPlacement",

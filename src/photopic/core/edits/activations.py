@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from photopic.core.edits.dense import _checked, _is_finite
-from photopic.core.edits.part import Hook, ModuleOf, Part, Weights, ranks
+from photopic.core.edits.part import Hook, ModuleOf, Part, Weights
 from photopic.core.edits.positions import Positions
 from photopic.core.errors import EditError
 
@@ -108,15 +108,6 @@ class TokenResidual(_OnOutput):
         words = self.words.split()
         return replace(self, ids={name: ids_of(name, words) for name in self.ids}) if set(words) <= tokens else self
 
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {f"{component}: {self.words}": [residual] for component, residual in self.residuals.items()}
-
-    def detail(self) -> str:
-        return self.words
-
-    def facts(self) -> list[Any]:
-        return sorted(self.ids.items())
-
 
 @dataclass(frozen=True, eq=False)
 class Insertion(_OnOutput):
@@ -180,12 +171,6 @@ class Insertion(_OnOutput):
         down, up = ({name: each[name] for name in each if keep(name)} for each in (self.down, self.up))
         return (replace(self, down=down, up=up),)
 
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {name: [self.down[name], self.up[name]] for name in self.down}
-
-    def detail(self) -> str:
-        return f"{ranks([down.shape[0] for down in self.down.values()])}, {self.activation}, scale {self.scale:g}"
-
 
 @dataclass(frozen=True, eq=False)
 class SteeringVector(_OnOutput):
@@ -224,9 +209,6 @@ class SteeringVector(_OnOutput):
 
     def restricted(self, keep: Callable[[str], bool], outside: Mapping[str, Positions]) -> Sequence[Part]:
         return (SteeringVector({name: vector for name, vector in self.vectors.items() if keep(name)}),)
-
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {name: [vector] for name, vector in self.vectors.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,9 +255,6 @@ class InitialNoise(Part):
 
     def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
         raise EditError("start noise: a composed edit takes it whole; expected weight 1")
-
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {"start noise": [self.noise]}
 
 
 def replaced(output: Any, first: Tensor) -> Any:

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from photopic.core.edits.adapter_hooks import ROLES, SCALES, AdapterPlacement, branch_hooks, roles
+from photopic.core.editfile.placement import ROLES, SCALES, AdapterPlacement, roles
+from photopic.core.edits.adapter_hooks import branch_hooks
 from photopic.core.edits.dense import _checked, _is_finite
 from photopic.core.edits.part import Hook, ModuleOf, Part, Weights
 from photopic.core.edits.positions import Positions
@@ -77,15 +78,6 @@ class Adapters(Part):
         tensors = {name: each for name, each in self.tensors.items() if name.rpartition("/")[0] in branches}
         return (Adapters(branches, tensors, self.scale),)
 
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {
-            name: [self.tensors[each] for each in self.tensors if each.rpartition("/")[0] == name]
-            for name in self.branches
-        }
-
-    def detail(self) -> str:
-        return "; ".join(sorted({f"{each.kind}, scaled by {each.scaling}" for each in self.branches.values()}))
-
 
 @dataclass(frozen=True, eq=False)
 class ClassifierHead(Part):
@@ -119,12 +111,6 @@ class ClassifierHead(Part):
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "weight", weight)
         object.__setattr__(self, "bias", bias)
-
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {"head": [self.bias, self.weight]}
-
-    def detail(self) -> str:
-        return f"{len(self.labels)} classes"
 
 
 def _check_shapes(name: str, branch: AdapterPlacement, tensors: Mapping[str, Tensor | None]) -> None:

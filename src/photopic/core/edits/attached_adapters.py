@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
 
-from photopic.core.edits.adapter_hooks import AdapterPlacement, attention, branch_hooks, branch_output
+from photopic.core.editfile.placement import AdapterPlacement
+from photopic.core.edits.adapter_hooks import attention, branch_hooks, branch_output
 from photopic.core.edits.runtime import with_names
 
 __all__ = ["AdapterPlacement", "attached", "attention", "branch_output"]

@@ -27,8 +27,9 @@ from photopic.core.edits.positions import overlap as common
 from photopic.core.edits.rules import RULES, Rule, summed
 from photopic.core.edits.sparse import ZeroedWeights
 from photopic.core.errors import EditError, OverlapError
-from photopic.core.fingerprint import Fingerprint, fingerprint, named_tensors
-from photopic.core.fingerprint import difference as base_difference
+from photopic.core.fingerprint import fingerprint, named_tensors
+from photopic.core.identity import Fingerprint
+from photopic.core.identity import difference as base_difference
 
 OverlapPolicy = Literal["error", "union", "first", "sum", "ties"]
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core.edits.part import Part, ranks, within
+from photopic.core.edits.part import Part, within
 from photopic.core.edits.positions import FLOATS, Positions, Write, complement, is_finite
 from photopic.core.edits.sparse import SparseWeights
 from photopic.core.errors import EditError
@@ -128,17 +128,6 @@ class LowRankDelta(_Added):
     def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
         return replace(self, scales={name: weight * each for name, each in self.scales.items()})
 
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {name: [self.up[name], self.down[name]] for name in self.up}
-
-    def norm(self, name: str) -> float | None:
-        """||up down||^2 = trace(up'up down down'), without the product itself."""
-        up, down = self.up[name].double(), self.down[name].double()
-        return abs(self.scales[name]) * math.sqrt(max(0.0, float(((up.mT @ up) * (down @ down.mT)).sum())))
-
-    def detail(self) -> str:
-        return ranks([up.shape[1] for up in self.up.values()])
-
     def _only(self, names: Sequence[str]) -> LowRankDelta:
         up, down = ({name: each[name] for name in names} for each in (self.up, self.down))
         return LowRankDelta(up, down, {name: self.scales[name] for name in names})
@@ -183,12 +172,6 @@ class DenseDelta(_Added):
 
     def scaled(self, weight: float, base: Mapping[str, Tensor] | None) -> Part:
         return DenseDelta({name: weight * delta.float() for name, delta in self.deltas.items()})
-
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {name: [delta] for name, delta in self.deltas.items()}
-
-    def norm(self, name: str) -> float | None:
-        return float(self.deltas[name].double().norm())
 
     def _only(self, names: Sequence[str]) -> DenseDelta:
         return DenseDelta({name: self.deltas[name] for name in names})

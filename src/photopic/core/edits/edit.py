@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from photopic.core.editfile.views import Searched, Subject
 from photopic.core.edits.activations import InitialNoise, TokenResidual
 from photopic.core.edits.adapters import ClassifierHead
 from photopic.core.edits.part import Part
 from photopic.core.edits.positions import Positions, overlap, union
 from photopic.core.edits.token_rows import TokenEmbedding
-from photopic.core.edits.views import Searched, Subject
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 
 P = TypeVar("P", bound=Part)
 _ONLY_ONE = (  # kinds of which an edit has one at most, and why

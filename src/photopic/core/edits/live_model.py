@@ -16,8 +16,9 @@ from photopic.core.edits.runtime import LiveHooks, LiveTokens
 from photopic.core.edits.stack_item import LoadedEdit
 from photopic.core.edits.token_rows import TokenEmbedding
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint, difference, fingerprint, modules_in
+from photopic.core.fingerprint import fingerprint, modules_in
 from photopic.core.fingerprint_cache import LoadedDigest
+from photopic.core.identity import Fingerprint, difference
 
 Modules = Mapping[str, nn.Module]  # component name to module
 

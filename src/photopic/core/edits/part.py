@@ -93,26 +93,6 @@ class Part:
         """The same at the ids that new tokens have now, which depend on what else was added before."""
         return self
 
-    def stored(self) -> dict[str, list[Tensor]]:
-        """The numbers it holds beside positions, by the row of a table."""
-        return {}
-
-    def stored_bytes(self, name: str) -> int:
-        """What the numbers of one row take in a file."""
-        return sum(each.numel() * each.element_size() for each in self.stored()[name])
-
-    def norm(self, name: str) -> float | None:
-        """Euclidean norm of what it adds to a tensor at weight 1; None where that depends on the base."""
-        return None
-
-    def detail(self) -> str:
-        """What is particular to it, such as its precision or rank, in words."""
-        return ""
-
-    def facts(self) -> list[Any]:
-        """JSON values beside `stored` and `detail` that make two parts of one place different."""
-        return []
-
     def digest(self) -> str:
         """The same text for the same content, whatever made it."""
         hashed = hashlib.sha256(self.kind.encode())
@@ -131,9 +111,3 @@ class Part:
 def within(keep: Callable[[str], bool], outside: Mapping[str, Positions], name: str) -> Positions:
     """The entries of a tensor that a restriction takes away; None is every entry."""
     return outside.get(name, torch.zeros(0, dtype=torch.int64)) if keep(name) else None
-
-
-def ranks(found: Sequence[int]) -> str:
-    """Ranks in words: ``rank 4`` or ``rank 1 to 8``."""
-    low, high = min(found), max(found)
-    return f"rank {low}" if low == high else f"rank {low} to {high}"

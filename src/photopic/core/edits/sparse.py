@@ -10,14 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from photopic.core.editfile.value_codes import LEVELS
 from photopic.core.edits.part import Part, within
 from photopic.core.edits.positions import Positions, Write, base_at, is_finite
 from photopic.core.errors import EditError
 from photopic.core.numerics.int8_steps import to_steps
 from photopic.core.numerics.quantise import to_levels
 
-LEVELS = 4  # what 2 bits tell apart
-_SCALE_BYTES = {32: 0, 16: 0, 8: 4, 2: 16}  # a tensor: one float32 step, four float32 levels
 _DTYPES = {32: torch.float32, 16: torch.float16, 8: torch.float32, 2: torch.float32}
 
 
@@ -223,18 +222,6 @@ class SparseWeights(_AtPositions):
             return (self,)
         exact = {name: each.float() for name, each in self.values.items()}
         return (SparseWeights.rounded(self.indices, exact, bits, delta=self.delta),)
-
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {name: [values] for name, values in self.values.items()}
-
-    def stored_bytes(self, name: str) -> int:
-        return -(-len(self.indices[name]) * self.bits // 8) + _SCALE_BYTES[self.bits]
-
-    def norm(self, name: str) -> float | None:
-        return float(self.values[name].double().norm()) if self.delta else None
-
-    def detail(self) -> str:
-        return f"{self.bits} bits, {'added' if self.delta else 'set'}"
 
     def _at(self, free: Mapping[str, Tensor]) -> SparseWeights:
         indices = {name: self.indices[name][mask] for name, mask in free.items()}

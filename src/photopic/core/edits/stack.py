@@ -27,8 +27,8 @@ from photopic.core.edits.live_model import LiveModel, Modules
 from photopic.core.edits.overlap import Writes, check_overlap, resolved
 from photopic.core.edits.stack_item import LoadedEdit, LoadOverlapPolicy, Weight, checked_weight
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint
 from photopic.core.fingerprint_cache import LoadedDigest
+from photopic.core.identity import Fingerprint
 
 
 class EditStack(Changes):

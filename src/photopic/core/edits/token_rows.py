@@ -43,9 +43,3 @@ class TokenEmbedding(Part):
         if not rows:
             raise EditError(f"token {self.token!r}: expected a row for at least one text encoder, found none")
         object.__setattr__(self, "rows", rows)
-
-    def stored(self) -> dict[str, list[Tensor]]:
-        return {f"{component}: {self.token}": [row] for component, row in self.rows.items()}
-
-    def detail(self) -> str:
-        return self.token

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-STEPS = 127  # on either side of zero
+from photopic.core.editfile.value_codes import STEPS, step_for
 
 
 def step_of(values: Float[Tensor, " count"]) -> Float[Tensor, ""]:
@@ -20,9 +20,7 @@ def step_of(values: Float[Tensor, " count"]) -> Float[Tensor, ""]:
     """
     if not values.numel() or not bool(values.any()):
         return torch.zeros(())
-    largest = values.abs().max().double()
-    mantissa, exponent = torch.frexp(largest / STEPS)
-    return torch.ldexp(torch.ceil(mantissa * 256 * (1 - 2**-40)) / 256, exponent).float()
+    return torch.tensor(step_for(float(values.abs().max())))
 
 
 def to_steps(values: Float[Tensor, " count"]) -> Float[Tensor, " count"]:

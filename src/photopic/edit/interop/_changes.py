@@ -15,7 +15,8 @@ from torch import Tensor
 from photopic.core.edits import Edit, Part, TokenEmbedding
 from photopic.core.errors import EditError
 from photopic.core.files import what_is_there, write_atomically
-from photopic.core.fingerprint import difference, named_tensors
+from photopic.core.fingerprint import named_tensors
+from photopic.core.identity import difference
 from photopic.models.text_to_image.handle import TextToImage
 
 
@@ -80,7 +81,7 @@ def change(name: str, parts: Iterable[Part], base: Tensor) -> Tensor:
 def left_out_parts(edit: Edit) -> list[str]:
     """The parts that are no change of weights, in words."""
     others = [part for part in edit.parts if not part.names()]
-    return [f"token {part.detail()}" if part.kind == TokenEmbedding.kind else part.kind for part in others]
+    return [f"token {part.token}" if isinstance(part, TokenEmbedding) else part.kind for part in others]
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -161,8 +161,8 @@ def model_card(edit: Edit, repo_id: str) -> str:
 def _parts(edit: Edit) -> Iterator[str]:
     for part in edit.parts:
         count = getattr(part, "count", None)
-        if part.kind == TokenEmbedding.kind:
-            yield f"new token {_code(part.detail())}"
+        if isinstance(part, TokenEmbedding):
+            yield f"new token {_code(part.token)}"
         else:
             yield part.kind.replace("_", " ") + (f", {count:,} entries" if isinstance(count, int) else "")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.errors import DataError
-from photopic.core.fingerprint import Fingerprint
+from photopic.core.identity import Fingerprint
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import UNLIMITED, ConceptLoss, Limits, encode_examples
 from photopic.learning.subject.new_token import subject_captions

@@ -20,8 +20,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from photopic.core.config import Config, Flags
+from photopic.core.editfile.views import Searched
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
-from photopic.core.edits.views import Searched
 from photopic.core.errors import EditError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from photopic.core.edits.file.float16_code import MANTISSA, decode_halves, encode_halves
+from photopic.core.editfile.float16_code import MANTISSA, decode_halves, encode_halves
 from photopic.core.errors import EditError
 
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}

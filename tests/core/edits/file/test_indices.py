@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from photopic.core.edits.file.indices import LARGEST_SIZE, decode, encode, entropy_bytes
-from photopic.core.edits.file.position_code import decode_set, encode_set
+from photopic.core.editfile.indices import LARGEST_SIZE, decode, encode, entropy_bytes
+from photopic.core.editfile.position_code import decode_set, encode_set
 from photopic.core.errors import EditError
 
 few = settings(max_examples=80, deadline=None, database=None)

@@ -26,7 +26,8 @@ from torch import nn
 from photopic.core.edits import Edit, EditStack, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.edits.file import from_bytes, load, save, to_bytes
 from photopic.core.errors import EditError, EditFileError
-from photopic.core.fingerprint import Fingerprint, fingerprint
+from photopic.core.fingerprint import fingerprint
+from photopic.core.identity import Fingerprint
 from photopic.edit.inspect import describe
 from tests.fuzz.corpus import edits as examples
 from tests.fuzz.fuzz_editfile import sealed
@@ -341,7 +342,7 @@ def test_each_field_of_each_kind_is_checked_and_named(name: str, field: str) -> 
         ("tuner-float32", put("parts", 0, "branches", "m.attn", "heads", 3), "a width that 3 heads divide"),
         ("tuner-float32", put("parts", 0, "branches", "m.mlp", "kind", "prefix"), "a prefix needs a query projection"),
         ("head-float32", put("parts", 0, "labels", ["mug", "mug"]), "head: expected one row"),
-        ("head-float32", put("parts", 0, "bias", 0, 0, "biases"), "head: expected one tensor as weight"),
+        ("head-float32", put("parts", 0, "bias", 0, 0, "biases"), "bias: expected one tensor of that name"),
         ("residual-float16", put("parts", 0, "words", " "), "expected words"),
         ("residual-float16", put("parts", 0, "words", "\n"), "expected words"),
         ("delta-float32", put("parts", 0, "deltas", 0, 2, [4, 5]), "expected a change of shape"),

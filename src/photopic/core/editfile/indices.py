@@ -1,6 +1,6 @@
 """Sets of parameter positions as bytes: every set of one size has exactly one code, close to the entropy of a random set.
 
-Layout: one byte form. Form 0: the whole set as one code (`photopic.core.edits.file.position_code`). Form 1, only where the length
+Layout: one byte form. Form 0: the whole set as one code (`photopic.core.editfile.position_code`). Form 1, only where the length
 of a row is given: the set by rows, for edits whose rows differ (dense ones, empty ones). A row's class is the bit length of its
 number of positions. Classes come from the highest to the lowest: first which of the rows left are in the class, then the positions
 in them as if these rows stood alone, each as such a code after its length in bytes. So each class is coded with its own density;
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int64
 
-from photopic.core.edits.file.position_code import decode_set, encode_set
+from photopic.core.editfile.position_code import decode_set, encode_set
 from photopic.core.errors import EditError
 
 LARGEST_SIZE = 1 << 48

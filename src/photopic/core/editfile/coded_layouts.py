@@ -1,4 +1,4 @@
-"""How parts with positions, with new tokens and with token ids stand in a file; each is a `Form` of `part_encodings`."""
+"""How parts with positions, with new tokens and with token ids stand in a file; each is a `Layout` of `layouts`."""
 
 from __future__ import annotations
 
@@ -6,50 +6,37 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-import torch
-
-from photopic.core.edits.activations import TokenResidual
-from photopic.core.edits.file import indices
-from photopic.core.edits.file.container import (
-    DTYPES,
-    NAMES,
-    Data,
-    Described,
-    Entry,
-    expect,
-    fields_are,
-    is_count,
-    is_row,
-)
-from photopic.core.edits.file.indices import LARGEST_SIZE
-from photopic.core.edits.file.value_codes import packed_values, raw, unpacked_values, vector
-from photopic.core.edits.sparse import LEVELS, SparseWeights, ZeroedWeights
-from photopic.core.edits.token_rows import TokenEmbedding
+from photopic.core.editfile import indices
+from photopic.core.editfile.container import FLOATS, Data, Described, Entry, expect, fields_are, is_count, is_row
+from photopic.core.editfile.indices import LARGEST_SIZE
+from photopic.core.editfile.value_codes import LEVELS, Numbers, packed_values, unpacked_values
 from photopic.core.errors import EditError, EditFileError
 
 Tensors = list[tuple[str, tuple[int, ...]]]  # name and shape of each touched parameter, by number
 Named = dict[str, tuple[Entry, bytes]]
+Fields = dict[
+    str, Any
+]  # of a part by name: arrays of positions and values, `Numbers`, mappings of these, and JSON values
 BITS = (32, 16, 8, 2)
 
 
-class SparseForm:
-    """`ZeroedWeights` and `SparseWeights`: coded positions one tensor after the other, then the values in the same order."""
+class SparseLayout:
+    """Entries shut or changed: coded positions one tensor after the other, then the values in the same order."""
 
-    def encode(self, part: Any, tensors: Tensors) -> tuple[Described, Named]:
+    def encode(self, kind: str, part: Fields, tensors: Tensors) -> tuple[Described, Named]:
         numbers = {name: number for number, (name, _) in enumerate(tensors)}
-        coded = {
-            name: indices.encode(
-                positions.numpy(), prod(tensors[numbers[name]][1]), row=row_of(tensors[numbers[name]][1])
-            )
-            for name, positions in part.indices.items()
-        }
-        rows = [[numbers[name], len(part.indices[name]), len(code)] for name, code in coded.items()]
+        coded = {}
+        for name, positions in part["indices"].items():
+            shape = tensors[numbers[name]][1]
+            coded[name] = indices.encode(positions, prod(shape), row=row_of(shape))
+        rows = [[numbers[name], len(part["indices"][name]), len(code)] for name, code in coded.items()]
         joined = b"".join(coded.values())
         found: Named = {"indices": (Entry("U8", (len(joined),)), joined)}
-        described: Described = {"kind": part.kind, "tensors": rows}
-        if part.bits:  # values stand beside the positions
-            described |= {"bits": part.bits, "delta": part.delta}
-            for (name, entry), data in zip(self._value_entries(described), packed_values(part), strict=True):
+        described: Described = {"kind": kind, "tensors": rows}
+        if kind == "values":  # which stand beside the positions
+            described |= {"bits": part["bits"], "delta": part["delta"]}
+            packed = packed_values(part["bits"], list(part["values"].values()))
+            for (name, entry), data in zip(self._value_entries(described), packed, strict=True):
                 found[name] = (entry, data)
         return described, found
 
@@ -73,7 +60,7 @@ class SparseForm:
         if part["kind"] == "values":
             yield from self._value_entries(part)
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> ZeroedWeights | SparseWeights:
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> Fields:
         positions, at = {}, 0
         for number, count, length in part["tensors"]:
             name, shape = tensors[number]
@@ -83,10 +70,11 @@ class SparseForm:
                 raise EditFileError(f"indices: {name}: {error}") from None
             if len(decoded) != count:
                 raise EditFileError(f"indices: {name}: expected {count} positions, found {len(decoded)}")
-            positions[name], at = torch.from_numpy(decoded), at + length
+            positions[name], at = decoded, at + length
         if part["kind"] == "shut":
-            return ZeroedWeights(positions)
-        return SparseWeights(positions, unpacked_values(part["bits"], positions, data), part["bits"], part["delta"])
+            return {"indices": positions}
+        values = unpacked_values(part["bits"], positions, data)
+        return {"indices": positions, "values": values, "bits": part["bits"], "delta": part["delta"]}
 
     def _value_entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
         counts = [row[1] for row in part["tensors"]]
@@ -100,47 +88,47 @@ class SparseForm:
             yield "values", Entry("F32" if part["bits"] == 32 else "F16", (sum(counts),))
 
 
-class TokenForm:
-    """`TokenEmbedding`: one vector a text encoder."""
+class TokenLayout:
+    """A new token: one vector a text encoder."""
 
-    def encode(self, part: TokenEmbedding, tensors: Tensors) -> tuple[Described, Named]:
-        rows = {component: [NAMES[row.dtype], len(row)] for component, row in part.rows.items()}
-        found = {f"rows.{name}": (Entry(NAMES[row.dtype], (len(row),)), raw(row)) for name, row in part.rows.items()}
-        return {"kind": "token", "token": part.token, "rows": rows}, found
+    def encode(self, kind: str, part: Fields, tensors: Tensors) -> tuple[Described, Named]:
+        rows = {component: [row.dtype, row.shape[0]] for component, row in part["rows"].items()}
+        found = {f"rows.{name}": (Entry(row.dtype, row.shape), bytes(row.data)) for name, row in part["rows"].items()}
+        return {"kind": kind, "token": part["token"], "rows": rows}, found
 
     def check(self, where: str, part: Described, tensors: Tensors) -> None:
         fields_are(part, where, "kind", "rows", "token")
         expect(isinstance(part["token"], str), f"{where}: token", "text", part["token"])
         expect(isinstance(part["rows"], dict), f"{where}: rows", "an object", part["rows"])
         for component, row in part["rows"].items():
-            fits = is_row(row, str, int) and row[0] in DTYPES and is_count(row[1])
+            fits = is_row(row, str, int) and row[0] in FLOATS and is_count(row[1])
             expect(fits, f"{where}: rows: {component}", "a floating-point type and a length", row)
 
     def entries(self, part: Described) -> Iterator[tuple[str, Entry]]:
         for component, (dtype, length) in part["rows"].items():
             yield f"rows.{component}", Entry(dtype, (length,))
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> TokenEmbedding:
-        rows = {name: vector(data[f"rows.{name}"], dtype) for name, (dtype, _) in part["rows"].items()}
-        return TokenEmbedding(part["token"], rows)
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> Fields:
+        rows = {name: Numbers(dtype, (length,), data[f"rows.{name}"]) for name, (dtype, length) in part["rows"].items()}
+        return {"token": part["token"], "rows": rows}
 
 
-class ResidualForm:
-    """`TokenResidual`: for each text encoder the token ids of the words and one vector an id."""
+class ResidualLayout:
+    """A residual on words: for each text encoder the token ids of the words and one vector an id."""
 
-    def encode(self, part: TokenResidual, tensors: Tensors) -> tuple[Described, Named]:
+    def encode(self, kind: str, part: Fields, tensors: Tensors) -> tuple[Described, Named]:
         rows, found = [], {}
-        for name, residual in part.residuals.items():
-            rows.append([name, list(part.ids[name]), NAMES[residual.dtype], residual.shape[1]])
-            found[f"tokens.{name}"] = (Entry(NAMES[residual.dtype], tuple(residual.shape)), raw(residual))
-        return {"kind": "residual", "tokens": rows, "words": part.words}, found
+        for name, residual in part["residuals"].items():
+            rows.append([name, list(part["ids"][name]), residual.dtype, residual.shape[1]])
+            found[f"tokens.{name}"] = (Entry(residual.dtype, residual.shape), bytes(residual.data))
+        return {"kind": kind, "tokens": rows, "words": part["words"]}, found
 
     def check(self, where: str, part: Described, tensors: Tensors) -> None:
         fields_are(part, where, "kind", "tokens", "words")
         expect(isinstance(part["words"], str), f"{where}: words", "text", part["words"])
         expect(isinstance(part["tokens"], list), f"{where}: tokens", "a list", part["tokens"])
         for row in part["tokens"]:
-            fits = is_row(row, str, list, str, int) and all(map(is_count, row[1])) and row[2] in DTYPES
+            fits = is_row(row, str, list, str, int) and all(map(is_count, row[1])) and row[2] in FLOATS
             fits = fits and is_count(row[3]) and len(row[1]) * row[3] <= LARGEST_SIZE
             expect(fits, f"{where}: tokens", "rows of text encoder, token ids, floating-point type, length", row)
         check_ascending(f"{where}: tokens", [row[0] for row in part["tokens"]])
@@ -149,13 +137,16 @@ class ResidualForm:
         for name, ids, dtype, length in part["tokens"]:
             yield f"tokens.{name}", Entry(dtype, (len(ids), length))
 
-    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> TokenResidual:
-        ids = {name: tuple(each) for name, each, _, _ in part["tokens"]}
+    def decode(self, part: Described, tensors: Tensors, data: Mapping[str, Data]) -> Fields:
         residuals = {
-            name: vector(data[f"tokens.{name}"], dtype).view(len(each), length)
-            for name, each, dtype, length in part["tokens"]
+            name: Numbers(dtype, (len(ids), length), data[f"tokens.{name}"])
+            for name, ids, dtype, length in part["tokens"]
         }
-        return TokenResidual(part["words"], ids, residuals)
+        return {
+            "words": part["words"],
+            "ids": {name: tuple(ids) for name, ids, _, _ in part["tokens"]},
+            "residuals": residuals,
+        }
 
 
 def row_of(shape: tuple[int, ...]) -> int | None:

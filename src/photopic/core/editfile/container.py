@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
-
-from photopic.core.edits.file.indices import LARGEST_SIZE
+from photopic.core.editfile.indices import LARGEST_SIZE
 from photopic.core.errors import EditFileError
 
 Described = dict[str, Any]  # what the metadata says of a part
 Data = bytes | bytearray | memoryview  # what an entry of the file holds
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+FLOATS = ("F32", "F16", "BF16")  # what the numbers of a part may be
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1}
 LARGEST_HEADER = 100_000_000  # the limit of the safetensors format
 MOST_AXES = 8

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
-from photopic.core.edits.file import three_bits
+from photopic.core.editfile import three_bits
 from photopic.core.errors import EditError
 
 _TRIPLES_FROM, _BITMAP_FROM = 34, 43  # per cent

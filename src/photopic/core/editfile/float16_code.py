@@ -3,7 +3,7 @@
 Layout: the low 8 bits of sign and mantissa of every number, then what is left of them (3 bits a number for float16, none for
 bfloat16) as one plane; then how many exponents occur (one less, 1 byte), these from the most to the least frequent, and, if there
 are several, the unary code of each number's place in that list, as its length in bits and a coded set
-(`photopic.core.edits.file.position_code`).
+(`photopic.core.editfile.position_code`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from photopic.core.edits.file import three_bits
-from photopic.core.edits.file.container import Data
-from photopic.core.edits.file.position_code import decode_blocks, encode_gaps
+from photopic.core.editfile import three_bits
+from photopic.core.editfile.container import Data
+from photopic.core.editfile.position_code import decode_blocks, encode_gaps
 from photopic.core.errors import EditError
 
 MANTISSA = {"F16": 10, "BF16": 7}  # bits
