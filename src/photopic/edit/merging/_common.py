@@ -21,7 +21,7 @@ from photopic.core.edits.changes import Change, at_positions
 from photopic.core.edits.compose import common_base
 from photopic.core.edits.stored import StoredEdit, opened
 from photopic.core.errors import EditError
-from photopic.core.fingerprint import Fingerprint, difference
+from photopic.core.identity import Fingerprint, difference
 from photopic.models.handle import Handle
 
 Totals = Mapping[str, Float[Tensor, " entries"]]
