@@ -25,14 +25,11 @@ from photopic.core.errors import EditFileError
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SPARSE: tuple[type[Part], ...] = (ZeroedWeights, SparseWeights)
-KINDS: dict[str, type[Part]] = {
-    kind.kind: kind
-    for kind in (
-        *SPARSE,
-        *(LowRankDelta, DenseDelta, TokenEmbedding, TokenResidual, Insertion),
-        *(SteeringVector, InitialNoise, Adapters, ClassifierHead),
-    )
-}
+OTHERS: tuple[type[Part], ...] = (
+    *(LowRankDelta, DenseDelta, TokenEmbedding, TokenResidual, Insertion),
+    *(SteeringVector, InitialNoise, Adapters, ClassifierHead),
+)
+KINDS = {each.kind: each for each in (*SPARSE, *OTHERS)}
 
 
 def part_content(part: Part) -> PartContent:
