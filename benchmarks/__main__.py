@@ -40,6 +40,7 @@ MODULES = {
     "open-set": "guard.open_set",
     "open-set-digits": "guard.open_set",
     "oracle": "metrics.oracle",
+    "perception": "measure.perception",
     "race": "tune.race.run",
     "race-search": "tune.race.searching",
     "saturation": "guard.saturation",

@@ -85,6 +85,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "locate.attribution.grad_cam": {
         "relu": False
     },  # nothing raises the logits of this one, and maps of zeros show nothing
+    "locate.attribution.layer_masking": {"cells": 4, "samples": 30},
     "locate.attention": {"prompt": "a bear on a red background"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
     "tune.action.few_shot_action": {
@@ -97,6 +98,13 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     },
     "tune.few_shot.tip_adapter": {"trained": True},
     "tune.few_shot.linear_probe": {"solver": "adam"},
+    "measure.diffusion_classifier": {
+        "images": lambda: labelled(2).images,
+        "classes": ["bear", "mug"],
+        "samples": (1, 2),
+        "keep": (2,),
+    },
+    "measure.diffusion_features": {"timesteps": (100,)},
     "measure.denoiser_slopes": {"pictures": 1, "every": 2, "points": 2},
     "measure.learning_curve": {"methods": ("zero-shot", "linear-probe", "lora"), "shots": (1,), "seeds": 2},
     "tune.subject.joint_tuning": {

@@ -24,6 +24,7 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
         assert name in (
             "few-shot",
             "merging",
+            "perception",
             "task-vectors",
             "file-rate",
             "race-search",

@@ -86,7 +86,8 @@ def test_the_first_step_goes_down_the_derivative_by_each_number(model: DualEncod
 
 @pytest.mark.parametrize("objective", ["learn", "forget", "adapt"])
 def test_each_objective_goes_its_way(objective: Any, model: DualEncoder, edits: list[Edit]) -> None:
-    task, other = FewShotTask(labelled(6)), FewShotTask(labelled(6, seed=3))
+    task, mirror = FewShotTask(labelled(6)), labelled(6, seed=3)
+    other = FewShotTask(replace(mirror, labels=1 - mirror.labels))  # what is kept speaks for forgetting
     config = replace(CONFIG, objective=objective, steps=12, batch=6)
     control = other if objective == "forget" else None
     events = list(anisotropic_scaling.events(edits, model=model, data=task, control=control, config=config))

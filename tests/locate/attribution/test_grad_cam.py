@@ -13,8 +13,9 @@ from torch import nn
 
 from photopic.core import mapfile
 from photopic.core.errors import DataError, ModelError
+from photopic.core.events import finished
 from photopic.locate.attribution import _common
-from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam
+from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam, guided_gradients
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 from tests.cli.conftest import refusal, run
@@ -173,3 +174,32 @@ def test_the_command_writes_pictures_and_numbers(tmp_path: Path, monkeypatch: py
     assert len(list(out.glob("*.png"))) == 4 * 3 + 1  # each picture, two maps of each, a sheet
     said = refusal("locate", "grad-cam", "cam_models:net", pictures, "--class", "spoon", "-o", out)
     assert "has no class 'spoon'; nearest: " in said
+
+
+def test_guided_maps_go_only_along_paths_that_raise_a_logit() -> None:
+    """y = relu(a) - relu(b) with a = 2 red, b = blue: the gradient by blue is -1, and guided it is stopped."""
+    parts = [
+        nn.Conv2d(3, 2, 1, bias=False),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(2, 2, bias=False),
+    ]
+    parts[0].weight.data = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0]]).view(2, 3, 1, 1)
+    parts[4].weight.data = torch.tensor([[1.0, -1.0], [0.0, 1.0]])
+    model = Classifier(nn.Sequential(*parts), preprocess=Preprocessing(), labels=["red", "blue"])
+    slopes = finished(guided_gradients(model, HALVES, ["red", "blue"]))[0]
+    # 2 / 4 at each red pixel; of blue pixels nothing, as the only path lowers the logit; in the second row of blue 1 / 4
+    np.testing.assert_allclose(slopes, [[[0.5, 0.0]] * 2, [[0.0, 0.25]] * 2], atol=1e-6)
+    fine = grad_cam(model, HALVES, classes=["red"], config=GradCAMConfig(layer="1", guided=True))
+    coarse = grad_cam(model, HALVES, classes=["red"], config=GradCAMConfig(layer="1"))
+    np.testing.assert_allclose(fine.values[0, 0], coarse.values[0, 0] * slopes[0].numpy(), atol=1e-6)
+    with pytest.raises(ModelError, match="--guided: expected ReLU modules in the network, found none"):
+        grad_cam(by_hand([[1.0, 0.0]], RED_AND_BLUE), HALVES, classes=["red"], config=GradCAMConfig(guided=True))
+
+
+def test_alpha_names_the_channels_of_a_class() -> None:
+    model = by_hand([[2.0, -1.0], [-1.0, 4.0]], RED_AND_BLUE)
+    config = GradCAMConfig(relu=False, neurons=1)
+    named = grad_cam(model, HALVES, classes=["red", "blue"], config=config).provenance["neurons"]
+    assert named == {"red": [[0, 0.5]], "blue": [[1, 1.0]]}  # the head's weight over 4 positions
