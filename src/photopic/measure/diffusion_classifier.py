@@ -2,8 +2,8 @@
 
     argmin over c of the mean over (t, e) of |e - e_theta(x_t, c)|^2
 
-All classes of a picture meet the same timesteps and noise, so that what the noise alone costs cancels between them. Classes drop out
-in stages: each stage looks at more timesteps for fewer classes.
+All classes of a picture meet the same timesteps and noise, so that what the noise alone costs cancels between them. Classes drop
+out in stages: each stage looks at more timesteps for fewer classes.
 
 Paper: Your Diffusion Model is Secretly a Zero-Shot Classifier (arXiv:2303.16203). Changed: each timestep has a noise of its own,
 drawn from the seed and the picture's place. Claims: ``diffusion_classifier.*`` of benchmarks/measure/perception.py.
