@@ -24,6 +24,14 @@ class Conditioned(Protocol):
         """Keyword arguments of a UNet call; tensors have one row a sample, dictionaries may hold more of them."""
 
 
+@runtime_checkable
+class Joinable(Protocol):
+    """Rows that are no plain tensor, such as prompts of different lengths."""
+
+    def joined(self, other: Any) -> Any:
+        """These rows and then those of another."""
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """Where the loop is.
@@ -33,11 +41,12 @@ class Step:
         total: How many steps there are.
         timestep: The scheduler's, as the UNet gets it.
         sigma: Noise level of the latents before the step in the variance-exploding scale, sqrt((1 - ab) / ab) with ab the
-            share of signal variance; inf at zero terminal SNR.
+            share of signal variance, or s / (1 - s) with s the share of noise on a straight line; inf at zero terminal SNR.
         next_sigma: Noise level after the step; 0 at the end.
         guided: Whether the UNet call of this step is doubled, the unconditional half first.
         variance_exploding: Whether the scheduler keeps latents as ``clean + sigma * noise`` (Euler, LMS, Heun); otherwise they are
             that over sqrt(1 + sigma^2) (DDIM, DDPM, DPM-Solver++).
+        straight: Whether it keeps them as that over 1 + sigma, on the straight line of flow matching.
     """
 
     index: int
@@ -47,6 +56,7 @@ class Step:
     next_sigma: float
     guided: bool
     variance_exploding: bool = False
+    straight: bool = False
 
 
 class Control:
@@ -190,6 +200,7 @@ class Sampling:
         strength: Share of the schedule done when there is an image, 0 to 1.
         differentiable: Whether gradients flow from the result to the start noise, the conditioning and parameters.
         checkpoint: Whether UNet calls are computed again for the gradient instead of kept in memory.
+        schedule: What ``scheduler.set_timesteps`` is told beside the number of steps, such as ``sigmas`` and ``mu``.
         positions: For the words of a subject its token positions in the prompt of each sample; None where nobody knows the
             prompts. A control finds with it where words are read.
     """
@@ -208,6 +219,7 @@ class Sampling:
     strength: float = 1.0
     differentiable: bool = False
     checkpoint: bool = False
+    schedule: Mapping[str, Any] = field(default_factory=dict)
     positions: Callable[[str], Sequence[Sequence[int]]] | None = None
 
     @property

@@ -42,5 +42,6 @@ class Inpainting(Control):
 
     def latents(self, latents: Float[Tensor, "batch c h w"], step: Step) -> Float[Tensor, "batch c h w"]:
         """What is drawn where it is to be, and what is known elsewhere."""
-        known = noised(self.known, self.noise, step.next_sigma, exploding=step.variance_exploding)
+        scale = {"exploding": step.variance_exploding, "straight": step.straight}
+        known = noised(self.known, self.noise, step.next_sigma, **scale)
         return torch.where(self.drawn, latents, known.to(latents.dtype))

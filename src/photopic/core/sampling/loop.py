@@ -15,7 +15,14 @@ from torch import Tensor
 from photopic.core.errors import ModelError
 from photopic.core.sampling.control import Sampled, Sampling, Step, steps_from_image
 from photopic.core.sampling.finite import check_finite
-from photopic.core.sampling.levels import is_exploding, noise_levels, renoised, standard_noise
+from photopic.core.sampling.levels import (
+    is_exploding,
+    is_straight,
+    noise_levels,
+    noised,
+    renoised,
+    standard_noise,
+)
 from photopic.core.sampling.predict import is_guided, predict
 
 
@@ -35,7 +42,7 @@ def sample_events(sampling: Sampling, noise: Float[Tensor, "batch c h w"]) -> It
             a scheduler that makes several calls a step, or a step ends in numbers that are not finite.
     """
     scheduler = copy.deepcopy(sampling.scheduler)  # it keeps the state of a run
-    scheduler.set_timesteps(sampling.steps, device=noise.device)
+    scheduler.set_timesteps(sampling.steps, device=noise.device, **sampling.schedule)
     first = _first(sampling, scheduler)
     repeats = max([1, *(control.repeats for control in sampling.controls)])
     _check(sampling, scheduler, len(noise), repeats)
@@ -43,7 +50,7 @@ def sample_events(sampling: Sampling, noise: Float[Tensor, "batch c h w"]) -> It
         scheduler.set_begin_index(first)
     timesteps, levels = scheduler.timesteps[first:], noise_levels(scheduler)[first:]
     with torch.set_grad_enabled(sampling.differentiable):
-        latents = _start(sampling, scheduler, noise, timesteps)
+        latents = _start(sampling, scheduler, noise, timesteps, levels)
     for index, timestep in enumerate(timesteps):
         step = Step(
             index=index,
@@ -53,6 +60,7 @@ def sample_events(sampling: Sampling, noise: Float[Tensor, "batch c h w"]) -> It
             next_sigma=levels[index + 1],
             guided=sampling.guided,
             variance_exploding=is_exploding(scheduler),
+            straight=is_straight(scheduler),
         )
         step = replace(step, guided=is_guided(sampling, step))
         with torch.set_grad_enabled(sampling.differentiable):
@@ -104,11 +112,13 @@ def _first(sampling: Sampling, scheduler: Any) -> int:
     return (sampling.steps - done) * scheduler.order
 
 
-def _start(sampling: Sampling, scheduler: Any, noise: Tensor, timesteps: Tensor) -> Tensor:
+def _start(sampling: Sampling, scheduler: Any, noise: Tensor, timesteps: Tensor, levels: list[float]) -> Tensor:
     for control in sampling.controls:
         control.start(sampling)
     for control in sampling.controls:
         noise = control.start_noise(noise, sampling)
+    if is_straight(scheduler):  # of which most have no add_noise
+        return noise if sampling.image is None else noised(sampling.image, noise, levels[0], straight=True)
     if sampling.image is None:
         return noise * scheduler.init_noise_sigma
     return scheduler.add_noise(sampling.image, noise, timesteps[:1])

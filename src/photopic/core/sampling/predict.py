@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from photopic.core.nn.attention import KINDS, Place, announce_guidance, rewrite_attention, rewrite_blocks
-from photopic.core.sampling.control import Conditioned, Control, Sampling, Step
+from photopic.core.sampling.control import Conditioned, Control, Joinable, Sampling, Step
 from photopic.core.sampling.finite import check_finite
 
 
@@ -28,7 +28,8 @@ def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c 
     Raises:
         ModelError: If the network's prediction is not finite.
     """
-    given = scheduler.scale_model_input(latents, step.timestep)
+    scaled = getattr(scheduler, "scale_model_input", None)  # those of flow matching scale nothing
+    given = latents if scaled is None else scaled(latents, step.timestep)
     for control in sampling.controls:
         given = control.model_input(given, step)
     given, rows = _doubled(sampling, given, step)
@@ -125,4 +126,6 @@ def _stacked(first: Any, second: Any) -> Any:
     """Two sets of UNet arguments as one of a doubled batch."""
     if isinstance(first, dict):
         return {name: _stacked(value, second[name]) for name, value in first.items()}
+    if isinstance(first, Joinable):
+        return first.joined(second)
     return torch.cat([first, second]) if isinstance(first, Tensor) else first

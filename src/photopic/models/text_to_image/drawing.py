@@ -24,17 +24,11 @@ from photopic.core.sampling import (
     Control,
     Inpainting,
     Sampling,
-    check_finite,
     sample_events,
-    standard_noise,
     steps_from_image,
 )
-from photopic.models.files import quiet
-from photopic.models.text_to_image.autoencoder import encode_images, finished_pictures
-from photopic.models.text_to_image.checks import check_request, check_scheduler
-from photopic.models.text_to_image.conditioning import Conditioning
+from photopic.models.text_to_image.checks import check_request
 from photopic.models.text_to_image.generate_config import GenerateConfig
-from photopic.models.text_to_image.schedulers import check_steps, scheduler_named
 
 STRENGTH = 0.8  # of image-to-image; a region is drawn anew by default
 
@@ -52,21 +46,6 @@ class Generated:
     images: UInt8[np.ndarray, "n h w 3"]
     done: int
     total: int
-
-
-@runtime_checkable
-class Drawable(Protocol):
-    """What drawing asks of a handle; ``TextToImage`` is one."""
-
-    name: str
-    pipeline: Any
-
-    @property
-    def edits(self) -> Any:
-        """The stack of edits in force."""
-
-    def token_positions(self, prompt: str, word: str) -> list[int]:
-        """Positions of a word's tokens in the tokenised prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,55 +67,39 @@ class Drawing:
         return STRENGTH if self.mask is None else 1.0
 
 
-def encode(
-    pipeline: Any,
-    prompts: Sequence[str],
-    size: tuple[int, int],
-    *,
-    guided: bool = False,
-    negative: Sequence[str] | None = None,
-) -> tuple[Conditioning, Conditioning | None]:
-    """Prompts as the pipeline encodes them, and what guidance leads away from: the negative prompts, or what it uses without.
+@runtime_checkable
+class Drawer(Protocol):
+    """How one kind of pipeline draws: what differs between networks, behind the same loop."""
 
-    Args:
-        pipeline: Of Stable Diffusion 1.x, 2.x or XL shape.
-        prompts: One or more.
-        size: Height and width of the pictures in pixels, which SDXL-shaped models are told.
-        guided: Whether the second result is wanted; it is None otherwise.
-        negative: One for each prompt, or None.
+    model: Any
+    size: tuple[int, int]  # height and width of a picture in pixels
+    factor: int  # pixels a latent cell, on each side
 
-    Raises:
-        ModelError: If a text encoder's numbers are not finite.
-    """
-    encoded = pipeline.encode_prompt(
-        prompt=list(prompts),
-        device=pipeline._execution_device,
-        num_images_per_prompt=1,
-        do_classifier_free_guidance=guided,
-        **({} if negative is None else {"negative_prompt": list(negative)}),
-    )
-    dtype = pipeline.unet.dtype
-    wanted = 2 if guided else 1
-    hidden = [part.to(dtype) for part in encoded[:wanted]]
-    for part in hidden:
-        check_finite(part, "text encoder: the encoded prompts", pipeline.text_encoder)
-    if len(encoded) == 2:
-        found = [Conditioning(part) for part in hidden]
-    else:  # (embeddings, negative, pooled, negative pooled)
-        pooled = [part.to(dtype) for part in encoded[2 : 2 + wanted]]
-        second = pipeline.text_encoder_2
-        width = pooled[0].shape[-1] if second is None else second.config.projection_dim
-        sizes = pipeline._get_add_time_ids(size, (0, 0), size, dtype, width).to(hidden[0].device)
-        sizes = sizes.repeat(len(prompts), 1)
-        found = [Conditioning(part, own, sizes) for part, own in zip(hidden, pooled, strict=True)]
-    return found[0], found[1] if guided else None
+    def check(self, drawing: Drawing) -> None:
+        """Refuse at once what this pipeline cannot draw."""
+
+    def scheduler(self, config: GenerateConfig) -> Any:
+        """The one to draw with."""
+
+    def sampling(
+        self, drawing: Drawing, rows: slice, scheduler: Any, generators: list[torch.Generator]
+    ) -> tuple[Sampling, Float[Tensor, "batch c h w"]]:
+        """The run that draws a batch, and the noise it starts from."""
+
+    def encode_images(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c h2 w2"]:
+        """Latents of images."""
+
+    def finished(
+        self, latents: Float[Tensor, "batch c h w"], generators: Sequence[torch.Generator]
+    ) -> tuple[Any, list[bool]]:
+        """Pictures of the last latents, (n, h, w, 3) in 0 to 1, and for each whether it was blanked."""
 
 
-def draw(model: Drawable, drawing: Drawing) -> Iterator[Event[Generated]]:
+def draw(drawer: Drawer, drawing: Drawing) -> Iterator[Event[Generated]]:
     """Draw batch by batch.
 
     Args:
-        model: A handle.
+        drawer: Of the model.
         drawing: What to draw.
 
     Returns:
@@ -145,22 +108,17 @@ def draw(model: Drawable, drawing: Drawing) -> Iterator[Event[Generated]]:
     Raises:
         ModelError: At once, if what is asked for does not fit together or to the model; later, if numbers are not finite.
     """
-    config = drawing.config
     check_request(drawing.prompts, drawing.seeds)
-    _check(model, drawing)
-    scheduler = config.scheduler or model.pipeline.scheduler
-    if isinstance(scheduler, str):
-        scheduler = scheduler_named(scheduler, model.pipeline.scheduler)
-    check_scheduler(scheduler, model.name)
-    check_steps(scheduler, config.steps)
-    return _batches(model, drawing, scheduler)
+    drawer.check(drawing)
+    _check(drawer, drawing)
+    return _batches(drawer, drawing, drawer.scheduler(drawing.config))
 
 
-def _batches(model: Drawable, drawing: Drawing, scheduler: Any) -> Iterator[Event[Generated]]:
+def _batches(drawer: Drawer, drawing: Drawing, scheduler: Any) -> Iterator[Event[Generated]]:
     count, size = len(drawing.prompts), drawing.config.batch
     starts = range(0, count, size)
     for index, start in enumerate(starts):
-        for event in _draw_batch(model, drawing, slice(start, start + size), scheduler):
+        for event in _draw_batch(drawer, drawing, slice(start, start + size), scheduler):
             images = event.result
             finished = None if images is None else Generated(images, start + len(images), count)
             yield Event("drawing", index * event.total + event.done, len(starts) * event.total, result=finished)
@@ -168,19 +126,19 @@ def _batches(model: Drawable, drawing: Drawing, scheduler: Any) -> Iterator[Even
 
 @torch.no_grad()
 def _draw_batch(
-    model: Drawable, drawing: Drawing, rows: slice, scheduler: Any
+    drawer: Drawer, drawing: Drawing, rows: slice, scheduler: Any
 ) -> Iterator[Event[UInt8[np.ndarray, "n h w 3"]]]:
-    pipeline, seeds = model.pipeline, drawing.seeds[rows]
+    model, seeds = drawer.model, drawing.seeds[rows]
     with ExitStack() as stack:
         for control in drawing.controls:
             stack.enter_context(control.applied(model))
         # generators on the CPU draw the same noise for every device
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        sampling, noise = _sampling(model, drawing, rows, scheduler, generators)
+        sampling, noise = drawer.sampling(drawing, rows, scheduler, generators)
         for event in sample_events(sampling, noise):
             yield Event("drawing", event.step.index + 1, event.step.total)
-    images, blanked = finished_pictures(pipeline, event.latents, generators)
-    pipeline.maybe_free_model_hooks()
+    images, blanked = drawer.finished(event.latents, generators)
+    model.pipeline.maybe_free_model_hooks()
     if any(blanked):
         whose = [int(seed) for seed, flag in zip(seeds, blanked, strict=True) if flag]
         warnings.warn(f"{model.name}: its safety checker blanked the images of seeds {whose}", stacklevel=5)
@@ -188,58 +146,17 @@ def _draw_batch(
     yield Event("drawing", event.step.total, event.step.total, result=whole)
 
 
-def _sampling(
-    model: Drawable, drawing: Drawing, rows: slice, scheduler: Any, generators: list[torch.Generator]
-) -> tuple[Sampling, Float[Tensor, "batch c h w"]]:
-    """The run that draws a batch, and the noise it starts from."""
-    pipeline, config, prompts = model.pipeline, drawing.config, drawing.prompts[rows]
-    distilled = pipeline.unet.config.time_cond_proj_dim is not None  # guidance is an input of the network
-    negative = config.negative_prompt
-    conditioning, unconditional = encode(
-        pipeline,
-        prompts,
-        _size(pipeline),
-        guided=config.guidance > 1 and not distilled,
-        negative=[negative] * len(prompts) if isinstance(negative, str) else negative and negative[rows],
-    )
-    height, width = (side // pipeline.vae_scale_factor for side in _size(pipeline))
-    shape = (len(prompts), pipeline.unet.config.in_channels, height, width)  # of the latents
-    noise = standard_noise(generators, conditioning.hidden.new_empty(shape))
-    if model.edits.has_start_noise:
-        noise = model.edits.start_noise(noise)
-    sampling = Sampling(
-        pipeline.unet,
-        scheduler,
-        conditioning,
-        generators,
-        unconditional,
-        steps=config.steps,
-        scale=config.guidance,
-        unet_kwargs=_guidance_input(pipeline, config.guidance, noise) if distilled else {},
-        positions=lambda words: [model.token_positions(prompt, words) for prompt in prompts],
-        **_course(pipeline, drawing, rows, noise),
-    )
-    return sampling, noise
-
-
-def _guidance_input(pipeline: Any, guidance: float, noise: Tensor) -> dict[str, Tensor]:
-    scale = torch.tensor(guidance - 1).repeat(len(noise))  # (batch,); distilled models were taught scale - 1
-    width = pipeline.unet.config.time_cond_proj_dim
-    embedded = pipeline.get_guidance_scale_embedding(scale, embedding_dim=width)  # (batch, width)
-    return {"timestep_cond": embedded.to(noise)}
-
-
-def _course(pipeline: Any, drawing: Drawing, rows: slice, noise: Tensor) -> dict[str, Any]:
+def course(drawer: Drawer, drawing: Drawing, rows: slice, noise: Tensor) -> dict[str, Any]:
     """Controls and start of a run, which may begin at a picture or keep part of one."""
     options: dict[str, Any] = {"controls": tuple(drawing.controls)}
     if drawing.image is None:
         return options
     pixels = torch.from_numpy(_rows_of(drawing.image, rows, len(noise))).permute(0, 3, 1, 2).float() / 127.5 - 1
-    known = encode_images(pipeline, pixels).to(noise)  # (batch, c, latent_h, latent_w)
+    known = drawer.encode_images(pixels).to(noise)  # (batch, c, latent_h, latent_w)
     start = {"image": known, "strength": drawing.strength}
     if drawing.mask is None:
         return options | start
-    inpainting = Inpainting(known, _cells(drawing.mask, pipeline.vae_scale_factor).to(noise.device), noise)
+    inpainting = Inpainting(known, _cells(drawing.mask, drawer.factor).to(noise.device), noise)
     options["controls"] += (inpainting,)
     return options if drawing.strength == 1 else options | start
 
@@ -263,26 +180,8 @@ def _rows_of(image: np.ndarray, rows: slice, count: int) -> np.ndarray:
     return np.repeat(image[None], count, 0) if image.ndim == 3 else image[rows]  # (count, h, w, 3)
 
 
-def _size(pipeline: Any) -> tuple[int, int]:
-    """Height and width of a picture in pixels."""
-    size = pipeline.unet.config.sample_size or pipeline.default_sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    return height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor
-
-
-def _is_stock(pipeline: Any) -> bool:
-    with quiet():
-        from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-    return type(pipeline).__call__ in (StableDiffusionPipeline.__call__, StableDiffusionXLPipeline.__call__)
-
-
-def _check(model: Drawable, drawing: Drawing) -> None:
-    if not _is_stock(model.pipeline):
-        raise ModelError(
-            f"{model.name}: {type(model.pipeline).__name__} draws in a way of its own; call model.pipeline, or load a "
-            "StableDiffusionPipeline or StableDiffusionXLPipeline"
-        )
-    config, size, count = drawing.config, (*_size(model.pipeline), 3), len(drawing.prompts)
+def _check(drawer: Drawer, drawing: Drawing) -> None:
+    config, size, count = drawing.config, (*drawer.size, 3), len(drawing.prompts)
     negative = config.negative_prompt
     if negative is not None and config.guidance <= 1:
         raise ModelError(f"negative prompt: has no effect at guidance {config.guidance:g}; use guidance above 1")

@@ -27,12 +27,13 @@ from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
 from photopic.models.text_to_image.checks import check_lengths, check_pipeline, prediction_type, repair_end_token
 from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
-from photopic.models.text_to_image.drawing import Drawing, Generated, draw, encode
+from photopic.models.text_to_image.drawing import Drawer, Drawing, Generated, draw
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.loading import files_of, read
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule
 from photopic.models.text_to_image.start_image import StartImage, StartMask, read_start
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, PipelineTokenizers
+from photopic.models.text_to_image.unet_drawing import UNetDrawer, encode
 
 DEFAULT = GenerateConfig()
 
@@ -61,31 +62,37 @@ class TextToImage(Handle):
 
     described: ClassVar[str] = TEXT_TO_IMAGE
     default_name: ClassVar[str] = "emoji-diffusion"
+    network_name: ClassVar[str] = "unet"  # what the pipeline and edits call the denoising network
 
     def __init__(self, pipeline: DiffusionPipeline, name: str = "model", *, knows_emoji: bool = False):
         self.pipeline: Any = pipeline
         self.name = name
         self.knows_emoji = knows_emoji
-        check_pipeline(pipeline, name)
         self._tokenizers = PipelineTokenizers(pipeline)
-        check_lengths(name, self._tokenizers, self.components)
-        repair_end_token(self._tokenizers, self.components)
+        self._check()
         for module in self.components.values():
             module.eval().requires_grad_(False)
+
+    def _check(self) -> None:
+        """Refuse what this class cannot handle, and repair what is known to be wrong."""
+        check_pipeline(self.pipeline, self.name)
+        check_lengths(self.name, self._tokenizers, self.components)
+        repair_end_token(self._tokenizers, self.components)
 
     @classmethod
     def _read(cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> TextToImage:
         started = time.time()
         pipeline = read(name, source, device, dtype)
         bundled = isinstance(source, Path) and source.parent == BUNDLED
-        model = cls(pipeline, source.name if isinstance(source, Path) else source, knows_emoji=bundled)
+        kind = _class_for(pipeline)
+        model = kind(pipeline, source.name if isinstance(source, Path) else source, knows_emoji=bundled)
         model.loaded = LoadedDigest(model.components, files_of(source, pipeline, model.components), started)
         return model
 
     @property
     def components(self) -> dict[str, nn.Module]:
-        """The pipeline's networks as they are now: ``unet``, ``vae`` and the text encoders."""
-        parts = {part: getattr(self.pipeline, part, None) for part in ("unet", "vae", *TOKENIZER_OF)}
+        """The pipeline's networks as they are now: ``unet`` or ``transformer``, ``vae`` and the text encoders."""
+        parts = {part: getattr(self.pipeline, part, None) for part in (self.network_name, "vae", *TOKENIZER_OF)}
         return {part: module for part, module in parts.items() if module is not None}
 
     @property
@@ -99,14 +106,19 @@ class TextToImage(Handle):
         return self.pipeline.unet
 
     @property
+    def network(self) -> Any:
+        """The denoising network, whatever it is."""
+        return getattr(self.pipeline, self.network_name)
+
+    @property
     def device(self) -> torch.device:
         """Where the denoising network is."""
-        return self.unet.device
+        return self.network.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the denoising network."""
-        return self.unet.dtype
+        return self.network.dtype
 
     @property
     def image_size(self) -> int:
@@ -237,7 +249,11 @@ class TextToImage(Handle):
         negative = config.negative_prompt
         read, inside = read_start(image, mask, self.image_size)
         self._warn_if_truncated([*prompts, *([negative] if isinstance(negative, str) else negative or ())])
-        return draw(self, Drawing(prompts, seeds, config, controls, read, inside))
+        return draw(self._drawer, Drawing(prompts, seeds, config, controls, read, inside))
+
+    @property
+    def _drawer(self) -> Drawer:
+        return UNetDrawer(self)
 
     def token_positions(self, prompt: str, word: str) -> list[int]:
         """Positions of a word's tokens in the tokenised prompt, all occurrences, counted from the start token at 0.
@@ -260,6 +276,15 @@ class TextToImage(Handle):
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():
             warn_if_truncated(prompts, tokenizer)
+
+
+def _class_for(pipeline: Any) -> type[TextToImage]:
+    """The handle for a pipeline that was read; the module of transformers is imported for one of them only."""
+    if getattr(pipeline, "unet", None) is not None or getattr(pipeline, "transformer", None) is None:
+        return TextToImage
+    from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
+
+    return TransformerTextToImage
 
 
 def _batches_of(events: Iterator[Event[Generated]], on_step: Callable[[int, int], None] | None) -> Iterator[Generated]:

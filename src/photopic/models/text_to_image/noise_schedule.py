@@ -1,5 +1,6 @@
-"""The forward noising process and the three ways a network can name what it predicts: epsilon, v, sample.
+"""The forward noising process and the ways a network can name what it predicts: epsilon, v, sample, or velocity.
 
+Two processes behind one interface: variance preserving (`NoiseSchedule`) and the straight line of flow matching (`StraightLine`).
 With ``alpha_t = sqrt(alphas_cumprod[t])`` and ``sigma_t = sqrt(1 - alphas_cumprod[t])`` a noisy latent is
 ``x_t = alpha_t * x_0 + sigma_t * noise`` and ``v = alpha_t * noise - sigma_t * x_0`` (Salimans & Ho, arXiv 2202.00512).
 The schedule is the one the network was trained on, whatever sampler the pipeline holds: Euler's own ``add_noise``
@@ -9,8 +10,9 @@ scales differently.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -93,3 +95,69 @@ class NoiseSchedule:
         if self.prediction_type == "epsilon":
             return ((noisy - sigma * prediction) / alpha).to(prediction.dtype)  # x_0 = (x_t - sigma e) / alpha
         return (alpha * noisy - sigma * prediction).to(prediction.dtype)  # x_0 = alpha x_t - sigma v
+
+
+@dataclass(frozen=True)
+class StraightLine:
+    """Noise mixed in along a straight line, ``x_t = (1 - sigma) * x_0 + sigma * noise``, and a network that predicts velocity.
+
+    The velocity is ``noise - x_0`` (flow matching, arXiv:2210.02747; rectified flow, arXiv:2209.03003). ``sigma`` is the timestep
+    over their number, whatever the sampler's shift, as samplers shift both; where a pipeline shifts noise levels but not the
+    time that its network is told, ``shift`` says by how much.
+
+    Attributes:
+        timesteps: Number of training timesteps.
+        shift: m of ``sigma = m s / (1 + (m - 1) s)`` with ``s`` the timestep over their number; 1: none.
+
+    Example:
+        >>> import torch
+        >>> StraightLine().add_noise(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1), torch.tensor([250])).flatten()
+        tensor([0.2500])
+    """
+
+    prediction_type: ClassVar[str] = "velocity"
+    timesteps: int = 1000
+    shift: float = 1.0
+
+    def sigmas(self, like: Float[Tensor, "batch c h w"], timesteps: Num[Tensor, "*batch"]) -> Float[Tensor, "..."]:
+        """Shares of noise in float32, shaped to multiply ``like``."""
+        share = timesteps.to(like.device).float().reshape(-1, 1, 1, 1) / self.timesteps  # (batch, 1, 1, 1)
+        return self.shift * share / (1 + (self.shift - 1) * share)
+
+    def add_noise(
+        self,
+        latents: Float[Tensor, "batch c h w"],
+        noise: Float[Tensor, "batch c h w"],
+        timesteps: Num[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """``x_t`` for clean latents, in their dtype."""
+        sigma = self.sigmas(latents, timesteps)
+        return ((1 - sigma) * latents + sigma * noise).to(latents.dtype)
+
+    def target(
+        self,
+        latents: Float[Tensor, "batch c h w"],
+        noise: Float[Tensor, "batch c h w"],
+        timesteps: Num[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """What a perfect network would output: the same velocity at every timestep."""
+        return noise - latents
+
+    def to_noise(
+        self,
+        prediction: Float[Tensor, "batch c h w"],
+        noisy: Float[Tensor, "batch c h w"],
+        timesteps: Num[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """The noise a velocity implies."""
+        # x_t + (1 - sigma) v = (1 - sigma) x_0 + sigma e + (1 - sigma) (e - x_0) = e
+        return (noisy + (1 - self.sigmas(noisy, timesteps)) * prediction).to(prediction.dtype)
+
+    def to_sample(
+        self,
+        prediction: Float[Tensor, "batch c h w"],
+        noisy: Float[Tensor, "batch c h w"],
+        timesteps: Num[Tensor, "*batch"],
+    ) -> Float[Tensor, "batch c h w"]:
+        """The clean latents a velocity implies."""
+        return (noisy - self.sigmas(noisy, timesteps) * prediction).to(prediction.dtype)  # x_t - sigma v = x_0

@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 
 from photopic.core.errors import ModelError
+from photopic.core.sampling.levels import is_straight
 from photopic.models.text_to_image.checks import prediction_type
 
 UNCLIPPED = {"clip_sample": False}  # clipping is for pixels; the default of these classes is wrong for latents
@@ -88,3 +89,60 @@ def _problem(scheduler: Any, steps: int) -> str:
     if len(trial.timesteps) == 0 or float(trial.timesteps.max()) > last:
         return f"its timesteps would leave those the model was trained on, 0 to {last}"
     return ""
+
+
+FLOW_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {  # for networks that predict velocity
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpm++-sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "heun": ("FlowMatchHeunDiscreteScheduler", {}),
+    "lcm": ("FlowMatchLCMScheduler", {}),
+}
+
+
+def flow_scheduler(asked: Any, like: Any, steps: int, name: str) -> Any:
+    """A scheduler for a network that predicts velocity: one asked for by name, with the shift of another, or itself.
+
+    Args:
+        asked: One of ``FLOW_SCHEDULERS``, or a diffusers scheduler.
+        like: The scheduler of the pipeline.
+        steps: Denoising steps.
+        name: What messages call the model.
+
+    Raises:
+        ModelError: If there is none of that name, it does not mix noise in along a straight line, or it cannot do so many steps.
+
+    Example:
+        >>> own = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        >>> flow_scheduler("dpm++", own, 20, "mine").config.flow_shift
+        3.0
+    """
+    if steps > like.config.num_train_timesteps:
+        raise ModelError(
+            f"steps: the model was trained on {like.config.num_train_timesteps} timesteps, found {steps}; use fewer"
+        )
+    if not isinstance(asked, str):
+        if not is_straight(asked):
+            raise ModelError(
+                f"{name}: {type(asked).__name__} mixes noise in otherwise than this model learnt; use a scheduler of flow "
+                f"matching ({', '.join(FLOW_SCHEDULERS)})"
+            )
+        return asked
+    if asked not in FLOW_SCHEDULERS:
+        raise ModelError(f"scheduler: expected one of {', '.join(FLOW_SCHEDULERS)} for {name}, found {asked!r}")
+    kind, options = FLOW_SCHEDULERS[asked]
+    if kind == "DPMSolverMultistepScheduler":
+        options = options | {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    shift = like.config.get("shift", like.config.get("flow_shift", 1.0))
+    return with_shift(getattr(diffusers, kind).from_config(like.config, **options), float(shift))
+
+
+def with_shift(scheduler: Any, shift: float) -> Any:
+    """The same scheduler with a fixed shift, under the name its class has for it.
+
+    Example:
+        >>> with_shift(diffusers.FlowMatchHeunDiscreteScheduler(), 3.0).config.shift
+        3.0
+    """
+    key = "flow_shift" if "flow_shift" in scheduler.config else "shift"
+    return type(scheduler).from_config(scheduler.config, **{key: shift})

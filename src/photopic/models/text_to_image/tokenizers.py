@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from diffusers import DiffusionPipeline
 from transformers import PreTrainedTokenizerBase
 
-TOKENIZER_OF = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
+TOKENIZER_OF = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
 
 
 class PipelineTokenizers(Mapping[str, PreTrainedTokenizerBase]):

@@ -1,0 +1,155 @@
+"""What a stock pipeline tells its transformer and its scheduler, taken down while the pipeline itself runs.
+
+The transformer's ``forward`` is a recorder for the length of a call, which ends at the first ``scheduler.step``. Encoding, padding,
+templates, sizes, start noise and the shift of the schedule are thereby the pipeline's own, whatever its class.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from photopic.core.errors import ModelError
+from photopic.models.files import first_line
+
+SCHEDULED = ("sigmas", "mu", "timesteps")  # what a pipeline may tell its scheduler beside the number of steps
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call of the transformer: its arguments by name, and what the recorder returned."""
+
+    arguments: Mapping[str, Any]
+    returned: Any
+
+
+@dataclass(eq=False)
+class Recorded:
+    """A pipeline's run up to its last recorded step.
+
+    Attributes:
+        calls: Of the transformer, in order; ``calls_of[i]`` of them came before step i.
+        outputs: What ``scheduler.step`` was given as prediction, a step.
+        timesteps: And as timestep.
+        samples: And as sample.
+        schedule: Further arguments of ``scheduler.set_timesteps``.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    calls_of: list[int] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    timesteps: list[Any] = field(default_factory=list)
+    samples: list[Tensor] = field(default_factory=list)
+    schedule: dict[str, Any] = field(default_factory=dict)
+
+
+class _Enough(Exception):
+    """Ends the pipeline's call."""
+
+
+def record(
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    *,
+    steps: int = 1,
+    answer: Callable[[Mapping[str, Any]], Any],
+    scheduler: Any = None,
+) -> Recorded:
+    """Call a pipeline and take down its first steps; it is left as it was.
+
+    Args:
+        pipeline: A diffusers pipeline with a ``transformer``.
+        arguments: Of its call, by name.
+        steps: How many steps are wanted.
+        answer: What the transformer returns in place of a prediction, from its arguments by name.
+        scheduler: One to use in the place of the pipeline's.
+
+    Raises:
+        ModelError: If the pipeline refuses the call, in its own words.
+    """
+    found = Recorded()
+    spy = copy.deepcopy(scheduler or pipeline.scheduler)
+    _watch_schedule(spy, found)
+    take_step = spy.step
+
+    def step(output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        found.outputs.append(output)
+        found.timesteps.append(timestep)
+        found.samples.append(sample)
+        found.calls_of.append(len(found.calls))
+        if len(found.outputs) == steps:
+            raise _Enough
+        return take_step(output, timestep, sample, *args, **kwargs)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        given = by_name(pipeline.transformer, args, kwargs)
+        found.calls.append(Call(given, answer(given)))
+        return (found.calls[-1].returned,)
+
+    spy.step = step
+    kind = type(pipeline).__name__
+    with _in_place(pipeline, spy, forward):
+        try:
+            pipeline(**arguments)
+        except _Enough:
+            return found
+        except Exception as error:  # pipelines raise whatever they like
+            raise ModelError(f"{kind}: cannot be called: {type(error).__name__}: {first_line(error)}") from error
+    raise ModelError(f"{kind}: expected {steps} steps of its scheduler, found {len(found.outputs)}")
+
+
+def by_name(transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a transformer call by name, without ``return_dict``."""
+    names = list(inspect.signature(type(transformer).forward).parameters)[1:]
+    given = dict(zip(names, args, strict=False)) | dict(kwargs)
+    given.pop("return_dict", None)
+    return given
+
+
+def _watch_schedule(spy: Any, found: Recorded) -> None:
+    """Take down what the scheduler is told, and hand on what its class takes."""
+    stock = spy.set_timesteps
+    taken = inspect.signature(stock).parameters
+
+    # a class that takes fewer arguments (Heun) is told what it takes: pipelines look at the signature before they call
+    def set_timesteps(
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        sigmas: Any = None,
+        mu: float | None = None,
+        timesteps: Any = None,
+    ) -> None:
+        told = {"sigmas": sigmas, "mu": mu, "timesteps": timesteps}
+        found.schedule = {name: value for name, value in told.items() if value is not None}
+        count = num_inference_steps or len(sigmas if sigmas is not None else timesteps)
+        stock(count, device=device, **{name: value for name, value in found.schedule.items() if name in taken})
+
+    spy.set_timesteps = set_timesteps
+
+
+@contextmanager
+def _in_place(pipeline: Any, scheduler: Any, forward: Callable[..., Any]) -> Iterator[None]:
+    """A block in which the scheduler and the transformer's forward are others, and no bar is shown."""
+    transformer = getattr(pipeline.transformer, "_orig_mod", pipeline.transformer)
+    kept, bars = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
+    own = vars(transformer).get("forward")  # offloading has one of its own there
+    pipeline.scheduler, transformer.forward = scheduler, forward
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        pipeline.scheduler = kept
+        del transformer.forward
+        if own is not None:
+            transformer.forward = own
+        if bars is not None:
+            pipeline._progress_bar_config = bars
+        pipeline.maybe_free_model_hooks()

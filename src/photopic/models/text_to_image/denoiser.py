@@ -1,0 +1,124 @@
+"""A transformer called as the sampling loop calls a UNet: maps of latents, the scheduler's time, one conditioning, a prediction."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from photopic.core.nn.attention.layers import plain
+from photopic.core.sampling import Control, Step
+from photopic.models.text_to_image.families import Family
+from photopic.models.text_to_image.latents import from_network, to_network
+from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
+
+
+class Denoiser(nn.Module):
+    """The transformer of a pipeline behind one interface.
+
+    Args:
+        transformer: As the pipeline holds it.
+        family: How it is called.
+
+    Example:
+        >>> denoiser(latents, torch.tensor(500.0), conditioning)[0].shape == latents.shape  # doctest: +SKIP
+        True
+    """
+
+    def __init__(self, transformer: nn.Module, family: Family):
+        super().__init__()
+        self.transformer, self.family = transformer, family
+        self._latents, self._time = argument_names(transformer)
+
+    def forward(
+        self,
+        latents: Float[Tensor, "batch c h w"],
+        timesteps: Num[Tensor, "*batch"],
+        conditioning: TransformerConditioning,
+        return_dict: bool = False,
+    ) -> tuple[Float[Tensor, "batch c h w"]]:
+        """Velocity, or what the scheduler's configuration says, for latents at the scheduler's timesteps of 0 to 1000."""
+        timesteps = timesteps.to(latents.device).expand(len(latents))
+        found: dict[int, Tensor] = {}
+        for numbers, arguments in conditioning.batches():
+            predicted = self._call(latents[numbers], timesteps[numbers], arguments)
+            found |= dict(zip(numbers, predicted, strict=True))
+        return (torch.stack([found[number] for number in range(len(latents))]),)
+
+    def _call(self, latents: Tensor, timesteps: Tensor, arguments: dict[str, Any]) -> Tensor:
+        family, dtype = self.family, next(self.transformer.parameters()).dtype
+        given = {
+            self._latents: to_network(latents.to(dtype), family.layout),
+            self._time: told_time(timesteps, family).to(arguments.get(TIME_DTYPE, torch.float32)),
+        }
+        others = {name: value for name, value in arguments.items() if name != TIME_DTYPE}
+        output = self.transformer(**others, **given, return_dict=False)[0]
+        predicted = from_network(output, family.layout, *latents.shape[-2:])
+        if family.halved:
+            predicted = predicted.chunk(2, dim=1)[0]  # (batch, 2 c, h, w) -> (batch, c, h, w): the rest is a variance
+        return -predicted if family.sign < 0 else predicted
+
+
+TIME_DTYPE = "photopic_time_dtype"  # beside a row's arguments: the number format in which the pipeline gives the time
+
+
+def argument_names(transformer: nn.Module) -> tuple[str, str]:
+    """What a transformer calls its latents and its time."""
+    parameters = list(inspect.signature(type(plain(transformer)).forward).parameters)
+    return parameters[1], "t" if "t" in parameters else "timestep"
+
+
+def told_time(timesteps: Num[Tensor, " batch"], family: Family) -> Num[Tensor, " batch"]:
+    """The time that the transformer is told for the scheduler's, by the family's line."""
+    slope, start = family.time
+    if abs(slope) == 1:
+        return timesteps + start if start else timesteps
+    scaled = timesteps / 1000  # divided, not multiplied by 0.001, as the pipelines do
+    return start - scaled if slope < 0 else scaled + start
+
+
+class FamilyGuidance(Control):
+    """Guidance as a family's pipeline does it: its order of the sum, and its renormalisation.
+
+    Args:
+        family: Whose.
+
+    Example:
+        >>> from photopic.models.text_to_image.families import FAMILIES
+        >>> c, u = torch.full((1, 1, 2, 2), 3.0), torch.ones(1, 1, 2, 2)
+        >>> step = Step(0, 1, torch.tensor(500.0), 1.0, 0.0, guided=True)
+        >>> FamilyGuidance(FAMILIES["ZImagePipeline"]).guidance(c, u, 2.0, step).unique()  # 3 + (2 - 1) * (3 - 1)
+        tensor([5.])
+    """
+
+    def __init__(self, family: Family):
+        self.family = family
+
+    def guidance(
+        self,
+        conditional: Float[Tensor, "batch c h w"],
+        unconditional: Float[Tensor, "batch c h w"],
+        scale: float,
+        step: Step,
+    ) -> Float[Tensor, "batch c h w"]:
+        """The guided prediction; ``scale`` counts as everywhere: 1 is the conditional one."""
+        own = scale - self.family.extra
+        start = conditional if self.family.extra else unconditional
+        guided = start + own * (conditional - unconditional)
+        if self.family.renormalised == "no":
+            return guided
+        if self.family.renormalised == "per_row":  # of the picture: the last axis of a map
+            return guided * (_length(conditional) / _length(guided))
+        height, width = guided.shape[-2:]
+        kept, tokens = (to_network(each, self.family.layout) for each in (conditional, guided))
+        share = _length(kept) / _length(tokens)  # (batch, tokens, 1)
+        if self.family.renormalised == "at_most_per_token":
+            share = share.clamp(0, 1)
+        return from_network(tokens * share, self.family.layout, height, width)
+
+
+def _length(of: Tensor) -> Tensor:
+    return torch.norm(of, dim=-1, keepdim=True)

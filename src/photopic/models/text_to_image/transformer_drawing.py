@@ -1,0 +1,264 @@
+"""How a transformer pipeline draws: its own encoding, start noise and schedule, taken down, and photopic's loop from there."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from photopic.core.errors import ModelError
+from photopic.core.sampling import Control, Sampling
+from photopic.models.text_to_image.capture import Recorded, record
+from photopic.models.text_to_image.checks import check_scheduler
+from photopic.models.text_to_image.denoiser import TIME_DTYPE, Denoiser, FamilyGuidance, argument_names
+from photopic.models.text_to_image.drawing import Drawing, course
+from photopic.models.text_to_image.families import Family
+from photopic.models.text_to_image.generate_config import GenerateConfig
+from photopic.models.text_to_image.latents import decode, encode, from_network, latent_shape
+from photopic.models.text_to_image.measured import ones_like_prediction
+from photopic.models.text_to_image.schedulers import check_steps, flow_scheduler, scheduler_named, with_shift
+from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning, rows_of
+
+IN_THE_NETWORK = ("attention", "qkv", "block")  # hooks of a control that look into a UNet
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """What a pipeline does with some prompts.
+
+    Attributes:
+        conditional: What it tells its transformer of them.
+        unconditional: And of what guidance leads away from; None where it does not guide.
+        noise: That it starts from.
+        schedule: What it tells its scheduler beside the number of steps.
+    """
+
+    conditional: TransformerConditioning
+    unconditional: TransformerConditioning | None
+    noise: Float[Tensor, "batch c h w"]
+    schedule: Mapping[str, Any]
+
+
+def capture(
+    pipeline: Any,
+    family: Family,
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    *,
+    generators: Sequence[torch.Generator],
+    guidance: float | None = None,
+    negative: Sequence[str] | None = None,
+    steps: int = 1,
+    scheduler: Any = None,
+) -> Captured:
+    """Run the pipeline up to its first step and keep what it told its transformer.
+
+    Args:
+        pipeline: Of a known family.
+        family: Its row.
+        prompts: One or more.
+        size: Height and width of the pictures.
+        generators: One a prompt; its start noise is drawn from them.
+        guidance: In the usual count, 1 being none; None: none, and the pipeline's own number where the network is given one.
+        negative: What guidance leads away from, one a prompt.
+        steps: Of the schedule.
+        scheduler: In the place of the pipeline's.
+
+    Raises:
+        ModelError: If the pipeline refuses, or calls its transformer otherwise than its row says.
+    """
+    guided = guidance is not None and guidance > 1 and family.unconditional != "none"
+    groups = [[i] for i in range(len(prompts))] if family.alone else [list(range(len(prompts)))]
+    answer, parts = ones_like_prediction(family), []
+    for group in groups:
+        chosen = None if negative is None else [negative[i] for i in group]
+        arguments = call_arguments(
+            pipeline, family, [prompts[i] for i in group], size, guidance=guidance, negative=chosen, steps=steps
+        )
+        arguments["generator"] = [generators[i] for i in group]
+        parts.append(
+            _captured(
+                record(pipeline, arguments, answer=answer, scheduler=scheduler), pipeline, family, group, size, guided
+            )
+        )
+    first = parts[0]
+    for other in parts[1:]:
+        unconditional = first.unconditional
+        if unconditional is not None and other.unconditional is not None:
+            unconditional = unconditional.joined(other.unconditional)
+        joined = first.conditional.joined(other.conditional)
+        first = Captured(joined, unconditional, torch.cat([first.noise, other.noise]), first.schedule)
+    return first
+
+
+def call_arguments(
+    pipeline: Any,
+    family: Family,
+    prompts: Sequence[str],
+    size: tuple[int, int],
+    *,
+    guidance: float | None,
+    negative: Sequence[str] | None = None,
+    steps: int = 1,
+) -> dict[str, Any]:
+    """Arguments of the pipeline's own call, always by name: several have an image in the first place."""
+    arguments = {
+        "prompt": list(prompts),  # a list of its own: some pipelines write into it
+        "height": size[0],
+        "width": size[1],
+        "num_inference_steps": steps,
+        "output_type": "latent",
+        **family.options,
+    }
+    if family.unconditional == "none":  # the number is the network's; 1 and less are numbers too
+        return arguments if guidance is None else arguments | {family.scale: guidance}
+    guided = guidance is not None and guidance > 1
+    arguments[family.scale] = (guidance if guided and guidance is not None else 1.0) - family.extra
+    if guided and negative is None and family.negative is not None:
+        negative = [family.negative] * len(prompts)
+    if guided and negative is not None:
+        arguments["negative_prompt"] = negative[0] if family.alone else list(negative)
+    return arguments
+
+
+def _captured(
+    found: Recorded, pipeline: Any, family: Family, group: Sequence[int], size: tuple[int, int], guided: bool
+) -> Captured:
+    count, expected = len(group), 2 if guided and family.calls == "two" else 1
+    if len(found.calls) != expected:
+        raise ModelError(
+            f"{type(pipeline).__name__}: expected {expected} calls of its transformer a step, found {len(found.calls)}"
+        )
+    halves = [_rows(pipeline, call.arguments, 2 * count if guided and expected == 1 else count) for call in found.calls]
+    if guided and expected == 1:  # one call of both: which half comes first goes with the form of the sum
+        first, second = halves[0][:count], halves[0][count:]
+        halves = [first, second] if family.extra else [second, first]
+    # a word a row, so that halves which the pipeline calls apart are called apart here, and round alike
+    word = "unconditional" if expected == 2 else ""
+    conditional = TransformerConditioning(tuple(halves[0]), ("",) * count)
+    unconditional = TransformerConditioning(tuple(halves[1]), (word,) * count) if guided else None
+    _, height, width = latent_shape(pipeline, family, *size)
+    noise = found.samples[0]
+    noise = from_network(noise, family.layout, height, width) if noise.ndim == 3 else noise
+    return Captured(conditional, unconditional, noise, found.schedule)
+
+
+def _rows(pipeline: Any, arguments: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """What a transformer was told beside latents and time, a row at a time."""
+    latents, time = argument_names(pipeline.transformer)
+    told = {name: value for name, value in arguments.items() if name not in (latents, time)}
+    return [row | {TIME_DTYPE: arguments[time].dtype} for row in rows_of(told, count)]
+
+
+class TransformerDrawer:
+    """Draws with a transformer.
+
+    Args:
+        model: A ``TransformerTextToImage``.
+    """
+
+    def __init__(self, model: Any):
+        self.model, self.pipeline, self.family = model, model.pipeline, model.family
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a picture in pixels."""
+        return self.model.image_size, self.model.image_size
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent cell."""
+        return self.model.image_size // latent_shape(self.pipeline, self.family, *self.size)[1]
+
+    def check(self, drawing: Drawing) -> None:
+        """Refuse controls that look into a UNet, and negative prompts that would do nothing."""
+        kind, name = type(self.pipeline).__name__, self.model.name
+        for control in drawing.controls:
+            looks = [hook for hook in IN_THE_NETWORK if getattr(type(control), hook) is not getattr(Control, hook)]
+            if looks:
+                raise ModelError(
+                    f"{name}: {type(control).__name__} looks into the layers of a UNet, {kind} has a transformer; leave it out, "
+                    "or load a Stable Diffusion 1.x, 2.x or XL pipeline"
+                )
+        if drawing.config.negative_prompt is not None and self.family.unconditional != "negative":
+            raise ModelError(
+                f"{name}: {kind} is guided by a number in its network, a negative prompt has no effect; leave it out"
+                if self.family.unconditional == "none"
+                else f"{name}: {kind} leads away from the empty prompt alone; leave the negative prompt out"
+            )
+
+    def scheduler(self, config: GenerateConfig) -> Any:
+        """The one asked for, by name or itself, or the pipeline's."""
+        own, asked = self.pipeline.scheduler, config.scheduler
+        if self.family.predicts == "velocity":
+            return flow_scheduler(asked or own, own, config.steps, self.model.name)
+        found = scheduler_named(asked, own) if isinstance(asked, str) else asked or own
+        check_scheduler(found, self.model.name)
+        check_steps(found, config.steps)
+        return found
+
+    def sampling(
+        self, drawing: Drawing, rows: slice, scheduler: Any, generators: list[torch.Generator]
+    ) -> tuple[Sampling, Float[Tensor, "batch c h w"]]:
+        """The run that draws a batch, and the noise it starts from."""
+        model, config, prompts = self.model, drawing.config, drawing.prompts[rows]
+        negative = config.negative_prompt
+        found = capture(
+            self.pipeline,
+            self.family,
+            prompts,
+            self.size,
+            generators=generators,
+            guidance=config.guidance,
+            negative=[negative] * len(prompts) if isinstance(negative, str) else negative and list(negative)[rows],
+            steps=config.steps,
+            scheduler=scheduler,
+        )
+        noise = model.edits.start_noise(found.noise) if model.edits.has_start_noise else found.noise
+        scheduler, schedule = _told(scheduler, found.schedule, self.pipeline.scheduler)
+        options = course(self, drawing, rows, noise)
+        options["controls"] += (FamilyGuidance(self.family),)  # the last word, where no other control guides
+        sampling = Sampling(
+            Denoiser(self.pipeline.transformer, self.family),
+            scheduler,
+            found.conditional,
+            generators,
+            found.unconditional,
+            steps=config.steps,
+            scale=config.guidance,
+            schedule=schedule,
+            **options,
+        )
+        return sampling, noise
+
+    def encode_images(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c h2 w2"]:
+        """Latents of images."""
+        return encode(self.pipeline, self.family, images)
+
+    def finished(
+        self, latents: Float[Tensor, "batch c h w"], generators: Sequence[torch.Generator]
+    ) -> tuple[Any, list[bool]]:
+        """As the stock pipeline finishes; none of these has a safety checker."""
+        images = decode(self.pipeline, self.family, latents)
+        return self.pipeline.image_processor.postprocess(images, output_type="np"), [False] * len(latents)
+
+
+def _told(scheduler: Any, schedule: Mapping[str, Any], own: Any) -> tuple[Any, dict[str, Any]]:
+    """A scheduler and what it is told: a class that takes no ``mu`` gets the shift that ``mu`` stands for."""
+    taken = inspect.signature(scheduler.set_timesteps).parameters
+    dynamic = own.config.get("use_dynamic_shifting", False)
+    if dynamic and "mu" in schedule and "mu" not in taken:
+        mu = float(schedule["mu"])
+        linear = own.config.get("time_shift_type", "exponential") == "linear"
+        scheduler = with_shift(scheduler, mu if linear else math.exp(mu))
+    kept = {name: value for name, value in schedule.items() if name in taken}
+    if not scheduler.config.get("use_dynamic_shifting", False):
+        kept.pop("mu", None)
+    return copy.deepcopy(scheduler), kept
