@@ -191,8 +191,8 @@ def concept_neurons(
     loss = chosen.loss(
         model, base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed, limits=limits
     )
-    # everything is encoded: only the UNet is called from here on
-    encoders = [part for name, part in model.components.items() if name != "unet"]
+    # everything is encoded: only the denoising network is called from here on
+    encoders = [part for name, part in model.components.items() if name != model.network_name]
     with set_aside([] if config.memory is None else encoders):
         if config.memory is not None:
             loss.limits = limits_within(loss, weights, config.memory)

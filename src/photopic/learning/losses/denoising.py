@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -206,7 +206,8 @@ class ConceptLoss:
         Args:
             examples: What ``draws`` points into.
             draws: The problems.
-            weights: Replacements of the model's parameters, by ``unet.<parameter name>``; the model is left as it is.
+            weights: Replacements of the model's parameters, by ``unet.<name>`` or ``transformer.<name>``; the model is left
+                as it is.
         """
         latents, conditioning = examples.latents[draws.index], examples.conditioning[draws.index]
         noisy = self.model.schedule.add_noise(latents, draws.noise, draws.timesteps).to(self.model.dtype)
@@ -273,15 +274,15 @@ class ConceptLoss:
 
     @contextmanager
     def _recomputing(self) -> Iterator[None]:
-        """Activation checkpointing of the UNet's blocks, if the limits ask for it."""
+        """Activation checkpointing of the network's blocks, if the limits ask for it."""
         if not self.limits.recompute:
             yield
             return
-        self.model.unet.enable_gradient_checkpointing()
+        self.model.network.enable_gradient_checkpointing()
         try:
             yield
         finally:
-            self.model.unet.disable_gradient_checkpointing()
+            self.model.network.disable_gradient_checkpointing()
 
     def evaluate(self, weights: Mapping[str, Tensor] | None = None, count: int = 48) -> Evaluation:
         """Losses on the fixed stratified set.
@@ -310,9 +311,7 @@ def _generator(*key: object) -> torch.Generator:
 
 
 def _joined(first: Examples, second: Examples) -> Examples:
-    one, two = first.conditioning, second.conditioning
-    present = [field.name for field in fields(one) if getattr(one, field.name) is not None]
-    conditioning = replace(one, **{name: torch.cat([getattr(one, name), getattr(two, name)]) for name in present})
+    conditioning = first.conditioning.joined(second.conditioning)
     return Examples(torch.cat([first.latents, second.latents]), conditioning, first.captions + second.captions)
 
 

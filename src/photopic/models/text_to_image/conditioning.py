@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -45,6 +46,11 @@ class Conditioning:
         pooled = None if self.pooled is None else self.pooled[rows]
         time_ids = None if self.time_ids is None else self.time_ids[rows]
         return Conditioning(self.hidden[rows], pooled, time_ids)
+
+    def joined(self, other: Conditioning) -> Conditioning:
+        """These rows and then those of another."""
+        present = [each.name for each in fields(self) if getattr(self, each.name) is not None]
+        return replace(self, **{name: torch.cat([getattr(self, name), getattr(other, name)]) for name in present})
 
     def unet_kwargs(self) -> dict[str, Any]:
         """Keyword arguments for ``UNet2DConditionModel.forward``."""

@@ -164,7 +164,7 @@ def _starting(
     base = model.components if config.overlap in ("sum", "ties") else None  # the others need not know what was there
     composed = compose(*edits, overlap=config.overlap, base=base)
     positions = {name: each for name, each in composed.touched().items() if each is not None}
-    weights = {name: model.unet.get_parameter(name.removeprefix("unet.")).detach() for name in positions}
+    weights = {name: model.network.get_parameter(name.partition(".")[2]).detach() for name in positions}
     # start from what composing alone gives, so that no step can only make up for it
     with model.edits.applied(composed):
         start = {name: weights[name].view(-1)[at.to(weights[name].device)].float() for name, at in positions.items()}
