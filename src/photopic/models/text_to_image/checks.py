@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.core.nn.attention.layers import plain
+from photopic.models.text_to_image.families import FAMILIES
 from photopic.models.text_to_image.noise_schedule import PREDICTION_TYPES
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF
 
@@ -36,7 +37,11 @@ def check_pipeline(pipeline: Any, name: str) -> None:
     if not isinstance(pipeline, DiffusionPipeline):
         raise ModelError(f"{name}: expected a diffusers pipeline, found {kind}; {advice}")
     unet: Any = getattr(pipeline, "unet", None)
-    if not isinstance(plain(unet), UNet2DConditionModel):
+    if unet is None or not isinstance(plain(unet), UNet2DConditionModel):
+        if kind in FAMILIES:
+            raise ModelError(
+                f"{name}: {kind} has a transformer; make it a TransformerTextToImage, or use photopic.load"
+            )
         raise ModelError(f"{name}: {kind} has no UNet2DConditionModel as its unet; {advice}")
     missing = [part for part in ("vae", "scheduler") if getattr(pipeline, part, None) is None]
     encoders = [encoder for encoder in TOKENIZER_OF if getattr(pipeline, encoder, None) is not None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import diffusers
@@ -134,7 +136,7 @@ def flow_scheduler(asked: Any, like: Any, steps: int, name: str) -> Any:
     if kind == "DPMSolverMultistepScheduler":
         options = options | {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
     shift = like.config.get("shift", like.config.get("flow_shift", 1.0))
-    return with_shift(getattr(diffusers, kind).from_config(like.config, **options), float(shift))
+    return with_shift(_made(getattr(diffusers, kind), like.config, options), float(shift))
 
 
 def with_shift(scheduler: Any, shift: float) -> Any:
@@ -145,4 +147,10 @@ def with_shift(scheduler: Any, shift: float) -> Any:
         3.0
     """
     key = "flow_shift" if "flow_shift" in scheduler.config else "shift"
-    return type(scheduler).from_config(scheduler.config, **{key: shift})
+    return _made(type(scheduler), scheduler.config, {key: shift})
+
+
+def _made(kind: Any, config: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """A scheduler of a class with what it knows of another's configuration, the rest of which it would warn of."""
+    known = inspect.signature(kind.__init__).parameters
+    return kind(**{name: value for name, value in config.items() if name in known} | dict(options))

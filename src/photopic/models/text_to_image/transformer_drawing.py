@@ -55,7 +55,7 @@ def capture(
     generators: Sequence[torch.Generator],
     guidance: float | None = None,
     negative: Sequence[str] | None = None,
-    steps: int = 1,
+    steps: int = 2,  # some shifts are not defined for one
     scheduler: Any = None,
 ) -> Captured:
     """Run the pipeline up to its first step and keep what it told its transformer.
@@ -106,7 +106,7 @@ def call_arguments(
     *,
     guidance: float | None,
     negative: Sequence[str] | None = None,
-    steps: int = 1,
+    steps: int = 2,  # some shifts are not defined for one
 ) -> dict[str, Any]:
     """Arguments of the pipeline's own call, always by name: several have an image in the first place."""
     arguments = {
@@ -222,7 +222,7 @@ class TransformerDrawer:
             scheduler=scheduler,
         )
         noise = model.edits.start_noise(found.noise) if model.edits.has_start_noise else found.noise
-        scheduler, schedule = _told(scheduler, found.schedule, self.pipeline.scheduler)
+        scheduler, schedule = told_scheduler(scheduler, found.schedule, self.pipeline.scheduler)
         options = course(self, drawing, rows, noise)
         options["controls"] += (FamilyGuidance(self.family),)  # the last word, where no other control guides
         sampling = Sampling(
@@ -250,7 +250,7 @@ class TransformerDrawer:
         return self.pipeline.image_processor.postprocess(images, output_type="np"), [False] * len(latents)
 
 
-def _told(scheduler: Any, schedule: Mapping[str, Any], own: Any) -> tuple[Any, dict[str, Any]]:
+def told_scheduler(scheduler: Any, schedule: Mapping[str, Any], own: Any) -> tuple[Any, dict[str, Any]]:
     """A scheduler and what it is told: a class that takes no ``mu`` gets the shift that ``mu`` stands for."""
     taken = inspect.signature(scheduler.set_timesteps).parameters
     dynamic = own.config.get("use_dynamic_shifting", False)
