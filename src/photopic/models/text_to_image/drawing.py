@@ -72,8 +72,14 @@ class Drawer(Protocol):
     """How one kind of pipeline draws: what differs between networks, behind the same loop."""
 
     model: Any
-    size: tuple[int, int]  # height and width of a picture in pixels
-    factor: int  # pixels a latent cell, on each side
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a picture in pixels."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent cell, on each side."""
 
     def check(self, drawing: Drawing) -> None:
         """Refuse at once what this pipeline cannot draw."""

@@ -177,7 +177,7 @@ class TextToImage(Handle):
         """The UNet's output, of the model's prediction type; gradients flow where the caller wants them."""
         return self.unet(noisy.to(self.dtype), timesteps, **conditioning.unet_kwargs(), return_dict=False)[0]
 
-    def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioned) -> Tensor:
+    def forward(self, noisy: Tensor, timesteps: Tensor, conditioning: Any) -> Tensor:
         """The same as ``predict``."""
         return self.predict(noisy, timesteps, conditioning)
 
