@@ -30,6 +30,8 @@ from photopic.core.errors import ModelError
 from photopic.core.results import Map
 from photopic.data.scenes import Scene
 from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam
+from photopic.locate.attribution.layer_masking import layer_masking, seen_through
+from photopic.locate.attribution.normgrad import NormGradConfig, normgrad
 from photopic.metrics.intervals import bootstrap
 from photopic.models.classifier import Classifier
 
@@ -40,8 +42,15 @@ Maps = Float[np.ndarray, "objects side side"]
 METHODS: dict[str, Callable[[Classifier, Any, Sequence[str], str | None], Map]] = {
     "grad_cam": lambda model, image, names, layer: grad_cam(
         model, image, classes=names, config=GradCAMConfig(layer=layer)
-    )
+    ),
+    "normgrad": lambda model, image, names, layer: normgrad(
+        model, image, classes=names, config=NormGradConfig(layers=None if layer is None else (layer,))
+    ),
+    "layer_masking": lambda model, image, names, layer: layer_masking(model, image, classes=names),
 }
+LAYERLESS = ("layer_masking",)  # hundreds of passes a scene: judged on as many as are randomised
+SHARES = tuple(step / 10 for step in range(1, 10))  # of the pixels that are deleted or inserted
+LEFT_OUT = (4, 8, 16)  # background cells of 64
 MOVES = "share of a map in the object asked for less that in the other one, 0 for a map that does not ask for the class"
 RANDOMISED = "rank correlation with the trained network's maps when the head and every block are random"
 CLAIMS = (
@@ -51,6 +60,16 @@ CLAIMS = (
     Claim("*.energy_gain*", ">= 0.2", "share of a map in the mask, above the better of two baselines; control: random"),
     Claim("*.class_moves*", "low > 0", MOVES),
     Claim("*.randomised_correlation*", "high < 0.3", RANDOMISED),
+    Claim("*.deletion_gain*", "low > 0", "probability left when the brightest pixels go, random order less the map's"),
+    Claim(
+        "*.insertion_gain*", "low > 0", "probability reached by the brightest pixels alone, the map's less random order"
+    ),
+    Claim("normgrad.early_layer_gain*", "low > 0", "pointing at the first layer with positions, less Grad-CAM's there"),
+    Claim(
+        "layer_masking.entropy_gain*",
+        "low > 0",
+        "change of entropy when background goes, grey less layers; control: black",
+    ),
 )
 
 
@@ -97,6 +116,8 @@ def centre_prior() -> Maps:
 
 def chosen(method: str, model: Classifier, shown: Sequence[Scene]) -> tuple[str, str]:
     """The layer with which most points are right on the tuning scenes, and what was tried: every block with positions."""
+    if method in LAYERLESS:
+        return "", "no layer"
     found: dict[str, float] = {}
     for layer in model.blocks:
         try:
@@ -173,6 +194,82 @@ def randomised_row(method: str, suffix: str, model: Classifier, layer: str, show
     return row(f"{method}.randomised_correlation{suffix}", last, baseline=1.0, n=len(shown), note=note)
 
 
+@torch.no_grad()
+def curve_rows(method: str, suffix: str, model: Classifier, layer: str, shown: Sequence[Scene]) -> Iterator[Row]:
+    """Deletion and insertion: the mean probability of the class over shares of pixels, in the map's order and in a random one."""
+    rng = np.random.default_rng(SEED)
+    gains: dict[str, list[float]] = {"deletion": [], "insertion": []}
+    for scene in shown:
+        pixels = model.preprocess(scene.image)
+        size = (pixels.shape[-2], pixels.shape[-1])
+        maps = functional.interpolate(torch.tensor(maps_of(method, model, scene, layer))[None], size, mode="bilinear")[
+            0
+        ]
+        for index, own in zip(model.class_indices([i.concept for i in scene.placements]), maps.flatten(1), strict=True):
+            areas = {}
+            for order, values in (("own", own), ("random", torch.tensor(rng.random(own.numel())))):
+                rank = values.argsort(descending=True).argsort().view(1, 1, *size) / own.numel()  # 0 is the brightest
+                inserted = torch.cat([(rank < share).float() for share in SHARES])  # (shares, 1, height, width)
+                for kind, masks in (("deletion", 1 - inserted), ("insertion", inserted)):
+                    seen = seen_through(model, pixels, masks, "grey").softmax(1)[:, index]
+                    areas[kind, order] = float(seen.mean())
+            gains["deletion"].append(areas["deletion", "random"] - areas["deletion", "own"])
+            gains["insertion"].append(areas["insertion", "own"] - areas["insertion", "random"])
+    groups = np.repeat(np.arange(len(shown)), 2).tolist()
+    for kind, each in gains.items():
+        yield row(f"{method}.{kind}_gain{suffix}", bootstrap(each, groups=groups, seed=SEED), n=len(each))
+
+
+def early_row(suffix: str, model: Classifier, shown: Sequence[Scene]) -> Row:
+    """NormGrad and Grad-CAM at the first block that has positions."""
+    for layer in model.blocks:
+        try:
+            right = {
+                method: np.concatenate([points(maps_of(method, model, scene, layer), scene.masks) for scene in shown])
+                for method in ("normgrad", "grad_cam")
+            }
+        except ModelError:  # has no positions, or the logits do not depend on them
+            continue
+        groups, means = (
+            np.repeat(np.arange(len(shown)), 2).tolist(),
+            {name: each.mean() for name, each in right.items()},
+        )
+        gain = bootstrap(right["normgrad"] - right["grad_cam"], groups=groups, seed=SEED)
+        note = f"layer {layer}, NormGrad {means['normgrad']:.3f}"
+        return row(f"normgrad.early_layer_gain{suffix}", gain, n=len(groups), baseline=means["grad_cam"], note=note)
+    raise ModelError(f"{model.name}: no block has positions")
+
+
+@torch.no_grad()
+def entropy_row(suffix: str, model: Classifier, shown: Sequence[Scene]) -> Row:
+    """How far the entropy of the prediction moves when cells without any object are left out, by each way of leaving out."""
+    rng = np.random.default_rng(SEED)
+    moved: dict[str, list[float]] = {"layers": [], "grey": [], "black": []}
+    for scene in shown:
+        cells = scene.masks.any(0).reshape(8, SIDE // 8, 8, SIDE // 8).any((1, 3)).ravel()  # with some of an object
+        order = rng.permutation(np.flatnonzero(~cells))
+        there = np.ones((len(LEFT_OUT), 64), np.float32)
+        for number, count in enumerate(LEFT_OUT):
+            there[number, order[:count]] = 0
+        pixels = model.preprocess(scene.image)
+        masks = functional.interpolate(torch.tensor(there).view(-1, 1, 8, 8), pixels.shape[-2:], mode="nearest")
+        whole = entropy(model.forward(pixels))
+        for fill, each in moved.items():
+            each.append(float((entropy(seen_through(model, pixels, masks, fill)) - whole).abs().mean()))  # type: ignore[arg-type]
+    means = {fill: mean(each) for fill, each in moved.items()}
+    gain = bootstrap(np.subtract(moved["grey"], moved["layers"]), seed=SEED)
+    control, note = means["black"] - means["layers"], ", ".join(f"{fill} {value:.3f}" for fill, value in means.items())
+    return row(
+        f"layer_masking.entropy_gain{suffix}", gain, n=len(shown), baseline=means["grey"], control=control, note=note
+    )
+
+
+def entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Of the softmax of each row, in nats."""
+    log_p = logits.float().log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1)
+
+
 def rows(bench: Bench[AttributionConfig, Any]) -> Iterator[Row]:
     """All rows of both networks."""
     config = bench.config
@@ -186,8 +283,13 @@ def rows(bench: Bench[AttributionConfig, Any]) -> Iterator[Row]:
         )
         for method in METHODS:
             layer, said = chosen(method, model, tuning)
-            yield from judged(method, suffix, numbers_of(method, model, layer, shown), f"{said}; {sight}")
-            yield randomised_row(method, suffix, model, layer, shown[: config.randomised])
+            few = shown[: config.randomised]
+            numbers = numbers_of(method, model, layer, few if method in LAYERLESS else shown)
+            yield from judged(method, suffix, numbers, f"{said}; {sight}")
+            yield randomised_row(method, suffix, model, layer, few)
+            yield from curve_rows(method, suffix, model, layer, few)
+        yield early_row(suffix, model, shown)
+        yield entropy_row(suffix, model, shown)
 
 
 QUICK = AttributionConfig(200, 20, 4, 8, 4)
