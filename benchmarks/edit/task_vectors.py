@@ -136,7 +136,9 @@ def addition(model: DualEncoder, case: Case) -> dict[str, float]:
 
 def norm(edit: Edit) -> float:
     """Of all that it adds."""
-    return float(sum((part.norm(name) or 0.0) ** 2 for part in edit.weight_parts for name in part.names()) ** 0.5)
+    writes = [part.change(name) for part in edit.weight_parts for name in part.names()]
+    values = [write.values() if callable(write.values) else write.values for write in writes]
+    return float(sum(float(each.double().square().sum()) for each in values if each is not None) ** 0.5)
 
 
 def measure(bench: Bench[Any, DualEncoder], case: Case) -> dict[str, dict[str, float]]:

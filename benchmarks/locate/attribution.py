@@ -194,7 +194,6 @@ def randomised_row(method: str, suffix: str, model: Classifier, layer: str, show
     return row(f"{method}.randomised_correlation{suffix}", last, baseline=1.0, n=len(shown), note=note)
 
 
-@torch.no_grad()
 def curve_rows(method: str, suffix: str, model: Classifier, layer: str, shown: Sequence[Scene]) -> Iterator[Row]:
     """Deletion and insertion: the mean probability of the class over shares of pixels, in the map's order and in a random one."""
     rng = np.random.default_rng(SEED)

@@ -56,6 +56,7 @@ def test_a_flat_picture_stays_flat_at_the_border() -> None:
     flat, mask = torch.full((1, 1, 8, 8), 3.0), left_half(8)
     with torch.no_grad(), masked_layers(edges, mask):
         masked = edges(flat)
+        assert torch.equal(edges(flat), masked)  # the next run begins with the same mask
     assert masked[..., 1:4].abs().max() == 0  # up to the border of the mask, away from that of the picture
     assert edges(flat * mask)[..., 3].abs().max() == 3.0  # painted over, the border is the strongest edge there is
     ramp = torch.arange(1.0, 9.0).view(1, 1, 1, 8)

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from photopic.core.errors import ModelError
 
 Mask = Float[Tensor, "n 1 height width"]  # 1 is seen, 0 is not
-POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 @contextmanager
@@ -44,11 +43,17 @@ def masked_layers(network: nn.Module, mask: Mask) -> Iterator[None]:
         ...     torch.equal(net(picture), net(other))
         True
     """
-    modules = [part for part in network.modules() if not any(part.children())]
+    modules = [part for part in network.modules() if not any(part.children())]  # what computes
     if not any(isinstance(part, nn.Conv2d) for part in modules):
         raise ModelError("layer masking: expected a network with convolutions, found none; tokens are dropped instead")
-    masks = {tuple(mask.shape[-2:]): mask}
+    masks: dict[tuple[int, ...], Mask] = {}
+
+    def begin(part: nn.Module, given: Any) -> None:  # every run of the network starts from the mask of the picture
+        masks.clear()
+        masks[tuple(mask.shape[-2:])] = mask
+
     with ExitStack() as stack:
+        stack.callback(network.register_forward_pre_hook(begin).remove)
         for part in modules:
             if isinstance(part, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
                 stack.callback(part.register_forward_pre_hook(_before(masks)).remove)
