@@ -21,6 +21,5 @@ def say(line: str, *, err: bool = False) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON that every reader takes and no terminal is steered by."""
-    text = json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
-    typer.echo(text.replace("\x7f", "\\u007f"))  # the one control character that JSON lets through as it is
+    """Print a value as JSON that every reader takes; it escapes by itself what would steer a terminal."""
+    typer.echo(json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False))

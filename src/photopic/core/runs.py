@@ -215,7 +215,7 @@ class Run:
 
 
 def goes_on(folder: Path) -> bool:
-    """Whether a run folder, or one of several, holds results of work: a checkpoint, or what a method keeps in files of its own."""
+    """Whether a run folder holds something to go on from, a checkpoint or what a method keeps in files of its own."""
     return any(path.is_file() and path.name not in BOOKS for path in folder.rglob("*"))
 
 

@@ -148,6 +148,8 @@ def _parse(name: str, text: str) -> dict[str, Any]:
         raise GuardFileError(f"{name}: metadata: expected JSON, found something else ({error})") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         found = about.get("format") if isinstance(about, dict) else type(about).__name__
+        if isinstance(found, int):  # formats of edits are numbers
+            raise GuardFileError(f"{name}: expected a guard, found an edit; make a guard with photopic guard fit")
         raise GuardFileError(
             f"{name}: expected format {FORMAT!r}, found {found!r}; another version of photopic wrote it"
         )

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, SparseWeights, TokenEmbedding
+from photopic.core.edits.file import save
 from photopic.core.errors import EditError, PhotopicError
 from photopic.edit.interop import export_comfy, export_lora, export_peft_shira, import_file, import_lora
 from photopic.edit.interop._changes import change, parts_by_weight
@@ -302,6 +303,9 @@ def test_our_exports_come_in_again(model: TextToImage, tmp_path: Path) -> None:
     assert_equal_changes(back, edit, model)
     sparse = make(model, *(part for part in edit.parts if isinstance(part, SparseWeights) and TO_V in part.names()))
     export_peft_shira(sparse, tmp_path / "shira", model)
+    save(sparse, tmp_path / "own.edit")
+    with pytest.raises(EditError, match=r"own\.edit: .* found one of photopic; an edit needs no import"):
+        import_file(model, str(tmp_path / "own.edit"))
     back = import_file(model, str(tmp_path / "shira"))
     assert back.touched()[TO_V].tolist() == sparse.touched()[TO_V].tolist()  # type: ignore[union-attr]
     assert_equal_changes(back, sparse, model)

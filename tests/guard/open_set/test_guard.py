@@ -118,6 +118,7 @@ def test_a_guard_saves_to_the_same_bytes_and_damage_is_found(tmp_path: Path) -> 
         (bytes(damaged), "checksum"),
         (content[:-8], "something else"),
         (content.replace(b"guard 1", b"guard 2"), "another version"),
+        (content.replace(b'\\"photopic guard 1\\"', b"2".ljust(20)), "expected a guard, found an edit"),
         (content.replace(b'\\"kind\\"', b'\\"mind\\"'), "expected the fields"),
         (b"", "something else"),
     ):

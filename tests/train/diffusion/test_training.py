@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +16,7 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 
+from photopic.cli import main
 from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import Run, RunMismatchError
 from photopic.models.diffusion import Diffusion, Pyramid, Schedule
@@ -61,13 +64,43 @@ def train_and_tell(connection: Connection, folder: Path, config: TrainingConfig,
         connection.send(event.done)
 
 
-def train_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
-    """In a process of its own, in the surroundings that ``accelerate launch`` makes for processes on a CPU."""
+def be_one_of_two(rank: int, port: str) -> None:
+    """Make the surroundings that ``accelerate launch`` makes for processes on a CPU."""
     AcceleratorState._reset_state(reset_partial_state=True)  # what the forked process knew of its own
     os.environ |= {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": connection.recv()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def train_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
+    """In a process of its own."""
+    be_one_of_two(rank, connection.recv())
     train_and_tell(connection, folder, replace(CONFIG, steps=4), 4)
     torch.distributed.destroy_process_group()
+
+
+def command_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
+    """In a process of its own: the status of the command."""
+    be_one_of_two(rank, connection.recv())
+    typed = "train diffusion emoji-scenes:4 --size 16 --channels 8 --steps 2 --batch 4 --measured 0 --samples 1 -o"
+    try:
+        main.app([*typed.split(), str(folder)])
+    except SystemExit as left:
+        connection.send(left.code)
+    torch.distributed.destroy_process_group()
+
+
+def both_at_work(work: Callable[..., None], folder: Path) -> list[Connection]:
+    """Two processes that end well, and what they told."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = [started(work, rank, folder) for rank in (0, 1)]
+    for _, connection in both:
+        connection.send(port)
+    for process, _ in both:
+        process.join(120)
+    assert [process.exitcode for process, _ in both] == [0, 0]
+    return [connection for _, connection in both]
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -89,21 +122,19 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> Non
 
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     alone = trained(tmp_path / "alone", FADING, replace(CONFIG, steps=4))
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    both = [started(train_as_one_of_two, rank, tmp_path / "two") for rank in (0, 1)]
-    for _, connection in both:
-        connection.send(port)
-    for process, _ in both:
-        process.join(120)
-    assert [process.exitcode for process, _ in both] == [0, 0]
+    both = both_at_work(train_as_one_of_two, tmp_path / "two")
     found = Run(tmp_path / "two").load()
     assert found is not None and found[1]["step"] == 4
-    for _, connection in both:  # each took every step, and there were two of them
+    for connection in both:  # each took every step, and there were two of them
         assert [connection.recv() for _ in range(4)] == [1, 2, 3, 4]
     for name, value in alone.items():
         assert torch.allclose(found[0][name].float(), value.float(), rtol=1e-3, atol=2e-5), name
+
+
+def test_the_command_in_two_processes_writes_one_model(tmp_path: Path) -> None:
+    assert [each.recv() for each in both_at_work(command_as_one_of_two, tmp_path / "two")] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]  # no run folder is left, and no second model
+    assert DiffusionModel.load(tmp_path / "two").provenance["pictures"] == 4
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
@@ -179,11 +210,19 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "config.json").exists()
 
 
-def test_a_model_is_read_as_it_was_saved_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+def test_a_model_is_read_as_it_was_saved_and_a_damaged_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     process = shared(FADING, SharedTimestepsConfig(20, 4))
     model = DiffusionModel(network().eval(), process, 16)
     model.save(tmp_path / "m")
+    said: list[logging.LogRecord] = []
+    watching = logging.Handler()
+    monkeypatch.setattr(watching, "emit", said.append)
+    logging.getLogger("diffusers").addHandler(watching)
     again = DiffusionModel.load(tmp_path / "m")
+    logging.getLogger("diffusers").removeHandler(watching)
+    assert not said
     drawn = model.draw([3, 4], steps=5)
     assert (again.draw([3, 4], steps=5) == drawn).all() and drawn.shape == (2, 16, 16, 3)
     assert (again.draw([4], steps=5)[0].astype(int) - drawn[1]).max() <= 1  # whatever is drawn with it

@@ -172,10 +172,11 @@ def read_content(content: bytes) -> EditContent:
     """
     header, text, data = container.split(content)
     metadata = container.parse(text)
-    if type(metadata.get("format")) is not int or metadata["format"] != FORMAT:
-        raise EditFileError(
-            f"expected format version {FORMAT}, found {metadata.get('format')!r}; another version of photopic wrote it"
-        )
+    found = metadata.get("format")
+    if isinstance(found, str):  # such as "photopic guard 1"
+        raise EditFileError(f"expected an edit, found a file of photopic of another kind ({found[:40]!r})")
+    if type(found) is not int or found != FORMAT:
+        raise EditFileError(f"expected format version {FORMAT}, found {found!r}; another version of photopic wrote it")
     container.check_metadata(metadata)
     tensors = [(row[0], tuple(row[1])) for row in metadata["tensors"]]
     plain = _expected_entries(metadata["parts"], tensors)

@@ -118,7 +118,7 @@ class LiveModel:
         """
         if self._digest is not None and edit.base.digest == self._digest:
             return False
-        if any(".lora_A." in name for name in tensors):
+        if any(".base_layer." in name for name in tensors):  # also where the last adapter was deleted and not unloaded
             raise EditError(f"{self.name}: an adapter of peft is loaded; unload it, or load the edit before it")
         found = self.base(name for name in edit.base.sketches if name in tensors)
         reason = difference(edit.base, found)

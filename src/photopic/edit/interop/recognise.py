@@ -6,7 +6,7 @@ from pathlib import Path
 
 from photopic.core.errors import EditError
 from photopic.core.files import what_is_there
-from photopic.edit.interop._changes import read_keys
+from photopic.edit.interop._changes import read_keys, read_metadata
 from photopic.edit.interop._lora_keys import other_kind, parsed
 from photopic.edit.interop.lora_import import adapter_folders
 
@@ -26,6 +26,8 @@ def kind_of_file(path: Path) -> str:
         raise EditError(
             f"{path}: expected a safetensors file, or a folder of peft or diffusers, found {found}; check the path"
         )
+    if "photopic" in read_metadata(path):
+        raise EditError(f"{path}: expected a file of another library, found one of photopic; an edit needs no import")
     keys = read_keys(path)
     if any(parsed(key) or other_kind(key) for key in keys):
         return "lora"

@@ -55,7 +55,8 @@ class DiffusionModel(Handle):
     ) -> DiffusionModel:
         found = read(name, source)
         put_on(found.network, device)
-        return cls(found.network.to(dtype=dtype), found.process, found.size, found.name, found.provenance)
+        # past diffusers' own, which prints a line on every cast
+        return cls(nn.Module.to(found.network, dtype=dtype), found.process, found.size, found.name, found.provenance)
 
     @property
     def components(self) -> dict[str, nn.Module]:

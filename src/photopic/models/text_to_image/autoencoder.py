@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.core.sampling import check_finite
@@ -103,9 +103,9 @@ def _full_precision(vae: Any) -> Iterator[None]:
     """Run a half-precision VAE that asks for it in float32, as diffusers does; the way back is exact."""
     upcast = vae.dtype == torch.float16 and vae.config.force_upcast
     if upcast:
-        vae.to(torch.float32)
+        nn.Module.to(vae, torch.float32)  # past diffusers' own, which prints a line on every cast
     try:
         yield
     finally:
         if upcast:
-            vae.to(torch.float16)
+            nn.Module.to(vae, torch.float16)

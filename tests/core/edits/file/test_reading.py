@@ -230,6 +230,7 @@ def test_a_forged_file_without_a_change_is_the_same_file() -> None:
     [
         (put("format", 1), "expected format version 2, found 1; another version of photopic wrote it"),
         (put("format", True), "expected format version 2, found True"),
+        (put("format", "photopic guard 1"), "expected an edit, found a file of photopic of another kind"),
         (put("format", 2.0), r"expected format version 2, found 2\.0"),
         (put("extra", 1), "metadata: expected the fields"),
         (put("provenance", []), "provenance: expected an object"),
