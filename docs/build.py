@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
-MARKED = re.compile(r"<!-- (options|claims): (.+?) -->\n.*?<!-- end -->", re.DOTALL)
+MARKED = re.compile(r"<!-- (options|claims|families): (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def generated(text: str) -> str:
@@ -25,10 +25,46 @@ def generated(text: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         kind, what = found.groups()
-        lines = option_table(manifest[what]) if kind == "options" else claim_table(what.split())
+        if kind == "families":
+            lines = family_table()
+        else:
+            lines = option_table(manifest[what]) if kind == "options" else claim_table(what.split())
         return "\n".join([f"<!-- {kind}: {what} -->", *lines, "<!-- end -->"])
 
     return MARKED.sub(part, text)
+
+
+def family_table() -> Iterator[str]:
+    """One row a transformer pipeline: how it is called, and what of it is searched."""
+    sys.path.insert(0, str(SOURCE))
+    from photopic.models.text_to_image.families import FAMILIES
+
+    guided = {
+        "negative": "a negative prompt",
+        "empty": "the empty prompt",
+        "none": "nothing: the number goes into the network",
+    }
+    streams = {
+        "text": "text alone",
+        "separate": "text's own, its input moves with picture and time",
+        "shared": "the picture's too",
+    }
+    columns = (
+        "pipeline",
+        "guidance leads away from",
+        "its own number for guidance g",
+        "scheduler",
+        "matrices searched",
+    )
+    yield f"| {' | '.join(columns)}, and what goes through them |"
+    yield "|---|---|---|---|---|"
+    for kind, family in FAMILIES.items():
+        number = "g" + (f" - {family.extra:g}" if family.extra else "")
+        searched = "; ".join(
+            f"`{keys.key.removesuffix('.weight')}` ({streams[keys.stream]})" for keys in family.text_keys
+        )
+        by = "flow matching" if family.predicts == "velocity" else "discrete, as for UNets"
+        yield f"| `{kind}` | {guided[family.unconditional]} | `{family.scale}` = {number} | {by} | {searched} |"
 
 
 def option_table(entry: Mapping[str, Any]) -> Iterator[str]:

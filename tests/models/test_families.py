@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -13,11 +17,17 @@ import pytest
 import torch
 from torch import Tensor
 
+import photopic
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Step
 from photopic.data.captioned import CaptionedImages
+from photopic.edit.interop.lora_import import import_lora
+from photopic.edit.interop.textual_inversion import import_textual_inversion
+from photopic.learning.parameters.text_encoder_copy import TunedText
+from photopic.locate.attention import attention
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
+from photopic.measure.denoiser import probed
 from photopic.models.text_to_image import measured
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.families import FAMILIES, not_taken
@@ -370,6 +380,42 @@ def test_what_these_families_do_not_do_is_said_in_one_line() -> None:
         with pytest.raises(ModelError) as caught:
             refused()
         assert "\n" not in str(caught.value) and ("tiny" in str(caught.value) or "trained on" in str(caught.value))
+
+
+def test_methods_that_look_into_a_unet_name_the_pipeline() -> None:
+    model = handle_of("StableDiffusion3Pipeline")
+    for refused in (
+        lambda: import_lora("none.safetensors", model),
+        lambda: import_textual_inversion("none.safetensors", model),
+        lambda: probed(model),
+        lambda: TunedText(model),
+        lambda: attention(model, "a bear", words=["bear"]),
+    ):
+        with pytest.raises(ModelError, match=r"tiny: StableDiffusion3Pipeline has a transformer, .*; load a Stable"):
+            refused()
+
+
+def test_a_folder_is_loaded_and_a_film_maker_is_refused_before_its_weights(tmp_path: Path) -> None:
+    made = tiny_transformer_pipeline("SanaPipeline")
+    made.save_pretrained(tmp_path / "sana")
+    model = photopic.load(tmp_path / "sana", device="cpu")
+    assert isinstance(model, TransformerTextToImage) and model.image_size == 32
+    assert model.digest() == TransformerTextToImage(made).digest()
+    index = json.loads((tmp_path / "sana" / "model_index.json").read_text())
+    (tmp_path / "sana" / "model_index.json").write_text(json.dumps(index | {"_class_name": "WanPipeline"}))
+    for file in (tmp_path / "sana").rglob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(ModelError, match="WanPipeline makes a film"):
+        photopic.load(tmp_path / "sana")
+
+
+def test_the_bundled_model_brings_no_transformer_pipeline() -> None:
+    code = (
+        "import sys, photopic; photopic.load('emoji-diffusion', device='cpu'); "
+        "print([name for name in sys.modules if 'transformer_handle' in name or 'pipelines.flux' in name])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_control_that_looks_into_layers_is_refused() -> None:

@@ -62,6 +62,7 @@ def probed(model: str | Path | TextToImage | DiffusionModel, *, prompt: str = ""
         return Probed(handle.name, handle.process, handle, handle.size, lambda images: from_pixels(images).to(place))
     if not isinstance(handle, TextToImage):
         raise ModelError(f"{handle.name}: expected a denoiser, found {handle.described}; name a text-to-image pipeline")
+    handle.check_unet("denoisers are measured in UNet pipelines alone")
     process = Diffusion(Schedule.of_scheduler(handle.pipeline.scheduler), PREDICTIONS[handle.prediction_type])
     said = handle.encode_prompts(prompt)
 

@@ -43,11 +43,13 @@ def base_tensors(edit: Edit, model: TextToImage) -> dict[str, Tensor]:
 
 
 def check_bare(model: TextToImage) -> None:
-    """Refuse a model with edits applied: differences are taken to its base.
+    """Refuse a model with edits applied: differences are taken to its base; and one whose names other libraries write otherwise.
 
     Raises:
         EditError: Names the edits.
+        ModelError: If the model has a transformer.
     """
+    model.check_unet("files of other libraries are read and written for UNet pipelines alone")
     applied = tuple(model.edits.names())
     if applied:
         raise EditError(f"{model.name}: expected no edits applied, found {', '.join(applied)}; take them away first")

@@ -38,6 +38,7 @@ class TunedText(nn.Module):
 
     def __init__(self, model: TextToImage):
         super().__init__()
+        model.check_unet("text encoders are tuned for UNet pipelines alone")
         for component in model.tokenizers:
             self.add_module(component, model.components[component])
         self._model = [model]  # in a list: a handle is no submodule

@@ -105,6 +105,9 @@ class TextToImage(Handle):
         """The denoising network."""
         return self.pipeline.unet
 
+    def check_unet(self, what: str) -> None:
+        """Refuse a model with a transformer, where that is not supported yet; ``what`` is the reason as a clause."""
+
     @property
     def network(self) -> Any:
         """The denoising network, whatever it is."""

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
 from photopic.models.files import INDEX, first_line, no_progress_bars, quiet
+from photopic.models.text_to_image.families import FAMILIES, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
 
@@ -45,7 +46,7 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
 def _read_folder(name: str, source: Path | str, dtype: torch.dtype) -> Any:
     variant = None
     if isinstance(source, Path):
-        _check_folder(source)
+        _check_folder(name, source)
         variant = _variant(source)
     with quiet():
         from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
@@ -84,12 +85,13 @@ def files_of(source: Path | str, pipeline: Any, parts: Iterable[str]) -> list[Pa
     """Everything on disk that the weights of some components depend on; none where that is not known."""
     if isinstance(source, Path) and source.is_file():
         return [source]
-    folder = source if isinstance(source, Path) else Path(pipeline.unet.config._name_or_path).parent  # the hub's cache
+    network = getattr(pipeline, "unet", None) or pipeline.transformer
+    folder = source if isinstance(source, Path) else Path(network.config._name_or_path).parent  # the hub's cache
     found = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in parts]
     return [folder / INDEX, *chain.from_iterable(found)] if all(found) else []
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(name: str, folder: Path) -> None:
     path = folder / INDEX
     if not path.is_file():
         raise ModelError(
@@ -100,6 +102,9 @@ def _check_folder(folder: Path) -> None:
         parts = {key: value for key, value in index.items() if not key.startswith("_") and isinstance(value, list)}
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path}: is not a JSON object ({error}); copy the model again") from error
+    kind = str(index.get("_class_name"))
+    if "transformer" in parts and "unet" not in parts and kind not in FAMILIES:  # before gigabytes are read
+        raise ModelError(not_taken(name, kind))
     missing = [part for part, origin in parts.items() if origin[0] is not None and not (folder / part).is_dir()]
     if missing:
         raise ModelError(

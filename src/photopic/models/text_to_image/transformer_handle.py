@@ -175,6 +175,14 @@ class TransformerTextToImage(TextToImage):
         """
         raise ModelError(self._refusal("words are found in the prompts of UNet pipelines alone"))
 
+    def check_unet(self, what: str) -> None:
+        """Refuse.
+
+        Raises:
+            ModelError: Always, with what and the pipeline's class.
+        """
+        raise ModelError(self._refusal(what))
+
     def _refusal(self, what: str) -> str:
         kind = type(self.pipeline).__name__
         return f"{self.name}: {kind} has a transformer, {what}; load a Stable Diffusion 1.x, 2.x or XL pipeline"
