@@ -144,6 +144,7 @@ def test_leaving_members_out_changes_no_verdict_and_runs_fewer(threshold: float)
     )
     verdicts, scores = wall.predict(pictures(50, 2), batch=16), wall.score(pictures(50, 2), batch=16)
     assert [verdict.accepted for verdict in verdicts] == list(scores <= threshold)
+    assert wall.purify(pictures(50, 2), batch=16).tolist() == list(scores <= threshold)
     assert wall.fitted is not None
     ran = [verdict.evidence["members"] for verdict in verdicts]
     assert min(ran) >= 1 and max(ran) <= len(wall.fitted.sizes)

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -150,6 +150,14 @@ def checked_device(word: str | None) -> str | None:
     if word and not re.fullmatch(rf"(?:{DEVICES.replace(', ', '|')})(?::\d{{1,4}})?", word):
         raise typer.BadParameter(f"expected one of {DEVICES}, perhaps with a number as in cuda:1, found {word!r}")
     return word
+
+
+# what ``photopic guard check`` and ``serve`` both take
+DeviceOption = Annotated[str, typer.Option(help=DEVICE, callback=checked_device)]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="The classifier it was fitted on: a name, a folder or a hub id.", show_default="as in the file"),
+]
 
 
 def _each(value: Any) -> Iterator[Any]:

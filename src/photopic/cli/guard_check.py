@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.careful import DeviceOption, ModelOption
 from photopic.cli.inputs import files, places
 from photopic.cli.says import REJECTED, say_json
 from photopic.core.errors import DataError
@@ -29,13 +29,8 @@ def check(
         Path,
         typer.Argument(help="A picture, a folder of pictures, or one of sub-folders of pictures.", callback=places),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The classifier it was fitted on: a name, a folder or a hub id.", show_default="as in the file"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help=DEVICE, callback=checked_device)] = "cpu",
+    model: ModelOption = None,
+    device: DeviceOption = "cpu",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print everything as JSON on stdout and nothing else.")
     ] = False,

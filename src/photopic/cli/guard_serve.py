@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.careful import DeviceOption, ModelOption
 from photopic.cli.inputs import places
 from photopic.cli.says import say
 from photopic.core.errors import PhotopicError
@@ -31,12 +31,7 @@ def serve(
     guard: Annotated[
         str, typer.Argument(help="A file of photopic guard fit; or, with --clean, a model to fit a guard on now.")
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="The classifier it was fitted on: a name, a folder or a hub id.", show_default="as in the file"
-        ),
-    ] = None,
+    model: ModelOption = None,
     clean: Annotated[
         Path | None,
         typer.Option(
@@ -48,7 +43,7 @@ def serve(
         str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
-    device: Annotated[str, typer.Option(help=DEVICE, callback=checked_device)] = "cpu",
+    device: DeviceOption = "cpu",
     max_bytes: Annotated[int, typer.Option(min=1024, help="Largest body of a request, in bytes.")] = 8 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, in pixels.")] = 16_000_000,
     send_seconds: Annotated[

@@ -6,6 +6,7 @@ and how it changes their output at a weight.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from photopic.core.errors import EditError
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "relu": F.relu, "gelu": F.gelu}
 
 
-class _OnOutput(Part):
+class _OnOutput(Part, ABC):
     """What the three kinds share: one hook a module, on what it puts out."""
 
     @property
@@ -33,9 +34,9 @@ class _OnOutput(Part):
     def hooks(self, weight: Weights, module_of: ModuleOf) -> Iterator[tuple[str, Hook]]:
         return ((name, self.hook(name, weight(name))) for name in self.modules() if weight(name) != 0)
 
+    @abstractmethod
     def hook(self, name: str, weight: float) -> Hook:
         """The output of one module at a weight."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +21,7 @@ from photopic.core.errors import EditError
 BLOCK = 1 << 18  # entries of a product that are made at a time, 1 MiB
 
 
-class _Added(Part):
+class _Added(Part, ABC):
     """What the two kinds share: a change added to whole parameters."""
 
     @property
@@ -47,11 +48,13 @@ class _Added(Part):
                 values[name] = flat[indices[name]].float()
         return [*left, SparseWeights(indices, values, delta=True)] if indices else left
 
+    @abstractmethod
     def _only(self, names: Sequence[str]) -> Part:
-        raise NotImplementedError
+        """The same of some of its parameters."""
 
+    @abstractmethod
     def _flat(self, name: str) -> Float[Tensor, " count"]:
-        raise NotImplementedError
+        """What is added to one parameter, entry by entry."""
 
 
 @dataclass(frozen=True, eq=False)

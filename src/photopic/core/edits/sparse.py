@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,7 +21,7 @@ from photopic.core.numerics.quantise import to_levels
 _DTYPES = {32: torch.float32, 16: torch.float16, 8: torch.float32, 2: torch.float32}
 
 
-class _AtPositions(Part):
+class _AtPositions(Part, ABC):
     """What the two kinds share: sorted positions by parameter."""
 
     indices: Mapping[str, Tensor]
@@ -49,9 +50,9 @@ class _AtPositions(Part):
             return (self,)
         return (self._at({name: _free(positions, gone[name]) for name, positions in self.indices.items()}),)
 
+    @abstractmethod
     def _at(self, free: Mapping[str, Tensor]) -> Part:
         """The same with the positions of a mask for each parameter."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ class WrongTypeError(DataError, TypeError):
     """What should be a matrix of numbers holds something else; scikit-learn's contract wants a TypeError."""
 
 
-class OpenSetDetector(OutlierMixin, BaseEstimator):
+class OpenSetDetector(OutlierMixin, BaseEstimator, ABC):
     """What all detectors share. A detector defines ``_learn``, ``_rejection`` and the shapes of what it learns.
 
     Scores have scikit-learn's orientation in ``score_samples`` (higher = more normal) and that of the field in ``rejection_scores``
@@ -114,12 +115,13 @@ class OpenSetDetector(OutlierMixin, BaseEstimator):
 
     # -- for detectors
 
+    @abstractmethod
     def _learn(self, clean: Rows, classes: Any, references: Rows) -> Column:
         """Set what is learned and return the rejection scores of the clean samples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rejection(self, features: Rows) -> Column:
-        raise NotImplementedError
+        """The rejection scores of checked samples."""
 
     @property
     def _name(self) -> str:

@@ -6,6 +6,7 @@ the largest probability is summed from the other classes, not taken as 1 minus i
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from photopic.core.errors import DataError
@@ -34,8 +35,9 @@ class LogitDetector(OpenSetDetector):
             raise DataError(f"{self._name}: expected logits of 2 classes or more, found 1 feature(s)")
         return self._of(logits)
 
+    @abstractmethod
     def _of(self, logits: Rows) -> Column:
-        raise NotImplementedError
+        """The rejection scores of some logits."""
 
 
 class MSP(LogitDetector):
