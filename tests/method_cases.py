@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from photopic.core.config import hints_of, unpacked
+from photopic.core.editfile.content import AnyEdit
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, TokenEmbedding, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.captioned import CaptionedImages
@@ -131,6 +132,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     ClassFolder: tiny_class_folder,
     DualEncoder: lambda: tiny_dual_encoder(),
     Edit: edit,
+    AnyEdit: edit,
     Handle: pipeline,
     TextToImage: pipeline,
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),

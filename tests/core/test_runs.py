@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from photopic.core import runs
@@ -54,7 +55,7 @@ def test_a_failed_save_leaves_the_old_checkpoint_and_nothing_else(
         path.write_bytes(b"half a file")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runs, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OSError, match="No space"):
         run.save({"a": torch.ones(2)}, {"step": 2})
     assert run.load()[1] == {"step": 1}  # type: ignore[index]
