@@ -131,7 +131,7 @@ def rows(bench: Bench[PerceptionConfig, TextToImage]) -> Iterator[Row]:
     }
     named, true = (np.concatenate([each[key] for each in found["staged"]]) for key in ("named", "true"))
     dealt = np.random.default_rng(SEED).permutation(true)
-    beside = {"baseline": 1 / bench.config.classes, "control": float((named == dealt).mean())}
+    beside: dict[str, Any] = {"baseline": 1 / bench.config.classes, "control": float((named == dealt).mean())}
     yield row("diffusion_classifier.top1", wilson(int((named == true).sum()), len(true)), n=len(true), **beside)
     whole = bench.config.classes * DiffusionClassifierConfig().samples[-1]
     calls = sum(each["calls"] for each in found["staged"]) / len(true)
@@ -147,7 +147,8 @@ def rows(bench: Bench[PerceptionConfig, TextToImage]) -> Iterator[Row]:
     for number, each in enumerate(found["features"]):  # the place is chosen on the other tasks
         others = [other for place, other in enumerate(found["features"]) if place != number]
         best = max(places, key=lambda place: sum(other[place] for other in others))
-        gains.append(each[best] - each["pixels"]), chosen.append(best)
+        gains.append(each[best] - each["pixels"])
+        chosen.append(best)
     pixels, control = (float(np.mean([each[key] for each in found["features"]])) for key in ("pixels", "shuffled"))
     note = f"chosen: {', '.join(sorted(set(chosen)))}"
     gain = bootstrap(gains, seed=SEED)

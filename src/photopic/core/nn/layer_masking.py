@@ -110,7 +110,7 @@ def _after(masks: dict[tuple[int, ...], Mask]) -> Any:
     def hook(part: nn.Module, given: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, Tensor) or output.ndim != 4 or not given:
             return None
-        before, size = masks.get(tuple(given[0].shape[-2:])), tuple(output.shape[-2:])
+        before, size = masks.get(tuple(given[0].shape[-2:])), (output.shape[-2], output.shape[-1])
         if isinstance(part, nn.AdaptiveAvgPool2d) and before is not None:
             return output / F.adaptive_avg_pool2d(before, size).clamp(min=1e-8)  # the mean of what is inside
         if isinstance(part, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and before is not None:
