@@ -40,7 +40,7 @@ WRONG = {  # what no option of a type takes
     Path: ("", " "),
     Literal: ("no such word", ""),
 }
-NOWHERE = ("file/x", "/proc/nope/x")  # nothing can be written there, not even by root
+NOWHERE = ("file/x", "/proc/nope/x", "/proc/x")  # nothing can be written there, not even by root
 WRITTEN = {"output", "out", "run"}
 READ = {"edits": ("missing", "folder", "binary"), "image": ("missing", "folder", "binary"), "guard": ("missing",)}
 READ |= {"mask": READ["image"], "layout": READ["image"], "edit": READ["edits"], "pictures": ("missing",)}

@@ -325,8 +325,19 @@ def gray(model: Classifier) -> Classifier:
     return Classifier(model.network, preprocess=reads, labels=model.labels)
 
 
+def channels_first(model: Classifier) -> Classifier:
+    """The same network, which its own preprocessing gives pictures with channels first alone."""
+
+    def reads(images: Any) -> torch.Tensor:
+        rows = torch.from_numpy(np.stack(images)).float() / 255  # (n, 3, h, w)
+        return nn.functional.interpolate(rows, (16, 16))
+
+    return Classifier(model.network, preprocess=reads, labels=model.labels)
+
+
 LAYOUTS = {
     "gray": (gray, lambda images: list(images[..., 0])),
+    "channels first alone": (channels_first, lambda images: images.transpose(0, 3, 1, 2)),
     "channels first": (lambda model: model, lambda images: images.transpose(0, 3, 1, 2)),
 }
 
@@ -389,5 +400,8 @@ def test_mistakes_are_refused_by_name(tmp_path: Path) -> None:
         guarded(images[:0])
     with pytest.raises(DataError, match="batch"):
         guarded(images, batch=0)
+    for checks in ({"open_set": False}, {"backdoor": False}):
+        with pytest.raises(DataError, match="batch: expected 1 or more, found 0"):
+            guard(model, **checks).fit(pictures(60), predicted(model, pictures(60)), batch=0)
     with pytest.raises(DataError, match="expected model"):
         GuardedModel(resnet(), backdoor=guarded.checks[BACKDOOR])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -76,15 +76,13 @@ def test_fpr_and_f1_are_those_of_scikit_learn() -> None:
     assert fpr_at(scores) == pytest.approx(fpr[np.abs(tpr - 0.95).argmin()])
     assert fpr_at(scores, rule="at_least") == pytest.approx(fpr[(tpr >= 0.95).argmax()])
     assert fpr_at(scores, rule="at_least") >= fpr_at(scores, rule="nearest")
-    for task, wanted in (("osr", 2), ("uosr", 1)):
-        for positive, sign in (
-            ("reject", 1),
-            ("accept", -1),
-        ):  # the published points leave out those on a straight line
-            positives = scores.groups >= wanted if positive == "reject" else scores.groups < wanted
-            fpr, tpr, _ = roc_curve(positives, sign * scores.values)
-            found = fpr_at(scores, task=task, rule="published", positive=positive)  # type: ignore[arg-type]
-            assert found == pytest.approx(fpr[np.abs(tpr - 0.95).argmin()])
+    ways = product((2, 15, 56), (("osr", 2), ("uosr", 1)), (("reject", 1), ("accept", -1)))
+    for seed, (task, wanted), (positive, sign) in ways:
+        each = drawn(seed)  # the published points leave out those on a straight line, of 15 and 56 the nearest one
+        positives = each.groups >= wanted if positive == "reject" else each.groups < wanted
+        fpr, tpr, _ = roc_curve(positives, sign * each.values)
+        found = fpr_at(each, task=task, rule="published", positive=positive)  # type: ignore[arg-type]
+        assert found == pytest.approx(fpr[np.abs(tpr - 0.95).argmin()])
     best, threshold = best_f1(scores)
     assert f1_at(scores, threshold) == pytest.approx(best)
     assert f1_at(scores, threshold) == pytest.approx(f1_score(scores.groups > 0, scores.values > threshold))

@@ -121,6 +121,8 @@ def test_a_preprocessing_of_ones_own_and_another_file(tmp_path: Path) -> None:
     model, images = small_classifier(), coloured(5, seed=5)[0]
     file = onnx_file(model, tmp_path / "alone.onnx", beside=False)
     own = photopic.load(file, "cpu", preprocess=lambda pictures: READS(pictures), labels=LABELS)
+    loaded = [photopic.load(exported(model), "cpu", preprocess=READS, labels=LABELS).digest() for _ in range(2)]
+    assert loaded[0] == loaded[1]
     torch.testing.assert_close(own.logits(images), model.logits(images), rtol=1e-5, atol=1e-5)  # type: ignore[attr-defined]
     with torch.no_grad():
         model.head.bias[0] += 1
@@ -128,6 +130,7 @@ def test_a_preprocessing_of_ones_own_and_another_file(tmp_path: Path) -> None:
         onnx_file(model, tmp_path / "other.onnx", beside=False), "cpu", preprocess=READS, labels=LABELS
     )
     assert own.digest() != other.digest()
+    assert photopic.load(exported(model), "cpu", preprocess=READS, labels=LABELS).digest() != loaded[0]
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from photopic.guard.saved_checks import BACKDOOR, OPEN_SET, FittedOn, restored_c
 from photopic.guard.scaling_consistency import CAVEATS as BACKDOOR_CAVEATS
 from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
 from photopic.models.classifier import Classifier
-from photopic.models.preprocessing import Images, batched
+from photopic.models.preprocessing import Images, batched, starts
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,9 @@ class GuardedModel:
 
     def stream(self, images: Images, *, batch: int = 64) -> Iterator[list[Prediction]]:
         """Predictions batch by batch; arguments and errors as those of a call. Between batches the network is free for others."""
-        if batch < 1:
-            raise DataError(f"batch: expected 1 or more, found {batch}")
         about = provenance(f"guard.{'+'.join(self.checks)}", caveats=self.caveats)
         several = batched(images)
-        for start in range(0, max(1, len(several)), batch):  # an empty list reaches preprocess, which says so
+        for start in starts(len(several), batch):
             yield self._judged(several[start : start + batch], about)
 
     @property

@@ -33,7 +33,7 @@ from photopic.guard._scaling_scores import Assessed, Fitted, log_rest, reason_of
 from photopic.guard.amplified_norms import Amplified, checked_labels, first_failing, norms, ordered, taken
 from photopic.metrics.conformal import conformal_rank
 from photopic.models.classifier import Classifier
-from photopic.models.preprocessing import Images
+from photopic.models.preprocessing import Images, starts
 
 CAVEATS = (
     "weak on triggers whose prediction has little confidence, blind to attacks without one target class; "
@@ -130,7 +130,7 @@ class ScalingConsistency:
         given = self.config.threshold
         half = len(mixed) if given is not None else len(mixed) // 2
         choosing, calibrating = (
-            [rows[start : start + batch] for start in range(0, len(rows), batch)]
+            [rows[start : start + batch] for start in starts(len(rows), batch) if len(rows)]
             for rows in (mixed[:half], mixed[half:])
         )
         self._choose(images, truth, choosing, look)
@@ -316,7 +316,7 @@ class ScalingConsistency:
         return doubt <= bound if self.config.compat == "published-code" else doubt < bound
 
     def _batches(self, images: Images, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
-        for start in range(0, max(1, len(images)), batch):  # an empty list reaches preprocess, which says so
+        for start in starts(len(images), batch):
             yield self.model.preprocess(images[start : start + batch])
 
     def _found(self) -> Fitted:

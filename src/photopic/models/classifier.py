@@ -23,7 +23,7 @@ from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, fastest, put_on
-from photopic.models.preprocessing import OneOrMore, Preprocessing, batched
+from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
 from photopic.models.programs import (
     OnnxProgram,
     Program,
@@ -314,7 +314,7 @@ class Classifier(Handle):
 
     def _batches(self, images: OneOrMore, batch: int) -> Iterator[Float[Tensor, "n channels height width"]]:
         several = batched(images)
-        for start in range(0, max(1, len(several)), batch):  # an empty list reaches preprocess, which says so
+        for start in starts(len(several), batch):
             yield self.preprocess(several[start : start + batch])
 
 

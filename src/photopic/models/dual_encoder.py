@@ -5,7 +5,7 @@ Use it as ``DualEncoder.load("emoji-clip-vit").zero_shot(images, ["mug", "bear"]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -21,7 +21,7 @@ from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, evaluating, put_on
-from photopic.models.preprocessing import OneOrMore, batched
+from photopic.models.preprocessing import OneOrMore, batched, starts
 
 __all__ = ["TEMPLATES", "DualEncoder", "Templates", "bundled_dual_encoders"]
 
@@ -133,7 +133,7 @@ class DualEncoder(Handle):
         several = batched(images)
         rows = [
             self.encode_pixels(self.preprocess(several[start : start + batch])).float().cpu()
-            for start in _starts(len(several), batch)
+            for start in starts(len(several), batch)
         ]
         return F.normalize(torch.cat(rows), dim=-1)
 
@@ -168,7 +168,7 @@ class DualEncoder(Handle):
     @torch.no_grad()
     def text_features(self, texts: Sequence[str], *, batch: int = 256) -> Float[Tensor, "n dim"]:
         """Features of texts, of length 1, float32 in main memory, without gradients; raises as ``encode_texts``."""
-        rows = [self.encode_texts(texts[start : start + batch]).float().cpu() for start in _starts(len(texts), batch)]
+        rows = [self.encode_texts(texts[start : start + batch]).float().cpu() for start in starts(len(texts), batch)]
         return F.normalize(torch.cat(rows), dim=-1)
 
     def class_features(
@@ -220,7 +220,3 @@ class DualEncoder(Handle):
 def _features(output: Any) -> Tensor:
     """What transformers 5 returns is an output whose ``pooler_output`` is projected; before it was that tensor."""
     return output if isinstance(output, Tensor) else output.pooler_output
-
-
-def _starts(count: int, batch: int) -> Iterator[int]:
-    return iter(range(0, max(1, count), batch))  # an empty list reaches what says so

@@ -19,7 +19,7 @@ from torch import Tensor
 from photopic.core.errors import DataError, ModelError
 from photopic.data.pixels import Images, OneOrMore, arrays, batched
 
-__all__ = ["Images", "OneOrMore", "Preprocessing", "arrays", "batched"]
+__all__ = ["Images", "OneOrMore", "Preprocessing", "arrays", "batched", "starts"]
 
 UNKNOWN = ("do_pad", "rescale_offset", "do_color_quantize", "do_thumbnail", "do_align_long_axis")
 
@@ -133,6 +133,21 @@ class Preprocessing:
             picture = Image.fromarray(array).resize(target[::-1], Image.Resampling(self.resample))
             array = np.asarray(picture)
         return array if self.crop is None else _centre(array, self.crop)
+
+
+def starts(count: int, batch: int) -> range:
+    """Where batches of a list begin; an empty list has one batch too, which reaches whoever says that it is empty.
+
+    Raises:
+        DataError: If a batch would hold nothing.
+
+    Example:
+        >>> list(starts(5, 2)), list(starts(0, 2))
+        ([0, 2, 4], [0])
+    """
+    if batch < 1:
+        raise DataError(f"batch: expected 1 or more, found {batch}")
+    return range(0, max(1, count), batch)
 
 
 def _centre(array: UInt8[np.ndarray, "h w 3"], crop: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:

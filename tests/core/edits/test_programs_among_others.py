@@ -243,3 +243,13 @@ def test_programs_among_others_end_at_the_base_or_say_why() -> None:
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(Programs, settings=checks)
+
+
+@pytest.mark.parametrize("way", ["data", "load_state_dict", "average"])
+def test_a_program_in_which_a_stranger_writes_over_a_loaded_edit_ends_with_a_refusal(way: str) -> None:
+    state = Programs()  # few of the programs that are drawn do this
+    state.begin(alone=False)
+    state.load(0, 1.0, "last")
+    state.write(way)
+    assert state.caught
+    state.teardown()

@@ -17,6 +17,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 import photopic
 from photopic.core.errors import DataError, ModelError
 from photopic.core.sampling import Control, Step
+from photopic.models.text_to_image.checks import paired
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.schedulers import SCHEDULERS, scheduler_named
 from photopic.models.text_to_image.start_image import read_start
@@ -210,6 +211,11 @@ def test_one_image_for_each_prompt(sd: TextToImage, picture: np.ndarray) -> None
     together = sd.generate("a bear", seeds=[1, 2, 3], image=images, batch=2, **options)
     alone = sd.generate("a bear", seeds=[3], image=images[2], **options)
     assert np.abs(together[2].astype(int) - alone[0]).max() <= 1
+
+
+def test_one_seed_in_the_place_of_a_list_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"seeds: expected one a picture, such as \[3\], found 3"):
+        paired("a bear", 3)
 
 
 def test_what_is_no_picture_is_called_so() -> None:

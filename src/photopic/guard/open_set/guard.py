@@ -25,7 +25,7 @@ from photopic.guard.open_set.logits import LogitDetector
 from photopic.guard.open_set.state import detector_of, state_of
 from photopic.metrics.conformal import false_positive_band
 from photopic.models.classifier import Classifier
-from photopic.models.preprocessing import Images
+from photopic.models.preprocessing import Images, starts
 
 CAVEATS = (
     "the rate of false positives is that of pictures like the clean ones it was calibrated on",
@@ -153,7 +153,7 @@ class OpenSetGuard:
             ``p_value``, the chance of a score as high on a clean picture; ``expected_false_positive_rate``.
         """
         about = self.about()
-        for start in range(0, max(1, len(images)), batch):
+        for start in starts(len(images), batch):
             yield self.judged(self._features(images[start : start + batch], batch), about)
 
     def about(self) -> dict[str, Any]:

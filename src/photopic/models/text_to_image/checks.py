@@ -121,6 +121,21 @@ def repair_end_token(tokenizers: Mapping[str, PreTrainedTokenizerBase], componen
                 module.eos_token_id = tokenizer.eos_token_id
 
 
+def paired(prompts: str | Sequence[str], seeds: Any) -> list[str]:
+    """The prompt of each seed.
+
+    Raises:
+        ModelError: If there is one number where there should be one a picture.
+
+    Example:
+        >>> paired("a bear", [0, 1])
+        ['a bear', 'a bear']
+    """
+    if isinstance(seeds, int):
+        raise ModelError(f"seeds: expected one a picture, such as [{seeds}], found {seeds}")
+    return [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
+
+
 def check_request(prompts: Sequence[str], seeds: Sequence[int]) -> None:
     """Refuse prompts and seeds that do not pair up, and seeds out of range.
 

@@ -25,7 +25,13 @@ from photopic.core.sampling import Control
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
-from photopic.models.text_to_image.checks import check_lengths, check_pipeline, prediction_type, repair_end_token
+from photopic.models.text_to_image.checks import (
+    check_lengths,
+    check_pipeline,
+    paired,
+    prediction_type,
+    repair_end_token,
+)
 from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
 from photopic.models.text_to_image.drawing import Drawer, Drawing, Generated, draw
 from photopic.models.text_to_image.generate_config import GenerateConfig
@@ -248,7 +254,7 @@ class TextToImage(Handle):
         mask: StartMask | None = None,
     ) -> Iterator[Event[Generated]]:
         """The same step by step, for methods that draw: an event a step, the last of each batch with its pictures."""
-        prompts = [prompts] * len(seeds) if isinstance(prompts, str) else list(prompts)
+        prompts = paired(prompts, seeds)
         negative = config.negative_prompt
         read, inside = read_start(image, mask, self.image_size)
         self._warn_if_truncated([*prompts, *([negative] if isinstance(negative, str) else negative or ())])
