@@ -194,6 +194,10 @@ def test_guided_maps_go_only_along_paths_that_raise_a_logit() -> None:
     fine = grad_cam(model, HALVES, classes=["red"], config=GradCAMConfig(layer="1", guided=True))
     coarse = grad_cam(model, HALVES, classes=["red"], config=GradCAMConfig(layer="1"))
     np.testing.assert_allclose(fine.values[0, 0], coarse.values[0, 0] * slopes[0].numpy(), atol=1e-6)
+    parts[0].weight.data[1] = parts[0].weight.data[
+        0
+    ]  # now both channels are 2 red, one for the class and one against it
+    assert finished(guided_gradients(model, HALVES, ["red"]))[0, 0, 0, 0] == 0.5  # the plain gradient is 0
     with pytest.raises(ModelError, match="--guided: expected ReLU modules in the network, found none"):
         grad_cam(by_hand([[1.0, 0.0]], RED_AND_BLUE), HALVES, classes=["red"], config=GradCAMConfig(guided=True))
 

@@ -63,6 +63,16 @@ def test_a_flat_picture_stays_flat_at_the_border() -> None:
     assert filled(ramp, left_half(8)[:, :, :1], 1)[0, 0, 0].tolist() == [1, 2, 3, 4, 4, 0, 0, 0]
 
 
+def test_the_global_mean_is_that_of_what_is_seen() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1)).eval()
+    network[0].bias.data.fill_(2.0), network[1].bias.data.fill_(-3.0)
+    flat = torch.full((1, 3, 8, 8), 0.4)
+    with torch.no_grad():
+        whole = network(flat)
+        with masked_layers(network, left_half(8)):
+            torch.testing.assert_close(network(flat), whole)  # neither zeros nor biases outside count
+
+
 def test_lime_finds_the_cells_of_a_linear_model() -> None:
     draw = torch.Generator().manual_seed(1)
     there = torch.randint(0, 2, (300, 16), generator=draw).float()
