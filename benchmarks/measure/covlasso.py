@@ -40,11 +40,13 @@ SEED = 6_400_001
 CLASSES, STEPS = 1264, 20
 SIZES = (1264, 2500, 5000, 10_000, 21_841)
 BANK = "emoji-resnet-64-0"
+FASTER = "the faster of lasso_path and a loop of Lasso, precomputed Gram matrix"
 CLAIMS = (
+    Claim("covlasso.vs_sklearn.head256", ">= 90", FASTER, "x"),
     Claim(
         "covlasso.vs_sklearn*",
         ">= 50",
-        "the faster of lasso_path and a loop of Lasso, precomputed Gram matrix",
+        FASTER,
         "x",
     ),
     Claim("covlasso.vs_celer*", "> 1", "skglm, celer's algorithm, precomputed matrix", "x"),

@@ -86,8 +86,8 @@ class Amplified:
     @contextmanager
     def _in_place(self, size: int) -> Iterator[None]:
         """Amplified tensors in the places of the model's own; twice ``finally``, as an interrupt may hit the first."""
-        parts = dict(self.model.network.named_modules())
-        held = [(parts[layer]._parameters, self._of(layer, parts[layer])) for layer in self.layers[:size]]
+        parts = {layer: self.model.network.get_submodule(layer) for layer in self.layers[:size]}
+        held = [(part._parameters, self._of(layer, part)) for layer, part in parts.items()]
         own = [(places, {name: places[name] for name in scaled}) for places, scaled in held]
 
         def put_back() -> None:

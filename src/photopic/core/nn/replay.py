@@ -95,7 +95,6 @@ def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Ite
     """
     found: dict[str, Any] = {}
     versions: dict[str, list[int]] = {}
-    modules = dict(network.named_modules())
 
     def keep(name: str, inputs: Any, output: Any) -> None:
         if not _storages(inputs) & _storages(output):
@@ -104,7 +103,7 @@ def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Ite
 
     with ExitStack() as stack:
         for name in names:
-            hook = modules[name].register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
+            hook = network.get_submodule(name).register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
             stack.callback(hook.remove)
         yield found
     for name in [name for name, output in found.items() if _versions(output) != versions[name]]:
@@ -121,10 +120,9 @@ def replayed(network: nn.Module, outputs: Mapping[str, Any], rows: Tensor | None
         outputs: Of ``recorded``.
         rows: Numbers of the samples wanted; None: all.
     """
-    modules = dict(network.named_modules())
     with ExitStack() as stack:
         for name, output in outputs.items():
-            stack.enter_context(_answering(modules[name], output, rows))
+            stack.enter_context(_answering(network.get_submodule(name), output, rows))
         yield
 
 
