@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -291,9 +292,9 @@ def _class_for(pipeline: Any) -> type[TextToImage]:
     """The handle for a pipeline that was read; the module of transformers is imported for one of them only."""
     if getattr(pipeline, "unet", None) is not None or getattr(pipeline, "transformer", None) is None:
         return TextToImage
-    from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
-
-    return TransformerTextToImage
+    # by name: it imports this module
+    found: type[TextToImage] = import_module("photopic.models.text_to_image.transformer_handle").TransformerTextToImage
+    return found
 
 
 def _batches_of(events: Iterator[Event[Generated]], on_step: Callable[[int, int], None] | None) -> Iterator[Generated]:
