@@ -330,6 +330,7 @@ def channels_first(model: Classifier) -> Classifier:
 
     def reads(images: Any) -> torch.Tensor:
         rows = torch.from_numpy(np.stack(images)).float() / 255  # (n, 3, h, w)
+        assert rows.shape[1] == 3
         return nn.functional.interpolate(rows, (16, 16))
 
     return Classifier(model.network, preprocess=reads, labels=model.labels)
