@@ -12,9 +12,6 @@ from benchmarks.harness.claims import declaration
 from benchmarks.harness.ledger import RESULTS, read_result
 from photopic.core.config import comments
 
-# of what is stored, until it is measured again
-WAS_ASKED = {"covlasso.vs_sklearn.head256": ">= 50", "sd15_shape.peak": "<= 16"}
-
 
 @pytest.mark.parametrize("name", MODULES)
 def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for(name: str) -> None:
@@ -36,7 +33,7 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
         claim = declaration(row.claim, benchmark.claims)
         assert row.unit == claim.unit, row.claim
         if claim.target:
-            assert row.target in (claim.target, WAS_ASKED.get(row.claim)), row.claim
+            assert row.target == claim.target, row.claim
 
 
 @pytest.mark.parametrize("name", MODULES)

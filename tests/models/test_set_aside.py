@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from photopic.models.set_aside import set_aside
 
@@ -43,3 +44,26 @@ def test_they_come_back_after_an_error_and_nothing_at_all_is_no_error() -> None:
     assert model[0].weight.untyped_storage().nbytes() == 15 * 4  # no view of a file of all
     with set_aside([]):
         pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says how much of a mapping is in memory")
+def test_what_has_come_back_is_no_longer_held_by_the_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(*[nn.Linear(1000, 500) for _ in range(10)])  # 2 MB each
+    held: list[int] = []
+
+    def mapped() -> int:
+        """kB of deleted files that are in memory."""
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        heads = [index for index, line in enumerate(lines) if line.endswith("(deleted)")]
+        return sum(int(next(line for line in lines[index:] if line.startswith("Rss:")).split()[1]) for index in heads)
+
+    before, clone = mapped(), Tensor.clone
+
+    def watched(tensor: Tensor) -> Tensor:
+        found = clone(tensor)
+        held.append(mapped() - before)
+        return found
+
+    with set_aside([model]):
+        monkeypatch.setattr(Tensor, "clone", watched)
+    assert len(held) == 20 and max(held) < 5000  # of 20 MB

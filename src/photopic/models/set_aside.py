@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import IO
 
 import numpy as np
 import torch
@@ -54,25 +55,25 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _in_a_file(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors as views of one mapped file."""
-    places, stop = [], 0
-    if not any(each.numel() for each in tensors):
-        return [each.data for each in tensors]  # nothing can be mapped
+    """The same tensors as views of a mapped file, each of a mapping of its own: it goes when its tensor has come back."""
+    starts, stop = [], 0
     with tempfile.TemporaryFile() as file:
         for tensor in tensors:
-            start = -(-stop // ALIGNED) * ALIGNED
-            file.seek(start)
+            starts.append(-(-stop // ALIGNED) * ALIGNED)
+            file.seek(starts[-1])
             file.write(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)  # (bytes,)
-            stop = start + tensor.numel() * tensor.element_size()
-            places.append((start, stop))
+            stop = starts[-1] + tensor.nbytes
         file.flush()
-        mapped = torch.from_numpy(
-            np.memmap(file, np.uint8, "c")
-        )  # (bytes of the file,); written to, a page is the process's
-    return [
-        mapped[start:end].view(tensor.dtype).view(tensor.shape)
-        for tensor, (start, end) in zip(tensors, places, strict=True)
-    ]
+        return [
+            _mapped(file, start, tensor) if tensor.numel() else tensor.data  # nothing cannot be mapped
+            for start, tensor in zip(starts, tensors, strict=True)
+        ]
+
+
+def _mapped(file: IO[bytes], start: int, tensor: Tensor) -> Tensor:
+    """The bytes from a place on as a tensor like another; written to, a page is the process's own."""
+    found = torch.from_numpy(np.memmap(file, np.uint8, "c", start, (tensor.nbytes,)))
+    return found.view(tensor.dtype).view(tensor.shape)
 
 
 def _give_back() -> None:

@@ -103,7 +103,8 @@ def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Ite
 
     with ExitStack() as stack:
         for name in names:
-            hook = network.get_submodule(name).register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
+            module = network.get_submodule(name)
+            hook = module.register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
             stack.callback(hook.remove)
         yield found
     for name in [name for name, output in found.items() if _versions(output) != versions[name]]:
