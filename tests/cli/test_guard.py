@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from photopic.cli.guard_serve import fitted
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.core.fingerprint import fingerprint
+from photopic.guard.guarded import load_guarded
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 from tests.cli.conftest import refusal, run
@@ -94,6 +96,23 @@ def test_the_table_says_what_was_decided_and_what_to_mind(guard: Path, net: Path
     assert "reject" in text and "10.0% are expected" in text and "mind:" in text
 
 
+@pytest.mark.parametrize("words", [(), ("--backdoor",)], ids=["plain", "backdoor"])
+def test_serve_fits_the_guard_that_fit_writes_of_the_same_folder(
+    net: Path, others: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    clean = tmp_path / "clean"
+    for number, label in enumerate(LABELS):
+        draw(clean / label, 30, number, COLOURS[number])
+    run("guard", "fit", net, clean, "-o", tmp_path / "a.guard", *words)
+    fitted(str(net), None, clean, "cpu", backdoor=bool(words)).save(tmp_path / "b.guard")
+    pictures = [np.asarray(Image.open(file)) for file in sorted([*others.glob("*.png"), *clean.glob("*/1.png")])]
+    one, other = (
+        [each.to_dict() for each in load_guarded(tmp_path / name, str(net))(pictures)]
+        for name in ("a.guard", "b.guard")
+    )
+    assert one == other and len({each["verdict"]["accepted"] for each in one}) == 2
+
+
 def test_shots_and_scorers_that_need_classes(net: Path, clean: Path, others: Path, tmp_path: Path) -> None:
     few = tmp_path / "few.guard"
     run("guard", "fit", net, clean, "--scorer", "fs-knns", "--reject", others, "--rate", 0.1, "-o", few)
@@ -131,9 +150,9 @@ def test_mistakes_are_one_line(guard: Path, net: Path, clean: Path, others: Path
     assert "clean inputs, found 60" in refusal("guard", "fit", net, clean, "--rate", 0.001, "-o", tmp_path / "x")
     assert not list(tmp_path.iterdir())
     assert "--model FOLDER" in refusal("guard", "check", guard, others)
-    assert "nothing there" in refusal("guard", "check", tmp_path / "none", others)
+    assert "expected a file, found nothing" in refusal("guard", "check", tmp_path / "none", others)
     assert "expected a guard file" in refusal("guard", "check", others / "0.png", others)
-    assert "expected a guard file, found a folder" in refusal("guard", "check", others, others)
+    assert "expected a file, found a folder" in refusal("guard", "check", others, others)
     other = tmp_path / "other"
     torch.manual_seed(1)
     config = ResNetConfig.from_pretrained(net)

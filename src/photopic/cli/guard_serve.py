@@ -39,6 +39,10 @@ def serve(
             callback=places,
         ),
     ] = None,
+    backdoor: Annotated[
+        bool,
+        typer.Option("--backdoor", help="With --clean: also look for backdoor triggers, as guard fit --backdoor does."),
+    ] = False,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 is every one of this machine.")
     ] = "127.0.0.1",
@@ -78,15 +82,15 @@ def serve(
         requests=max_requests,
         connections=max_connections,
     )
-    guarded = fitted(guard, model, clean, device)
+    guarded = fitted(guard, model, clean, device, backdoor=backdoor)
     try:
         server(guarded, limits, host=host, port=port).run()
     except KeyboardInterrupt:  # uvicorn has finished what was running by then
         say("stopped", err=True)
 
 
-def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> GuardedModel:
-    """The guard of a file, or one that is fitted now.
+def fitted(guard: str, model: str | None, clean: Path | None, device: str, *, backdoor: bool = False) -> GuardedModel:
+    """The guard of a file, or the one that ``photopic guard fit`` makes of the same folder, fitted now.
 
     Raises:
         PhotopicError: If there is no such file or model, or the pictures do not fit it.
@@ -96,6 +100,8 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
     from photopic.models.classifier import Classifier
 
     if clean is None:
+        if backdoor:
+            raise PhotopicError("--backdoor: expected --clean FOLDER beside it, found a guard that is fitted already")
         return load_guarded(guard, Classifier.load(model or load(guard).model, device))
     if model is not None:
         raise PhotopicError(
@@ -106,7 +112,7 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str) -> Gu
 
     images = load_classes(clean)
     say(f"fitting on {len(images)} pictures of {clean}", err=True)
-    return fit_guard(Classifier.load(guard, device), images, config=GuardConfig(backdoor=True))
+    return fit_guard(Classifier.load(guard, device), images, config=GuardConfig(backdoor=backdoor))
 
 
 def server(guarded: GuardedModel, limits: Limits, *, host: str, port: int) -> Any:
