@@ -24,7 +24,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
             "perception",
             "task-vectors",
             "file-rate",
-            "negative-token-merging",
         )
         return
     content, rows = read_result(path)
