@@ -292,7 +292,9 @@ def test_what_is_exported_as_a_lora_comes_in_again(tmp_path: Path, files: dict[s
     assert torch.equal(back.product(NAME), load(files["added"]).parts[0].product(NAME))  # type: ignore[union-attr]
     assert load(out).provenance["format"] == "lora"
     assert "found a file" in refusal("edit", "export", files["added"], "--to", "kohya", "-o", lora, "--model", model)
-    assert "found nothing" in refusal("edit", "import", tmp_path / "none", "-o", tmp_path / "y.edit", "--model", model)
+    assert "expected a file or folder, found none" in refusal(
+        "edit", "import", tmp_path / "none", "-o", tmp_path / "y.edit", "--model", model
+    )
 
 
 def test_the_verbs_are_the_commands_of_the_group(edit: Path) -> None:

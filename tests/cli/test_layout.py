@@ -91,7 +91,10 @@ def test_the_same_layout_and_edits_as_controls(tmp_path: Path, model: Path, edit
 @pytest.mark.parametrize(
     ("control", "reason"),
     [
-        ("adaptive", "--control: expected one of adaptive_guidance, layout_guidance, regional_edits, found 'adaptive'"),
+        (
+            "adaptive",
+            "--control: expected one of adaptive_guidance, layout_guidance, negative_token_merging, regional_edits, found",
+        ),
         ("adaptive_guidance:treshold=1", "adaptive_guidance: expected threshold=..., found 'treshold=1'"),
         ("adaptive_guidance:threshold=high", "adaptive_guidance: threshold: expected a number, found 'high'"),
         ("adaptive_guidance:threshold=nan", "adaptive_guidance: threshold: expected a finite number, found nan"),

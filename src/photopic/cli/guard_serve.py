@@ -64,10 +64,7 @@ def serve(
     One PNG, JPEG or WebP picture a request, as the body or as a file of a form. GET /health and GET /metrics (Prometheus) say
     how it does. Ctrl-C or SIGTERM finishes what is running. There is no password: put it behind what has one.
     """
-    if clean is None and not Path(guard).is_file():
-        raise PhotopicError(
-            f"{guard}: expected a file that photopic guard fit wrote, found none; to fit one now give --clean FOLDER"
-        )
+    check_guard(guard, clean)  # before the server's packages are asked for
     try:
         from photopic.serve.limits import Limits
     except ImportError as error:
@@ -89,6 +86,14 @@ def serve(
         say("stopped", err=True)
 
 
+def check_guard(guard: str, clean: Path | None) -> None:
+    """Refuse a guard that is no file where none is to be fitted."""
+    if clean is None and not Path(guard).is_file():
+        raise PhotopicError(
+            f"{guard}: expected a file that photopic guard fit wrote, found none; to fit one now give --clean FOLDER"
+        )
+
+
 def fitted(guard: str, model: str | None, clean: Path | None, device: str, *, backdoor: bool = False) -> GuardedModel:
     """The guard of a file, or the one that ``photopic guard fit`` makes of the same folder, fitted now.
 
@@ -99,6 +104,7 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str, *, ba
     from photopic.guard.guardfile import load
     from photopic.models.classifier import Classifier
 
+    check_guard(guard, clean)
     if clean is None:
         if backdoor:
             raise PhotopicError("--backdoor: expected --clean FOLDER beside it, found a guard that is fitted already")

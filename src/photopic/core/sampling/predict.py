@@ -28,11 +28,12 @@ def predict(sampling: Sampling, scheduler: Any, latents: Float[Tensor, "batch c 
     Raises:
         ModelError: If the network's prediction is not finite.
     """
+    rows = _told(sampling, step)
     scaled = getattr(scheduler, "scale_model_input", None)  # those of flow matching scale nothing
     given = latents if scaled is None else scaled(latents, step.timestep)
     for control in sampling.controls:
         given = control.model_input(given, step)
-    given, rows = _doubled(sampling, given, step)
+    given = _doubled(given, step)
 
     def call(given: Tensor) -> Tensor:
         with ExitStack() as stack:  # inside the checkpointed function, so that it acts in the backward pass too
@@ -67,22 +68,27 @@ def block_outputs(
         found[place.name] = output
         return output
 
-    given, rows = _doubled(sampling, given, step)
+    rows = _told(sampling, step)
     with announce_guidance(step.guided), rewrite_blocks(sampling.unet, keep):
-        sampling.unet(given, step.timestep, **rows, **sampling.unet_kwargs, return_dict=False)
+        sampling.unet(_doubled(given, step), step.timestep, **rows, **sampling.unet_kwargs, return_dict=False)
     return found
 
 
-def _doubled(sampling: Sampling, given: Tensor, step: Step) -> tuple[Tensor, dict[str, Any]]:
-    """What the network is given and told: in a guided step twice, the unconditional half first."""
+def _told(sampling: Sampling, step: Step) -> dict[str, Any]:
+    """What the network is told of the prompts: in a guided step twice as many rows, the unconditional ones first."""
     conditioning: Conditioned = sampling.conditioning
     for control in sampling.controls:
         conditioning = control.embeddings(conditioning, step)
     rows = conditioning.unet_kwargs()
     if not step.guided or sampling.unconditional is None:
-        return given, rows
-    # (batch, c, h, w) -> (2 batch, c, h, w)
-    return torch.cat([given] * 2), _stacked(sampling.unconditional.unet_kwargs(), rows)
+        return rows
+    doubled: dict[str, Any] = _stacked(sampling.unconditional.unet_kwargs(), rows)
+    return doubled
+
+
+def _doubled(given: Float[Tensor, "batch c h w"], step: Step) -> Float[Tensor, "rows c h w"]:
+    """Latents as the network gets them: in a guided step twice, for both halves."""
+    return torch.cat([given] * 2) if step.guided else given
 
 
 def _guided(sampling: Sampling, conditional: Tensor, unconditional: Tensor, step: Step) -> Tensor:
