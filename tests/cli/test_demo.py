@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree, ignore_patterns
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
+from photopic.cli.demo import demo
 from photopic.core.edits import ZeroedWeights
 from photopic.core.edits.file import load
 from photopic.core.events import finished
@@ -194,3 +198,17 @@ def test_the_judge_finds_two_subjects_where_they_are_and_nowhere_else(tmp_path: 
 def test_a_second_subject_is_of_another_class() -> None:
     assert second_of(DemoConfig()).noun == "guitar"
     assert second_of(DemoConfig(subject="violin", noun="guitar")).noun == "bear"
+
+
+def test_ctrl_c_says_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted(*_: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("photopic.cli.demo._run", interrupted)
+    with pytest.raises(typer.Exit) as left:
+        demo(tmp_path / "demo")
+    assert left.value.exit_code == 130 and "photopic: interrupted" in capsys.readouterr().err
+
+
+def test_the_command_searches_as_long_as_the_library_says() -> None:
+    assert inspect.signature(demo).parameters["steps"].default == DemoConfig().steps

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from photopic.cli.places import check_folder
+from photopic.cli.places import check_folder, say_interrupted
 from photopic.cli.says import INTERRUPTED, say
 
 EPILOG = "Example: photopic demo --out demo/    Then open demo/index.html in a browser."
@@ -26,7 +26,7 @@ def demo(
         str, typer.Option(help="A thing of the emoji world that no bundled model has seen: panda, zebra, rocket, ...")
     ] = "panda",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the pictures.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the search.")] = 200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the search.")] = 50,
     tune: Annotated[int, typer.Option(min=1, help="Steps of the tuning that follows.")] = 150,
     pictures: Annotated[int, typer.Option(min=2, help="Pictures a prompt.")] = 8,
     sampling_steps: Annotated[int, typer.Option(min=1, help="Denoising steps a picture.")] = 25,
