@@ -266,7 +266,8 @@ def test_ctrl_c_at_any_moment_leaves_the_model_as_it_was() -> None:
             sys.setprofile(None)
         return seen, False
 
-    whole, _ = interrupted_after(-1)
+    # stacks of other tests that are collected meanwhile are counted too: the fewest are this one's own
+    whole = min(interrupted_after(-1)[0] for _ in range(3))
     stops = 0
     for calls in np.linspace(1, whole, 25).astype(int):
         _, stopped = interrupted_after(int(calls))
