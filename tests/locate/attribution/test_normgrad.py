@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam
-from photopic.locate.attribution.normgrad import NormGradConfig, combined, normgrad, stepped
+from photopic.locate.attribution.normgrad import NormGradConfig, combined, copied, normgrad, step_down
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 from tests.locate.attribution.test_grad_cam import transformers
@@ -78,7 +78,13 @@ def model_layers() -> list[str]:
 def test_the_meta_step_lowers_the_loss_of_the_class_and_leaves_the_model(images: np.ndarray) -> None:
     model = small()
     before, pixels = model.digest(), model.preprocess(images[:1])
-    loss = [-each.forward(pixels).log_softmax(1)[0, 2].item() for each in (model, stepped(model, pixels, 2, 0.05))]
+    moving = copied(model)
+    for index in (0, 2):  # from the model's own weights each time
+        step_down(moving, model, pixels, index, 0.05)
+    once = copied(model)
+    step_down(once, model, pixels, 2, 0.05)
+    assert torch.equal(moving.forward(pixels), once.forward(pixels))
+    loss = [-each.forward(pixels).log_softmax(1)[0, 2].item() for each in (model, moving)]
     assert loss[1] < loss[0] and model.digest() == before
     plain = normgrad(model, images, classes=["c", "a"], config=NormGradConfig(layers=("0",))).values
     tiny = normgrad(model, images, classes=["c", "a"], config=NormGradConfig(layers=("0",), meta=1e-9)).values

@@ -129,11 +129,14 @@ def _after_a_step(
     indices = model.class_indices(named)
     layers = config.layers or (last_layer(model, model.preprocess(images[:1]), indices[0]),)
     rule, maps, shown = VIRTUAL[config.virtual], [], []
+    moving = copied(model)
     for number in range(len(images)):
         pixels, row = model.preprocess(images[number : number + 1]), []
         for index in indices:
-            moved = stepped(model, pixels, index, config.meta)
-            grids = [activations_and_gradients(moved, pixels, [index], each, centred=config.centred) for each in layers]
+            step_down(moving, model, pixels, index, config.meta)
+            grids = [
+                activations_and_gradients(moving, pixels, [index], each, centred=config.centred) for each in layers
+            ]
             row.append(combined([rule(x, gradients[0])[:, None] for x, gradients in grids]))  # (1, 1, rows, columns)
         maps.append(torch.cat(row, 1))
         shown.append(model.pictures(pixels))
@@ -141,17 +144,26 @@ def _after_a_step(
     return as_map(maps, named, shown, layers=list(layers))
 
 
-def stepped(model: Classifier, pixels: Float[Tensor, "1 channels height width"], index: int, size: float) -> Classifier:
-    """A copy of a classifier one step of gradient descent down -log p(class) of a picture."""
+def copied(model: Classifier) -> Classifier:
+    """The classifier around a network of its own, whose weights may move."""
     network = copy.deepcopy(model.network)
-    moved = Classifier(network, preprocess=model.preprocess, labels=model.labels, name=model.name, head=model.head_name)
+    return Classifier(network, preprocess=model.preprocess, labels=model.labels, name=model.name, head=model.head_name)
+
+
+def step_down(
+    moving: Classifier, model: Classifier, pixels: Float[Tensor, "1 channels height width"], index: int, size: float
+) -> None:
+    """Put a copy at its model's weights and then one step of gradient descent down -log p(class) of a picture."""
+    weights = [each for each in moving.network.parameters() if each.is_floating_point()]
+    bases = [each for each in model.network.parameters() if each.is_floating_point()]
+    with torch.no_grad():
+        for weight, base in zip(weights, bases, strict=True):
+            weight.copy_(base)
     with torch.enable_grad():
-        network.requires_grad_(True)
-        loss = F.cross_entropy(moved.forward(pixels), torch.tensor([index], device=pixels.device))
-        weights = [each for each in network.parameters() if each.is_floating_point()]
+        moving.network.requires_grad_(True)
+        loss = F.cross_entropy(moving.forward(pixels), torch.tensor([index], device=pixels.device))
         gradients = torch.autograd.grad(loss, weights, allow_unused=True)
-    network.requires_grad_(False)
+    moving.network.requires_grad_(False)
     for weight, gradient in zip(weights, gradients, strict=True):
         if gradient is not None:
             weight.sub_(size * gradient)  # theta - epsilon grad l
-    return moved
