@@ -10,7 +10,13 @@ import torch
 
 from photopic.core.errors import DataError
 from photopic.data.few_shot import FewShotTask
-from photopic.measure.diffusion_features import DiffusionFeaturesConfig, block_features, diffusion_features, probed
+from photopic.measure.diffusion_features import (
+    DiffusionFeaturesConfig,
+    block_features,
+    diffusion_features,
+    pixels_of,
+    probed,
+)
 from photopic.models.text_to_image.handle import TextToImage
 from tests.method_cases import labelled
 from tests.tiny import tiny_pipeline
@@ -24,13 +30,13 @@ def model() -> TextToImage:
 
 
 def test_a_feature_is_the_mean_of_what_a_block_puts_out(model: TextToImage) -> None:
-    data, seen = labelled(3), []
-    found = block_features(model, data, 400, CONFIG, 0)
+    latents, seen = model.encode_images(pixels_of(model, labelled(3))), []
+    found = block_features(model, latents, 400, CONFIG, 0)
     assert list(found)[-1] == f"up_blocks.{len(model.unet.up_blocks) - 1}" and "mid_block" in found
-    again = block_features(model, data, 400, CONFIG, 0)
+    again = block_features(model, latents, 400, CONFIG, 0)
     assert all(torch.equal(found[block], again[block]) for block in found)  # noise by place and seed
     hook = model.unet.mid_block.register_forward_hook(lambda m, a, output: seen.append(output))
-    four = block_features(model, data, 400, replace(CONFIG, grid=2), 0)["mid_block"]
+    four = block_features(model, latents, 400, replace(CONFIG, grid=2), 0)["mid_block"]
     hook.remove()
     torch.testing.assert_close(found["mid_block"], seen[0].mean((2, 3)), atol=1e-5, rtol=1e-4)
     assert four.shape[1] == 4 * found["mid_block"].shape[1]

@@ -22,12 +22,14 @@ from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Step
 from photopic.data.captioned import CaptionedImages
+from photopic.data.few_shot import FewShotTask
 from photopic.edit.interop.lora_import import import_lora
 from photopic.edit.interop.textual_inversion import import_textual_inversion
 from photopic.learning.parameters.text_encoder_copy import TunedText
 from photopic.locate.attention import attention
 from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.measure.denoiser import probed
+from photopic.measure.diffusion_features import diffusion_features
 from photopic.models.text_to_image import measured
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.families import FAMILIES, not_taken
@@ -36,6 +38,7 @@ from photopic.models.text_to_image.noise_schedule import StraightLine
 from photopic.models.text_to_image.schedulers import flow_scheduler
 from photopic.models.text_to_image.transformer_drawing import call_arguments, told_scheduler
 from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
+from tests.method_cases import labelled
 from tests.tiny import tiny_pipeline
 from tests.tiny_transformers import PROMPTS, tiny_transformer_pipeline
 
@@ -388,6 +391,7 @@ def test_methods_that_look_into_a_unet_name_the_pipeline() -> None:
         lambda: import_lora("none.safetensors", model),
         lambda: import_textual_inversion("none.safetensors", model),
         lambda: probed(model),
+        lambda: diffusion_features(model, FewShotTask(labelled(3), labelled(2))),
         lambda: TunedText(model),
         lambda: attention(model, "a bear", words=["bear"]),
     ):

@@ -10,6 +10,8 @@ from photopic.data.class_folder import ClassFolder
 
 if TYPE_CHECKING:
     from photopic.models.classifier import Classifier
+    from photopic.models.preprocessing import Preprocessing
+    from photopic.models.text_to_image.handle import TextToImage
 
 LISTED = 40  # classes in a table of a page
 
@@ -21,6 +23,13 @@ def true_classes(model: Classifier, images: Any, labels: Sequence[int] | None) -
         DataError: If a sub-folder is named as no class of the model.
     """
     return images.labels(model.labels) if labels is None and isinstance(images, ClassFolder) else labels
+
+
+def preprocessing_of(model: TextToImage) -> Preprocessing:
+    """Pictures of any size as a text-to-image model's VAE takes them: in its size, -1 to 1."""
+    from photopic.models.preprocessing import Preprocessing  # torch with it, which pages do without
+
+    return Preprocessing(resize=(model.image_size,) * 2, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def page_facts(report: Report) -> list[tuple[str, str]]:

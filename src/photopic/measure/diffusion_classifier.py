@@ -28,8 +28,9 @@ from photopic.core.method import method
 from photopic.core.results import Report
 from photopic.core.view import Section, Table, Text, View
 from photopic.data.class_folder import ClassFolder
+from photopic.measure._common import preprocessing_of
 from photopic.metrics.intervals import wilson
-from photopic.models.preprocessing import Images, Preprocessing, batched
+from photopic.models.preprocessing import Images, batched
 from photopic.models.text_to_image.conditioning import Conditioning
 from photopic.models.text_to_image.handle import TextToImage
 
@@ -110,8 +111,7 @@ def diffusion_classifier(
     names = tuple(classes or sorted({each.replace("_", " ") for each in folders or ()}))
     _check(images, names, config)
     said = model.encode_prompts([config.template.format(name) for name in names])
-    side = model.image_size
-    prepare = Preprocessing(resize=(side, side), mean=(0.5,) * 3, std=(0.5,) * 3)  # -1 to 1
+    prepare = preprocessing_of(model)
     rows: list[dict[str, Any]] = []
     calls = 0
     for number in range(len(images)):

@@ -27,8 +27,9 @@ from photopic.core.nn.hooks import tap
 from photopic.core.results import Report
 from photopic.core.view import Lines, Section, Table, Text, View
 from photopic.data.few_shot import FewShotTask, LabelledImages
+from photopic.measure._common import preprocessing_of
 from photopic.metrics.intervals import wilson
-from photopic.models.preprocessing import Preprocessing, arrays
+from photopic.models.preprocessing import arrays
 from photopic.models.text_to_image.handle import TextToImage
 
 BATCH = 32  # pictures at a time
@@ -97,6 +98,7 @@ def diffusion_features(
 
     Raises:
         DataError: If no picture is kept apart to judge on, or a timestep is beyond the process.
+        ModelError: If the model has a transformer in the place of a UNet.
 
     Example:
         >>> diffusion_features(model, task).values["block"]  # doctest: +SKIP
@@ -106,11 +108,14 @@ def diffusion_features(
         raise DataError("pictures: expected some to judge on, found none; lower --shots to keep some apart")
     if (far := max(config.timesteps)) >= model.timesteps:
         raise DataError(f"--timesteps: expected less than {model.timesteps}, found {far}")
+    model.check_unet("features are read from the blocks of a UNet")
     parts = (data.train, data.test)
     truth = [torch.from_numpy(each.labels) for each in parts]
+    pixels = [pixels_of(model, each) for each in parts]
+    latents = [torch.cat([model.encode_images(batch) for batch in each.split(BATCH)]) for each in pixels]
     found: dict[tuple[str, int], list[Features]] = {}
     for done, timestep in enumerate(config.timesteps, 1):
-        for part, each in enumerate(parts):
+        for part, each in enumerate(latents):
             for block, features in block_features(model, each, timestep, config, part).items():
                 found.setdefault((block, timestep), []).append(features)
         yield Event("looking", done, len(config.timesteps))
@@ -127,8 +132,6 @@ def diffusion_features(
         "timestep": best["timestep"],
         "chance": 1 / len(data.train.names),
     }
-    pixels = [pixels_of(model, each) for each in parts]
-    latents = [torch.cat([model.encode_images(x) for x in each.split(BATCH)]) for each in pixels]
     for name, (train, test) in {"pixels": pixels, "latents": latents}.items():
         flat = [each.flatten(1).float().cpu() for each in (train, test)]
         values[name] = float((probed(flat[0], truth[0], flat[1], config.ridge) == truth[1]).float().mean())
@@ -137,27 +140,29 @@ def diffusion_features(
 
 def pixels_of(model: TextToImage, data: LabelledImages) -> Float[Tensor, "n 3 side side"]:
     """Pictures in the model's size, -1 to 1."""
-    side = model.image_size
-    prepare = Preprocessing(resize=(side, side), mean=(0.5,) * 3, std=(0.5,) * 3)
+    prepare = preprocessing_of(model)
     return prepare(arrays([data.images[number] for number in range(len(data))])).to(model.device, model.dtype)
 
 
 @torch.no_grad()
 def block_features(
-    model: TextToImage, data: LabelledImages, timestep: int, config: DiffusionFeaturesConfig, part: int
+    model: TextToImage,
+    latents: Float[Tensor, "n c h w"],
+    timestep: int,
+    config: DiffusionFeaturesConfig,
+    part: int,
 ) -> Mapping[str, Features]:
     """The output of every block, averaged over a coarse grid, at one timestep; a picture's noise depends on its place alone."""
     blocks = [*(f"down_blocks.{n}" for n in range(len(model.unet.down_blocks))), "mid_block"]
     blocks += [f"up_blocks.{n}" for n in range(len(model.unet.up_blocks))]
-    said, pixels = model.encode_prompts(""), pixels_of(model, data)
+    said = model.encode_prompts("")
     generator = torch.Generator().manual_seed(2 * config.seed + part)
     found: dict[str, list[Tensor]] = {block: [] for block in blocks}
-    for batch in pixels.split(BATCH):
-        latents = model.encode_images(batch)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        time = torch.full((len(batch),), timestep, device=latents.device)
+    for batch in latents.split(BATCH):
+        noise = torch.randn(batch.shape, generator=generator).to(batch)
+        time = torch.full((len(batch),), timestep, device=batch.device)
         with tap(model.unet, *blocks) as seen:
-            model.predict(model.schedule.add_noise(latents, noise, time), time, said[[0] * len(batch)])
+            model.predict(model.schedule.add_noise(batch, noise, time), time, said[[0] * len(batch)])
         for block in blocks:
             value = seen[block][0]
             value = value[0] if isinstance(value, tuple) else value  # (n, channels, rows, columns)
