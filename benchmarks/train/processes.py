@@ -20,12 +20,13 @@ from benchmarks.harness.cache import ResultCache
 from benchmarks.harness.code import code_of
 from benchmarks.harness.ledger import ROOT
 from photopic.core.fingerprint import fingerprint
+from photopic.data.pixels import from_pixels
 from photopic.metrics.frechet import frechet_distance
 from photopic.metrics.intervals import student
 from photopic.metrics.radial_spectrum import radial_spectrum
 from photopic.models.diffusion.dimensionality import detail_deviations
 from photopic.models.diffusion.loading import process_bytes
-from photopic.models.diffusion.model import DiffusionModel, from_pixels
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.dual_encoder import DualEncoder
 
 RECIPE = ROOT / "recipes" / "emoji-processes"

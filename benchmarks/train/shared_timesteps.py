@@ -22,8 +22,8 @@ from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.ledger import ROOT
 from benchmarks.train.processes import Drawing, Processes, chart, over_seeds
 from photopic.core.config import Config
+from photopic.data.pixels import from_pixels
 from photopic.models.diffusion import sampling_times
-from photopic.models.diffusion.model import from_pixels
 from photopic.models.diffusion.shared_timesteps import slopes
 
 SOLVERS = {"ddim10": ("ddim", 10), "dpm10": ("dpm++", 10), "ddim25": ("ddim", 25)}

@@ -10,11 +10,12 @@ import torch
 from diffusers import DDPMPipeline
 
 from photopic.core.view import Lines
+from photopic.data.pixels import from_pixels
 from photopic.measure.denoiser import probed
 from photopic.measure.slopes import timesteps_of
 from photopic.models.diffusion import Diffusion, Schedule
 from photopic.models.diffusion.dimensionality import dimensionality_varying
-from photopic.models.diffusion.model import DiffusionModel, from_pixels
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.networks import unet
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared, slopes
 from photopic.report.axes import Axes

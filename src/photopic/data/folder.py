@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -25,7 +24,7 @@ from photopic.core.errors import DataError
 from photopic.core.files import read_file, what_is_there
 from photopic.data.captions import is_caption, read_captions
 from photopic.data.picture_file import SUFFIXES, decode, looks_like_picture, open_picture, read_picture
-from photopic.data.pixels import MIDDLE, as_rgb, mask_levels, upright
+from photopic.data.pixels import MIDDLE, as_rgb, from_pixels, mask_levels, upright
 
 _SHOWN = 5
 
@@ -88,9 +87,8 @@ def load_folder(path: str | Path, size: int) -> ImageFolder:
         for part in (content, caption_bytes):  # lengths keep the boundary between files unambiguous
             hasher.update(len(part).to_bytes(8, "little") + part)
     warn_passed_over(path, [*strangers(others), *lost])
-    stacked = torch.from_numpy(np.stack(pictures))  # (images, size, size, 3)
     return ImageFolder(
-        images=stacked.permute(0, 3, 1, 2).float() / 127.5 - 1,
+        images=from_pixels(np.stack(pictures)),  # (images, 3, size, size)
         names=tuple(file.name for file in files),
         captions=tuple(text for text, _ in captions),
         digest=hasher.hexdigest(),

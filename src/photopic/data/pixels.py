@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, as_tensor
 
 from photopic.core.errors import DataError
 
@@ -198,3 +198,19 @@ def _channels_last(array: np.ndarray) -> np.ndarray | None:
     if array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
         return array.transpose(1, 2, 0)  # (c, h, w) -> (h, w, c)
     return array if array.shape[2] in (1, 2, 3, 4) else None
+
+
+def from_pixels(images: UInt8[np.ndarray, "n h w 3"] | UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+    """From 8 bits to -1..1, channels first, as diffusion models take them.
+
+    Example:
+        >>> from_pixels(np.full((1, 1, 1, 3), 255, np.uint8)).flatten().tolist()
+        [1.0, 1.0, 1.0]
+    """
+    return as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pixels(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """From -1..1 to 8 bits, channels last; beyond them the nearest."""
+    scaled = (pictures.float().clamp(-1, 1) * 127.5 + 127.5).round().byte()
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()

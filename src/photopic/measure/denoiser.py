@@ -11,8 +11,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from photopic.core.errors import ModelError
+from photopic.data.pixels import from_pixels
 from photopic.models.diffusion.loading import PREDICTIONS
-from photopic.models.diffusion.model import DiffusionModel, from_pixels
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.process import Denoiser, Diffusion
 from photopic.models.diffusion.schedules import Schedule
 from photopic.models.loading import load

@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from photopic.core.errors import DataError
+from photopic.data.pixels import from_pixels
 from photopic.metrics.oracle_network import SIZE, pool
 
 Images = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]  # uint8 (n, h, w, 3) or float (n, 3, h, w); ``score`` checks
@@ -49,7 +50,7 @@ def window(
 def prepared(images: Images) -> Float[Tensor, "n 3 64 64"]:
     """Pictures as the network reads them."""
     if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3:
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        tensor = from_pixels(np.ascontiguousarray(images))
     elif isinstance(images, Tensor) and images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3:
         tensor = images.detach().float()
     else:

@@ -19,10 +19,11 @@ from diffusers import UNet2DModel
 from photopic.cli import main
 from photopic.core.errors import DataError, ModelError
 from photopic.core.runs import Run, RunMismatchError
+from photopic.data.pixels import from_pixels, to_pixels
 from photopic.models.diffusion import Diffusion, Pyramid, Schedule
 from photopic.models.diffusion.dimensionality import DimensionalityConfig, dimensionality_varying
 from photopic.models.diffusion.loading import read_process
-from photopic.models.diffusion.model import DiffusionModel, from_pixels, to_pixels
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 from photopic.train.diffusion.training import TrainingConfig, TrainingError, train_events
 from tests.processes import started

@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
@@ -28,6 +29,7 @@ from photopic.core.method import method
 from photopic.core.nn.attention import Place
 from photopic.core.sampling import Control, Sampling, Step, block_outputs, noised
 from photopic.data.folder import load_picture
+from photopic.data.pixels import from_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,7 @@ class NegativeTokenMerging(Control):
     def applied(self, model: Any) -> AbstractContextManager[None]:
         """Encode the reference in the model's size."""
         if self.reference is not None:
-            pixels = torch.from_numpy(load_picture(self.reference, model.image_size).copy())  # (h, w, 3), 0 to 255
-            self.known = model.encode_images(pixels.permute(2, 0, 1)[None].float() / 127.5 - 1)
+            self.known = model.encode_images(from_pixels(np.array([load_picture(self.reference, model.image_size)])))
         return nullcontext()
 
     def start(self, sampling: Sampling) -> None:

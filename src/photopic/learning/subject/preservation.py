@@ -18,6 +18,7 @@ from photopic.core.events import Event, Steps
 from photopic.core.runs import Run
 from photopic.data import emoji_world
 from photopic.data.captioned import CaptionedImages
+from photopic.data.pixels import from_pixels
 from photopic.data.scenes import SceneOptions, sample_scene, with_article
 from photopic.data.splits import KNOWN
 from photopic.learning.losses.denoising import UNLIMITED, Limits
@@ -120,4 +121,4 @@ def _diverse_prompt(index: int) -> str:
 
 
 def _as_tensor(pictures: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-    return torch.from_numpy(np.stack(list(pictures))).permute(0, 3, 1, 2).float() / 127.5 - 1  # (n, 3, size, size)
+    return from_pixels(np.stack(list(pictures)))  # (n, 3, size, size)

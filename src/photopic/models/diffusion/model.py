@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from photopic.core.files import finite, share_as_usual, write_atomically
+from photopic.data.pixels import to_pixels
 from photopic.models.diffusion.loading import PROVENANCE, process_bytes, read
 from photopic.models.diffusion.process import Diffusion
 from photopic.models.diffusion.solvers import Drawn, draw_events
@@ -104,14 +105,3 @@ class DiffusionModel(Handle):
     def is_saved(folder: str | Path) -> bool:
         """Whether ``save`` wrote there, to the end."""
         return (Path(folder) / PROCESS).is_file()
-
-
-def to_pixels(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """From -1..1 to 8 bits."""
-    scaled = (pictures.float().clamp(-1, 1) * 127.5 + 127.5).round().byte()
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def from_pixels(images: UInt8[np.ndarray, "n h w 3"] | UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
-    """From 8 bits to -1..1."""
-    return torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -27,6 +27,7 @@ from photopic.core.sampling import (
     sample_events,
     steps_from_image,
 )
+from photopic.data.pixels import from_pixels
 from photopic.models.text_to_image.checks import check_request
 from photopic.models.text_to_image.generate_config import GenerateConfig
 
@@ -157,8 +158,9 @@ def course(drawer: Drawer, drawing: Drawing, rows: slice, noise: Tensor) -> dict
     options: dict[str, Any] = {"controls": tuple(drawing.controls)}
     if drawing.image is None:
         return options
-    pixels = torch.from_numpy(_rows_of(drawing.image, rows, len(noise))).permute(0, 3, 1, 2).float() / 127.5 - 1
-    known = drawer.encode_images(pixels).to(noise)  # (batch, c, latent_h, latent_w)
+    known = drawer.encode_images(from_pixels(_rows_of(drawing.image, rows, len(noise)))).to(
+        noise
+    )  # (batch, c, latent_h, latent_w)
     start = {"image": known, "strength": drawing.strength}
     if drawing.mask is None:
         return options | start

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from photopic.models.diffusion.model import from_pixels
+from photopic.data.pixels import from_pixels
 from photopic.models.diffusion.process import Diffusion
 from photopic.train.diffusion._config import TrainingConfig
 

@@ -20,6 +20,7 @@ from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.picture_set import PictureSet
+from photopic.data.pixels import from_pixels
 from photopic.models.diffusion import Diffusion, Pyramid, Schedule
 from photopic.models.diffusion.dimensionality import (
     DimensionalityConfig,
@@ -27,7 +28,7 @@ from photopic.models.diffusion.dimensionality import (
     dimensionality_varying,
     turning_points,
 )
-from photopic.models.diffusion.model import DiffusionModel, from_pixels
+from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.networks import check_size, unet
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 from photopic.train.diffusion._config import TrainingConfig
