@@ -42,7 +42,7 @@ def test_an_error_is_that_of_the_noise_implied(prediction: str) -> None:
     said, noise = model.encode_prompts(["a bear", "a mug"]), torch.randn(1, 4, 8, 8, generator=draw)
     kept = model.pipeline.scheduler.alphas_cumprod[700]
     noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
-    found = noise_errors(model, clean, said, 700, (3, 0, 1))
+    found = noise_errors(model, clean, said, [700], [(3, 0, 1)])[0]
     for place in range(2):
         predicted = model.unet(noisy, 700, said.hidden[place : place + 1]).sample
         implied = predicted if prediction == "epsilon" else (1 - kept).sqrt() * noisy + kept.sqrt() * predicted
@@ -56,8 +56,8 @@ def test_classes_share_their_noise_which_makes_differences_quieter(model: TextTo
     assert means[0] == pytest.approx(means[1], rel=1e-5)  # one sentence twice is one class twice
     paired, unpaired = [], []
     for seed in range(24):
-        one, _, other = noise_errors(model, latents, said, 500, (seed,)).tolist()
-        apart = noise_errors(model, latents, said, 500, (100 + seed,)).tolist()[2]
+        one, _, other = noise_errors(model, latents, said, [500], [(seed,)])[0].tolist()
+        apart = noise_errors(model, latents, said, [500], [(100 + seed,)])[0].tolist()[2]
         paired.append(one - other), unpaired.append(one - apart)
     assert np.var(paired) < 0.1 * np.var(unpaired)
 
@@ -69,9 +69,19 @@ def test_without_stages_it_is_the_least_mean_error_over_uniform_timesteps(
     said = model.encode_prompts([f"a {name}" for name in NAMES])
     means, calls = eliminated(model, latents, said, FLAT, 4)
     grid = timesteps(model.timesteps, 6)
-    rows = torch.stack([noise_errors(model, latents, said, t, (0, 4, place)) for place, t in enumerate(grid)])
+    rows = torch.cat([noise_errors(model, latents, said, [t], [(0, 4, place)]) for place, t in enumerate(grid)])
     np.testing.assert_allclose([means[place] for place in range(5)], rows.mean(0), rtol=1e-5)
     assert calls == 30 and np.diff(grid).std() < 1
+
+
+@torch.no_grad()
+def test_batches_over_timesteps_and_classes_are_one_at_a_time(model: TextToImage, latents: torch.Tensor) -> None:
+    said = model.encode_prompts([f"a {name}" for name in NAMES])
+    times, seeds = [0, 300, 999] * 5, [(place,) for place in range(15)]  # 75 pairs: more than a batch
+    found = noise_errors(model, latents, said, times, seeds)
+    for place, (time, seed) in enumerate(zip(times, seeds, strict=True)):
+        alone = [noise_errors(model, latents, said[[row]], [time], [seed])[0, 0].item() for row in range(5)]
+        np.testing.assert_allclose(found[place], alone, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -83,6 +93,9 @@ def test_stages_leave_the_best_and_call_as_often_as_they_say(model: TextToImage,
     everything, _ = eliminated(model, latents, said, FLAT, 4)
     for place in means:
         assert means[place] == pytest.approx(everything[place], rel=1e-5)  # the same timesteps and noise
+    # of 5 timesteps the third stage finds 4 seen already, and still drops classes
+    means, calls = eliminated(model, latents, said, replace(FLAT, samples=(2, 3, 4, 5), keep=(4, 3, 2)), 4)
+    assert len(means) == 2 and calls == 2 * 5 + 3 * 4
 
 
 def test_pictures_get_a_row_each_and_bad_input_a_line(model: TextToImage) -> None:

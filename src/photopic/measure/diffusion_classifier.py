@@ -34,7 +34,7 @@ from photopic.models.preprocessing import Images, batched
 from photopic.models.text_to_image.conditioning import Conditioning
 from photopic.models.text_to_image.handle import TextToImage
 
-BATCH = 64  # classes at a time
+BATCH = 64  # timesteps and classes at a time
 SHOWN = 40  # pictures in the table of a page
 
 
@@ -156,13 +156,14 @@ def eliminated(
     errors: dict[int, list[float]] = {place: [] for place in range(len(said))}
     left, seen, calls = list(errors), set[int](), 0
     for stage, count in enumerate(config.samples):
-        for place in spread(len(grid), count):
-            if place not in seen:
-                seen.add(place)
-                calls += len(left)
-                found = noise_errors(model, latents, said[left], grid[place], (config.seed, number, place))
-                for each, error in zip(left, found.tolist(), strict=True):
-                    errors[each].append(error)
+        # what earlier stages saw is not looked at again; they are spread otherwise and may have seen all of it
+        if places := [place for place in spread(len(grid), count) if place not in seen]:
+            seeds = [(config.seed, number, place) for place in places]
+            found = noise_errors(model, latents, said[left], [grid[place] for place in places], seeds)
+            for column, each in enumerate(left):
+                errors[each] += found[:, column].tolist()
+            seen.update(places)
+            calls += len(places) * len(left)
         if stage < len(config.keep):
             means = {each: sum(errors[each]) / len(errors[each]) for each in left}
             left = sorted(left, key=lambda each: means[each])[: max(2, config.keep[stage])]
@@ -170,21 +171,30 @@ def eliminated(
 
 
 def noise_errors(
-    model: TextToImage, latents: Float[Tensor, "1 c h w"], said: Conditioning, timestep: int, seed: Sequence[int]
-) -> Float[Tensor, " classes"]:
-    """|e - e_theta(x_t, c)|^2, a mean over entries, of each class at one timestep with one noise."""
-    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(state)).to(latents)
-    time = torch.tensor([timestep], device=latents.device)
-    noisy = model.schedule.add_noise(latents, noise, time)  # (1, c, h, w), the same for all classes
+    model: TextToImage,
+    latents: Float[Tensor, "1 c h w"],
+    said: Conditioning,
+    times: Sequence[int],
+    seeds: Sequence[Sequence[int]],
+) -> Float[Tensor, "timesteps classes"]:
+    """|e - e_theta(x_t, c)|^2, a mean over entries, of each class at each timestep with the noise of its seed.
+
+    Example:
+        >>> noise_errors(model, latents, said, [100, 500], [(0, 1), (0, 2)]).shape  # doctest: +SKIP
+        torch.Size([2, 40])
+    """
+    states = [int(np.random.SeedSequence(seed).generate_state(1)[0]) for seed in seeds]
+    draws = [torch.randn(latents.shape, generator=torch.Generator().manual_seed(state)) for state in states]
+    noise, time = torch.cat(draws).to(latents), torch.tensor(times, device=latents.device)
+    noisy = model.schedule.add_noise(latents.expand_as(noise), noise, time)  # (timesteps, c, h, w), for all classes
     found = []
-    for start in range(0, len(said), BATCH):
-        rows = said[start : start + BATCH]
-        many = noisy.expand(len(rows), -1, -1, -1)
-        predicted = model.predict(many, time.expand(len(rows)), rows)
-        implied = model.schedule.to_noise(predicted, many, time.expand(len(rows)))
-        found.append((implied.float() - noise.float()).square().flatten(1).mean(1).cpu())
-    return torch.cat(found)
+    # few classes are left when most timesteps are looked at, so that a batch goes over both
+    for pairs in torch.cartesian_prod(torch.arange(len(times)), torch.arange(len(said))).split(BATCH):
+        rows, columns = pairs.T  # (batch,) of timesteps, and of classes
+        predicted = model.predict(noisy[rows], time[rows], said[columns])
+        implied = model.schedule.to_noise(predicted, noisy[rows], time[rows])
+        found.append((implied.float() - noise[rows].float()).square().flatten(1).mean(1).cpu())
+    return torch.cat(found).view(len(times), len(said))
 
 
 def timesteps(total: int, count: int) -> list[int]:
