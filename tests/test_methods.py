@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from photopic.cli.derive import read_manifest
+from photopic.calls.methods import read_manifest
 from photopic.cli.manifest import manifest, methods, text_of
 from photopic.core.config import check_value, hints_of
 from photopic.core.edits import Edit

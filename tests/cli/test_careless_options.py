@@ -24,8 +24,8 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from photopic.calls.methods import read_manifest
 from photopic.cli import main
-from photopic.cli.derive import read_manifest
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits.file import save
 from photopic.core.errors import DataError

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from photopic.calls.problems import ran_out_of_memory
 from photopic.core.errors import PhotopicError
 
 LARGEST = 2**32 - 1  # of whole numbers: the largest seed that all generators of random numbers take
@@ -77,27 +76,6 @@ class CarefulCommand(TyperCommand):
                     if problem := problem_of(value):
                         raise typer.BadParameter(problem, ctx, param)
         return rest
-
-
-def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error is that memory ran out, or was raised because it did.
-
-    Example:
-        >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError())
-        (True, False)
-    """
-    if error is None:
-        return False
-    torch = sys.modules.get("torch")
-    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
-    of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    # torch has a type for accelerators alone, and a library that finds no room is an ImportError as any other
-    said = isinstance(error, RuntimeError | ImportError) and re.search(
-        r"DefaultCPUAllocator|map segment from .*object$", str(error)
-    )
-    return (
-        isinstance(error, kinds) or of_system or bool(said) or ran_out_of_memory(error.__cause__ or error.__context__)
-    )
 
 
 def problem_of(value: Any) -> str:

@@ -5,8 +5,6 @@ photopic demo --out demo/
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,37 +65,18 @@ def demo(
 
 
 def _run(out: Path, model: str, settings: dict[str, Any], with_pair: bool) -> Path:
-    started = time.monotonic()
     from photopic.core.events import with_result
-    from photopic.core.runs import write_atomically
-    from photopic.demo.page import page
-    from photopic.demo.pair import work_pair
+    from photopic.core.files import write_atomically
+    from photopic.demo.report import report_events
     from photopic.demo.teach import DemoConfig
-    from photopic.demo.work import work
     from photopic.models.text_to_image.handle import TextToImage
     from photopic.report.progress import bars, follow_events, waiting
 
     with waiting(f"loading {model}"):
         handle = TextToImage.load(model)
     with bars() as shown:
-        result = follow_events(with_result(work(handle, out, DemoConfig(**settings))), shown)
-        pair = follow_events(with_result(work_pair(handle, out, result)), shown) if with_pair else None
+        events = report_events(handle, out, DemoConfig(**settings), with_pair=with_pair)
+        page = follow_events(with_result(events), shown)
     path = out / "index.html"
-    write_atomically(path, page(result, _facts(result, time.monotonic() - started), pair).encode())
+    write_atomically(path, page.encode())
     return path.absolute()
-
-
-def _facts(result: Any, elapsed_s: float) -> list[tuple[str, str]]:
-    from dataclasses import asdict
-
-    from photopic.core.provenance import machine, versions
-
-    edit = result.edits["shut"]
-    located, tuned = (result.edits[name].provenance.get("elapsed_s") for name in ("shut", "tuned"))
-    return [
-        ("model", f"{result.model} ({edit.base.digest[:12]})"),
-        ("settings", json.dumps(asdict(result.config))),
-        ("time", f"locating {located} s, tuning {tuned} s, this run {elapsed_s:.0f} s"),
-        ("machine", ", ".join(f"{key} {value}" for key, value in machine().items() if value)),
-        ("versions", ", ".join(f"{key} {value}" for key, value in versions().items())),
-    ]

@@ -1,26 +1,21 @@
 """Commands made from the manifest: ``photopic <verb> <method>`` with its arguments, options, help, progress and resume.
 
-Nothing here knows a method. A parameter's type says how a word becomes it (``cli/arguments.py``), the result's type how it is
+Nothing here knows a method. A parameter's type says how a word becomes it (``calls/arguments.py``), the result's type how it is
 written (``cli/outputs.py``), a config's fields are the options.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
+from photopic.calls.methods import method_of, read_config
 from photopic.cli.careful import DEVICE, between, checked_device
 from photopic.core.errors import FieldError
-
-if TYPE_CHECKING:
-    from photopic.core.method import Method
 
 KINDS = {"text": str, "integer": int, "number": float, "flag": bool}
 OUTPUTS = {  # result: what --output names, and what it is by default
@@ -35,13 +30,6 @@ OUTPUTS = {  # result: what --output names, and what it is by default
 PRESET = "Begin from these settings; options given count more."
 JSON = "Also print all numbers as JSON on stdout, and nothing else there."
 RUN = "Folder for the log and checkpoints, kept afterwards."
-
-
-def read_manifest() -> dict[str, Any]:
-    """The manifest ``methods.json``: the words of each command, and what is known of its method."""
-    path = Path(__file__).parents[1] / "methods.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def epilog(entry: Mapping[str, Any]) -> str:
@@ -202,8 +190,9 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
         entry: What the manifest says of it.
         given: What was typed, by parameter and option; nothing else.
     """
-    from photopic.cli import inputs, outputs, places
-    from photopic.cli.arguments import check_options, read_arguments
+    from photopic.calls import inputs
+    from photopic.calls.arguments import check_options, read_arguments
+    from photopic.cli import outputs, places
 
     output = places.checked(entry, command, given)
     inputs.check_inputs(entry, given)  # all that follows imports torch
@@ -211,7 +200,7 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
 
     if any(each["name"] == "output" for each in entry["parameters"]):
         output = None  # the method writes it
-    method = _method(entry)
+    method = method_of(entry)
     parameter = method.signature.parameters.get("config")
     config = read_config(entry, parameter, method.about.presets, given)  # before anything takes time
     check_options(entry, method, given)
@@ -226,47 +215,3 @@ def run_method(command: str, entry: Mapping[str, Any], given: Mapping[str, Any])
             return
         asked = {name: given.get(name, False) for name in ("as_json", "overwrite")}
         outputs.write(result, outputs.Wanted(output, method.about, **asked))
-
-
-def _method(entry: Mapping[str, Any]) -> Method[Any, Any]:
-    module, _, name = entry["function"].partition(":")
-    found: Method[Any, Any] = getattr(import_module(module), name)
-    return found
-
-
-def read_config(
-    entry: Mapping[str, Any], parameter: inspect.Parameter | None, presets: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The config: the preset or the defaults, with the options that were given; nothing where a method has none.
-
-    Args:
-        entry: What the manifest says of the method.
-        parameter: Its parameter ``config``.
-        presets: Its presets.
-        given: What was typed, by option.
-
-    Raises:
-        FieldError: Named as the command line calls the option.
-    """
-    own = next((each for each in entry["parameters"] if each["role"] == "config"), None)
-    if own is None or parameter is None:
-        return {}
-    from photopic.cli.arguments import called_by_flags
-    from photopic.core.config import check_value, hints_of
-
-    base = presets[given["preset"]] if given.get("preset") else parameter.default
-    changed = {
-        option["name"]: _typed(option, given[option["name"]]) for option in own["options"] if option["name"] in given
-    }
-    with called_by_flags(own["options"]):
-        for name, value in changed.items():
-            check_value(name, value, hints_of(type(base))[name])  # type: ignore[arg-type]  # a class is hashable
-        return {"config": replace(base, **changed)}
-
-
-def _typed(option: Mapping[str, Any], value: Any) -> Any:
-    """What Typer gave as what the field holds: choices that are numbers, lists that are tuples."""
-    if "choices" in option:
-        back = {str(each): each for each in option["choices"]}
-        value = [back.get(str(each), each) for each in value] if option["many"] else back[str(value)]
-    return tuple(value) if option["many"] else value

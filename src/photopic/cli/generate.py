@@ -5,30 +5,23 @@ photopic generate "a <mine> bear on a red background" --with bear.edit -n 8 -o o
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from photopic import __version__
+from photopic.calls.inputs import files
 from photopic.cli.careful import DEVICE, checked_device
-from photopic.cli.inputs import files
 from photopic.cli.overlap import Overlap
 from photopic.cli.places import check_folder
 from photopic.cli.says import INTERRUPTED, say
-from photopic.core.errors import PhotopicError
-from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes, weights_of
+from photopic.edit.applying import weights_of
 
 if TYPE_CHECKING:
-    from photopic.core.edits import Edit
-    from photopic.data.layout import Layout
-    from photopic.models.text_to_image.generate_config import GenerateConfig
-    from photopic.models.text_to_image.handle import TextToImage
+    from photopic.calls.drawing import Drawn
+    from photopic.core.events import Event
 
-CHECKED_SIDE = 8  # pixels to which a picture is read to see that it is one
 EPILOG = (
     "Example: photopic generate 'a <mine> bear on a red background' --with bear.edit -n 8 -o out/    "
     "Without an edit: photopic generate 'a cat left of a tree on a green background' -o out/"
@@ -162,142 +155,75 @@ def generate(
     Numbers go on after the highest in the folder, so nothing is ever overwritten.
     Finished pictures stay when you press Ctrl-C.
     """
-    paths = edits or []
-    if image is None and (mask is not None or strength is not None):
-        raise PhotopicError("--mask and --strength: expected a picture to start from; add --image")
-    weights = weights_of(weight or [1.0], len(paths))
-    _check_layout(layout, layout_strength, repeats, in_region, force, overlap)
+    weights = weights_of(weight or [1.0], len(edits or []))
 
-    from photopic.cli.controls import read_control
-    from photopic.core.edits.file import load
-    from photopic.data.folder import load_mask, load_picture
+    from photopic.calls.drawing import Asked, draw_events, prepare
     from photopic.data.pictures import contact_sheet, png_bytes, write_next
-    from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
-    from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
     from photopic.models.text_to_image.generate_config import GenerateConfig
     from photopic.models.text_to_image.handle import TextToImage
-    from photopic.report.progress import bars, waiting
+    from photopic.report.progress import waiting
 
     check_folder(output)
-    if image is not None:  # before the model takes time; its size is not known yet
-        load_picture(image, CHECKED_SIDE)
-        if mask is not None:
-            load_mask(mask, CHECKED_SIDE, of=image)
-    loaded = [load(path) for path in paths]
-    check_tokens(prompt, paths, loaded)
-    check_words(prompt, paths, loaded)
-    placed = _read_layout(layout, loaded) if layout else None
     config = GenerateConfig(
         steps=steps, guidance=guidance, batch=batch, negative_prompt=negative, scheduler=scheduler, strength=strength
     )
+    prepared = prepare(
+        Asked(
+            prompt=prompt,
+            edits=list(zip(edits or [], weights, strict=True)),
+            count=count,
+            seed=seed,
+            config=config,
+            overlap=overlap.value,
+            force=force,
+            image=image,
+            mask=mask,
+            layout=layout,
+            layout_strength=layout_strength,
+            repeats=repeats,
+            in_region=in_region,
+            controls=control or (),
+        )
+    )
     with waiting(f"loading {model}"):
         handle = TextToImage.load(model, device=device)
-    controls: list[Any] = [read_control(word, handle) for word in control or []]
-    if placed is not None:
-        chosen: dict[str, Any] = {"strength": layout_strength, "repeats": repeats}
-        asked = LayoutGuidanceConfig(**{name: value for name, value in chosen.items() if value is not None})
-        controls.append(LayoutGuidance(placed, config=asked))
-        if in_region:
-            controls += [
-                RegionalEdits(placed, [edit], config=RegionalEditsConfig(weight=each))
-                for edit, each in zip(loaded, weights, strict=True)
-            ]
-    with ExitStack() as trial:  # controls may bring words of their own
-        for each in controls:
-            trial.enter_context(each.applied(handle))
-        check_unknown_tokens(prompt, handle, loaded)
     images: list[Any] = []
     numbers: list[int] = []
+    settings: dict[str, Any] = {}
     try:
-        with ExitStack() as stack, bars() as shown:
-            if not in_region:
-                for note in notes(loaded, [path.name for path in paths], handle.components):
-                    say(f"note: {note}", err=True)
-                stack.enter_context(in_force(handle, paths, loaded, weights, force=force, overlap=overlap.value))
-            for name in handle.edits.forced:
-                say(f"note: {name} was made for another base than {handle.name}; the pictures say so", err=True)
-            settings = _settings(prompt, handle, config, list(zip(paths, weights, strict=True)))
-            settings |= {} if overlap is Overlap.ERROR else {"overlap": overlap.value}
-            settings |= {name: _named(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
-            settings |= {"controls": control} if control else {}
-            if layout is not None:
-                said = {"strength": layout_strength, "repeats": repeats or 1, "in_region": in_region}
-                settings["layout"] = _named(layout) | said
-            task = shown.add_task("drawing", total=None, remark="")
-            events = handle.generate_events(
-                [prompt] * count,
-                seeds=range(seed, seed + count),
-                config=config,
-                controls=controls,
-                image=load_picture(image, handle.image_size) if image else None,
-                mask=load_mask(mask, handle.image_size, of=image) if mask and image else None,
-                on_step=lambda done, total: shown.update(task, completed=done, total=total),
-            )
-            for event in events:
-                output.mkdir(parents=True, exist_ok=True)  # only now: a run that is refused leaves no folder
-                for drawn in event.images:
-                    own = png_bytes(drawn, settings | {"seed": seed + len(images)})
-                    numbers.append(write_next(output, own))
-                    images.append(drawn)
+        for drawn in _shown(draw_events(prepared, handle)):
+            output.mkdir(parents=True, exist_ok=True)  # only now: a run that is refused leaves no folder
+            numbers += [write_next(output, content) for content in drawn.files()]
+            images += list(drawn.images)
+            settings = {**drawn.settings, "seeds": [seed, count]}
     except KeyboardInterrupt:
         say(f"photopic: interrupted; {len(images)} of {count} pictures are in {output}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     span = f"{numbers[0]:04d}-{numbers[-1]:04d}"  # the first number is this run's alone, and so are names that hold it
     sheet = output / f"sheet-{span}.png"
-    settings |= {"seeds": [seed, count]}
     scale = max(1, 256 // handle.image_size)
     _write(sheet, png_bytes(contact_sheet(images, scale=scale), settings))
-    if placed is not None:
-        over = contact_sheet([placed.preview(image, scale=scale) for image in images])
+    if prepared.layout is not None:
+        over = contact_sheet([prepared.layout.preview(image, scale=scale) for image in images])
         _write(output / f"layout-{span}.png", png_bytes(over, settings))
     say(f"{output}: {numbers[0]:04d}.png to {numbers[-1]:04d}.png, and {sheet.name} with all of them")
 
 
-def _check_layout(
-    path: Path | None, strength: float | None, repeats: int | None, in_region: bool, force: bool, overlap: Overlap
-) -> None:
-    """Options that need a layout, or exclude each other."""
-    if path is None and (strength is not None or repeats is not None or in_region):
-        raise PhotopicError("--layout-strength, --repeats and --in-region: expected a layout; add --layout")
-    if in_region and overlap is not Overlap.ERROR:
-        raise PhotopicError(
-            f"--overlap {overlap.value}: expected no policy with --in-region, where each edit has its own place; leave one out"
-        )
-    if in_region and force:
-        raise PhotopicError("--in-region: expected edits made for this model, found --force; leave one of the two out")
+def _shown(events: Iterator[Event[Drawn]]) -> Iterator[Drawn]:
+    """The batches, with a bar of the steps and a note of each remark."""
+    from photopic.report.progress import bars
 
-
-def _read_layout(path: Path, edits: Sequence[Edit]) -> Layout:
-    """The layout, in which each edit's word has a region of its own."""
-    from photopic.data.layout_file import read_layout
-
-    layout = read_layout(path)
-    layout.place_of([token for edit in edits for token in edit.subjects])
-    return layout
+    with bars() as shown:
+        task = shown.add_task("drawing", total=None, remark="")
+        for event in events:
+            if event.warning:
+                say(f"note: {event.warning}", err=True)
+            shown.update(task, completed=event.done, total=event.total or None)
+            if event.result is not None:
+                yield event.result
 
 
 def _write(path: Path, content: bytes) -> None:
     from photopic.core.files import write_atomically
 
     write_atomically(path, content, new=True)
-
-
-def _named(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _settings(
-    prompt: str, model: TextToImage, config: GenerateConfig, edits: Sequence[tuple[Path, float]]
-) -> dict[str, Any]:
-    """What a picture says of how it was made, files by name and content."""
-    asked = {"negative": config.negative_prompt, "scheduler": config.scheduler, "strength": config.strength}
-    return {
-        "prompt": prompt,
-        "steps": config.steps,
-        "guidance": config.guidance,
-        "model": model.name,
-        "edits": [
-            {**_named(path), "weight": weight, "forced": str(path) in model.edits.forced} for path, weight in edits
-        ],
-        "photopic": __version__,
-    } | {name: value for name, value in asked.items() if value is not None}

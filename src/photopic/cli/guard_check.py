@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from photopic.calls.inputs import files, places
 from photopic.cli.careful import DeviceOption, ModelOption
-from photopic.cli.inputs import files, places
 from photopic.cli.says import REJECTED, say_json
 from photopic.core.errors import DataError
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from photopic.calls.inputs import places
 from photopic.cli.careful import DeviceOption, ModelOption
-from photopic.cli.inputs import places
 from photopic.cli.says import say
 from photopic.core.errors import PhotopicError
 

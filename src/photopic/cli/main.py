@@ -7,9 +7,7 @@ derived from the manifest.
 
 from __future__ import annotations
 
-import errno
 import gc
-import os
 import re
 import warnings
 from importlib import import_module
@@ -19,10 +17,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from photopic import __version__
+from photopic.calls.methods import read_manifest
+from photopic.calls.problems import line_of
 from photopic.cli.careful import CarefulCommand
-from photopic.cli.derive import callback, epilog, read_manifest
+from photopic.cli.derive import callback, epilog
 from photopic.cli.says import INTERRUPTED, USER_ERROR, say
-from photopic.core.errors import PhotopicError
 
 VERBS = {  # verb: the line that `photopic --help` shows
     "locate": "Find where a model keeps a thing, and save it as a small edit.",
@@ -37,31 +36,19 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "verify": "Check that an edit does to a model what it says, and nothing else.",
     "measure": "Look inside a classifier, or compare methods that learn from few pictures.",
     "demo": "One new subject from its pictures to new scenes, as one report.",
+    "studio": "See, draw and compare without typing, in your browser.",
 }
 SHORT = {verb: f"edit {verb}" for verb in ("inspect", "diff", "compose", "verify")}  # commands that are verbs as well
 BY_HAND = {  # command: the line that its group shows
     "generate": VERBS["generate"],
     "demo": VERBS["demo"],
+    "studio": VERBS["studio"],
     "guard check": "Accept or reject each picture, with the score, the threshold and the reason.",
     "guard serve": "Answer POST /check with accept or reject, the prediction, the scores and the reason.",
 }
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of what typer brings along under changing names
 NO_OPTIONS = "photopic.no_options"  # key of a context: nothing stands before the verb
 COLLECT_AFTER = 50_000  # new objects between two looks for garbage; Python's own is 700
-REMEDIES = {  # of the operating system's refusals, those a user can mend
-    errno.ENOSPC: "free some space or choose another folder",
-    errno.EDQUOT: "free some space or choose another folder",
-    errno.EFBIG: "raise the limit on file sizes or choose another folder",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "choose a file or folder you may use",
-    errno.EPERM: "choose a file or folder you may use",
-    errno.ELOOP: "name a file that is there, not a link that leads to itself",
-    errno.ENOENT: "check the spelling",
-    errno.EISDIR: "name a file, not a folder",
-    errno.ENOTDIR: "name a folder, not a file",
-    errno.EEXIST: "choose another name",
-    errno.ENAMETOOLONG: "choose a shorter name",
-}
 
 
 class VerbGroup(TyperGroup):
@@ -180,24 +167,10 @@ def explain(error: Exception) -> str | None:
         >>> explain(OSError(28, "No space left on device", "out/0.png"))
         'out/0.png: no space left on device; free some space or choose another folder'
     """
-    if isinstance(error, PhotopicError):
-        return " ".join(str(error).split())
     if isinstance(error, USAGE_ERROR) and type(error).show is USAGE_ERROR.show:  # a page of help shows itself
         where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
         return " ".join(error.format_message().split()).rstrip(".") + where
-    code = _os_error_code(error)
-    if code not in REMEDIES:
-        return None
-    name = getattr(error, "filename", None)
-    return f"{f'{name}: ' if name else ''}{os.strerror(code).lower()}; {REMEDIES[code]}"
-
-
-def _os_error_code(error: Exception) -> int | None:
-    """The number of the operating system's refusal; safetensors reports one only in its text."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
-    return int(found[1]) if found else None
+    return line_of(error)
 
 
 def _note(message: Warning | str, *_: Any) -> None:

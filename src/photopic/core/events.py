@@ -6,7 +6,7 @@ drive the same generator.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +26,8 @@ class Event(Generic[R]):
         elapsed_s: Seconds since this process began the computation.
         eta_s: Seconds the stage still takes at the pace so far.
         result: What came of it, with the last event only.
+        preview: Makes the result as it would be if the computation ended here, or None where there is none yet; to be called
+            before the next event is asked for. Only some methods have one.
 
     Example:
         >>> Event("learning", 3, 10, {"loss": 0.5}).numbers["loss"]
@@ -40,6 +42,7 @@ class Event(Generic[R]):
     elapsed_s: float = 0.0
     eta_s: float = 0.0
     result: R | None = None
+    preview: Callable[[], R | None] | None = None
 
 
 Steps = Generator[Event[Any], None, R]  # the body of a method: yields its progress, returns its result

@@ -17,7 +17,7 @@ benchmarks/locate/concept_neurons.py; exact identities in tests/learning/losses/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -25,10 +25,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from photopic.core.config import Config, Flags
-from photopic.core.edits import Edit, SparseWeights, ZeroedWeights
+from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.errors import DataError, ModelError
 from photopic.core.events import Event, Steps
 from photopic.core.fit import fit
+from photopic.core.identity import Fingerprint
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
@@ -197,7 +198,11 @@ def concept_neurons(
         if config.memory is not None:
             loss.limits = limits_within(loss, weights, config.memory)
         search = _Search(weights, loss, config)
-        yield from fit(search, config.schedule.steps, run=run, stage="locating")
+        named = {"noun": noun, "token": token, "prompt": chosen.captions[0]}
+        for event in fit(search, config.schedule.steps, run=run, stage="locating"):
+            # under a budget of memory the encoders that would draw it are set aside
+            preview = None if config.memory is not None else lambda: _so_far(search.mask, config, rows, base, named)
+            yield replace(event, preview=preview)
         zeroed = _select(search.mask, loss, config)
         yield Event("evaluating")
         facts, warning = _evidence(loss, weights, zeroed, config)
@@ -214,9 +219,7 @@ def concept_neurons(
     share = sum(map(len, zeroed.values())) / sum(weight.numel() for weight in weights.values())
     facts |= {
         "schedule": config.schedule._asdict(),
-        "noun": noun,
-        "token": token,
-        "prompt": chosen.captions[0],
+        **named,
         "images": len(images),
         "share_shut": share,
     }
@@ -237,6 +240,16 @@ class _Search:
         losses = self.mask.step(self.loss, step)
         share = self.mask.share_shut(step, self.threshold)
         return {"loss": losses.concept.item(), "prior": losses.prior.item(), "share": share}
+
+
+def _so_far(
+    search: WeightMask, config: ConceptNeuronsConfig, rows: TokenEmbedding, base: Fingerprint, named: Mapping[str, Any]
+) -> Edit | None:
+    """The edit that the masks of now would make, its values not tuned; nothing where they would shut nothing."""
+    density = config.share or DENSITY
+    by_mask = search.below(config.threshold) if config.threshold is not None else search.lowest(density)
+    zeroed = search.most_salient(density) if config.optimizer == "paper" else by_mask
+    return Edit((ZeroedWeights(zeroed), rows), base, dict(named)) if zeroed else None
 
 
 def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig) -> dict[str, Tensor]:

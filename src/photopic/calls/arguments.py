@@ -1,9 +1,10 @@
-"""Words of the command line as arguments of a method: models, edits and data sets, by the type the method asks for."""
+"""Words as arguments of a method: models, edits and data sets, by the type the method asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
@@ -21,12 +22,15 @@ EDIT_READERS = {  # by what the method asks for; what is only looked into is rea
 }
 
 
-def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def read_arguments(
+    entry: Mapping[str, Any], given: Mapping[str, Any], *, load_model: Callable[[Any, str], Any] | None = None
+) -> dict[str, Any]:
     """The arguments of a method but for its config: models first, since data is read to their size.
 
     Args:
         entry: What the manifest says of the method.
         given: What was typed, by parameter and option.
+        load_model: Gives the model of a class and a name; None loads it onto the device that was asked for.
 
     Raises:
         PhotopicError: If a model, an edit or data cannot be read; the message says which.
@@ -35,6 +39,7 @@ def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     options = {each["name"]: _options(each, given) for each in asked if each["role"] == "data"}
     words = {each["name"]: _words(each, given) for each in asked}
     read: dict[str, Any] = {}
+    model_of = load_model or partial(_model, device=given.get("device"))
     for each in sorted(asked, key=lambda each: ("option", "edit", "model", "data").index(each["role"])):
         if not words[each["name"]]:
             continue
@@ -42,7 +47,7 @@ def read_arguments(entry: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
             found = words[each["name"]]
             read[each["name"]] = tuple(found) if each["many"] else found[0]
         else:
-            found = [_read(each, one, options, given, read) for one in words[each["name"]]]
+            found = [_read(each, one, options, model_of, read) for one in words[each["name"]]]
             read[each["name"]] = found if each["many"] else found[0]
             if each["role"] == "edit" and entry["names_edits"]:
                 read["names"] = [*read.get("names", ()), *(Path(one).name for one in words[each["name"]])]
@@ -102,17 +107,21 @@ def _source(each: Mapping[str, Any]) -> Source[Any]:
 
 
 def _read(
-    each: Mapping[str, Any], word: str, options: Mapping[str, Any], given: Mapping[str, Any], read: Mapping[str, Any]
+    each: Mapping[str, Any],
+    word: str,
+    options: Mapping[str, Any],
+    model_of: Callable[[Any, str], Any],
+    read: Mapping[str, Any],
 ) -> Any:
     if each["role"] == "edit":
         return _type(EDIT_READERS[each["type"].partition(":")[2]])(Path(word))
     if each["role"] == "model":
-        return _model(_type(each["type"]), word, given.get("device"))
+        return model_of(_type(each["type"]), word)
     model = next((value for value in read.values() if hasattr(value, "edits")), None)  # pictures are read to its size
     return _source(each).read(word, options[each["name"]], model)
 
 
-def _model(kind: Any, word: str, device: str | None) -> Any:
+def _model(kind: Any, word: str, *, device: str | None) -> Any:
     from photopic.report.progress import waiting
 
     with waiting(f"loading {word}"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from photopic.cli.arguments import read_arguments
-from photopic.cli.derive import read_config, read_manifest
-from photopic.cli.inputs import check_inputs
+from photopic.calls.arguments import read_arguments
+from photopic.calls.inputs import check_inputs
+from photopic.calls.methods import read_config, read_manifest
 from photopic.core.errors import FieldError, PhotopicError
 
 if TYPE_CHECKING:
@@ -25,12 +25,13 @@ def known_controls() -> dict[str, dict[str, Any]]:
     }
 
 
-def read_control(word: str, model: Any) -> Control:
+def read_control(word: str, model: Any, path_of: Callable[[Mapping[str, Any], str], str] | None = None) -> Control:
     """Make a control.
 
     Args:
         word: Such as ``adaptive_guidance:threshold=0.99``; of an option that takes several each gets its own ``key=value``.
         model: That will draw.
+        path_of: From what the manifest says of a parameter and its word to the path of a file; None takes words as they are.
 
     Raises:
         PhotopicError: Names the control, the option, and what was expected.
@@ -41,6 +42,8 @@ def read_control(word: str, model: Any) -> Control:
         raise PhotopicError(f"--control: expected one of {', '.join(known)}, found {name!r}")
     entry = known[name.replace("-", "_")]
     given = _given(name, entry, said)
+    if path_of is not None:
+        given |= {name: path_of(each, given[name]) for name, each in _files(entry).items() if name in given}
     check_inputs(entry, given)
     module, _, made = entry["function"].partition(":")
     kind = getattr(import_module(module), made)
@@ -50,6 +53,12 @@ def read_control(word: str, model: Any) -> Control:
         raise PhotopicError(f"--control {name}: {error.field.removeprefix('--')}: {error.problem}") from None
     control: Control = kind(**read_arguments(entry, given) | config)
     return control
+
+
+def _files(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The parameters and options of a control that name something to read."""
+    options = [option for each in entry["parameters"] for option in (each, *each.get("options", ()))]
+    return {each["name"]: each for each in options if each.get("role") in ("edit", "data", "model") or "exists" in each}
 
 
 def _given(name: str, entry: Mapping[str, Any], said: str) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""The folder of a studio: edits, pictures, uploads and runs. No name from a browser becomes a path without passing here."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from pathlib import Path
+from typing import IO
+
+from photopic.core.errors import PhotopicError
+from photopic.core.files import what_is_there
+from photopic.studio.refusals import Refused
+
+EDIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\.edit")
+ID = re.compile(r"[0-9a-f]{32}")  # of what was uploaded: the beginning of its SHA-256
+JOB_ID = re.compile(r"[0-9]{6}")
+FOLDERS = ("edits", "pictures", "uploads", "runs")
+
+
+class Workspace:
+    """One studio's folder, held by one process at a time.
+
+    Args:
+        folder: Made if missing.
+
+    Raises:
+        PhotopicError: If another studio has it.
+
+    Example:
+        >>> import tempfile
+        >>> place = Workspace(tempfile.mkdtemp())
+        >>> place.edit("../other.edit")
+        Traceback (most recent call last):
+        photopic.studio.refusals.Refused: name: expected letters, digits, dots and dashes ending in .edit, found '../other.edit'
+        >>> place.close()
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).absolute()
+        for name in FOLDERS:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self._lock: IO[str] = (self.folder / "lock").open(
+            "a"
+        )  # the system frees it when this process ends, however it ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise PhotopicError(
+                f"{folder}: another studio works here; close it, or choose another --workspace"
+            ) from None
+
+    def close(self) -> None:
+        """Give the folder free."""
+        self._lock.close()
+
+    @property
+    def edits(self) -> Path:
+        """Folder of the edit files."""
+        return self.folder / "edits"
+
+    def edit(self, name: str, *, exists: bool = False) -> Path:
+        """The file of an edit.
+
+        Args:
+            name: Of the file.
+            exists: Whether it has to be there.
+
+        Raises:
+            Refused: If it is no such name, or there is none.
+        """
+        if not isinstance(name, str) or not EDIT_NAME.fullmatch(name):
+            raise Refused(
+                400, f"name: expected letters, digits, dots and dashes ending in .edit, found {name!r}", field="name"
+            )
+        path = self.edits / name
+        if exists and (path.is_symlink() or what_is_there(path)):  # a link might lead elsewhere
+            raise Refused(404, f"{name}: expected an edit of the workspace, found none", field="name")
+        return path
+
+    def free_edit(self, name: str) -> Path:
+        """The place of a new edit.
+
+        Raises:
+            Refused: If it is no such name, or taken.
+        """
+        path = self.edit(name)
+        if path.exists() or path.is_symlink():
+            raise Refused(409, f"{name}: expected a new name, found an edit called so; choose another", field="name")
+        return path
+
+    def uploaded(self, folder: str, key: str) -> Path:
+        """The file of what was uploaded, without its ending.
+
+        Raises:
+            Refused: If it is no id.
+        """
+        if not isinstance(key, str) or not ID.fullmatch(key):
+            raise Refused(400, f"expected the id of an upload, found {key!r}")
+        return self.folder / folder / key
+
+    def run(self, job: str) -> Path:
+        """The folder of a job.
+
+        Raises:
+            Refused: If it is no id.
+        """
+        if not JOB_ID.fullmatch(job):
+            raise Refused(404, f"job: expected the number of a job, found {job!r}")
+        return self.folder / "runs" / job
