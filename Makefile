@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint style contract types format bench docs claims venv clean
+.PHONY: help demo test fuzz lint style contract types format bench docs claims studio-page venv clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -17,8 +17,8 @@ PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | while IFS=$$'\t' read -r name text; do \
+		printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.stamp-run ## a new subject from its pictures to new scenes, then two in one, as one HTML report
 	$(BIN)/photopic demo $(ARGS)
@@ -55,6 +55,9 @@ docs: $(VENV)/.stamp-tests ## write methods.json and the generated parts of the 
 
 claims: $(VENV)/.stamp-run ## every claim with what was measured, reached or not
 	@$(BIN)/python -m benchmarks.harness.ledger
+
+studio-page: ## build the page of photopic studio from its sources (needs Node.js and npm; the built page is committed)
+	cd src/photopic/studio/frontend && npm ci --silent && npm run build
 
 venv: $(VENV)/.stamp-tests ## the virtual environment with everything for development
 

@@ -1,0 +1,68 @@
+// A form for any method of the manifest: its fields by their kinds, the needed ones first.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { api } from "../lib/api";
+import type { Field, Job, MethodRow } from "../lib/contract";
+import { sent, wrong, type Value, type Values } from "../lib/fields";
+import { keep } from "../lib/store";
+import { useSubmit } from "../lib/submit";
+import { Alert } from "./field";
+import { MethodField } from "./method-field";
+
+interface Props {
+  row: MethodRow;
+  first?: readonly string[]; // names of fields to show first; the others fold away
+  started: (job: Job) => void;
+  verb?: string;
+}
+
+export function MethodForm({ row, first, started, verb = "Run" }: Props) {
+  const values = useSignal<Values>({});
+  const submit = useSubmit();
+  useEffect(() => {
+    values.value = {};
+    submit.problem.value = null;
+  }, [row.command]);
+
+  const front = row.fields.filter((field) => (first ? first.includes(field.name) || field.required : !field.advanced || field.required));
+  const back = row.fields.filter((field) => !front.includes(field));
+  const names = row.fields.map((field) => field.name);
+
+  const send = () => {
+    for (const field of row.fields) {
+      const line = wrong(field, values.value[field.name]);
+      if (line) return submit.fail(field.name, line);
+    }
+    void submit.run(async () => {
+      const job = await api.start("method", { command: row.command, fields: sent(row.fields, values.value) });
+      keep(job);
+      started(job);
+    });
+  };
+  const set = (field: Field) => (value: Value) => (values.value = { ...values.value, [field.name]: value });
+  const shown = (field: Field) => <MethodField key={`${row.command} ${field.name}`} field={field} value={values.value[field.name]} set={set(field)} problem={submit.at(field.name)} />;
+  const troubled = back.some((field) => submit.at(field.name));
+
+  return (
+    <form
+      class="method-form"
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      {front.map(shown)}
+      {back.length > 0 && (
+        <details open={troubled || undefined}>
+          <summary>More options ({back.length})</summary>
+          {back.map(shown)}
+        </details>
+      )}
+      <Alert text={submit.rest(names)} />
+      <button type="submit" class="primary" disabled={submit.busy.value}>
+        {submit.busy.value ? "Sending…" : verb}
+      </button>
+    </form>
+  );
+}

@@ -1,0 +1,210 @@
+// The Draw room: a prompt, edits with their weights, a layout, and the pictures that come of them.
+import { useSignal } from "@preact/signals";
+import { useMemo } from "preact/hooks";
+import { api, lineOf } from "../lib/api";
+import type { DrawForm, Job } from "../lib/contract";
+import { change, drawing, formOf, restore } from "../lib/drawing";
+import { fetchJob, isLive, keep, newest, state } from "../lib/store";
+import { useSubmit, type Submit } from "../lib/submit";
+import { say } from "../lib/toasts";
+import { plural } from "../lib/words";
+import { Drop } from "../parts/drop";
+import { Alert, Field, NumberField, Switch } from "../parts/field";
+import { Cancel, JobProgress, said } from "../parts/progress";
+import { Results } from "../parts/results";
+import { EditChooser } from "./draw-edits";
+import { LayoutEditor } from "./draw-layout";
+import { StartPicture } from "./draw-start";
+
+const OWN = ["prompt", "negative", "edits", "overlap", "count", "seed", "steps", "guidance", "scheduler", "layout", "start"];
+
+export function Draw() {
+  const submit = useSubmit();
+  const chosen = useSignal<string | null>(null); // a run of the history; null follows the newest
+  const drawn = newest.value.filter((job) => job.kind === "draw");
+  const job = drawn.find((each) => each.id === chosen.value) ?? drawn[0];
+
+  const draw = () =>
+    submit.run(async () => {
+      const form = drawing.value;
+      if (!form.prompt.trim()) return submit.fail("prompt", "Say what to draw, such as: a bear on a red background.");
+      const unnamed = form.layout.findIndex((box) => !box.words.trim());
+      if (unnamed >= 0) return submit.fail(`layout.${unnamed}.words`, "Say which words of the prompt belong in this box.");
+      if (!form.fixed) change({ seed: Math.floor(Math.random() * 1_000_000) });
+      const sent = formOf(drawing.value);
+      const job = await api.start("draw", sent);
+      keep({ ...job, form: sent as unknown as Record<string, unknown> });
+      chosen.value = job.id;
+    });
+
+  return (
+    <div class="room two draw">
+      <form
+        class="panel"
+        noValidate
+        aria-label="What to draw"
+        onSubmit={(event) => {
+          event.preventDefault();
+          void draw();
+        }}
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) void draw();
+        }}
+      >
+        <Prompt submit={submit} />
+        <EditChooser submit={submit} />
+        <LayoutEditor submit={submit} />
+        <StartPicture submit={submit} />
+        <Settings submit={submit} />
+        <Alert text={submit.problem.value?.field?.startsWith("layout.") ? null : submit.rest(OWN)} />
+        <div class="sticky">
+          <button type="submit" class="primary big" disabled={submit.busy.value}>
+            {submit.busy.value ? "Sending…" : `Draw ${plural(drawing.value.count, "picture")}`}
+          </button>
+        </div>
+      </form>
+      <section class="outcome" aria-label="Pictures">
+        {job ? <Drawn job={job} /> : <Nothing />}
+        <History drawn={drawn} current={job} choose={(id) => (chosen.value = id)} />
+      </section>
+    </div>
+  );
+}
+
+function Prompt({ submit }: { submit: Submit }) {
+  const form = drawing.value;
+  const dropped = async (files: File[]) => {
+    try {
+      const { pictures, refused } = await api.upload(files.slice(0, 1));
+      const settings = pictures[0]?.settings;
+      if (settings?.form) {
+        restore(settings.form, settings.seed);
+        const missing = settings.missing ?? [];
+        say(missing.length ? `The form is as it was, but for edits that are not here: ${missing.join(", ")}.` : "The form is as it was when this picture was drawn.");
+      } else say(refused[0]?.error ?? "This picture holds no settings: it was not drawn here, or they were removed from it.", "problem");
+    } catch (error) {
+      say(lineOf(error), "problem");
+    }
+  };
+  return (
+    <>
+      <Field label="Prompt" problem={submit.at("prompt")}>
+        {(control) => (
+          <textarea {...control} rows={3} value={form.prompt} placeholder="a cat left of a tree on a green background" onInput={(event) => change({ prompt: event.currentTarget.value })} />
+        )}
+      </Field>
+      <Drop label="Restore from a picture" small many={false} accept="image/png,.png" help="A picture drawn here carries its settings: drop it to have the form as it was." take={(files) => void dropped(files)} />
+    </>
+  );
+}
+
+function Settings({ submit }: { submit: Submit }) {
+  const form = drawing.value;
+  const number = (key: "count" | "seed" | "steps" | "guidance") => (value: number | null) => change({ [key]: value ?? 0 });
+  return (
+    <>
+      <div class="row">
+        <NumberField label="Pictures" value={form.count} min={1} max={64} set={number("count")} problem={submit.at("count")} />
+        <NumberField label="Seed" value={form.seed} min={0} set={number("seed")} problem={submit.at("seed")} />
+        <button type="button" class="quiet" onClick={() => change({ seed: Math.floor(Math.random() * 1_000_000) })}>
+          New seed
+        </button>
+      </div>
+      <Switch label="Keep the seed" on={form.fixed} set={(fixed) => change({ fixed })} help="The same seed draws the same picture; off, every drawing has a new one." />
+      <Switch label="Show where words are read" on={form.attention} set={(attention) => change({ attention })} />
+      <details>
+        <summary>More options</summary>
+        <div class="row">
+          <NumberField label="Steps" value={form.steps} min={1} max={1000} set={number("steps")} problem={submit.at("steps")} />
+          <NumberField label="Guidance" value={form.guidance} min={1} step={0.5} set={number("guidance")} problem={submit.at("guidance")} />
+        </div>
+        <Field label="Lead away from" help="What the pictures should not be, such as: blurred." problem={submit.at("negative")}>
+          {(control) => <input {...control} type="text" value={form.negative ?? ""} onInput={(event) => change({ negative: event.currentTarget.value || null })} />}
+        </Field>
+        <Field label="Sampler" problem={submit.at("scheduler")}>
+          {(control) => (
+            <select {...control} value={form.scheduler ?? ""} onChange={(event) => change({ scheduler: event.currentTarget.value || null })}>
+              <option value="">the model's own</option>
+              {(state.value?.schedulers ?? []).map((name) => (
+                <option key={name} value={name}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          )}
+        </Field>
+        <Field label="Further controls" help="As on the command line, one a line, such as adaptive_guidance:threshold=0.99." problem={submit.at("controls")}>
+          {(control) => (
+            <textarea {...control} rows={2} value={form.controls.join("\n")} onChange={(event) => change({ controls: event.currentTarget.value.split("\n").filter((line) => line.trim()) })} />
+          )}
+        </Field>
+      </details>
+    </>
+  );
+}
+
+function Drawn({ job }: { job: Job }) {
+  const form = job.form as unknown as DrawForm | undefined;
+  const title = form?.prompt ?? job.title;
+  return (
+    <>
+      <header class="outcome-head">
+        <h2>{title}</h2>
+        <span class={`state ${job.state}`}>{said(job)}</span>
+        <Cancel job={job} />
+      </header>
+      <div class="outcome-line">
+        {isLive(job) && <JobProgress job={job} numbers={false} />}
+        {job.state === "failed" && <p class="alert">{job.error}</p>}
+        {job.state === "cancelled" && <p class="quiet">Cancelled. Nothing half made was kept.</p>}
+        {job.state === "interrupted" && <p class="quiet">The studio stopped while this was drawn; the Runs room goes on with it.</p>}
+      </div>
+      <Results job={job} expected={form?.count ?? 0} />
+    </>
+  );
+}
+
+function Nothing() {
+  const examples = useMemo(() => ["a bear on a red background", "a cat left of a tree on a green background", "two apples on a blue background"], []);
+  return (
+    <div class="empty">
+      <h2>Draw something</h2>
+      <p>Write what to draw on the left, or begin with one of these. To draw a thing of your own, teach it in the Subject room first: its edit then appears among the edits here.</p>
+      <div class="row wrap">
+        {examples.map((prompt) => (
+          <button key={prompt} type="button" class="quiet" onClick={() => change({ prompt })}>
+            {prompt}
+          </button>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function History({ drawn, current, choose }: { drawn: readonly Job[]; current: Job | undefined; choose: (id: string) => void }) {
+  const shown = drawn.filter((job) => job.results.some((result) => result.kind === "picture")).slice(0, 24);
+  if (shown.length < 2) return null;
+  return (
+    <nav class="history" aria-label="Earlier drawings">
+      <h3>Earlier</h3>
+      <ul>
+        {shown.map((job) => (
+          <li key={job.id}>
+            <button
+              type="button"
+              class={`tile ${job.id === current?.id ? "on" : ""}`}
+              aria-current={job.id === current?.id ? "true" : undefined}
+              aria-label={`Show ${job.title}`}
+              onClick={() => {
+                choose(job.id);
+                if (!job.form) void fetchJob(job.id).catch(() => undefined);
+              }}
+            >
+              <img src={job.results.find((result) => result.kind === "picture")?.url ?? ""} alt="" width="56" height="56" loading="lazy" />
+            </button>
+          </li>
+        ))}
+      </ul>
+    </nav>
+  );
+}
