@@ -47,6 +47,7 @@ MODULES = {
     "sd15-shape": "locate.sd15_shape",
     "shared-timesteps": "train.shared_timesteps",
     "start": "models.start",
+    "studio": "generate.studio",
     "task-vectors": "edit.task_vectors",
     "transfer-score": "measure.transfer_score",
     "unified-tuners": "tune.unified_tuners",

@@ -253,7 +253,9 @@ def test_the_import_contract_is_the_one_of_the_architecture() -> None:
     layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
     assert layers == [
         "cli",
+        "studio",
         "serve | demo",
+        "calls",
         "report",
         "locate | edit | tune | train | generate | measure | guard",
         "learning | metrics",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification
 
 from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.models.classifier import Classifier
@@ -47,6 +50,22 @@ def knowing_classifier() -> Classifier:
     with torch.no_grad():
         model.head.weight.copy_(2e4 * means), model.head.bias.copy_(-1e4 * means.square().sum(1))
     return model
+
+
+def saved_classifier(folder: Path, labels: Sequence[str], colours: np.ndarray) -> Path:
+    """A tiny random ResNet on disk whose head tells colours apart: the class whose mean feature is nearest."""
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", id2label=dict(enumerate(labels))
+    )
+    network = ResNetForImageClassification(config)
+    model = Classifier(network, preprocess=Preprocessing(resize=(16, 16)), labels=labels)
+    means = model.features([np.tile(each.astype(np.uint8), (16, 16, 1)) for each in colours])  # (classes, width)
+    with torch.no_grad():
+        model.head.weight.copy_(2 * means), model.head.bias.copy_(-means.square().sum(1))
+    network.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 16, "width": 16}}))
+    return folder
 
 
 @cache

@@ -18,9 +18,8 @@ from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits import file as edit_file
 from photopic.core.fingerprint import fingerprint
 from photopic.guard.guarded import load_guarded
-from photopic.models.classifier import Classifier
-from photopic.models.preprocessing import Preprocessing
 from tests.cli.conftest import refusal, run
+from tests.tiny_classifiers import saved_classifier
 
 LABELS = ("red thing", "green thing", "blue thing")
 COLOURS = np.array([[230, 30, 30], [30, 220, 30], [30, 30, 230]])
@@ -29,20 +28,7 @@ COLOURS = np.array([[230, 30, 30], [30, 220, 30], [30, 30, 230]])
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random classifier whose head tells the colours apart: the class whose mean feature is nearest."""
-    folder = tmp_path_factory.mktemp("nets") / "net"
-    torch.manual_seed(0)
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", id2label=dict(enumerate(LABELS))
-    )
-    network = ResNetForImageClassification(config)
-    preprocess = Preprocessing(resize=(16, 16))
-    model = Classifier(network, preprocess=preprocess, labels=LABELS)
-    means = model.features([np.tile(each.astype(np.uint8), (16, 16, 1)) for each in COLOURS])
-    with torch.no_grad():
-        model.head.weight.copy_(2 * means), model.head.bias.copy_(-means.square().sum(1))
-    network.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 16, "width": 16}}))
-    return folder
+    return saved_classifier(tmp_path_factory.mktemp("nets") / "net", LABELS, COLOURS)
 
 
 def draw(folder: Path, count: int, seed: int, colour: np.ndarray) -> Path:

@@ -55,6 +55,7 @@ def open_studio(
 def application(studio: Studio) -> FastAPI:
     """The application of a studio, to be put behind ``security.Guarded``."""
     app = FastAPI(title="photopic studio", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.workspace = studio.workspace
     for routes in (state_routes, picture_routes, edit_routes, job_routes):
         app.include_router(routes(studio))
     static = _static_files()
@@ -91,6 +92,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     line = line_of(error)
     if line is None:
         return await _failed(request, error)
+    line = request.app.state.workspace.said(line)
     if isinstance(error, Refused):
         return _error(error.status, line, error.field)
     return _error(400, line, error.field if isinstance(error, FieldError) else None)

@@ -118,8 +118,8 @@ def draw(work: Work) -> Iterator[Event[Any]]:
     prepared = prepare(asked(form, work.workspace, work.pictures, work.folder))
     for event in draw_events(prepared, work.models.current):
         if event.result is not None:
-            _write(work, event.result)
             work.job.provenance = {**event.result.settings, "seeds": [form.seed, form.count]}
+            _write(work, event.result)
         yield event
 
 
@@ -133,6 +133,7 @@ def _write(work: Work, drawn: Drawn) -> None:
         words = _maps(work, drawn, index, number) if drawn.maps is not None else []
         more = {"files": [each["file"] for each in words], "words": words}
         work.add("picture", file, width=width, height=height, seed=drawn.seed + number - 1, **more)
+    work.jobs.save(work.job)
 
 
 def _maps(work: Work, drawn: Drawn, index: int, number: int) -> list[dict[str, Any]]:

@@ -96,6 +96,7 @@ class Jobs:
         self._lock = threading.RLock()
         self._told: dict[str, float] = {}
         self._jobs = {job.id: job for job in _read(workspace)}
+        self._last = max(map(int, self._jobs), default=0)  # of all that ever were: an address never means another file
 
     def all(self) -> list[Job]:
         """Every job, the newest first."""
@@ -122,8 +123,8 @@ class Jobs:
     def create(self, kind: str, title: str, form: Mapping[str, Any]) -> Job:
         """A new job that waits."""
         with self._lock:
-            number = max(map(int, self._jobs), default=0) + 1
-            job = Job(f"{number:06d}", kind, title, dict(form))
+            self._last += 1
+            job = Job(f"{self._last:06d}", kind, title, dict(form))
             self._jobs[job.id] = job
             self.save(job)
         return job
@@ -132,8 +133,10 @@ class Jobs:
         """Write a job and tell all of it: it changed its state, or has a result more."""
         with self._lock:
             content = json.dumps(finite(asdict(job)), ensure_ascii=False, indent=1)
-            write_atomically(self.folder(job) / RECORD, content.encode())
-            self.stream.publish("job", asdict(job))
+            try:
+                write_atomically(self.folder(job) / RECORD, content.encode())
+            finally:  # a full disk takes the record, not the news
+                self.stream.publish("job", asdict(job))
 
     def begin(self, job: Job) -> None:
         """It runs now, from the start or from its checkpoints."""

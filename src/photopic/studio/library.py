@@ -37,6 +37,8 @@ class Library:
         """Every edit, the newest first; one that cannot be read says why."""
         paths = [path for path in self.workspace.edits.glob("*.edit") if path.is_file() and not path.is_symlink()]
         found = [self._about(path) for path in paths]
+        with self._lock:  # of those that are gone nothing is kept
+            self._known = {each["name"]: self._known[each["name"]] for each in found}
         return sorted(found, key=lambda each: each["created"], reverse=True)
 
     def _about(self, path: Path) -> dict[str, Any]:

@@ -12,12 +12,16 @@ from types import FrameType
 import uvicorn
 
 from photopic.core.errors import PhotopicError
+from photopic.serve.counts import Counts
+from photopic.serve.limits import Limits
+from photopic.serve.protocol import HEADER_BYTES, protocol
 from photopic.studio.app import application
 from photopic.studio.asking import Studio
 from photopic.studio.security import Guarded, Keys
 
 ADDRESS = "127.0.0.1"
-HEADER_BYTES = 32 * 1024
+HEADER_SECONDS = 10.0  # for the headers of a request: who sends none holds no connection
+CONNECTIONS = 128  # six a browser, and a stream for each tab
 
 
 class Server(uvicorn.Server):
@@ -94,7 +98,7 @@ def serving(studio: Studio, port: int = 0) -> Iterator[Opened]:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=HEADER_BYTES,
-        http="h11",
+        http=protocol(Limits(send_seconds=HEADER_SECONDS, connections=CONNECTIONS), Counts()),
         timeout_graceful_shutdown=5,
     )
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from photopic.core.files import finite
 
-KEPT = 4096  # events that a page may have missed
+KEPT_BYTES = 2**21  # of events that a page may have missed
 WAITING = 1024  # events that a page may be behind before it has to come again
 BEAT_S = 0.5  # between two looks at whether the server is to end
 SILENCE_S = 15.0  # after which a comment keeps the connection open
@@ -28,7 +28,8 @@ class Stream:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._size = 0  # bytes of these
         self._readers: dict[asyncio.Queue[tuple[int, bytes] | None], asyncio.AbstractEventLoop] = {}
         self.last = 0
         self.closed = False
@@ -40,6 +41,9 @@ class Stream:
             self.last += 1
             event = (self.last, f"id: {self.last}\nevent: {kind}\ndata: {text}\n\n".encode())
             self._kept.append(event)
+            self._size += len(event[1])
+            while self._size > KEPT_BYTES:
+                self._size -= len(self._kept.popleft()[1])
             for reader, loop in self._readers.items():
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(_hand, reader, event)

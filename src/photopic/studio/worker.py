@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,9 @@ class Work:
         return Run(self.folder / CHECKPOINTS)
 
     def add(self, kind: str, file: str, *, name: str = "", **more: Any) -> None:
-        """A result that lies in the job's folder."""
+        """A result that lies in the job's folder; ``jobs.save`` tells it."""
         url = f"/api/files/{self.job.id}/{file}"
         self.job.results.append(result(kind, name or file, url, file=file, **more))
-        self.jobs.save(self.job)
 
     def sample(self, file: str, step: int) -> None:
         """A picture of how far it is."""
@@ -159,7 +158,8 @@ class Worker:
                 state = self._steps(job)
             self.jobs.end(job, state)
         except Exception as error:
-            self.jobs.end(job, "failed", self._line(job, error))
+            with suppress(OSError):  # of a disk that is full: the state is told, and the next job may do better
+                self.jobs.end(job, "failed", self._line(job, error))
 
     def _steps(self, job: Job) -> Any:
         work = Work(job, self.jobs, self.models, self.pictures)
@@ -182,4 +182,4 @@ class Worker:
             LOG.error("job %s (%s) failed", job.id, job.kind, exc_info=error)
             said = next(iter(str(error).splitlines()), "")[:200]
             line = f"{type(error).__name__}: {said} (a bug; the terminal of photopic studio shows where)"
-        return line
+        return self.jobs.workspace.said(line)

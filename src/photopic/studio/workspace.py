@@ -49,10 +49,18 @@ class Workspace:
             raise PhotopicError(
                 f"{folder}: another studio works here; close it, or choose another --workspace"
             ) from None
+        for left in [each for name in FOLDERS for each in (self.folder / name).rglob("*.tmp")]:
+            left.unlink(missing_ok=True)  # of a process that was killed while it wrote
 
     def close(self) -> None:
         """Give the folder free."""
         self._lock.close()
+
+    def said(self, line: str) -> str:
+        """A message without the paths of this folder: who reads it knows files by their names."""
+        for name in FOLDERS:
+            line = line.replace(f"{self.folder / name}/", "")
+        return line
 
     @property
     def edits(self) -> Path:
