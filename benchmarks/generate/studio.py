@@ -6,8 +6,8 @@ The server is the command itself in a process of its own around the bundled `emo
 edits, layouts, maps of attention, and cancels every third time; somebody teaches subjects, looks into edits, composes and verifies
 them; somebody uploads pictures, settings, bombs and other files; tabs listen, leave and come again; somebody reads pages; somebody
 has no token or is another page. What is over is deleted as people do. A crash is: the server ends, answers 5xx, gives a good
-request no good answer, fails a good job, or does not end in order when it is asked to. Resident memory is the server's, every second; its
-growth is the median of the last tenth over the median of the first tenth after the warm-up, which is a fifth of the time. The
+request no good answer, fails a good job, or does not end in order when it is asked to. Resident memory is the server's, every
+second; its growth is the median of the last tenth over the median of the first tenth after the warm-up, a fifth of the time. The
 overhead of drawing is the time of a job, from its start to its end, over that of `photopic generate` without its start, in pairs.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,15 +221,13 @@ def _batches(
         with ExitStack() as reading:
             maps = reading.enter_context(_read(model, asked.prompt, words)) if words else None
             for event in model.drawing([asked.prompt] * len(seeds), seeds, asked.config, controls, image, mask):
-                done = replace(
-                    event, done=number * event.total + event.done, total=len(starts) * event.total, result=None
-                )
-                if event.result is None:
-                    yield done
-                    continue
-                # (calls, samples, words, h, w) -> (samples, words, h, w): the mean over the steps
-                read = None if maps is None else maps.each().mean(0).numpy()
-                yield replace(done, result=Drawn(event.result.images, first, settings, asked.seed, words, read))
+                drawn = None
+                if event.result is not None:
+                    # (calls, samples, words, h, w) -> (samples, words, h, w): the mean over the steps
+                    read = None if maps is None else maps.each().mean(0).numpy()
+                    drawn = Drawn(event.result.images, first, settings, asked.seed, words, read)
+                done, total = number * event.total + event.done, len(starts) * event.total  # over all batches
+                yield Event("drawing", done, total, result=drawn)
 
 
 def _read(model: TextToImage, prompt: str, words: Sequence[str]) -> Any:

@@ -6,7 +6,6 @@ photopic studio --model emoji-diffusion
 from __future__ import annotations
 
 import webbrowser
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +57,5 @@ def studio(
         say(f"photopic studio: {opened.address}")
         if browser:
             webbrowser.open(opened.address_once)
-        with suppress(KeyboardInterrupt):  # uvicorn has ended what was running by then
-            opened.run()
+        opened.run()
     say("stopped", err=True)

@@ -131,8 +131,8 @@ def _write(work: Work, drawn: Drawn) -> None:
         file = f"{number:04d}.png"
         write_atomically(work.folder / file, content)
         words = _maps(work, drawn, index, number) if drawn.maps is not None else []
-        more = {"files": [each["file"] for each in words], "words": words}
-        work.add("picture", file, width=width, height=height, seed=drawn.seed + number - 1, **more)
+        files, seed = [each["file"] for each in words], drawn.seed + number - 1
+        work.add("picture", file, width=width, height=height, seed=seed, files=files, words=words)
     work.jobs.save(work.job)
 
 

@@ -166,12 +166,9 @@ def given(
         ):
             raise Refused(422, f"{each['name']}: expected something, found nothing; fill it in", field=each["name"])
     for each in entry["parameters"]:
-        if (
-            each["role"] == "model"
-            and each["name"] not in found
-            and (name := _default(each, models.names(each["type"]), models))
-        ):
-            found[each["name"]] = name
+        if each["role"] == "model" and each["name"] not in found:
+            usual = _default(each, models.names(each["type"]), models)
+            found |= {each["name"]: usual} if usual else {}
     return found
 
 

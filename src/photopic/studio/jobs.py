@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from photopic.core.events import Event
 from photopic.core.files import finite, write_atomically
+from photopic.core.runs import goes_on
 from photopic.studio.refusals import Refused
 from photopic.studio.stream import Stream
 from photopic.studio.workspace import JOB_ID, Workspace
@@ -79,7 +80,7 @@ class Job:
 
 def result(kind: str, name: str, url: str, **more: Any) -> dict[str, Any]:
     """What came of a job, as pages know it: a ``picture``, ``edit``, ``page``, ``view`` or ``file`` at an address."""
-    empty = {"width": None, "height": None, "seed": None, "view": None, "words": []}
+    empty: dict[str, Any] = {"width": None, "height": None, "seed": None, "view": None, "words": []}
     return {"kind": kind, "name": name, "url": url, **empty, **more}
 
 
@@ -95,6 +96,7 @@ class Jobs:
         self.workspace, self.stream = workspace, stream
         self._lock = threading.RLock()
         self._told: dict[str, float] = {}
+        self._paces: dict[str, tuple[int, float]] = {}  # of what runs: steps done at the stage's first event, and when
         self._jobs = {job.id: job for job in _read(workspace)}
         self._last = max(map(int, self._jobs), default=0)  # of all that ever were: an address never means another file
 
@@ -142,7 +144,8 @@ class Jobs:
         """It runs now, from the start or from its checkpoints."""
         for each in (*job.results, *job.samples):
             (self.folder(job) / each["file"]).unlink(missing_ok=True) if each.get("file") else None
-        (self.folder(job) / CURVE).unlink(missing_ok=True)
+        if not goes_on(self.folder(job) / CHECKPOINTS):
+            (self.folder(job) / CURVE).unlink(missing_ok=True)
         job.results, job.samples, job.warnings, job.numbers = [], [], [], {}
         job.state, job.started, job.ended, job.error = "running", time.time(), None, None
         self.save(job)
@@ -150,7 +153,7 @@ class Jobs:
     def end(self, job: Job, state: State, error: str | None = None) -> None:
         """It is over; what it could go on from goes unless it was interrupted."""
         job.state, job.error, job.ended, job.eta_s = state, error, time.time(), None
-        self._told.pop(job.id, None)
+        self._told.pop(job.id, None), self._paces.pop(job.id, None)
         if state != "interrupted":
             shutil.rmtree(self.folder(job) / CHECKPOINTS, ignore_errors=True)
         self.save(job)
@@ -158,7 +161,8 @@ class Jobs:
     def progress(self, job: Job, event: Event[Any]) -> None:
         """A step further: told at once where a stage begins or warns, else a few times a second; numbers are told all."""
         is_new = event.stage != job.stage or bool(event.warning)
-        job.stage, job.done, job.total, job.eta_s = event.stage, event.done, event.total, event.eta_s or None
+        job.eta_s = event.eta_s or self._left_s(job, event)
+        job.stage, job.done, job.total = event.stage, event.done, event.total
         if event.warning:
             self.warn(job, event.warning)
         if event.numbers:
@@ -172,6 +176,14 @@ class Jobs:
             self._told[job.id] = now
             self.stream.publish("job", job.summary())
 
+    def _left_s(self, job: Job, event: Event[Any]) -> float | None:
+        """Seconds that a stage still takes at the pace since its first event here."""
+        now = time.monotonic()
+        if event.stage != job.stage or job.id not in self._paces:
+            self._paces[job.id] = (event.done, now)
+        first, began = self._paces[job.id]
+        return (now - began) / (event.done - first) * (event.total - event.done) if event.done > first else None
+
     def warn(self, job: Job, text: str) -> None:
         """Keep a remark for the user, once."""
         line = " ".join(text.split())
@@ -183,7 +195,8 @@ class Jobs:
         path = self.folder(job) / CURVE
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         points = [json.loads(line) for line in lines if line.endswith("\n")]  # a kill may cut the last one
-        return [[point["step"], point["numbers"], point["stage"]] for point in points]
+        last = {(point["stage"], point["step"]): point["numbers"] for point in points}  # what was done again counts
+        return [[step, numbers, stage] for (stage, step), numbers in last.items()]
 
     def remove(self, job: Job) -> None:
         """Forget a job that is over, with its folder."""

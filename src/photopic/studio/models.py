@@ -37,6 +37,7 @@ class Models:
         self.stream, self.device = stream, device
         given = {Path(word).name if Path(word).is_dir() else word: word for word in (first, *others)}
         self._words = {name: name for name in bundled_names()} | given
+        self._kinds: dict[str, str] = {}  # by name, once looked for
         self.wanted = next(name for name, word in given.items() if word == first)
         self.state: dict[str, Any] = {
             "name": self.wanted,
@@ -64,10 +65,12 @@ class Models:
         return name
 
     def _kind(self, name: str) -> str:
-        try:
-            return kind_of(found_source(self._words[name]))
-        except ModelError:
-            return TEXT_TO_IMAGE if name == self.wanted else ""  # what is wrong with it is said when it is loaded
+        if name not in self._kinds:
+            try:
+                self._kinds[name] = kind_of(found_source(self._words[name]))
+            except ModelError:  # what is wrong with it is said when it is loaded
+                self._kinds[name] = TEXT_TO_IMAGE if name == self.wanted else ""
+        return self._kinds[name]
 
     def load_first(self) -> None:
         """Load the model to begin with; where that fails the page says why, and all that needs no model works."""

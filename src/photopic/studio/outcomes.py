@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from photopic.core.files import write_atomically
+from photopic.core.files import finite, write_atomically
 from photopic.studio.library import write_new
 from photopic.studio.views import view_json
 from photopic.studio.worker import Work
@@ -32,7 +33,7 @@ def write(work: Work, found: Any, about: About, name: str) -> None:
         "Edit": _edit, "Edits": _edits, "Report": _report, "Verdict": _report, "Map": _map,
     }  # fmt: skip
     kinds = [each.__name__ for each in type(found).__mro__]  # a report of probes is a report
-    work.job.provenance = dict(getattr(found, "provenance", {}) or {})
+    work.job.provenance = json.loads(json.dumps(finite(getattr(found, "provenance", None) or {}), default=str))
     writers.get(next((kind for kind in kinds if kind in writers), ""), _saved)(work, found, about, name)
 
 
@@ -70,8 +71,6 @@ def _report(work: Work, found: Any, about: About, name: str) -> None:
 
 
 def _view(work: Work, view: Any) -> None:
-    import json
-
     write_atomically(work.folder / VIEW, json.dumps(view_json(view), ensure_ascii=False).encode())
     work.add("view", VIEW)
 

@@ -73,6 +73,7 @@ def state_routes(studio: Studio) -> APIRouter:
     return api
 
 
+KEPT = "private, max-age=31536000, immutable"
 DRAWS = "photopic.models.text_to_image.handle:TextToImage"
 
 
@@ -99,7 +100,7 @@ def picture_routes(studio: Studio) -> APIRouter:
     @api.get("/api/pictures/{key}")
     def show(key: str, size: int | None = None) -> Response:
         content, kind = studio.pictures.shown(key, size)
-        return Response(content, media_type=kind, headers={"cache-control": "private, max-age=31536000, immutable"})
+        return Response(content, media_type=kind, headers={"cache-control": KEPT})
 
     @api.post("/api/uploads")
     async def upload(request: Request) -> Any:
@@ -150,7 +151,7 @@ def edit_routes(studio: Studio) -> APIRouter:
     @api.post("/api/edits/diff")
     async def difference(request: Request) -> Any:
         said = await _json(request)
-        return await run_in_threadpool(library.diff, said.get("a"), said.get("b"))
+        return await run_in_threadpool(library.diff, str(said.get("a")), str(said.get("b")))
 
     @api.post("/api/edits/interference")
     async def interference(request: Request) -> Any:
@@ -217,6 +218,7 @@ def job_routes(studio: Studio) -> APIRouter:
         path = studio.jobs.file(job, name)
         kind = TYPES.get(path.suffix, "application/octet-stream")
         headers = {"content-security-policy": RESULT_POLICY} if path.suffix == ".html" else {}
+        headers |= {"cache-control": KEPT} if path.suffix == ".png" else {}  # the same settings draw the same bytes
         return FileResponse(path, media_type=kind, headers=headers)
 
     return api

@@ -6,10 +6,12 @@ of where the request came from, and because a cookie of ``SameSite=Strict`` does
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,6 +23,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 REQUEST_BYTES = 200 * 2**20
 JSON_BYTES = 4 * 2**20
+DRAIN_S = 2.0
 READING = ("GET", "HEAD")
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; connect-src 'self'; object-src 'none'; "
@@ -90,6 +93,7 @@ class Guarded:
             return await _answer(send, *answer)
         limited = _Limited(receive, headers)
         if limited.claimed_too_much:
+            await limited.drain()
             return await _answer(send, 413, limited.reason)
         return await self.application(scope, limited.receive, _with_headers(send, scope["path"]))
 
@@ -129,7 +133,7 @@ class Guarded:
 
 
 class _Limited:
-    """A body that ends where the limit is: ``receive`` raises nothing, it hands on a broken-off request, which cannot be read."""
+    """A body that ends at the limit: whoever reads on is told that its sender has gone."""
 
     def __init__(self, receive: Receive, headers: dict[str, str]):
         is_form = headers.get("content-type", "").startswith("multipart/form-data")
@@ -143,7 +147,17 @@ class _Limited:
         """The next piece, or the end of a sender that sends too much."""
         message = await self._receive()
         self._read += len(message.get("body", b""))
-        return {"type": "http.disconnect"} if self._read > self.limit else message
+        if self._read <= self.limit:
+            return message
+        await self.drain(more=message.get("more_body", False))
+        return {"type": "http.disconnect"}
+
+    async def drain(self, *, more: bool = True) -> None:
+        """Read on for a moment and keep nothing: who still sends would not read why it is refused."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while more:
+                    more = (await self._receive()).get("more_body", False)
 
 
 def headers_for(path: str) -> Iterable[tuple[bytes, bytes]]:

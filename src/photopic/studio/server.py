@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,12 +33,12 @@ class Server(uvicorn.Server):
         self._studio = studio
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """On Ctrl-C and SIGTERM: streams end by themselves, which would else keep their connections for ever."""
+        """On Ctrl-C and SIGTERM: an end in order, in which what runs is kept; a second Ctrl-C waits for no page."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
         self.end()
-        super().handle_exit(sig, frame)
 
     def end(self) -> None:
-        """Ask it to stop, from any thread."""
+        """Ask it to stop, from any thread; streams end by themselves, which would else keep their connections for ever."""
         self._studio.stream.close()
         self.should_exit = True
 

@@ -154,7 +154,7 @@ class Worker:
         try:
             self.jobs.begin(job)
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_: self.jobs.warn(job, str(message))  # type: ignore[assignment]
+                warnings.showwarning = lambda message, *_: self.jobs.warn(job, str(message))
                 state = self._steps(job)
             self.jobs.end(job, state)
         except Exception as error:
