@@ -77,7 +77,10 @@ def test_a_form_is_refused_by_its_field(page: StudioPage, command: str, said: di
 def test_a_value_out_of_its_range_fails_with_the_line_of_the_command(page: StudioPage) -> None:
     fields = {"images": [page.picture()], "noun": "bear", "steps": 0}
     failed = page.wait(page.start("method", {"command": "locate neurons", "fields": fields}))
-    assert failed["state"] == "failed" and failed["error"] == "--steps: expected 1 or more, found 0"
+    assert failed["error"] == "--steps: expected 1 or more, found 0" and failed["field"] == "steps"
+    subject = {"pictures": [{"id": page.picture()}], "noun": "bear", "options": {"density": 2}}
+    failed = page.wait(page.start("subject", subject))
+    assert failed["state"] == "failed" and failed["field"] == "options.density"
 
 
 def done(page: StudioPage, command: str, **fields: Any) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def kinds(job: dict[str, Any]) -> list[str]:
 def test_results_come_by_their_type(page: StudioPage, taught: dict[str, Any]) -> None:
     report = done(page, "edit inspect", edit="bear.edit")
     assert kinds(report) == ["view", "page"]
+    assert report["results"][0]["data"]["values"]["tokens"] == ["<mine>"]
     blocks = [block for section in report["results"][0]["view"]["sections"] for block in section["blocks"]]
     assert {"table", "text"} <= {block["kind"] for block in blocks}
     assert b"<h1>" in page.file(report["results"][1])
@@ -141,7 +145,7 @@ def test_a_composition_says_first_where_edits_touch(page: StudioPage, taught: di
     assert refused.json["view"]["sections"] == seen["sections"] and "both" in refused.error
     assert page.ask("POST", "/api/edits/compose", both | {"overlap": "first"}).json["edit"]["name"] == "both.edit"
     taken = page.ask("POST", "/api/edits/compose", both | {"overlap": "first"})
-    assert taken.status == 409 and taken.json["field"] == "name"
+    assert taken.status == 409 and taken.json["field"] == "output"
     summed = page.ask(
         "POST", "/api/edits/compose", both | {"overlap": "sum", "weights": [0.5, 0.5], "output": "sum.edit"}
     )
@@ -194,8 +198,25 @@ def test_a_classifier_is_seen_by_what_takes_one(classifying: StudioPage) -> None
     assert kinds(done) == ["view", "page"] and done["provenance"]["model"] == "net"
 
 
-def test_a_guard_is_fitted_on_uploaded_classes(classifying: StudioPage) -> None:
-    fields = {"model": "net", "clean": labelled(classifying), "rate": 0.2}
-    done = classifying.wait(classifying.start("method", {"command": "guard fit", "fields": fields}))
-    assert done["state"] == "done", done["error"]
-    assert "file" in kinds(done)
+def test_a_guard_is_fitted_and_asked(classifying: StudioPage) -> None:
+    pictures = labelled(classifying)
+    fields = {"model": "net", "clean": pictures, "rate": 0.2, "output": "mine"}
+    fitted = classifying.do("method", {"command": "guard fit", "fields": fields})
+    assert (fitted["results"][0]["kind"], fitted["results"][0]["name"]) == ("guard", "mine.guard")
+    (about,) = classifying.get("/api/guards")
+    assert (about["name"], about["model"], about["checks"]) == ("mine.guard", "net", ["open_set"])
+    keys = [each["id"] for each in reversed(pictures)]
+    judged = classifying.do("check", {"guard": "mine.guard", "pictures": keys})["results"][0]
+    assert judged["kind"] == "verdicts" and [row["id"] for row in judged["data"]["pictures"]] == keys
+    assert judged["data"]["accepted"] + judged["data"]["rejected"] == len(keys)
+    assert [row["label"] for row in judged["data"]["pictures"]] == ["light"] * 4 + ["dark"] * 4
+    assert classifying.ask("DELETE", "/api/guards/mine.guard").status == 204 and classifying.get("/api/guards") == []
+    again = classifying.ask("POST", "/api/jobs", {"kind": "check", "form": {"guard": "mine.guard", "pictures": keys}})
+    assert again.status == 404 and again.json["field"] == "guard"
+
+
+def test_examples_can_be_tried(page: StudioPage) -> None:
+    found = page.ask("POST", "/api/examples").json
+    assert len(found["pictures"]) == 5 and found["prompt"] == "a <mine> bear"
+    assert all(each["caption"].startswith("a bear on a") for each in found["pictures"])
+    assert page.ask("GET", found["pictures"][0]["url"]).status == 200

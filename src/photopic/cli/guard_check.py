@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,6 +41,7 @@ def check(
     every picture is accepted, 1 if one is rejected, 2 on trouble.
     """
     from photopic.guard.guarded import load_guarded
+    from photopic.guard.verdicts import verdicts
     from photopic.models.classifier import Classifier
     from photopic.report.progress import waiting
     from photopic.report.terminal import plain
@@ -54,7 +55,7 @@ def check(
             status.update(plain(f"{made.model.name}: {len(judged):,} of {len(found):,} pictures"))
     names = [_name(file, pictures) for file in found.files]
     if as_json:
-        say_json(_as_json(guard, made, names, judged))
+        say_json(verdicts(made, guard.name, names, judged))
     else:
         _print(made, names, judged)
     if not all(each.verdict.accepted for each in judged):
@@ -80,24 +81,6 @@ def _pictures(path: Path) -> ClassFolder:
 
 def _name(file: Path, given: Path) -> str:
     return file.name if file == given else file.relative_to(given).as_posix()
-
-
-def _as_json(guard: Path, made: GuardedModel, names: Sequence[str], judged: Sequence[Prediction]) -> dict[str, Any]:
-    rows = []
-    for name, each in zip(names, judged, strict=True):
-        verdict = each.verdict
-        row = {"picture": name, "label": each.label, "probability": each.probability, "accepted": verdict.accepted}
-        rows.append(row | {"reason": verdict.reason, "evidence": dict(verdict.evidence)})
-    return {
-        "guard": guard.name,
-        "model": made.model.name,
-        "checks": list(made.checks),
-        "expected_false_positive_rate": made.expected_false_positive_rate,
-        "accepted": sum(each.verdict.accepted for each in judged),
-        "rejected": sum(not each.verdict.accepted for each in judged),
-        "caveats": list(made.caveats),
-        "pictures": rows,
-    }
 
 
 def _print(made: GuardedModel, names: Sequence[str], judged: Sequence[Prediction]) -> None:

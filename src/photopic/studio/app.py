@@ -21,7 +21,7 @@ from photopic.studio.library import Library
 from photopic.studio.models import Models
 from photopic.studio.pictures import Pictures
 from photopic.studio.refusals import Refused
-from photopic.studio.routes import edit_routes, job_routes, picture_routes, state_routes
+from photopic.studio.routes import edit_routes, guard_routes, job_routes, picture_routes, state_routes
 from photopic.studio.stream import Stream
 from photopic.studio.worker import Worker
 from photopic.studio.workspace import Workspace
@@ -56,7 +56,7 @@ def application(studio: Studio) -> FastAPI:
     """The application of a studio, to be put behind ``security.Guarded``."""
     app = FastAPI(title="photopic studio", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.workspace = studio.workspace
-    for routes in (state_routes, picture_routes, edit_routes, job_routes):
+    for routes in (state_routes, picture_routes, edit_routes, guard_routes, job_routes):
         app.include_router(routes(studio))
     static = _static_files()
 

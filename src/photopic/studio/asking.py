@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse
 from photopic.core.errors import OverlapError
 from photopic.core.events import Event
 from photopic.core.files import finite
-from photopic.studio import demo, draw, method, subject
+from photopic.studio import demo, draw, guard, method, subject
 from photopic.studio.jobs import Job, Jobs
 from photopic.studio.library import OVERLAPS, Library
 from photopic.studio.models import Models
@@ -27,6 +28,7 @@ from photopic.studio.workspace import FOLDERS, Workspace
 REPORT = "index.html"  # of a folder that ``photopic demo`` wrote
 REPORT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
 REPORT_BYTES = 64 * 2**20
+EXAMPLE_SIDE = 64  # pixels, where no model says its own
 
 
 def change_model(work: Work) -> Iterator[Event[Any]]:
@@ -37,7 +39,8 @@ def change_model(work: Work) -> Iterator[Event[Any]]:
 
 
 BODIES: Mapping[str, Body] = {
-    "draw": draw.draw, "subject": subject.teach, "method": method.run_method, "demo": demo.demonstrate, "model": change_model,
+    "draw": draw.draw, "subject": subject.teach, "method": method.run_method, "check": guard.judge, "demo": demo.demonstrate,
+    "model": change_model,
 }  # fmt: skip
 
 
@@ -81,6 +84,8 @@ class Studio:
             return draw.check(form, self.workspace, self.pictures)
         if kind == "subject":
             return subject.check(form, self.workspace, self.pictures)
+        if kind == "check":
+            return guard.check(form, self.workspace, self.pictures)
         if kind == "demo":
             return demo.check(form)
         if kind == "model":
@@ -89,12 +94,14 @@ class Studio:
         return method.check(form, workspace=self.workspace, pictures=self.pictures, models=self.models)
 
     def detail(self, key: str) -> dict[str, Any]:
-        """All of a job: its form and provenance, its curve, and its views."""
+        """All of a job: its form and provenance, its curve, its views and their numbers."""
         job = self.jobs.get(key)
         found = {**asdict(job), "curve": self.jobs.curve(job)}
         for each in found["results"]:
             if each["kind"] == "view":
                 each["view"] = json.loads((self.jobs.folder(job) / VIEW).read_text())
+            if "data_file" in each:
+                each["data"] = json.loads((self.jobs.folder(job) / each["data_file"]).read_text())
         return found
 
     def cancel(self, key: str) -> dict[str, Any]:
@@ -136,7 +143,7 @@ class Studio:
         ):
             raise Refused(422, "weights: expected a number for each edit, found something else", field="weights")
         output = said.get("output") or ""
-        self.workspace.free_edit(output)
+        self.workspace.free("edit", output)
         try:
             if overlap in ("sum", "ties") or set(weights or [1.0]) != {
                 1.0
@@ -150,6 +157,24 @@ class Studio:
             return JSONResponse({**body, "view": self.library.interference(names)}, status_code=409)
         self.stream.publish("edits", {"added": made["name"]})
         return JSONResponse({"edit": finite(made)}, status_code=201)
+
+    def examples(self) -> dict[str, Any]:
+        """Five pictures of a thing that no bundled model has seen, put among the uploads: to try the room Subject with."""
+        from photopic.demo.teach import DemoConfig, make_references
+
+        config, size = DemoConfig(), self.models.state["size"] or EXAMPLE_SIDE
+        with TemporaryDirectory(dir=self.workspace.folder / "uploads") as folder:
+            make_references(Path(folder), config, size)
+            files = sorted(Path(folder).glob("*.png"))
+            captions = [path.with_suffix(".txt").read_text().strip() for path in files]
+            kept = [self.pictures.add(path.name, path.read_bytes()) for path in files]
+        pictures = [{**each, "caption": caption} for each, caption in zip(kept, captions, strict=True)]
+        return {
+            "pictures": pictures,
+            "noun": config.noun,
+            "token": config.token,
+            "prompt": f"a {config.token} {config.noun}",
+        }
 
     def nouns(self) -> list[str]:
         """Words that the bundled models know, for an input to offer."""
@@ -192,13 +217,16 @@ class Studio:
 
 
 def _changed(job: Job, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The form of a job with some of its fields changed; of a method ``fields`` may be changed one by one."""
-    form = {**job.form, **changes}
-    for part in ("fields", "options"):
-        if isinstance(job.form.get(part), dict) and isinstance(changes.get(part), dict):
-            form[part] = {**job.form[part], **changes[part]}
-    if "output" not in changes:  # the name is taken by now: another is found
-        form.pop("output", None)
-    if job.kind == "method" and "output" not in changes.get("fields", {}):
-        form["fields"] = {name: value for name, value in form.get("fields", {}).items() if name != "output"}
+    """The form of a job with some of its fields changed; a name that its result took is found anew."""
+    form = _merged(job.form, changes)
+    inner = form.get("fields") if job.kind == "method" else form
+    if isinstance(inner, dict) and "output" not in (changes.get("fields", {}) if job.kind == "method" else changes):
+        inner.pop("output", None)
     return form
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects are merged, everything else is replaced; what is merged is a copy."""
+    both = {name: _merged(old.get(name) or {}, value) for name, value in new.items() if isinstance(value, dict)}
+    kept = {name: dict(value) if isinstance(value, dict) else value for name, value in old.items()}
+    return {**kept, **new, **both}

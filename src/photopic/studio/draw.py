@@ -29,26 +29,26 @@ def check(form: Mapping[str, Any], workspace: Workspace, pictures: Pictures) -> 
         Refused: Names what does not fit.
     """
     found = checked(DrawForm, form)
-    for each in found.edits:
-        workspace.edit(each.name, exists=True)
-    for key in [] if found.start is None else [found.start.picture, found.start.mask]:
+    for number, each in enumerate(found.edits):
+        workspace.edit(each.name, exists=True, field=f"edits.{number}")
+    for name, key in [] if found.start is None else [("picture", found.start.picture), ("mask", found.start.mask)]:
         if key is not None:
-            pictures.path(key)
-    if found.start is None and found.in_region and not found.layout:
+            pictures.about(key, field=f"start.{name}")
+    if found.in_region and not found.layout:
         raise Refused(422, "in_region: expected a layout, found none; draw a box for each edit", field="in_region")
     names = {each.name for each in found.edits}
-    for region in found.layout:
-        _check_region(region, names, workspace)
+    for number, region in enumerate(found.layout):
+        _check_region(region, f"layout.{number}", names, workspace)
     return found.prompt, found.model_dump(mode="json")
 
 
-def _check_region(region: Region, names: set[str], workspace: Workspace) -> None:
+def _check_region(region: Region, field: str, names: set[str], workspace: Workspace) -> None:
     """A box that is bound to an edit says that edit's word."""
     if region.edit is None:
         return
     if region.edit not in names:
-        reason = f"layout: {region.words!r} is bound to {region.edit}, which is not among the edits; add it"
-        raise Refused(422, reason, field="layout")
+        reason = f"{field}: expected one of the edits, found {region.edit}; add it to them"
+        raise Refused(422, reason, field=f"{field}.edit")
     from photopic.core.editfile.content import load_content
 
     tokens = load_content(workspace.edit(region.edit, exists=True)).tokens

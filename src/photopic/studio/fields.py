@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from photopic.studio.refusals import Refused
 from photopic.studio.workspace import Workspace
 
 ALWAYS_SHOWN = ("steps", "seed", "shots", "density")  # options of a config that most people look for
+SUBJECT = "locate neurons"  # the command of the room Subject
 STORED_EDIT = "StoredEdit"  # data that is a file of an edit
 LABELLED = ("ClassFolder", "FewShotTask", "ShotPool", "ActionTask")  # data with one sub-folder a class
 WRITES = "output"  # parameter of a method that writes its file itself
-WRITTEN = ("Edit", "Edits")  # results that the library keeps under a name
+WRITTEN = {"Edit": "edit", "File": "guard"}  # results that the workspace keeps under a name, and what these end in
 
 
 def commands() -> dict[str, dict[str, Any]]:
@@ -52,8 +54,8 @@ def _fields(entry: Mapping[str, Any], models: Models) -> Iterator[dict[str, Any]
         yield _plain(
             "preset", "choice", "Begin from these settings; what is filled in counts more.", choices=entry["presets"]
         )
-    if entry["result"] == "Edit":
-        yield _plain("output", "text", "Name of the edit file, such as bear.edit.", default="")
+    if kind := WRITTEN.get(entry["result"]):
+        yield _plain("output", "text", f"Name of the file, such as bear.{kind}; found by itself where it is empty.")
 
 
 def _asked(entry: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], bool]]:
@@ -235,21 +237,24 @@ def _choice(name: str, value: Any, choices: list[Any]) -> str:
     return str(value)
 
 
-def edit_name(entry: Mapping[str, Any], said: Mapping[str, Any], workspace: Workspace) -> str:
-    """The name an edit gets: the one that was given, else one of its noun or method; it has to be free.
+def output_name(entry: Mapping[str, Any], said: Mapping[str, Any], workspace: Workspace) -> str:
+    """The name an edit or guard gets: the one that was given, else one of its noun or method; it has to be free.
 
     Raises:
         Refused: If it is taken or no name.
     """
-    word = said.get(WRITES) or said.get("noun") or entry["method"].rpartition(".")[2]
-    plain = (
-        "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in str(word)).strip("-") or "edit"
-    )
+    kind = WRITTEN[entry["result"]]
     if said.get(WRITES):
-        name = str(word) if str(word).endswith(".edit") else f"{word}.edit"
-        return workspace.free_edit(name).name
-    number, name = 1, f"{plain}.edit"
-    while workspace.edit(name).exists():
-        number += 1
-        name = f"{plain}-{number}.edit"
-    return name
+        word = str(said[WRITES])
+        return workspace.free(kind, word if word.endswith(f".{kind}") else f"{word}.{kind}").name
+    word = str(said.get("noun") or entry["method"].rpartition(".")[2])
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in word).strip("-") or kind
+    taken = {path.name for path in (workspace.folder / f"{kind}s").iterdir()}
+    names = (f"{plain}{'' if number == 1 else f'-{number}'}.{kind}" for number in count(1))
+    return next(name for name in names if name not in taken)
+
+
+def named_by(entry: Mapping[str, Any], flag: str) -> str:
+    """The field that a message of the command line calls by its option."""
+    names = [each["name"] for each, _ in _asked(entry) if flag in each["flags"]]
+    return names[0] if names else flag

@@ -101,6 +101,13 @@ class SubjectForm(Form):
     sample_every: Annotated[int, Field(ge=0, le=10_000)] = 0
 
 
+class CheckForm(Form):
+    """Of the room Guard: which guard to ask about which pictures."""
+
+    guard: str
+    pictures: Annotated[list[str], Field(min_length=1, max_length=1000)]
+
+
 class DemoForm(Form):
     """Of ``photopic demo``."""
 
@@ -138,4 +145,4 @@ def checked(form: type[F], said: Any) -> F:
         name = ".".join(map(str, first["loc"])) or "form"
         found = repr(first["input"])[:80]
         said_of_it = first["msg"][:1].lower() + first["msg"][1:]
-        raise Refused(422, f"{name}: {said_of_it}, found {found}", field=name.split(".")[0]) from None
+        raise Refused(422, f"{name}: {said_of_it}, found {found}", field=name) from None

@@ -7,7 +7,8 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
+from dataclasses import field as made
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +49,7 @@ class Job:
         numbers: What the last step measured.
         warnings: What the user should see.
         error: Why it failed, one line.
+        field: Of the form, where that is at fault.
         provenance: Where its result comes from.
         results: What came of it, see ``result``.
         samples: Pictures drawn while it was at work.
@@ -58,19 +60,20 @@ class Job:
     title: str
     form: dict[str, Any]
     state: State = "waiting"
-    created: float = field(default_factory=time.time)
+    created: float = made(default_factory=time.time)
     started: float | None = None
     ended: float | None = None
     stage: str = ""
     done: int = 0
     total: int = 0
     eta_s: float | None = None
-    numbers: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    numbers: dict[str, float] = made(default_factory=dict)
+    warnings: list[str] = made(default_factory=list)
     error: str | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-    results: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    field: str | None = None
+    provenance: dict[str, Any] = made(default_factory=dict)
+    results: list[dict[str, Any]] = made(default_factory=list)
+    samples: list[dict[str, Any]] = made(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """What is told with every step."""
@@ -80,7 +83,7 @@ class Job:
 
 def result(kind: str, name: str, url: str, **more: Any) -> dict[str, Any]:
     """What came of a job, as pages know it: a ``picture``, ``edit``, ``page``, ``view`` or ``file`` at an address."""
-    empty: dict[str, Any] = {"width": None, "height": None, "seed": None, "view": None, "words": []}
+    empty: dict[str, Any] = {"width": None, "height": None, "seed": None, "view": None, "data": None, "words": []}
     return {"kind": kind, "name": name, "url": url, **empty, **more}
 
 
@@ -147,12 +150,12 @@ class Jobs:
         if not goes_on(self.folder(job) / CHECKPOINTS):
             (self.folder(job) / CURVE).unlink(missing_ok=True)
         job.results, job.samples, job.warnings, job.numbers = [], [], [], {}
-        job.state, job.started, job.ended, job.error = "running", time.time(), None, None
+        job.state, job.started, job.ended, job.error, job.field = "running", time.time(), None, None, None
         self.save(job)
 
-    def end(self, job: Job, state: State, error: str | None = None) -> None:
+    def end(self, job: Job, state: State, error: str | None = None, field: str | None = None) -> None:
         """It is over; what it could go on from goes unless it was interrupted."""
-        job.state, job.error, job.ended, job.eta_s = state, error, time.time(), None
+        job.state, job.error, job.field, job.ended, job.eta_s = state, error, field, time.time(), None
         self._told.pop(job.id, None), self._paces.pop(job.id, None)
         if state != "interrupted":
             shutil.rmtree(self.folder(job) / CHECKPOINTS, ignore_errors=True)
@@ -212,10 +215,11 @@ class Jobs:
             Refused: If the job made none of that name.
         """
         found = self.get(job)
-        made = [each.get("file") for each in (*found.results, *found.samples)]
-        made += [file for each in found.results for file in each.get("files", ())]
+        names = [each.get("file") for each in (*found.results, *found.samples)]
+        names += [each["data_file"] for each in found.results if "data_file" in each]
+        names += [file for each in found.results for file in each.get("files", ())]
         path = self.workspace.run(job) / name
-        if name not in made or path.is_symlink() or not path.is_file():
+        if name not in names or path.is_symlink() or not path.is_file():
             raise Refused(404, f"{name[:80]}: expected a file of job {job}, found none")
         return path
 

@@ -69,7 +69,7 @@ class Library:
             Refused: If the name is taken or none.
             EditFileError: If it is not the file of an edit.
         """
-        path = self.workspace.free_edit(name)
+        path = self.workspace.free("edit", name)
         with named(name):
             read_content(content)
         try:
@@ -117,7 +117,7 @@ class Library:
         from photopic.core.edits.file import load, save
         from photopic.edit.compose import compose
 
-        place = self.workspace.free_edit(output)
+        place = self.workspace.free("edit", output)
         edits = [load(self.workspace.edit(name, exists=True)) for name in names]
         made = compose(edits, overlap=overlap, names=names)  # type: ignore[arg-type]  # one of the policies
         return self._about(write_new(place, partial(save, made)))

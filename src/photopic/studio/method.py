@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from photopic.core.events import Event
-from photopic.studio.fields import WRITES, commands, edit_name, given
+from photopic.studio.fields import WRITES, WRITTEN, commands, given, output_name
 from photopic.studio.forms import MethodForm, checked
 from photopic.studio.refusals import Refused
 
@@ -34,8 +34,8 @@ def check(
     ) as folder:  # what is checked is written once more when it runs
         given(entry, found.fields, workspace=workspace, pictures=pictures, models=models, folder=Path(folder))
     fields = dict(found.fields)
-    if entry["result"] == "Edit":
-        fields[WRITES] = edit_name(entry, fields, workspace)
+    if entry["result"] in WRITTEN:
+        fields[WRITES] = output_name(entry, fields, workspace)
     return found.command, {"command": found.command, "fields": fields}
 
 

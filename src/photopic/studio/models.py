@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from photopic.calls.problems import line_of
 from photopic.core.errors import ModelError
-from photopic.models.files import TEXT_TO_IMAGE, bundled_names, found_source, kind_of
+from photopic.models.files import (
+    CLASSIFIER,
+    DIFFUSION,
+    DUAL_ENCODER,
+    TEXT_TO_IMAGE,
+    bundled_names,
+    found_source,
+    kind_of,
+)
 from photopic.models.loading import HANDLES
 from photopic.studio.refusals import Refused
 from photopic.studio.stream import Stream
@@ -18,6 +26,9 @@ if TYPE_CHECKING:
     from photopic.models.handle import Handle
     from photopic.models.text_to_image.handle import TextToImage
 
+FAMILIES = {
+    TEXT_TO_IMAGE: "text_to_image", DIFFUSION: "diffusion", DUAL_ENCODER: "dual_encoder", CLASSIFIER: "classifier",
+}  # fmt: skip
 ANY = "photopic.models.handle:Handle"
 
 
@@ -52,6 +63,10 @@ class Models:
     def names(self, kind: str = ANY) -> list[str]:
         """The names of models of a class, given as the manifest gives it."""
         return [name for name in self._words if kind in (ANY, HANDLES.get(self._kind(name)))]
+
+    def all(self) -> list[dict[str, str]]:
+        """Every model with its family: ``text_to_image``, ``dual_encoder``, ``classifier`` or ``diffusion``."""
+        return [{"name": name, "family": FAMILIES.get(self._kind(name), "unknown")} for name in self._words]
 
     def check(self, name: str, kind: str = ANY) -> str:
         """A name that can be loaded.

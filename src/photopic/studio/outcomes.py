@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from photopic.core.files import finite, write_atomically
+from photopic.studio.jobs import result
 from photopic.studio.library import write_new
 from photopic.studio.views import view_json
 from photopic.studio.worker import Work
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 VIEW = "view.json"
 PAGE = "page.html"
+DATA = "data.json"  # the numbers of a report, as the command prints them with --json
 
 
 def write(work: Work, found: Any, about: About, name: str) -> None:
@@ -41,17 +43,10 @@ def _edit(work: Work, edit: Any, about: About, name: str) -> None:
     from photopic.core.edits.file import save
 
     place = write_new(work.workspace.edits / name, partial(save, edit))
-    work.job.results.append(edit_result(place.name))
+    work.job.results.append(result("edit", place.name, f"/api/edits/{place.name}"))
     work.jobs.stream.publish("edits", {"added": place.name})
     if about.view is not None:
         _view(work, about.view(edit))
-
-
-def edit_result(name: str) -> dict[str, Any]:
-    """A result that lies in the library."""
-    from photopic.studio.jobs import result
-
-    return result("edit", name, f"/api/edits/{name}")
 
 
 def _edits(work: Work, several: Any, about: About, name: str) -> None:
@@ -65,14 +60,16 @@ def _report(work: Work, found: Any, about: About, name: str) -> None:
     from photopic.report.views import view_of
 
     view = about.view(found) if about.view else view_of(found)
-    _view(work, view)
+    data = json.dumps(finite(found.to_dict()), ensure_ascii=False, default=str)
+    write_atomically(work.folder / DATA, data.encode())
+    _view(work, view, data_file=DATA)
     write_atomically(work.folder / PAGE, page(view).encode())
     work.add("page", PAGE)
 
 
-def _view(work: Work, view: Any) -> None:
+def _view(work: Work, view: Any, **more: Any) -> None:
     write_atomically(work.folder / VIEW, json.dumps(view_json(view), ensure_ascii=False).encode())
-    work.add("view", VIEW)
+    work.add("view", VIEW, **more)
 
 
 def _map(work: Work, found: Any, about: About, name: str) -> None:
@@ -87,8 +84,13 @@ def _map(work: Work, found: Any, about: About, name: str) -> None:
 
 
 def _saved(work: Work, model: Any, about: About, name: str) -> None:
-    """A model in its folder, or what is one file."""
-    place = work.folder / ("guard.safetensors" if getattr(model, "saves_file", False) else "model")
+    """A model in its folder; a guard in that of the guards."""
+    if getattr(model, "saves_file", False):
+        made = write_new(work.workspace.guards / name, model.save)
+        work.job.results.append(result("guard", made.name, f"/api/guards/{made.name}"))
+        work.jobs.stream.publish("guards", {"added": made.name})
+        return
+    place = work.folder / "model"
     model.save(place)
     if about.view is not None:
         _view(work, about.view(model))

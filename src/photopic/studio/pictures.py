@@ -68,15 +68,15 @@ class Pictures:
         _write(path.with_suffix(".json"), json.dumps(about).encode())
         return {**about, "url": f"/api/pictures/{key}", "text": text if len(text) <= SETTINGS_CHARACTERS else ""}
 
-    def about(self, key: str) -> dict[str, Any]:
+    def about(self, key: str, *, field: str | None = None) -> dict[str, Any]:
         """What is known of a picture.
 
         Raises:
             Refused: If there is none.
         """
-        path = self.workspace.uploaded("pictures", key).with_suffix(".json")
+        path = self.workspace.uploaded("pictures", key, field=field).with_suffix(".json")
         if not path.is_file():
-            raise Refused(404, f"picture: expected the id of an uploaded one, found {key}")
+            raise Refused(404, f"picture: expected the id of an uploaded one, found {key}", field=field)
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 

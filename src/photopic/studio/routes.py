@@ -16,14 +16,18 @@ from photopic.core.errors import DataError, printable
 from photopic.core.files import finite, write_atomically
 from photopic.studio.asking import Studio
 from photopic.studio.fields import rows
+from photopic.studio.guard import guards
 from photopic.studio.pictures import PICTURE_BYTES
 from photopic.studio.refusals import Refused
-from photopic.studio.security import RESULT_POLICY
+from photopic.studio.security import REQUEST_BYTES, RESULT_POLICY
 from photopic.studio.settings import restored
 
 FORM_FILES = 1000  # files of one request
 UPLOADS = (".safetensors",)  # endings of files that methods read
-TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".html": "text/html; charset=utf-8", ".json": "application/json"}
+TYPES = {
+    "": "application/octet-stream", ".png": "image/png", ".jpg": "image/jpeg", ".json": "application/json",
+    ".html": "text/html; charset=utf-8",
+}  # fmt: skip
 
 
 def state_routes(studio: Studio) -> APIRouter:
@@ -41,6 +45,8 @@ def state_routes(studio: Studio) -> APIRouter:
                     "model": {**studio.models.state, "names": studio.models.names(DRAWS)},
                     "workspace": studio.workspace.folder.name,
                     "jobs": [job.summary() for job in studio.jobs.all()],
+                    "models": studio.models.all(),
+                    "limits": {"picture_bytes": PICTURE_BYTES, "request_bytes": REQUEST_BYTES, "pictures": FORM_FILES},
                     "nouns": studio.nouns(),
                     "subjects": studio.subjects(),
                     "schedulers": studio.schedulers(),
@@ -102,10 +108,14 @@ def picture_routes(studio: Studio) -> APIRouter:
         content, kind = studio.pictures.shown(key, size)
         return Response(content, media_type=kind, headers={"cache-control": KEPT})
 
+    @api.post("/api/examples")
+    def examples() -> Any:
+        return studio.examples()
+
     @api.post("/api/uploads")
     async def upload(request: Request) -> Any:
         async with request.form(max_files=1) as form:
-            (found, *_) = [*_files(form), None]
+            found = next(iter(_files(form)), None)
             if found is None:
                 raise Refused(400, "expected a file of multipart/form-data, found none", field="file")
             name, content = printable(found.filename or "")[-120:], await found.read()
@@ -175,14 +185,33 @@ def edit_routes(studio: Studio) -> APIRouter:
 
     @api.get("/api/edits/{name}")
     def download(name: str) -> Response:
-        return FileResponse(
-            studio.workspace.edit(name, exists=True), filename=name, media_type="application/octet-stream"
-        )
+        return FileResponse(studio.workspace.edit(name, exists=True), filename=name, media_type=TYPES[""])
 
     @api.delete("/api/edits/{name}", status_code=204)
     def remove(name: str) -> Response:
         library.remove(name)
         studio.stream.publish("edits", {"removed": name})
+        return Response(status_code=204)
+
+    return api
+
+
+def guard_routes(studio: Studio) -> APIRouter:
+    """The guards that were fitted here."""
+    api = APIRouter()
+
+    @api.get("/api/guards")
+    def all_guards() -> Any:
+        return JSONResponse(finite(guards(studio.workspace)))
+
+    @api.get("/api/guards/{name}")
+    def download(name: str) -> Response:
+        return FileResponse(studio.workspace.guard(name, exists=True), filename=name, media_type=TYPES[""])
+
+    @api.delete("/api/guards/{name}", status_code=204)
+    def remove(name: str) -> Response:
+        studio.workspace.guard(name, exists=True).unlink()
+        studio.stream.publish("guards", {"removed": name})
         return Response(status_code=204)
 
     return api
@@ -216,7 +245,7 @@ def job_routes(studio: Studio) -> APIRouter:
     @api.get("/api/files/{job}/{name}")
     def file(job: str, name: str) -> Response:
         path = studio.jobs.file(job, name)
-        kind = TYPES.get(path.suffix, "application/octet-stream")
+        kind = TYPES.get(path.suffix, TYPES[""])
         headers = {"content-security-policy": RESULT_POLICY} if path.suffix == ".html" else {}
         headers |= {"cache-control": KEPT} if path.suffix == ".png" else {}  # the same settings draw the same bytes
         return FileResponse(path, media_type=kind, headers=headers)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from photopic.core.events import Event
 from photopic.core.files import write_atomically
-from photopic.studio.fields import edit_name
+from photopic.studio.fields import SUBJECT, given, output_name
 from photopic.studio.folders import subject_folder
 from photopic.studio.forms import SubjectForm, checked
-from photopic.studio.method import entry_of
+from photopic.studio.method import drive, entry_of
 from photopic.studio.refusals import Refused
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from photopic.studio.worker import Work
     from photopic.studio.workspace import Workspace
 
-COMMAND = "locate neurons"
 SAMPLE_STEPS = 15  # denoising steps of a sample: it shows where the search goes, not how fine it can be
 
 
@@ -29,25 +28,24 @@ def check(form: Mapping[str, Any], workspace: Workspace, pictures: Pictures) -> 
         Refused: Names what does not fit.
     """
     found = checked(SubjectForm, form)
-    for each in found.pictures:
-        pictures.about(each.id)
-    entry = entry_of(COMMAND)
+    for number, each in enumerate(found.pictures):
+        pictures.about(each.id, field=f"pictures.{number}")
+    entry = entry_of(SUBJECT)
     known = {option["name"] for each in entry["parameters"] for option in each.get("options", ())} | {"preset"}
     if unknown := sorted(found.options.keys() - known):
         raise Refused(
-            422, f"options: expected some of {', '.join(sorted(known))}, found {unknown[0]!r}", field="options"
+            422,
+            f"options: expected some of {', '.join(sorted(known))}, found {unknown[0]!r}",
+            field=f"options.{unknown[0]}",
         )
     said = {"output": found.output, "noun": found.noun}
-    said_form = found.model_copy(update={"output": edit_name(entry, said, workspace)})
+    said_form = found.model_copy(update={"output": output_name(entry, said, workspace)})
     return f"{found.token} {found.noun}", said_form.model_dump(mode="json")
 
 
 def teach(work: Work) -> Iterator[Event[Any]]:
     """Locate the subject's neurons, and draw it now and then with those found so far."""
-    from photopic.studio.fields import given
-    from photopic.studio.method import drive
-
-    form, entry = checked(SubjectForm, work.job.form), entry_of(COMMAND)
+    form, entry = checked(SubjectForm, work.job.form), entry_of(SUBJECT)
     said = {"noun": form.noun, "token": form.token, **form.options}
     folder = subject_folder(work.folder / "data", form.pictures, work.pictures)
     kept = {name: value for name, value in said.items() if value not in (None, "")}

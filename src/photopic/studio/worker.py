@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from photopic.calls.problems import line_of, ran_out_of_memory
+from photopic.core.errors import FieldError
 from photopic.core.events import Event
 from photopic.core.runs import Run
+from photopic.studio.fields import SUBJECT, commands, named_by
 from photopic.studio.jobs import CHECKPOINTS, Job, Jobs, result
 from photopic.studio.models import Models
 from photopic.studio.pictures import Pictures
@@ -159,7 +161,8 @@ class Worker:
             self.jobs.end(job, state)
         except Exception as error:
             with suppress(OSError):  # of a disk that is full: the state is told, and the next job may do better
-                self.jobs.end(job, "failed", self._line(job, error))
+                field = _field(job, error) if isinstance(error, FieldError) else getattr(error, "field", None)
+                self.jobs.end(job, "failed", self._line(job, error), field)
 
     def _steps(self, job: Job) -> Any:
         work = Work(job, self.jobs, self.models, self.pictures)
@@ -183,3 +186,11 @@ class Worker:
             said = next(iter(str(error).splitlines()), "")[:200]
             line = f"{type(error).__name__}: {said} (a bug; the terminal of photopic studio shows where)"
         return self.jobs.workspace.said(line)
+
+
+def _field(job: Job, error: FieldError) -> str:
+    """The field of the job's form that a method refuses, which calls it by its option."""
+    if job.kind not in ("method", "subject"):
+        return error.field
+    name = named_by(commands()[job.form.get("command", SUBJECT)], error.field)
+    return f"options.{name}" if job.kind == "subject" and name not in job.form else name

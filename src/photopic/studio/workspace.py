@@ -11,10 +11,10 @@ from photopic.core.errors import PhotopicError
 from photopic.core.files import what_is_there
 from photopic.studio.refusals import Refused
 
-EDIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\.edit")
+NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"  # of a file that a person named, but for its ending
 ID = re.compile(r"[0-9a-f]{32}")  # of what was uploaded: the beginning of its SHA-256
 JOB_ID = re.compile(r"[0-9]{6}")
-FOLDERS = ("edits", "pictures", "uploads", "runs")
+FOLDERS = ("edits", "guards", "pictures", "uploads", "runs")
 
 
 class Workspace:
@@ -67,44 +67,56 @@ class Workspace:
         """Folder of the edit files."""
         return self.folder / "edits"
 
-    def edit(self, name: str, *, exists: bool = False) -> Path:
+    @property
+    def guards(self) -> Path:
+        """Folder of the guard files."""
+        return self.folder / "guards"
+
+    def edit(self, name: str, *, exists: bool = False, field: str = "name") -> Path:
         """The file of an edit.
 
         Args:
             name: Of the file.
             exists: Whether it has to be there.
+            field: Of the form that names it.
 
         Raises:
             Refused: If it is no such name, or there is none.
         """
-        if not isinstance(name, str) or not EDIT_NAME.fullmatch(name):
-            raise Refused(
-                400, f"name: expected letters, digits, dots and dashes ending in .edit, found {name!r}", field="name"
-            )
-        path = self.edits / name
+        return self._file("edit", name, exists, field)
+
+    def guard(self, name: str, *, exists: bool = False, field: str = "guard") -> Path:
+        """The file of a guard; arguments and errors as those of ``edit``."""
+        return self._file("guard", name, exists, field)
+
+    def _file(self, kind: str, name: str, exists: bool, field: str) -> Path:
+        if not isinstance(name, str) or not re.fullmatch(rf"{NAME}\.{kind}", name):
+            reason = f"{field}: expected letters, digits, dots and dashes ending in .{kind}, found {name!r}"
+            raise Refused(400, reason[:300], field=field)
+        path = self.folder / f"{kind}s" / name
         if exists and (path.is_symlink() or what_is_there(path)):  # a link might lead elsewhere
-            raise Refused(404, f"{name}: expected an edit of the workspace, found none", field="name")
+            raise Refused(404, f"{name}: expected a file of the workspace, found none", field=field)
         return path
 
-    def free_edit(self, name: str) -> Path:
-        """The place of a new edit.
+    def free(self, kind: str, name: str) -> Path:
+        """The place of a new ``edit`` or ``guard``.
 
         Raises:
             Refused: If it is no such name, or taken.
         """
-        path = self.edit(name)
+        path = self._file(kind, name, False, "output")
         if path.exists() or path.is_symlink():
-            raise Refused(409, f"{name}: expected a new name, found an edit called so; choose another", field="name")
+            raise Refused(409, f"{name}: expected a new name, found a file called so; choose another", field="output")
         return path
 
-    def uploaded(self, folder: str, key: str) -> Path:
+    def uploaded(self, folder: str, key: str, *, field: str | None = None) -> Path:
         """The file of what was uploaded, without its ending.
 
         Raises:
             Refused: If it is no id.
         """
         if not isinstance(key, str) or not ID.fullmatch(key):
-            raise Refused(400, f"expected the id of an upload, found {key!r}")
+            raise Refused(400, f"expected the id of an upload, found {key!r}"[:200], field=field)
         return self.folder / folder / key
 
     def run(self, job: str) -> Path:
