@@ -24,7 +24,13 @@ SHORT = {"prompt": "a bear", "count": 1, "steps": 1}
 def test_two_tabs_hear_the_same_and_one_that_was_away_hears_what_it_missed(page: StudioPage) -> None:
     begun = page.get("/api/state")["event"]
     one, other = Tab(page), Tab(page)
-    form = {"pictures": [{"id": page.picture()}], "noun": "bear", "options": QUICK, "sample_every": 2}
+    form = {
+        "pictures": [{"id": page.picture()}],
+        "noun": "bear",
+        "output": "heard",
+        "options": QUICK,
+        "sample_every": 2,
+    }
     job = page.start("subject", form)
 
     def ended(tab: Tab) -> bool:
@@ -129,15 +135,18 @@ def parts(path: Path) -> list[str]:
     return [part.digest() for part in load(path).parts]
 
 
-def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(model: Path, tmp_path: Path) -> None:
-    form = {"noun": "bear", "options": QUICK | {"steps": 60}, "output": "bear.edit"}
+def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 5)
+    form = {"noun": "bear", "options": QUICK | {"steps": 30}, "output": "bear.edit"}
     with running(tmp_path / "a", model) as page:
         form["pictures"] = [{"id": page.picture()}]
         whole = page.do("subject", form)
     with running(tmp_path / "b", model) as page:
         page.picture()
         job = page.start("subject", form)
-        page.wait(job, lambda job: job["stage"] == "locating" and job["done"] > 26)
+        page.wait(job, lambda job: job["stage"] == "locating" and job["done"] > 6)
         waiting = page.start("draw", SHORT)
     assert json.loads((tmp_path / "b/runs" / job / "job.json").read_text())["state"] == "interrupted"
     with running(tmp_path / "b", model) as page:
@@ -145,7 +154,7 @@ def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(model: P
         assert page.wait(waiting)["state"] == "done"  # what waited waits on
         assert page.ask("POST", f"/api/jobs/{job}/again", {}).json["id"] == job
         ended = page.wait(job)
-        assert ended["state"] == "done" and [point[0] for point in ended["curve"]] == list(range(1, 61))
+        assert ended["state"] == "done" and [point[0] for point in ended["curve"]] == list(range(1, 31))
     assert parts(tmp_path / "a/edits/bear.edit") == parts(tmp_path / "b/edits/bear.edit")
     assert whole["state"] == "done"
 
