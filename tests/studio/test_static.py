@@ -26,7 +26,9 @@ def test_the_built_page_is_of_these_sources():
     page = (BUILT / "index.html").read_text()
     built = re.search(r'<meta name="sources" content="([0-9a-f]{64})"', page)
     assert built is not None
-    assert built[1] == digest_of_sources(SOURCES), "sources changed after the build: run `make studio-page` and commit static/"
+    assert built[1] == digest_of_sources(SOURCES), (
+        "sources changed after the build: run `make studio-page` and commit static/"
+    )
 
 
 def test_the_page_is_three_small_files():

@@ -96,7 +96,8 @@ function ModelChip() {
   return (
     <>
       <button type="button" class={`quiet model ${model?.status ?? ""}`} onClick={() => (open.value = true)} aria-haspopup="dialog">
-        <i class="dot" /> {model ? (model.status === "ready" ? model.name : model.status === "loading" ? `Loading ${model.name}…` : "Model failed") : "…"}
+        <i class="dot" />
+        <span>{model ? (model.status === "ready" ? model.name : model.status === "loading" ? `Loading ${model.name}…` : "Model failed") : "…"}</span>
       </button>
       {open.value && <ModelDialog close={() => (open.value = false)} />}
     </>
@@ -190,7 +191,7 @@ function Toasts() {
   return (
     <div class="toasts" role="status" aria-live="polite">
       {toasts.value.map((toast) => (
-        <div key={toast.id} class={`toast ${toast.kind}`}>
+        <div key={toast.id} class={toast.kind === "problem" ? "toast trouble" : "toast"}>
           <p>{toast.text}</p>
           <button type="button" class="icon" aria-label="Dismiss" onClick={() => dismiss(toast.id)}>
             ×

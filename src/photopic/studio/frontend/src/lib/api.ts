@@ -66,7 +66,7 @@ export const api = {
   again: (id: string, changes: object) => request<Job>("POST", `/api/jobs/${part(id)}/again`, { changes }),
   upload: (chosen: readonly File[]) => request<Uploaded>("POST", "/api/pictures", files("files", chosen)),
   uploadFile: (chosen: File) => request<{ id: string; name: string; bytes: number }>("POST", "/api/uploads", files("file", [chosen])),
-  examples: () => request<{ pictures: Picture[]; noun: string; prompt: string }>("POST", "/api/examples"),
+  examples: () => request<{ pictures: (Picture & { caption?: string })[]; noun: string; token: string; prompt: string }>("POST", "/api/examples"),
   edits: () => request<EditFile[]>("GET", "/api/edits"),
   uploadEdits: (chosen: readonly File[]) => request<unknown>("POST", "/api/edits", files("files", chosen)),
   deleteEdit: (name: string) => request<unknown>("DELETE", `/api/edits/${part(name)}`),
@@ -75,7 +75,7 @@ export const api = {
   interference: (names: string[]) => request<View>("POST", "/api/edits/interference", { names }),
   verify: (name: string) => request<Job>("POST", "/api/edits/verify", { name }),
   compose: (form: { names: string[]; weights: number[]; overlap: string; output: string }) =>
-    request<{ edit?: string; job?: Job }>("POST", "/api/edits/compose", form),
+    request<{ edit?: EditFile; job?: Job }>("POST", "/api/edits/compose", form),
   guards: () => request<GuardFile[]>("GET", "/api/guards"),
   deleteGuard: (name: string) => request<unknown>("DELETE", `/api/guards/${part(name)}`),
 };

@@ -1,7 +1,7 @@
 // The one stream of events of this tab. A hidden tab lets go of it, so that many tabs do not use up the browser's connections.
 import { batch } from "@preact/signals";
 import type { Job, ModelState } from "./contract";
-import { addPoint, addSample, connection, keep, refreshEdits, refreshGuards, refreshState, state, fetchJob, forget, isLive, jobs } from "./store";
+import { addPoint, addSample, connection, keep, refreshEdits, refreshGuards, refreshState, state, fetchJob, forget, isLive, needMethods, jobs } from "./store";
 import { say } from "./toasts";
 
 let source: EventSource | null = null;
@@ -73,7 +73,10 @@ function stop(): void {
 
 /** What there is now, then what happens from there on; where the server does not answer, the page says why and asks again. */
 async function join(): Promise<void> {
-  if (await refreshAll()) listen();
+  if (await refreshAll()) {
+    listen();
+    void needMethods(); // before a room asks: it takes the server a while
+  }
   else setTimeout(() => document.hidden || void join(), 3000);
 }
 

@@ -57,7 +57,7 @@ export function Cropper({ picture, crop, done, close }: Props) {
 
   return (
     <Dialog title={`Crop ${picture.name}`} close={close}>
-      <p class="help">Drag the square, or its corner. Keys: arrows move it, + and − resize it.</p>
+      <p class="quiet">Drag the square, or its corner. Keys: arrows move it, + and − resize it.</p>
       <div class="cropper" ref={area} onPointerDown={pointer} onPointerMove={move} onPointerUp={() => (drag.current = null)}>
         <img src={picture.url} alt={picture.name} draggable={false} width={width} height={height} />
         <button type="button" class="crop" style={style(box.value)} onKeyDown={key} aria-label={`The part that is learnt from: ${spoken(box.value)}`}>

@@ -39,7 +39,6 @@ function Curve({ name, number: of, points, total }: { name: string; number: stri
       </figcaption>
       <svg viewBox={`0 0 ${WIDE} ${HIGH}`} role="img" aria-label={`${name}: ${number(last[1])} at step ${last[0]}, between ${number(low)} and ${number(high)} so far`} preserveAspectRatio="none">
         <polyline points={shown.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ")} vector-effect="non-scaling-stroke" />
-        <circle cx={x(last[0])} cy={y(last[1])} r="3" />
       </svg>
     </figure>
   );

@@ -111,7 +111,7 @@ function PicturesField({ field, value, set, problem }: Props) {
   return (
     <fieldset class="field pictures-field" {...(problem ? { "aria-invalid": true, tabIndex: -1 } : {})}>
       <legend>{needed(field)}</legend>
-      <Drop label="Choose pictures" folder help={busy.value || (field.labelled ? "A folder with one sub-folder of pictures a class, named as the class." : field.help)} take={(files) => void take(files)} />
+      <Drop label="Choose pictures" folder help={busy.value || field.help} take={(files) => void take(files)} />
       {now.pictures.length > 0 && (
         <>
           <p class="quiet" aria-live="polite">

@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { api } from "../lib/api";
 import type { Field, Job, MethodRow } from "../lib/contract";
 import { sent, wrong, type Value, type Values } from "../lib/fields";
+import { reveal } from "../lib/reveal";
 import { keep } from "../lib/store";
 import { useSubmit } from "../lib/submit";
 import { Alert } from "./field";
@@ -37,6 +38,7 @@ export function MethodForm({ row, first, started, verb = "Run" }: Props) {
       const job = await api.start("method", { command: row.command, fields: sent(row.fields, values.value) });
       keep(job);
       started(job);
+      reveal();
     });
   };
   const set = (field: Field) => (value: Value) => (values.value = { ...values.value, [field.name]: value });

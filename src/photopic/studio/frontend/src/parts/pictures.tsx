@@ -24,7 +24,7 @@ export function PictureGrid({ job, expected = 0 }: { job: Job; expected?: number
   const chosen = open.value === null ? null : pictures[open.value];
   return (
     <>
-      <WordsRead pictures={pictures} shown={shown} held={pinned} />
+      <WordsRead pictures={pictures} shown={shown} held={pinned} expected={missing > 0 && job.form?.attention === true} />
       <ul class="grid">
         {pictures.map((picture, index) => (
           <li key={picture.url}>

@@ -2,10 +2,17 @@
 import type { Signal } from "@preact/signals";
 import type { Result } from "../lib/contract";
 
+interface Props {
+  pictures: readonly Result[];
+  shown: Signal<string | null>; // while hovered or focused
+  held: Signal<string | null>; // pressed
+  expected?: boolean;
+}
+
 /** The words of the first picture that has some; each is a button that shows where it was read while hovered, focused or pressed. */
-export function WordsRead({ pictures, shown, held }: { pictures: readonly Result[]; shown: Signal<string | null>; held: Signal<string | null> }) {
+export function WordsRead({ pictures, shown, held, expected = false }: Props) {
   const words = pictures.find((each) => each.words?.length)?.words ?? [];
-  if (!words.length) return null;
+  if (!words.length) return expected ? <div class="words-read quiet">Where words are read is shown with the pictures.</div> : null; // keeps its place
   return (
     <div class="words-read" role="group" aria-label="Where each word was read">
       <span class="quiet">Where it was read:</span>

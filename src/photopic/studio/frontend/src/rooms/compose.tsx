@@ -40,8 +40,8 @@ export function Compose({ names, done }: { names: string[]; done: (name: string)
         job.value = made.job.id;
       } else if (made.edit) {
         await refreshEdits();
-        say(`${made.edit} is in the library.`);
-        done(made.edit);
+        say(`${made.edit.name} is in the library.`);
+        done(made.edit.name);
       }
     } catch (error) {
       if (error instanceof Problem && error.status === 409 && Array.isArray(error.body.overlaps))

@@ -4,10 +4,11 @@ import { useMemo } from "preact/hooks";
 import { api, lineOf } from "../lib/api";
 import type { DrawForm, Job } from "../lib/contract";
 import { change, drawing, formOf, restore } from "../lib/drawing";
+import { reveal } from "../lib/reveal";
 import { fetchJob, isLive, keep, newest, state } from "../lib/store";
 import { useSubmit, type Submit } from "../lib/submit";
 import { say } from "../lib/toasts";
-import { plural } from "../lib/words";
+import { duration, plural } from "../lib/words";
 import { Drop } from "../parts/drop";
 import { Alert, Field, NumberField, Switch } from "../parts/field";
 import { Cancel, JobProgress, said } from "../parts/progress";
@@ -35,6 +36,7 @@ export function Draw() {
       const job = await api.start("draw", sent);
       keep({ ...job, form: sent as unknown as Record<string, unknown> });
       chosen.value = job.id;
+      reveal();
     });
 
   return (
@@ -93,7 +95,7 @@ function Prompt({ submit }: { submit: Submit }) {
           <textarea {...control} rows={3} value={form.prompt} placeholder="a cat left of a tree on a green background" onInput={(event) => change({ prompt: event.currentTarget.value })} />
         )}
       </Field>
-      <Drop label="Restore from a picture" small many={false} accept="image/png,.png" help="A picture drawn here carries its settings: drop it to have the form as it was." take={(files) => void dropped(files)} />
+      <Drop label="Restore from a picture" small many={false} accept="image/png,.png" help="Drop a picture that was drawn here: its settings fill the form." take={(files) => void dropped(files)} />
     </>
   );
 }
@@ -156,6 +158,7 @@ function Drawn({ job }: { job: Job }) {
       <div class="outcome-line">
         {isLive(job) && <JobProgress job={job} numbers={false} />}
         {job.state === "failed" && <p class="alert">{job.error}</p>}
+        {job.state === "done" && job.started !== null && job.ended !== null && <p class="quiet">{plural(job.results.filter((result) => result.kind === "picture").length, "picture")} in {duration(job.ended - job.started)}</p>}
         {job.state === "cancelled" && <p class="quiet">Cancelled. Nothing half made was kept.</p>}
         {job.state === "interrupted" && <p class="quiet">The studio stopped while this was drawn; the Runs room goes on with it.</p>}
       </div>

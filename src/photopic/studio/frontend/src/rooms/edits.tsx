@@ -117,9 +117,9 @@ export function useView(ask: () => Promise<View>, key: string) {
   return { view, problem };
 }
 
-export function Loaded({ view, problem }: ReturnType<typeof useView>) {
+export function Loaded({ view, problem, untitled = false }: ReturnType<typeof useView> & { untitled?: boolean }) {
   if (problem.value) return <p class="alert">{problem.value}</p>;
-  return view.value ? <ViewPage view={view.value} /> : <p class="quiet reading">Reading…</p>;
+  return view.value ? <ViewPage view={untitled ? { ...view.value, title: "" } : view.value} /> : <p class="quiet reading">Reading…</p>;
 }
 
 function Diff({ names }: { names: string[] }) {
@@ -208,7 +208,7 @@ function Inspect({ edit }: { edit: EditFile }) {
           {isLive(job) ? <JobProgress job={job} /> : job.error ? <p class="alert">{job.error}</p> : <Results job={job} />}
         </section>
       )}
-      <Loaded {...found} />
+      <Loaded {...found} untitled />
     </>
   );
 }

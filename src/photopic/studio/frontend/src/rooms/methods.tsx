@@ -18,6 +18,7 @@ export function Methods() {
           <span class="unseen">Find a method</span>
           <input type="search" placeholder="Find a method" value={wanted.value} onInput={(event) => (wanted.value = event.currentTarget.value)} />
         </label>
+        {!methods.value && <p class="quiet reading">Reading…</p>}
         {methods.value && rows.length === 0 && <p class="help">No method has these words. They are looked for in names, help and papers.</p>}
         {[...Map.groupBy(rows, (each) => each.group)].map(([group, of]) => (
           <section key={group}>
@@ -41,7 +42,7 @@ export function Methods() {
             command={row.command}
             intro={
               <>
-                <h2>{row.command}</h2>
+                <h2>photopic {row.command}</h2>
                 {row.help.split(/\n\s*\n/).map((paragraph, index) => (
                   <p key={index} class={index ? "help" : ""}>
                     {paragraph}

@@ -5,7 +5,7 @@ import { api, lineOf } from "../lib/api";
 import type { DrawForm, Job } from "../lib/contract";
 import { restore } from "../lib/drawing";
 import { address, go, route } from "../lib/route";
-import { fetchJob, isLive, jobs, keep, newest } from "../lib/store";
+import { fetchJob, isLive, jobs, keep, newest, state } from "../lib/store";
 import { say } from "../lib/toasts";
 import { cell, duration, moment } from "../lib/words";
 import { Alert, Field } from "../parts/field";
@@ -34,6 +34,7 @@ export function Runs() {
           )}
         </Field>
         {shown.length === 0 && <p class="help">Nothing yet. What you draw, teach and measure is listed here with everything that it was made from.</p>}
+        <Reports />
         <ul class="run-list">
           {shown.slice(0, 200).map((each) => (
             <RunRow key={each.id} job={each} on={each.id === job?.id} />
@@ -51,6 +52,54 @@ export function Runs() {
         )}
       </section>
     </div>
+  );
+}
+
+/** Pages of `photopic demo` that lie in the workspace, and the demo itself. */
+function Reports() {
+  const reports = state.value?.reports ?? [];
+  const subjects = state.value?.subjects ?? [];
+  const subject = useSignal("");
+  const start = async () => {
+    try {
+      const job = await api.start("demo", { subject: subject.value || subjects[0] });
+      keep(job);
+      go("runs", job.id);
+    } catch (error) {
+      say(lineOf(error), "problem");
+    }
+  };
+  return (
+    <details class="reports">
+      <summary>The demo and its reports{reports.length ? ` (${reports.length})` : ""}</summary>
+      <ul>
+        {reports.map((report) => (
+          <li key={report.url}>
+            <a href={report.url} target="_blank" rel="noopener">
+              {report.name}
+            </a>
+          </li>
+        ))}
+      </ul>
+      {subjects.length > 0 && (
+        <div class="row">
+          <Field label="Subject of the demo" help="It is taught, drawn and put together with another; this takes minutes.">
+            {(control) => (
+              <select {...control} value={subject.value || subjects[0]} onChange={(event) => (subject.value = event.currentTarget.value)}>
+                {subjects.map((name) => (
+                  <option key={name} value={name}>
+                    {name}
+                  </option>
+                ))}
+              </select>
+            )}
+          </Field>
+          <button type="button" onClick={() => void start()}>
+            Run it
+          </button>
+        </div>
+      )}
+    </details>
   );
 }
 

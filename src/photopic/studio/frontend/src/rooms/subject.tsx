@@ -6,6 +6,7 @@ import { style } from "../lib/boxes";
 import type { Box, Job, Picture, SubjectForm } from "../lib/contract";
 import { sent, type Values } from "../lib/fields";
 import { kept } from "../lib/kept";
+import { reveal } from "../lib/reveal";
 import { curves, fetchJob, isLive, keep, methods, needMethods, newest, samples, state } from "../lib/store";
 import { useSubmit, type Submit } from "../lib/submit";
 import { say } from "../lib/toasts";
@@ -52,6 +53,7 @@ export function Subject() {
       const sentForm = formOf(form);
       const made = await api.start("subject", sentForm);
       keep({ ...made, form: sentForm as unknown as Record<string, unknown> });
+      reveal();
     });
   return (
     <div class="room two subject">
@@ -124,7 +126,7 @@ function PicturesOf({ submit }: { submit: Submit }) {
   const tryOurs = async () => {
     try {
       const ours = await api.examples();
-      change({ pictures: ours.pictures.map((picture) => ({ picture, crop: null, caption: "" })), noun: ours.noun });
+      change({ pictures: ours.pictures.map((picture) => ({ picture, crop: null, caption: picture.caption ?? "" })), noun: ours.noun, token: ours.token.replace(/^<|>$/g, "") });
     } catch (error) {
       say(lineOf(error), "problem");
     }
@@ -195,7 +197,7 @@ function Names({ submit }: { submit: Submit }) {
           {(control) => <input {...control} type="text" value={form.token} placeholder="mine" autocomplete="off" onInput={(event) => change({ token: event.currentTarget.value })} />}
         </Field>
       </div>
-      <p class="help">
+      <p class="quiet">
         Prompts then say <b>{`<${token}> ${form.noun.trim() || "bear"}`}</b> for this one, and {form.noun.trim() || "bear"} for any.
       </p>
       <Field label="Name of the file" problem={submit.at("output")}>
@@ -231,6 +233,7 @@ function Search({ job }: { job: Job }) {
   const points = curves.value.get(job.id) ?? [];
   const seen = samples.value.get(job.id) ?? [];
   useEffect(() => void fetchJob(job.id).catch(() => undefined), [job.id]);
+  const rest = { ...job, results: job.results.filter((result) => result.kind !== "edit") }; // the edit stands above the curves
   const took = job.started && job.ended ? job.ended - job.started : null;
   return (
     <>
@@ -243,9 +246,8 @@ function Search({ job }: { job: Job }) {
         {isLive(job) && <JobProgress job={job} numbers={false} />}
         {job.state === "failed" && <p class="alert">{job.error}</p>}
         {job.state === "cancelled" && <p class="quiet">Cancelled. Nothing half made was kept.</p>}
-        {job.state === "done" && took !== null && <p class="quiet">Took {duration(took)}.</p>}
+        {job.results.filter((result) => result.kind === "edit").map((result) => <EditMade key={result.name} name={result.name} />)}
       </div>
-      {job.state === "done" && <Results job={job} />}
       <Curves points={points} total={job.total} />
       {seen.length > 0 && (
         <section>
@@ -260,6 +262,8 @@ function Search({ job }: { job: Job }) {
           </ul>
         </section>
       )}
+      <Results job={rest} />
+      {took !== null && job.state === "done" && <p class="quiet">Took {duration(took)}.</p>}
     </>
   );
 }
