@@ -1,4 +1,4 @@
-"""The Draw room: two edits with a layout drawn by mouse, words and where they were read, before and after, settings brought back."""
+"""The Draw room: edits with a layout drawn by mouse, where words were read, before and after, settings brought back."""
 
 from __future__ import annotations
 

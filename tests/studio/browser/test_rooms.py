@@ -17,6 +17,17 @@ FRONTEND = Path(__file__).resolve().parents[3] / "src/photopic/studio/frontend"
 AXE = FRONTEND / "node_modules/axe-core/axe.min.js"
 ROOMS = ("subject", "draw", "edits", "classifier", "guard", "runs", "methods/locate%20neurons")
 PAGE_BYTES = 150_000
+FOCUS_IS_SEEN = (
+    "document.activeElement.matches('.skip') || getComputedStyle(document.activeElement).outlineStyle !== 'none'"
+)
+SIZES = "performance.getEntriesByType('resource').filter(({name}) => /[.](js|css)$/.test(name)).map((each) => each.decodedBodySize)"
+PAGE = "performance.getEntriesByType('navigation')[0].decodedBodySize"
+PAINTED = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+WATCH = """() => {
+    window.times = [];
+    const told = (list) => list.getEntries().forEach((each) => times.push(each.duration));
+    new PerformanceObserver(told).observe({type: 'event', durationThreshold: 16});
+}"""
 
 
 def settled(tab: Page) -> None:
@@ -86,9 +97,7 @@ def test_rooms_are_reached_by_the_keyboard(tabs: Tabs) -> None:
     for _ in range(12):
         tab.keyboard.press("Tab")
         stops.append(tab.evaluate("document.activeElement.textContent.trim()"))
-        assert tab.evaluate(
-            "getComputedStyle(document.activeElement).outlineStyle !== 'none' || document.activeElement.matches('.skip')"
-        )
+        assert tab.evaluate(FOCUS_IS_SEEN)
     assert stops[0] == "To the room"
     assert stops[2:9] == ["Subject", "Draw", "Edits", "Classifier", "Guard", "Runs", "Methods"]
     tab.get_by_role("link", name="Guard").press("Enter")
@@ -109,12 +118,8 @@ def test_colours_follow_the_choice_and_outlive_a_reload(tabs: Tabs) -> None:
 
 def test_the_page_is_light_and_first_seen_within_a_second(tabs: Tabs) -> None:
     tab = tabs.open()
-    sizes = tab.evaluate(
-        "performance.getEntriesByType('resource').filter((each) => /[.](js|css)$/.test(each.name)).map((each) => each.decodedBodySize)"
-    )
-    page = tab.evaluate("performance.getEntriesByType('navigation')[0].decodedBodySize")
+    sizes, page, painted = (tab.evaluate(each) for each in (SIZES, PAGE, PAINTED))
     assert len(sizes) == 2 and sum(sizes) + page <= PAGE_BYTES
-    painted = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert painted <= 1000
 
 
@@ -122,10 +127,7 @@ def test_an_interaction_takes_a_tenth_of_a_second_while_a_job_runs(tabs: Tabs, s
     tab = tabs.open()
     job = studio.start("draw", {"prompt": "a bear", "count": 64, "steps": 200, "batch": 1})
     studio.wait(job, lambda found: found["state"] == "running")
-    tab.evaluate(
-        "() => { window.times = []; new PerformanceObserver((list) => list.getEntries().forEach((each) => times.push(each.duration)))"
-        ".observe({type: 'event', durationThreshold: 16}); }"
-    )
+    tab.evaluate(WATCH)
     prompt = tab.get_by_label("Prompt")
     prompt.click()
     tab.keyboard.type("a cat left of a tree", delay=20)

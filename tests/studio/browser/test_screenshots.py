@@ -1,4 +1,4 @@
-"""The README's pictures of the studio, taken of the page itself; only where STUDIO_SCREENSHOTS is set, so that no run rewrites them."""
+"""The README's pictures of the studio, taken of the page itself; only where STUDIO_SCREENSHOTS asks for them anew."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = Path(__file__).resolve().parents[3] / "docs/images"
 
 
 @pytest.mark.skipif(
-    "STUDIO_SCREENSHOTS" not in os.environ, reason="writes docs/images/studio-*.png; minutes; set STUDIO_SCREENSHOTS=1"
+    "STUDIO_SCREENSHOTS" not in os.environ, reason="STUDIO_SCREENSHOTS=1 writes docs/images/studio-*.png"
 )
 @pytest.mark.timeout(1200)
 def test_pictures_of_the_readme(browser: Browser, tmp_path: Path) -> None:
