@@ -21,7 +21,12 @@ export const live = computed(() => newest.value.filter(isLive).reverse());
 export function keep(job: Job): void {
   const before = jobs.value.get(job.id);
   const after = new Map(jobs.value);
-  after.set(job.id, { ...before, ...job }); // events leave out form and provenance when they did not change
+  const known = new Map(before?.results.map((result) => [result.url ?? result.name, result]));
+  const results = job.results.map((result) => {
+    const old = known.get(result.url ?? result.name);
+    return { ...result, view: result.view ?? old?.view ?? null, data: result.data ?? old?.data }; // events leave them out
+  });
+  after.set(job.id, { ...before, ...job, results }); // as they leave out form and provenance
   batch(() => {
     jobs.value = after;
     if (job.curve) curves.value = new Map(curves.value).set(job.id, job.curve);
@@ -61,8 +66,9 @@ export async function refreshState(): Promise<boolean> {
       state.value = got;
       trouble.value = null;
       const all = new Map(jobs.value);
-      for (const job of got.jobs) all.set(job.id, { ...all.get(job.id), ...job });
+      for (const id of all.keys()) if (!got.jobs.some((job) => job.id === id)) all.delete(id);
       jobs.value = all;
+      got.jobs.forEach(keep);
     });
     return true;
   } catch (error) {

@@ -1,16 +1,32 @@
 // Sending a form: busy while it is under way, and a problem placed at the field that it is about.
 import { useSignal, type Signal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { fieldOf, lineOf } from "./api";
+import type { Job } from "./contract";
 
 export interface Submit {
   busy: Signal<boolean>;
   problem: Signal<{ field: string | null; text: string } | null>;
-  /** The text for a field, or for a field below it ("layout" hears of "layout.0.words" only when asked with `within`). */
+  /** The text for a field. */
   at: (field: string) => string | null;
+  /** The text for a field or one below it: "edits" hears of "edits.0" too. */
+  under: (field: string) => string | null;
   /** The problem of no field that the form shows, or null. */
   rest: (fields: readonly string[]) => string | null;
   fail: (field: string | null, text: string) => void;
   run: (work: () => Promise<void>) => Promise<void>;
+}
+
+const isUnder = (field: string | null | undefined, above: string) => field === above || (field?.startsWith(`${above}.`) ?? false);
+
+/** A job that fails over a field of the form that asked for it marks that field. */
+export function useFailure(job: Job | undefined, submit: Submit): void {
+  const failed = job?.state === "failed" && job.field ? job.id : null;
+  const seen = useRef(failed); // what had failed before this page was opened marks nothing
+  useEffect(() => {
+    if (failed && failed !== seen.current && job?.field) submit.fail(job.field, job.error ?? "");
+    seen.current = failed;
+  }, [failed]);
 }
 
 export function useSubmit(): Submit {
@@ -24,11 +40,12 @@ export function useSubmit(): Submit {
   return {
     busy,
     problem,
+    under: (field) => (isUnder(problem.value?.field, field) ? (problem.value?.text ?? null) : null),
     at: (field) => (problem.value?.field === field ? problem.value.text : null),
     rest: (fields) => {
       const found = problem.value;
       if (!found) return null;
-      return found.field !== null && fields.includes(found.field) ? null : found.text;
+      return found.field !== null && fields.some((field) => isUnder(found.field, field)) ? null : found.text;
     },
     fail,
     run: async (work) => {

@@ -6,20 +6,22 @@ import type { Field, Job, MethodRow } from "../lib/contract";
 import { sent, wrong, type Value, type Values } from "../lib/fields";
 import { reveal } from "../lib/reveal";
 import { keep } from "../lib/store";
-import { useSubmit } from "../lib/submit";
+import { useFailure, useSubmit } from "../lib/submit";
 import { Alert } from "./field";
 import { MethodField } from "./method-field";
 
 interface Props {
   row: MethodRow;
   first?: readonly string[]; // names of fields to show first; the others fold away
+  job?: Job | undefined; // what it last asked for
   started: (job: Job) => void;
   verb?: string;
 }
 
-export function MethodForm({ row, first, started, verb = "Run" }: Props) {
+export function MethodForm({ row, first, job, started, verb = "Run" }: Props) {
   const values = useSignal<Values>({});
   const submit = useSubmit();
+  useFailure(job, submit);
   useEffect(() => {
     values.value = {};
     submit.problem.value = null;

@@ -30,7 +30,7 @@ export function PictureGrid({ job, expected = 0 }: { job: Job; expected?: number
           <li key={picture.url}>
             <button type="button" class="tile" aria-label={`Open ${nameOf(picture, index)}`} onClick={() => (open.value = index)}>
               <span class="frame">
-                <img src={picture.url!} alt={altOf(job, picture)} width={picture.width ?? 256} height={picture.height ?? 256} />
+                <img class={small(picture)} src={picture.url!} alt={altOf(job, picture)} width={picture.width ?? 256} height={picture.height ?? 256} />
                 <Lit picture={picture} word={shown.value ?? pinned.value} />
               </span>
             </button>
@@ -59,6 +59,7 @@ export function PictureGrid({ job, expected = 0 }: { job: Job; expected?: number
 }
 
 const nameOf = (picture: Result, index: number) => (picture.seed !== null && picture.seed !== undefined ? `seed ${picture.seed}` : picture.name || `picture ${index + 1}`);
+const small = (picture: Result) => ((picture.width ?? 0) <= 128 ? "pixels" : ""); // shown larger than they are
 const altOf = (job: Job, picture: Result) => picture.caption || `${String(job.form?.prompt ?? job.title)}${picture.seed === null || picture.seed === undefined ? "" : `, seed ${picture.seed}`}`;
 
 interface DialogProps {
@@ -113,7 +114,7 @@ function PictureDialog({ job, picture, words, close, turn, many }: DialogProps) 
             <BeforeAfter before={compared.value} after={{ url: picture.url!, label: "after" }} />
           ) : (
             <span class="frame">
-              <img src={picture.url!} alt={altOf(job, picture)} />
+              <img class={small(picture)} src={picture.url!} alt={altOf(job, picture)} />
               <Lit picture={picture} word={words.shown.value ?? words.pinned.value} />
             </span>
           )}

@@ -1,5 +1,5 @@
 // A method's form beside what it last made: the rooms that are about one method at a time share it.
-import { useComputed, useSignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import type { Job } from "../lib/contract";
@@ -24,15 +24,14 @@ interface Props {
 export function Workbench({ command, first, verb, intro, empty }: Props) {
   const started = useSignal<string | null>(null);
   useEffect(() => void needMethods(), []);
-  const row = useComputed(() => methods.value?.find((each) => each.command === command));
-  const found = row.value ?? methods.value?.find((each) => each.command === command);
+  const found = methods.value?.find((each) => each.command === command);
   const mine = newest.value.filter((job) => job.id === started.value || ofMethod(job, command));
   const job = mine[0];
   return (
     <div class="two bench">
       <div class="panel">
         {intro}
-        {found ? <MethodForm key={command} row={found} {...(first ? { first } : {})} {...(verb ? { verb } : {})} started={(made) => (started.value = made.id)} /> : <p class="quiet reading">{methods.value ? `This version has no ${command}.` : "Reading…"}</p>}
+        {found ? <MethodForm key={command} row={found} {...(first ? { first } : {})} {...(verb ? { verb } : {})} job={job} started={(made) => (started.value = made.id)} /> : <p class="quiet reading">{methods.value ? `This version has no ${command}.` : "Reading…"}</p>}
       </div>
       <div class="outcome">{job ? <JobOutcome key={job.id} job={job} /> : <div class="empty">{empty}</div>}</div>
     </div>

@@ -20,7 +20,7 @@ export function EditChooser({ submit }: { submit: Submit }) {
   const known = edits.value ?? [];
   const gone = form.edits.filter((edit) => edits.value && !known.some((each) => each.name === edit.name));
   const on = form.edits.filter((edit) => edit.on).length;
-  const problem = submit.at("edits");
+  const problem = submit.under("edits");
   return (
     <fieldset class="edits" {...(problem ? { "aria-invalid": true, tabIndex: -1 } : {})}>
       <legend>Edits</legend>

@@ -19,7 +19,7 @@ async function one(files: File[], took: (picture: Picture) => void): Promise<voi
 
 export function StartPicture({ submit }: { submit: Submit }) {
   const { start } = drawing.value;
-  const problem = submit.at("start");
+  const problem = submit.under("start");
   return (
     <details open={start !== null || !!problem || undefined}>
       <summary>Start from a picture</summary>

@@ -6,7 +6,7 @@ import type { DrawForm, Job } from "../lib/contract";
 import { change, drawing, formOf, restore } from "../lib/drawing";
 import { reveal } from "../lib/reveal";
 import { fetchJob, isLive, keep, newest, state } from "../lib/store";
-import { useSubmit, type Submit } from "../lib/submit";
+import { useFailure, useSubmit, type Submit } from "../lib/submit";
 import { say } from "../lib/toasts";
 import { duration, plural } from "../lib/words";
 import { Drop } from "../parts/drop";
@@ -17,13 +17,16 @@ import { EditChooser } from "./draw-edits";
 import { LayoutEditor } from "./draw-layout";
 import { StartPicture } from "./draw-start";
 
-const OWN = ["prompt", "negative", "edits", "overlap", "count", "seed", "steps", "guidance", "scheduler", "layout", "start"];
+const OWN = ["prompt", "negative", "edits", "overlap", "count", "seed", "steps", "guidance", "scheduler", "controls", "layout", "start"];
+
+const MORE = ["steps", "guidance", "negative", "scheduler", "controls"];
 
 export function Draw() {
   const submit = useSubmit();
   const chosen = useSignal<string | null>(null); // a run of the history; null follows the newest
   const drawn = newest.value.filter((job) => job.kind === "draw");
   const job = drawn.find((each) => each.id === chosen.value) ?? drawn[0];
+  useFailure(job, submit);
 
   const draw = () =>
     submit.run(async () => {
@@ -58,7 +61,7 @@ export function Draw() {
         <LayoutEditor submit={submit} />
         <StartPicture submit={submit} />
         <Settings submit={submit} />
-        <Alert text={submit.problem.value?.field?.startsWith("layout.") ? null : submit.rest(OWN)} />
+        <Alert text={submit.rest(OWN)} />
         <div class="sticky">
           <button type="submit" class="primary big" disabled={submit.busy.value}>
             {submit.busy.value ? "Sending…" : `Draw ${plural(drawing.value.count, "picture")}`}
@@ -114,7 +117,7 @@ function Settings({ submit }: { submit: Submit }) {
       </div>
       <Switch label="Keep the seed" on={form.fixed} set={(fixed) => change({ fixed })} help="The same seed draws the same picture; off, every drawing has a new one." />
       <Switch label="Show where words are read" on={form.attention} set={(attention) => change({ attention })} />
-      <details>
+      <details open={MORE.some((field) => submit.at(field)) || undefined}>
         <summary>More options</summary>
         <div class="row">
           <NumberField label="Steps" value={form.steps} min={1} max={1000} set={number("steps")} problem={submit.at("steps")} />

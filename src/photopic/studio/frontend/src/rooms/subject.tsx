@@ -8,7 +8,7 @@ import { sent, type Values } from "../lib/fields";
 import { kept } from "../lib/kept";
 import { reveal } from "../lib/reveal";
 import { curves, fetchJob, isLive, keep, methods, needMethods, newest, samples, state } from "../lib/store";
-import { useSubmit, type Submit } from "../lib/submit";
+import { useFailure, useSubmit, type Submit } from "../lib/submit";
 import { say } from "../lib/toasts";
 import { duration, plural } from "../lib/words";
 import { Cropper } from "../parts/cropper";
@@ -45,6 +45,7 @@ export function Subject() {
   const taught = newest.value.filter((job) => job.kind === "subject");
   const job = taught[0];
   useEffect(() => void needMethods(), []);
+  useFailure(job, submit);
   const teach = () =>
     submit.run(async () => {
       const form = draft.value;
@@ -69,7 +70,7 @@ export function Subject() {
         <PicturesOf submit={submit} />
         <Names submit={submit} />
         <Options submit={submit} />
-        <Alert text={/^(options|pictures)\./.test(submit.problem.value?.field ?? "") ? null : submit.rest(["pictures", "noun", "token", "output", "sample_every"])} />
+        <Alert text={submit.rest(["pictures", "noun", "token", "output", "sample_every", "options"])} />
         <div class="sticky">
           <button type="submit" class="primary big" disabled={submit.busy.value}>
             {submit.busy.value ? "Sending…" : "Teach it"}
