@@ -193,7 +193,7 @@ class Studio:
         import sys
 
         known = sys.modules.get("photopic.models.text_to_image.schedulers")
-        return list(known.SCHEDULERS) if known is not None else []
+        return list(getattr(known, "SCHEDULERS", ()))  # empty while the worker is still importing it
 
     def reports(self) -> list[dict[str, str]]:
         """Folders of the workspace that ``photopic demo`` wrote a report into."""
