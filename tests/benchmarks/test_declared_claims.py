@@ -20,7 +20,10 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
     if not path.exists():  # never run in full
         assert name in (
             "few-shot",
+            "fisher-weights",
+            "jackpots",
             "perception",
+            "random-pruning",
             "file-rate",
         )
         return
