@@ -20,6 +20,8 @@ from tests.studio.conftest import QUICK, StudioPage, running
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
+    from benchmarks.generate.studio_page import JobState
+
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -28,7 +30,7 @@ FLAGS = (
 REFUSED = re.compile(
     r"Failed to load resource: the server responded with a status of 4(09|22)"
 )  # an answer that the page explains
-WAIT_MS = 30_000
+WAIT_MS = 20_000
 
 
 class Tabs:
@@ -105,13 +107,23 @@ def tabs(browser: Browser, studio: StudioPage) -> Iterator[Tabs]:
 
 @pytest.fixture(scope="module")
 def two_edits(studio: StudioPage) -> tuple[str, str]:
-    """Two subjects in the library: ``<mine> bear`` and ``<other> cat``, which shut some of the same weights."""
-    for noun, token, shade in (("bear", "<mine>", 40), ("cat", "<other>", 90)):
-        pictures = [{"id": studio.picture(200, 20 * number, shade), "caption": ""} for number in range(3)]
-        studio.do(
-            "subject", {"pictures": pictures, "noun": noun, "token": token, "output": f"{noun}.edit", "options": QUICK}
-        )
+    """Two subjects in the library, ``<mine> bear`` and ``<other> cat``, which set some of the same weights to values of their own."""
+    pictures = [{"id": studio.picture(200, 20 * number, 40), "caption": ""} for number in range(3)]
+    for steps, noun, token in ((1, "bear", "<mine>"), (2, "cat", "<other>")):
+        named = {"noun": noun, "token": token, "output": f"{noun}.edit"}
+        studio.do("subject", {"pictures": pictures, **named, "options": QUICK | {"tune": steps}})
     return "bear.edit", "cat.edit"
+
+
+def started(studio: StudioPage, tab: Page, button: str) -> JobState:
+    """Press a button that asks for a job, and have the job once it is over."""
+    known = {job["id"] for job in studio.get("/api/jobs")}
+    tab.get_by_role("button", name=button, exact=True).click()
+    tab.wait_for_function(
+        "(count) => fetch('/api/jobs').then((said) => said.json()).then((jobs) => jobs.length > count)", arg=len(known)
+    )
+    (job,) = [job["id"] for job in studio.get("/api/jobs") if job["id"] not in known]
+    return studio.wait(job)
 
 
 def pictures_of_a_thing(folder: Path, count: int, side: int = 48) -> list[Path]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tests.studio.browser.conftest import Tabs
+from tests.studio.browser.conftest import Tabs, started
 from tests.studio.conftest import StudioPage
 
 if TYPE_CHECKING:
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def fill(tab: Page, prompt: str, *, count: int = 1, steps: int = 2) -> None:
-    tab.get_by_label("Prompt").fill(prompt)
-    tab.get_by_label("Pictures").fill(str(count))
+    tab.get_by_label("Prompt", exact=True).fill(prompt)
+    tab.get_by_label("Pictures", exact=True).fill(str(count))
     tab.get_by_text("More options").click()
-    tab.get_by_label("Steps").fill(str(steps))
+    tab.get_by_label("Steps", exact=True).fill(str(steps))
 
 
 def drag(tab: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -30,15 +30,11 @@ def drag(tab: Page, start: tuple[float, float], end: tuple[float, float]) -> Non
     tab.mouse.up()
 
 
-def form_of_last(studio: StudioPage) -> Any:
-    return studio.get(f"/api/jobs/{studio.get('/api/jobs')[0]['id']}")["form"]
-
-
 def test_two_edits_with_a_layout_drawn_by_mouse(tabs: Tabs, studio: StudioPage, two_edits: tuple[str, str]) -> None:
     tab = tabs.open()
     for name in two_edits:
         tab.get_by_role("switch", name=name).check()
-    assert tab.get_by_label("Prompt").input_value() == "a <mine> bear and a <other> cat", (
+    assert tab.get_by_label("Prompt", exact=True).input_value() == "a <mine> bear and a <other> cat", (
         "the words come with the edits"
     )
     fill(tab, "a <mine> bear and a <other> cat on a red background")
@@ -53,10 +49,8 @@ def test_two_edits_with_a_layout_drawn_by_mouse(tabs: Tabs, studio: StudioPage, 
     tab.get_by_label("Edit", exact=True).last.select_option("cat.edit")
     tab.get_by_label("Each edit in its own box only").check()
     drag(tab, (0.75, 0.5), (0.75, 0.55))  # moves the second box down
-    tab.get_by_role("button", name="Draw 1 picture").click()
+    form = started(studio, tab, "Draw 1 picture")["form"]
     tab.get_by_label("Open seed 0").wait_for()
-
-    form = form_of_last(studio)
     assert form["edits"] == [{"name": "bear.edit", "weight": 1.0}, {"name": "cat.edit", "weight": 0.95}]
     assert form["in_region"] is True
     first, second = form["layout"]
@@ -79,9 +73,8 @@ def test_a_layout_by_the_keyboard_alone(tabs: Tabs, studio: StudioPage) -> None:
     box.focus()
     for key in ("ArrowRight", "ArrowUp", "Shift+ArrowDown"):
         tab.keyboard.press(key)
-    tab.get_by_label("Prompt").press("Control+Enter")
-    tab.get_by_label("Open seed 0").wait_for()
-    assert form_of_last(studio)["layout"][0]["box"] == [0.12, 0.28, 0.52, 0.7]
+    form = started(studio, tab, "Draw 1 picture")["form"]
+    assert form["layout"][0]["box"] == [0.12, 0.28, 0.52, 0.7]
     box = tab.locator("[data-box='0']")
     box.focus()
     tab.keyboard.press("Delete")
@@ -95,7 +88,7 @@ def test_words_show_where_they_were_read_and_edits_what_they_changed(
     tab = tabs.open()
     tab.get_by_role("switch", name="bear.edit").check()
     fill(tab, "a <mine> bear on a red background", count=2)
-    tab.get_by_role("button", name="Draw 2 pictures").click()
+    started(studio, tab, "Draw 2 pictures")
     tab.get_by_label("Open seed 1").wait_for()
     tab.get_by_role("button", name="red", exact=True).hover()
     assert tab.locator("img.lit[data-word=red]").count() == 2, "over every picture"
@@ -105,7 +98,7 @@ def test_words_show_where_they_were_read_and_edits_what_they_changed(
     assert tab.locator("img.lit[data-word=bear]").count() == 2, "with the keyboard too"
 
     tab.get_by_label("Open seed 1").click()
-    tab.get_by_role("button", name="Before and after the edits").click()
+    before = started(studio, tab, "Before and after the edits")["form"]
     divider = tab.get_by_label("Divider between before and after")
     divider.wait_for()
     frame = tab.get_by_test_id("before-after").bounding_box()
@@ -116,7 +109,7 @@ def test_words_show_where_they_were_read_and_edits_what_they_changed(
     assert 75 <= int(divider.input_value()) <= 85
     divider.press("ArrowLeft")
     assert tab.locator(".before-after .over").get_attribute("style").startswith("clip-path: inset(0")
-    assert form_of_last(studio)["edits"] == [{"name": "bear.edit", "weight": 0.0}] and form_of_last(studio)["seed"] == 1
+    assert before["edits"] == [{"name": "bear.edit", "weight": 0.0}] and before["seed"] == 1
     tab.keyboard.press("Escape")
     assert tab.get_by_role("dialog").count() == 0
 
@@ -129,7 +122,10 @@ def test_a_picture_brings_its_settings_back(tabs: Tabs, studio: StudioPage, tmp_
     tab.get_by_label("Restore from a picture").set_input_files(tmp_path / "drawn.png")
     tab.wait_for_function("document.querySelector('textarea').value === 'a panda and a tree'")
     tab.get_by_text("More options").click()
-    found = {label: tab.get_by_label(label).input_value() for label in ("Steps", "Guidance", "Lead away from", "Seed")}
+    found = {
+        label: tab.get_by_label(label, exact=True).input_value()
+        for label in ("Steps", "Guidance", "Lead away from", "Seed")
+    }
     assert found == {"Steps": "3", "Guidance": "3", "Lead away from": "a dog", "Seed": "8"}, (
         "the seed is that of this picture"
     )
@@ -138,12 +134,12 @@ def test_a_picture_brings_its_settings_back(tabs: Tabs, studio: StudioPage, tmp_
 def test_problems_are_written_beside_their_fields(tabs: Tabs) -> None:
     tab = tabs.open()
     tab.get_by_role("button", name="Draw 4 pictures").click()
-    prompt = tab.get_by_label("Prompt")
+    prompt = tab.get_by_label("Prompt", exact=True)
     tab.get_by_text("Say what to draw, such as: a bear on a red background.").wait_for()
     assert prompt.get_attribute("aria-invalid") == "true"
     tab.wait_for_function("document.activeElement.tagName === 'TEXTAREA'")
     fill(tab, "a bear", steps=0)
-    tab.get_by_role("button", name="Draw 4 pictures").click()
-    steps = tab.get_by_label("Steps")
+    prompt.press("Control+Enter")  # sends the form too
+    steps = tab.get_by_label("Steps", exact=True)
     tab.wait_for_function("document.activeElement.type === 'number'")
     assert steps.get_attribute("aria-invalid") == "true"

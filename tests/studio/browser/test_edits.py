@@ -16,7 +16,7 @@ def test_a_refused_composition_explains_itself(tabs: Tabs, studio: StudioPage, t
     tab.get_by_label("Where they touch").get_by_role(
         "table"
     ).first.wait_for()  # the warning comes before anything is made
-    tab.get_by_label("Name of the file").fill("both.edit")
+    tab.get_by_label("Name of the file", exact=True).fill("both.edit")
     tab.get_by_role("button", name="Compose", exact=True).click()
     refusal = tab.get_by_role("alert").filter(has_text="They were not put together")
     refusal.wait_for()

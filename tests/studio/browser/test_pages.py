@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def test_two_tabs_show_the_same_job_and_either_cancels_it(tabs: Tabs, studio: StudioPage) -> None:
     first = tabs.open()
     second = tabs.open(beside=first)
-    first.get_by_label("Prompt").fill("a boat")
-    first.get_by_label("Pictures").fill("64")
+    first.get_by_label("Prompt", exact=True).fill("a boat")
+    first.get_by_label("Pictures", exact=True).fill("64")
     first.get_by_text("More options").click()
-    first.get_by_label("Steps").fill("500")
+    first.get_by_label("Steps", exact=True).fill("500")
     first.get_by_role("button", name="Draw 64 pictures").click()
     second.get_by_role("heading", name="a boat").wait_for()
-    assert second.get_by_label("Prompt").input_value() == "", "each tab has its own form"
+    assert second.get_by_label("Prompt", exact=True).input_value() == "", "each tab has its own form"
     second.get_by_role("button", name="Cancel", exact=True).last.click()
     first.get_by_text("Cancelled. Nothing half made was kept.").wait_for()
     assert studio.get("/api/jobs")[0]["state"] == "cancelled"
@@ -55,7 +55,7 @@ def test_a_model_that_fails_to_load_is_explained(browser: Browser, tmp_path: Pat
         banner = tab.locator(".banner")
         banner.wait_for()
         assert "The model broken could not be loaded" in banner.inner_text() and "Choose another" in banner.inner_text()
-        tab.get_by_label("Prompt").fill("a bear")
+        tab.get_by_label("Prompt", exact=True).fill("a bear")
         tab.get_by_role("button", name="Draw 4 pictures").click()
         tab.locator(".outcome .alert").wait_for()
         tab.get_by_role("button", name="Model failed").click()
@@ -99,7 +99,7 @@ def test_a_number_out_of_its_range_is_refused_beside_its_field(
     tab.get_by_label("noun").fill("bear")
     tab.get_by_role("button", name="Run").click()
     tab.get_by_text("images: choose pictures.").wait_for()
-    tab.get_by_label("Choose pictures").set_input_files(pictures_of_a_thing(tmp_path, 1))
+    tab.get_by_label("Choose pictures", exact=True).set_input_files(pictures_of_a_thing(tmp_path, 1))
     tab.locator(".uploads img").wait_for()
     steps = tab.get_by_label("steps", exact=True)
     steps.fill(value)

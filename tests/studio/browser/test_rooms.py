@@ -128,7 +128,7 @@ def test_an_interaction_takes_a_tenth_of_a_second_while_a_job_runs(tabs: Tabs, s
     job = studio.start("draw", {"prompt": "a bear", "count": 64, "steps": 200, "batch": 1})
     studio.wait(job, lambda found: found["state"] == "running")
     tab.evaluate(WATCH)
-    prompt = tab.get_by_label("Prompt")
+    prompt = tab.get_by_label("Prompt", exact=True)
     prompt.click()
     tab.keyboard.type("a cat left of a tree", delay=20)
     for room in ("Runs", "Subject", "Draw"):

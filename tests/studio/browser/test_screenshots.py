@@ -37,9 +37,9 @@ def test_pictures_of_the_readme(browser: Browser, tmp_path: Path) -> None:
         tab.screenshot(path=IMAGES / "studio-subject.png")
 
         tab.get_by_role("button", name="Draw with it").first.click()
-        tab.get_by_label("Prompt").press("End")
-        tab.get_by_label("Prompt").press_sequentially(" on a blue background")
-        tab.get_by_label("Pictures").fill("8")
+        tab.get_by_label("Prompt", exact=True).press("End")
+        tab.get_by_label("Prompt", exact=True).press_sequentially(" on a blue background")
+        tab.get_by_label("Pictures", exact=True).fill("8")
         tab.get_by_role("button", name="Draw 8 pictures").click()
         tab.get_by_label("Open seed 7").wait_for()
         tab.locator(".toast button").first.click()

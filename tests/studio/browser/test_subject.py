@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.studio.browser.conftest import Tabs, pictures_of_a_thing
+from tests.studio.browser.conftest import Tabs, pictures_of_a_thing, started
 from tests.studio.conftest import StudioPage
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ OPTIONS = {
 
 def fill(tab: Page, tmp_path: Path, *, name: str, **options: str) -> None:
     """The form with five pictures and options by their labels."""
-    tab.get_by_label("Choose pictures").set_input_files(pictures_of_a_thing(tmp_path, 5))
+    tab.get_by_label("Choose pictures", exact=True).set_input_files(pictures_of_a_thing(tmp_path, 5))
     tab.get_by_label("Caption of picture 5").wait_for()
-    tab.get_by_label("What it is").fill("bear")
-    tab.get_by_label("Name of the file").fill(name)
+    tab.get_by_label("What it is", exact=True).fill("bear")
+    tab.get_by_label("Name of the file", exact=True).fill(name)
     tab.get_by_text("More options").click()
     for label, value in (OPTIONS | options).items():
         tab.get_by_label(label, exact=True).fill(value)
@@ -55,17 +55,15 @@ def test_a_subject_is_taught_from_five_pictures_and_drawn(tabs: Tabs, studio: St
     assert sent["token"] == "<mine>" and sent["sample_every"] == 2
 
     tab.get_by_role("button", name="Draw with it").click()
-    prompt = tab.get_by_label("Prompt")
+    prompt = tab.get_by_label("Prompt", exact=True)
     assert prompt.input_value() == "a <mine> bear"
     prompt.fill("a <mine> bear on a red background")
     tab.get_by_text("More options").click()
-    tab.get_by_label("Steps").fill("2")
-    tab.get_by_label("Pictures").fill("2")
-    tab.get_by_role("button", name="Draw 2 pictures").click()
+    tab.get_by_label("Steps", exact=True).fill("2")
+    tab.get_by_label("Pictures", exact=True).fill("2")
+    drawn = started(studio, tab, "Draw 2 pictures")
     tab.get_by_label("Open seed 1").wait_for()
-    drawn = studio.get("/api/jobs")[0]
-    assert drawn["state"] == "done"
-    assert studio.get(f"/api/jobs/{drawn['id']}")["form"]["edits"] == [{"name": "mine.edit", "weight": 1.0}]
+    assert drawn["state"] == "done" and drawn["form"]["edits"] == [{"name": "mine.edit", "weight": 1.0}]
 
 
 def test_cancelled_in_the_middle_leaves_no_half_file(tabs: Tabs, studio: StudioPage, tmp_path: Path) -> None:
@@ -96,7 +94,7 @@ def test_reloaded_in_the_middle_finds_the_job_and_its_curve(tabs: Tabs, studio: 
     tab.wait_for_function(
         f"document.querySelector('.curve polyline').getAttribute('points').split(',').length > {seen + 2}"
     )
-    assert tab.get_by_label("What it is").input_value() == "bear", "the form outlives the reload"
+    assert tab.get_by_label("What it is", exact=True).input_value() == "bear", "the form outlives the reload"
     tab.get_by_role("button", name="Cancel", exact=True).last.click()
     tab.get_by_text("Cancelled. Nothing half made was kept.").wait_for()
 

@@ -64,7 +64,7 @@ export function restore(found: Partial<DrawForm>, seed?: number | null): void {
 /** Draw with an edit: switched on, and its words in the prompt where they are not there yet. */
 export function drawWith(edit: EditFile): void {
   const others = drawing.value.edits.filter((each) => each.name !== edit.name);
-  const words = called(edit);
+  const words = edit.noun ? called(edit) : ""; // of several things the prompt says each where it belongs
   const { prompt } = drawing.value;
   change({
     edits: [...others, { name: edit.name, weight: 1, on: true }],

@@ -71,7 +71,7 @@ export function EditMade({ name }: { name: string }) {
   return (
     <p class="made">
       <b>{name}</b>
-      {file?.noun && (
+      {file?.token && (
         <button
           type="button"
           class="primary"

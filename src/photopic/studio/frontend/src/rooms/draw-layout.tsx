@@ -57,6 +57,9 @@ function BoxRow({ box, index, edits: names, submit, set, remove }: RowProps) {
       <Field label={`Words of box ${index + 1}`} problem={submit.at(`layout.${index}.words`)}>
         {(control) => <input {...control} data-words={index} type="text" value={box.words} placeholder="cat" onInput={(event) => set({ words: event.currentTarget.value })} />}
       </Field>
+      <button type="button" class="icon" aria-label={`Remove box ${index + 1}`} onClick={remove}>
+        ×
+      </button>
       <Field label="Edit" problem={submit.at(`layout.${index}.edit`)}>
         {(control) => (
           <select {...control} value={box.edit ?? ""} onChange={(event) => bind(event.currentTarget.value || null)}>
@@ -70,9 +73,6 @@ function BoxRow({ box, index, edits: names, submit, set, remove }: RowProps) {
         )}
       </Field>
       <NumberField label="Strength" value={box.strength} min={0} step={0.5} placeholder="2.5" set={(strength) => set({ strength })} problem={submit.at(`layout.${index}.strength`)} />
-      <button type="button" class="icon" aria-label={`Remove box ${index + 1}`} onClick={remove}>
-        ×
-      </button>
     </li>
   );
 }

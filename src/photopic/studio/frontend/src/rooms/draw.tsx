@@ -68,7 +68,7 @@ export function Draw() {
           </button>
         </div>
       </form>
-      <section class="outcome" aria-label="Pictures">
+      <section class="outcome" aria-label="What was drawn">
         {job ? <Drawn job={job} /> : <Nothing />}
         <History drawn={drawn} current={job} choose={(id) => (chosen.value = id)} />
       </section>

@@ -166,7 +166,7 @@ function Inspect({ edit }: { edit: EditFile }) {
       </header>
       <p class="quiet">{facts.filter(Boolean).join(" · ")}</p>
       <div class="row wrap">
-        {edit.noun && (
+        {edit.token && (
           <button
             type="button"
             class="primary"
