@@ -107,7 +107,7 @@ def tabs(browser: Browser, studio: StudioPage) -> Iterator[Tabs]:
 
 @pytest.fixture(scope="module")
 def two_edits(studio: StudioPage) -> tuple[str, str]:
-    """Two subjects in the library, ``<mine> bear`` and ``<other> cat``, which set some of the same weights to values of their own."""
+    """Two subjects in the library, ``<mine> bear`` and ``<other> cat``; they set some of the same weights to different values."""
     pictures = [{"id": studio.picture(200, 20 * number, 40), "caption": ""} for number in range(3)]
     for steps, noun, token in ((1, "bear", "<mine>"), (2, "cat", "<other>")):
         named = {"noun": noun, "token": token, "output": f"{noun}.edit"}
@@ -119,10 +119,9 @@ def started(studio: StudioPage, tab: Page, button: str) -> JobState:
     """Press a button that asks for a job, and have the job once it is over."""
     known = {job["id"] for job in studio.get("/api/jobs")}
     tab.get_by_role("button", name=button, exact=True).click()
-    tab.wait_for_function(
-        "(count) => fetch('/api/jobs').then((said) => said.json()).then((jobs) => jobs.length > count)", arg=len(known)
-    )
-    (job,) = [job["id"] for job in studio.get("/api/jobs") if job["id"] not in known]
+    while not (made := [job["id"] for job in studio.get("/api/jobs") if job["id"] not in known]):
+        tab.wait_for_timeout(20)  # the test's own time limit ends it
+    (job,) = made
     return studio.wait(job)
 
 
