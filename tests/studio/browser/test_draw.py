@@ -120,7 +120,8 @@ def test_a_picture_brings_its_settings_back(tabs: Tabs, studio: StudioPage, tmp_
     (tmp_path / "drawn.png").write_bytes(studio.file(done["results"][1]))
     tab = tabs.open()
     tab.get_by_label("Restore from a picture").set_input_files(tmp_path / "drawn.png")
-    tab.wait_for_function("document.querySelector('textarea').value === 'a panda and a tree'")
+    tab.get_by_text("The form is as it was when this picture was drawn.").wait_for()
+    assert tab.get_by_label("Prompt", exact=True).input_value() == "a panda and a tree"
     tab.get_by_text("More options").click()
     found = {
         label: tab.get_by_label(label, exact=True).input_value()
@@ -137,9 +138,9 @@ def test_problems_are_written_beside_their_fields(tabs: Tabs) -> None:
     prompt = tab.get_by_label("Prompt", exact=True)
     tab.get_by_text("Say what to draw, such as: a bear on a red background.").wait_for()
     assert prompt.get_attribute("aria-invalid") == "true"
-    tab.wait_for_function("document.activeElement.tagName === 'TEXTAREA'")
+    tab.locator("textarea:focus").wait_for()
     fill(tab, "a bear", steps=0)
     prompt.press("Control+Enter")  # sends the form too
     steps = tab.get_by_label("Steps", exact=True)
-    tab.wait_for_function("document.activeElement.type === 'number'")
+    tab.locator("input[type=number][aria-invalid=true]:focus").wait_for()
     assert steps.get_attribute("aria-invalid") == "true"

@@ -1,4 +1,5 @@
 // Requests to the server that this page came from; whatever goes wrong becomes one Problem that a form can place.
+import { signal } from "@preact/signals";
 import type { EditFile, GuardFile, Job, MethodRow, Picture, State, Uploaded, View } from "./contract";
 
 /** What went wrong: a line for the reader and the field of the form that it is about, where one is known. */
@@ -84,6 +85,8 @@ export const editAddress = (name: string) => `/api/edits/${part(name)}`;
 export const guardAddress = (name: string) => `/api/guards/${part(name)}`;
 export const thumbnail = (url: string, size = 256) => `${url}${url.includes("?") ? "&" : "?"}size=${size}`;
 
+export const uploading = signal(0); // uploads under way: a form waits for them
+
 /** Uploads many pictures in requests that stay below the server's limit, and adds up what came of it. */
 export async function uploadAll(chosen: readonly File[], told: (done: number, of: number) => void = () => {}): Promise<Uploaded> {
   const all: Uploaded = { pictures: [], refused: [] };
@@ -98,17 +101,22 @@ export async function uploadAll(chosen: readonly File[], told: (done: number, of
     batch = [];
     size = 0;
   };
-  for (const [index, file] of chosen.entries()) {
-    if (batch.length >= 40 || size + file.size > BYTES) {
-      await send();
-      told(index, chosen.length);
+  uploading.value++;
+  try {
+    for (const [index, file] of chosen.entries()) {
+      if (batch.length >= 40 || size + file.size > BYTES) {
+        await send();
+        told(index, chosen.length);
+      }
+      batch.push(file);
+      size += file.size;
     }
-    batch.push(file);
-    size += file.size;
+    await send();
+    told(chosen.length, chosen.length);
+    return all;
+  } finally {
+    uploading.value--;
   }
-  await send();
-  told(chosen.length, chosen.length);
-  return all;
 }
 
 export const lineOf = (error: unknown) => (error instanceof Error ? error.message : String(error));

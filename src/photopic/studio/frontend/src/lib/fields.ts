@@ -45,11 +45,11 @@ function outOfRange(field: Field, value: number): string | null {
   return null;
 }
 
-/** What the server is sent: values that were given and differ from the default. */
+/** What the server is sent: values that were given, and what is shown as chosen where one has to be. */
 export function sent(fields: readonly Field[], values: Values): Record<string, unknown> {
   const out: Record<string, unknown> = {};
   for (const field of fields) {
-    const value = values[field.name];
+    const value = values[field.name] ?? (field.kind === "model" && field.required ? (field.default as Scalar) : undefined);
     if (value === undefined || value === "" || (value === null && !field.required)) continue;
     if (isPictures(value)) {
       if (value.pictures.length) out[field.name] = value.pictures.map(({ picture, label, caption }) => ({ id: picture.id, label, caption }));

@@ -14,6 +14,8 @@ export interface Submit {
   /** The problem of no field that the form shows, or null. */
   rest: (fields: readonly string[]) => string | null;
   fail: (field: string | null, text: string) => void;
+  /** The form was changed: what was wrong with it may be mended. */
+  edited: () => void;
   run: (work: () => Promise<void>) => Promise<void>;
 }
 
@@ -48,6 +50,7 @@ export function useSubmit(): Submit {
       return found.field !== null && fields.some((field) => isUnder(found.field, field)) ? null : found.text;
     },
     fail,
+    edited: () => (problem.value = null),
     run: async (work) => {
       if (busy.value) return;
       busy.value = true;

@@ -1,7 +1,7 @@
 // A form for any method of the manifest: its fields by their kinds, the needed ones first.
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { api } from "../lib/api";
+import { api, uploading } from "../lib/api";
 import type { Field, Job, MethodRow } from "../lib/contract";
 import { sent, wrong, type Value, type Values } from "../lib/fields";
 import { reveal } from "../lib/reveal";
@@ -51,6 +51,7 @@ export function MethodForm({ row, first, job, started, verb = "Run" }: Props) {
     <form
       class="method-form"
       noValidate
+      onInput={submit.edited}
       onSubmit={(event) => {
         event.preventDefault();
         send();
@@ -64,8 +65,8 @@ export function MethodForm({ row, first, job, started, verb = "Run" }: Props) {
         </details>
       )}
       <Alert text={submit.rest(names)} />
-      <button type="submit" class="primary" disabled={submit.busy.value}>
-        {submit.busy.value ? "Sending…" : verb}
+      <button type="submit" class="primary" disabled={submit.busy.value || uploading.value > 0}>
+        {uploading.value > 0 ? "Uploading…" : submit.busy.value ? "Sending…" : verb}
       </button>
     </form>
   );

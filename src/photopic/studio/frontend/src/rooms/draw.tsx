@@ -48,6 +48,7 @@ export function Draw() {
         class="panel"
         noValidate
         aria-label="What to draw"
+        onInput={submit.edited}
         onSubmit={(event) => {
           event.preventDefault();
           void draw();

@@ -1,7 +1,7 @@
 // The Subject room: a few pictures of a thing become an edit that draws it.
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { api, lineOf, thumbnail, uploadAll } from "../lib/api";
+import { api, lineOf, thumbnail, uploadAll, uploading } from "../lib/api";
 import { style } from "../lib/boxes";
 import type { Box, Job, Picture, SubjectForm } from "../lib/contract";
 import { sent, type Values } from "../lib/fields";
@@ -62,6 +62,7 @@ export function Subject() {
         class="panel"
         noValidate
         aria-label="What to teach"
+        onInput={submit.edited}
         onSubmit={(event) => {
           event.preventDefault();
           void teach();
@@ -72,8 +73,8 @@ export function Subject() {
         <Options submit={submit} />
         <Alert text={submit.rest(["pictures", "noun", "token", "output", "sample_every", "options"])} />
         <div class="sticky">
-          <button type="submit" class="primary big" disabled={submit.busy.value}>
-            {submit.busy.value ? "Sending…" : "Teach it"}
+          <button type="submit" class="primary big" disabled={submit.busy.value || uploading.value > 0}>
+            {uploading.value > 0 ? "Uploading…" : submit.busy.value ? "Sending…" : "Teach it"}
           </button>
         </div>
       </form>
