@@ -10,7 +10,7 @@ export interface Node {
 
 const PUSH = 0.0025;
 const PULL = 0.06;
-const CENTRE = 0.012;
+const CENTRE = 0.03;
 
 /** Nodes on a circle in the order of their names: the same graph starts, and ends, the same way. */
 export function begin(names: readonly string[]): Node[] {
@@ -50,8 +50,8 @@ export function step(nodes: Node[], edges: readonly (readonly [number, number])[
   for (const [index, node] of nodes.entries()) {
     if (node.held) continue;
     const [dx, dy] = [clamp(forces[index]!.x, -heat, heat), clamp(forces[index]!.y, -heat, heat)];
-    node.x = clamp(node.x + dx, 0.03, 0.97);
-    node.y = clamp(node.y + dy, 0.03, 0.97);
+    node.x = clamp(node.x + dx, 0.08, 0.92); // room for the names
+    node.y = clamp(node.y + dy, 0.06, 0.96);
     fastest = Math.max(fastest, Math.abs(dx), Math.abs(dy));
   }
   return fastest;

@@ -1,6 +1,6 @@
 // Which classes are sums of others, as a graph whose nodes can be pulled at; the chosen class is written as its sum.
 import { useComputed, useSignal } from "@preact/signals";
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef } from "preact/hooks";
 import { place } from "../lib/boxes";
 import type { DependencyRow } from "../lib/contract";
 import { begin, settle, step, type Node } from "../lib/force";
@@ -8,7 +8,8 @@ import { number, plural } from "../lib/words";
 
 const WIDE = 760;
 const HIGH = 520;
-const MOST = 80; // nodes; beyond that a picture says nothing
+const MOST = 48; // nodes; beyond that a picture says nothing
+const DRAWN = 8; // sums
 
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -22,10 +23,49 @@ function sum(row: DependencyRow): string {
 }
 
 export function DependencyGraph({ rows }: { rows: readonly DependencyRow[] }) {
-  const dependent = useMemo(() => rows.filter((row) => row.dependent), [rows]);
-  const shown = dependent.slice(0, MOST / 2);
+  const about = useSignal(""); // a class that the graph is drawn around
+  const id = useId();
+  const dependent = useMemo(() => [...rows.filter((row) => row.dependent)].sort((a, b) => (a.held_out_error ?? 1) - (b.held_out_error ?? 1)), [rows]);
+  if (!dependent.length) return <p class="empty">No class is a sum of a few others within this error. Raise the error, or allow more classes in a sum, and look again.</p>;
+  const around = about.value ? dependent.filter((row) => row.class === about.value || row.support.includes(about.value)) : [];
+  const shown = fitting(around.length ? around : dependent);
+  return (
+    <>
+      <div class="field graph-find">
+        <label for={id}>Draw around a class</label>
+        <input id={id} type="search" list={`${id}-names`} placeholder={`the ${shown.length} closest sums`} onChange={(event) => (about.value = event.currentTarget.value.trim())} />
+        <datalist id={`${id}-names`}>
+          {rows.map((row) => (
+            <option key={row.class} value={row.class} />
+          ))}
+        </datalist>
+        {about.value && !around.length && <p class="help">{about.value} is no sum of others and in none; the closest sums are drawn.</p>}
+      </div>
+      <Graph key={around.length ? about.value : ""} shown={shown} dependent={dependent} all={rows.length} />
+    </>
+  );
+}
+
+/** The first sums whose classes find room, one at least. */
+function fitting(rows: readonly DependencyRow[]): DependencyRow[] {
+  const names = new Set<string>();
+  return rows.slice(0, DRAWN).filter((row, index) => {
+    const more = [row.class, ...row.support].filter((name) => !names.has(name));
+    if (index > 0 && names.size + more.length > MOST) return false;
+    more.forEach((name) => names.add(name));
+    return true;
+  });
+}
+
+interface GraphProps {
+  shown: readonly DependencyRow[];
+  dependent: readonly DependencyRow[];
+  all: number;
+}
+
+function Graph({ shown, dependent, all }: GraphProps) {
   const { nodes, edges } = useMemo(() => {
-    const names = [...new Set(shown.flatMap((row) => [row.class, ...row.support]))].slice(0, MOST);
+    const names = [...new Set(shown.flatMap((row) => [row.class, ...row.support]))];
     const at = new Map(names.map((name, index) => [name, index]));
     const links = shown.flatMap((row) =>
       row.support.flatMap((name, index) => {
@@ -36,7 +76,7 @@ export function DependencyGraph({ rows }: { rows: readonly DependencyRow[] }) {
     const placed = begin(names);
     settle(placed, links.map((link) => [link.from, link.to] as const));
     return { nodes: placed, edges: links };
-  }, [dependent]);
+  }, [shown.map((row) => row.class).join()]);
   const tick = useSignal(0);
   const chosen = useSignal<number | null>(null);
   const held = useRef<Node | null>(null);
@@ -45,7 +85,6 @@ export function DependencyGraph({ rows }: { rows: readonly DependencyRow[] }) {
   const near = useComputed(() => new Set(chosen.value === null ? [] : [chosen.value, ...edges.filter((edge) => edge.to === chosen.value || edge.from === chosen.value).flatMap((edge) => [edge.from, edge.to])]));
 
   useEffect(() => () => cancelAnimationFrame(running.current), []);
-  if (!dependent.length) return <p class="empty">No class is a sum of a few others within this error. Raise the error, or allow more classes in a sum, and look again.</p>;
 
   const animate = () => {
     cancelAnimationFrame(running.current);
@@ -79,6 +118,7 @@ export function DependencyGraph({ rows }: { rows: readonly DependencyRow[] }) {
 
   void tick.value; // positions live outside of the signals; each step renders them anew
   const name = chosen.value === null ? null : nodes[chosen.value]?.name;
+  const sums = new Set(shown.map((each) => each.class));
   const row = dependent.find((each) => each.class === name);
   const users = dependent.filter((each) => name && each.support.includes(name));
   return (
@@ -120,9 +160,9 @@ export function DependencyGraph({ rows }: { rows: readonly DependencyRow[] }) {
             onFocus={() => (chosen.value = index)}
           >
             <circle r="15" class="reach" />
-            <circle r={dependent.some((each) => each.class === node.name) ? 7 : 5} class={dependent.some((each) => each.class === node.name) ? "sum" : ""} />
-            <text y="-11" text-anchor="middle">
-              {node.name}
+            <circle r={sums.has(node.name) ? 8 : 5} class={sums.has(node.name) ? "sum" : ""} />
+            <text y="-11" text-anchor="middle" class={sums.has(node.name) ? "of-sum" : ""}>
+              {node.name.length > 22 ? `${node.name.slice(0, 20)}…` : node.name}
             </text>
           </g>
         ))}
@@ -136,7 +176,7 @@ export function DependencyGraph({ rows }: { rows: readonly DependencyRow[] }) {
         ) : name ? (
           `${name} is part of ${users.map((each) => each.class).join(", ")}.`
         ) : (
-          `${plural(dependent.length, "class", "classes")} of ${rows.length} are sums of a few others${dependent.length > shown.length ? `; the first ${shown.length} are drawn` : ""}. Choose one to read its sum, or pull at it.`
+          `${plural(dependent.length, "class", "classes")} of ${all} are sums of a few others${dependent.length > shown.length ? `; those of the smallest error are drawn` : ""}. Choose one to read its sum, or pull at it.`
         )}
       </figcaption>
     </figure>

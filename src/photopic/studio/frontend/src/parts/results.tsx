@@ -34,10 +34,9 @@ export function Results({ job, expected = 0 }: { job: Job; expected?: number }) 
           </a>
         </p>
       ))}
-      {of("verdicts").map((result, index) => (
-        <VerdictList key={index} verdicts={result.data as Verdicts} />
-      ))}
-      {of("page").map((result) => result.url && <Page key={result.url} url={result.url} name={result.name} />)}
+      {of("verdicts").map((result, index) =>
+        result.data ? <VerdictList key={index} verdicts={result.data as Verdicts} /> : <p key={index} class="quiet reading">Reading…</p>,
+      )}
       {of("file").map((result) => (
         <p key={result.name} class="made">
           <b>{result.name}</b>
@@ -49,7 +48,8 @@ export function Results({ job, expected = 0 }: { job: Job; expected?: number }) 
         </p>
       ))}
       {rows && <DependencyGraph rows={rows} />}
-      {of("view").map((result, index) => result.view && <ViewPage key={index} view={result.view} />)}
+      {of("view").map((result, index) => (result.view ? <ViewPage key={index} view={result.view} /> : <p key={index} class="quiet reading">Reading…</p>))}
+      {of("page").map((result) => result.url && <Page key={result.url} url={result.url} name={result.name === "page.html" ? "All of it as a page" : result.name} />)}
     </div>
   );
 }
