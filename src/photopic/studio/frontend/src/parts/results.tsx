@@ -4,7 +4,7 @@ import type { DependencyRow, Job, Result, Verdicts } from "../lib/contract";
 import { drawWith } from "../lib/drawing";
 import { address, go } from "../lib/route";
 import { edits } from "../lib/store";
-import { number } from "../lib/words";
+import { number, sentence } from "../lib/words";
 import { DependencyGraph } from "./graph";
 import { PictureGrid } from "./pictures";
 import { Bar, ViewPage } from "./view";
@@ -109,11 +109,6 @@ export function VerdictList({ verdicts }: { verdicts: Verdicts }) {
       <p>
         <b>{verdicts.accepted}</b> accepted, <b>{verdicts.rejected}</b> rejected by {verdicts.guard} around {verdicts.model}.
       </p>
-      {verdicts.caveats.map((caveat, index) => (
-        <p class="note" key={index}>
-          {caveat}
-        </p>
-      ))}
       <ul class="verdicts">
         {verdicts.pictures.map((row, index) => (
           <li key={index} class={row.accepted ? "" : "rejected"}>
@@ -138,6 +133,16 @@ export function VerdictList({ verdicts }: { verdicts: Verdicts }) {
           </li>
         ))}
       </ul>
+      {verdicts.caveats.length > 0 && (
+        <>
+          <h3>What it cannot say</h3>
+          <ul class="quiet">
+            {verdicts.caveats.map((caveat, index) => (
+              <li key={index}>{sentence(caveat)}.</li>
+            ))}
+          </ul>
+        </>
+      )}
     </section>
   );
 }
