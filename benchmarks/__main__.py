@@ -15,6 +15,7 @@ from typing import Any
 MODULES = {
     "adaptive-guidance": "generate.adaptive_guidance",
     "attribution": "locate.attribution",
+    "attribution-peers": "locate.attribution_peers",
     "bundled-model": "models.bundled_model",
     "concept-neurons": "locate.concept_neurons",
     "covlasso": "measure.covlasso",

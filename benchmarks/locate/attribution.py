@@ -5,26 +5,27 @@
 Scenes of two emoji; a map is asked for each of the two. Pointing: whether the brightest pixel of the map lies in the exact mask.
 Energy: the share of the map in it. Beside stand a centre prior and a random map on the same grid. The bundled classifiers learnt
 one emoji a picture and name neither of two, so they go on learning on other scenes first (``scene_classifiers``). The layer is
-chosen on scenes of its own before those that count are looked at. A method is a case of ``METHODS``.
+chosen on scenes of its own before those that count are looked at. A method is a case of ``METHODS``. The networks, and each method
+on each of them, are kept.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from annotated_types import Ge
-from jaxtyping import Float
-from scipy.stats import spearmanr
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
-from benchmarks.locate.scene_classifiers import CLASSES, SEED, scenes, seen, taught
+from benchmarks.harness.cache import ResultCache
+from benchmarks.harness.code import code_of
+from benchmarks.locate.scene_classifiers import CLASSES, SEED, scenes, seen, taught, untaught
 from photopic.core.config import Config
 from photopic.core.errors import ModelError
 from photopic.core.results import Map
@@ -33,12 +34,21 @@ from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam
 from photopic.locate.attribution.layer_masking import layer_masking, seen_through
 from photopic.locate.attribution.normgrad import NormGradConfig, normgrad
 from photopic.metrics.intervals import bootstrap
+from photopic.metrics.saliency import (
+    Maps,
+    centre_prior,
+    curves,
+    energy,
+    points,
+    randomised,
+    rank_correlation,
+    resized,
+)
 from photopic.models.classifier import Classifier
 
 FIRST = 10_000  # of the scenes to judge on
 SIDE = 128  # pixels of a scene and of its masks
 MODELS = {"": "emoji-resnet-64-0", ".emoji_vit_64_0": "emoji-vit-64-0"}
-Maps = Float[np.ndarray, "objects side side"]
 METHODS: dict[str, Callable[[Classifier, Any, Sequence[str], str | None], Map]] = {
     "grad_cam": lambda model, image, names, layer: grad_cam(
         model, image, classes=names, config=GradCAMConfig(layer=layer)
@@ -48,8 +58,7 @@ METHODS: dict[str, Callable[[Classifier, Any, Sequence[str], str | None], Map]] 
     ),
     "layer_masking": lambda model, image, names, layer: layer_masking(model, image, classes=names),
 }
-LAYERLESS = ("layer_masking",)  # hundreds of passes a scene: judged on as many as are randomised
-SHARES = tuple(step / 10 for step in range(1, 10))  # of the pixels that are deleted or inserted
+LAYERLESS = ("layer_masking",)  # hundreds of passes a scene: judged on as many as are randomised, randomised on a third
 LEFT_OUT = (4, 8, 16)  # background cells of 64
 MOVES = "share of a map in the object asked for less that in the other one, 0 for a map that does not ask for the class"
 RANDOMISED = "rank correlation with the trained network's maps when the head and every block are random"
@@ -84,34 +93,10 @@ class AttributionConfig(Config):
     randomised: Annotated[int, Ge(2)] = 60  # of these to randomise on
 
 
-def enlarged(values: Float[np.ndarray, "maps rows columns"]) -> Maps:
-    """Maps at the size of the scene, bilinear as published."""
-    return functional.interpolate(torch.tensor(values)[None], (SIDE, SIDE), mode="bilinear")[0].numpy()
-
-
 def maps_of(method: str, model: Classifier, scene: Scene, layer: str | None) -> Maps:
-    """A map for each of the two objects."""
+    """A map for each of the two objects, at the size of the scene."""
     names = [item.concept for item in scene.placements]
-    return enlarged(METHODS[method](model, scene.image, names, layer).values[0])
-
-
-def points(maps: Maps, masks: np.ndarray) -> np.ndarray:
-    """Whether the brightest pixel of each map lies in its mask; a map without any is wrong."""
-    brightest = maps.reshape(len(maps), -1).argmax(1)
-    inside = masks.reshape(len(masks), -1)[np.arange(len(maps)), brightest]
-    return (inside & (maps.max((1, 2)) > 0)).astype(float)
-
-
-def energy(maps: Maps, masks: np.ndarray) -> np.ndarray:
-    """The share of what is positive in each map that lies in its mask; of a map without any it is 0."""
-    positive = maps.clip(0)
-    return (positive * masks).sum((1, 2)) / positive.sum((1, 2)).clip(1e-30)
-
-
-def centre_prior() -> Maps:
-    """The same bump in the middle, whatever is asked for."""
-    away = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE - 0.5
-    return np.repeat(np.exp(-(away**2).sum(0) / (2 * 0.25**2))[None], 2, 0)
+    return resized(METHODS[method](model, scene.image, names, layer).values[0], (SIDE, SIDE))
 
 
 def chosen(method: str, model: Classifier, shown: Sequence[Scene]) -> tuple[str, str]:
@@ -138,7 +123,8 @@ def numbers_of(method: str, model: Classifier, layer: str, shown: Sequence[Scene
         names = [item.concept for item in scene.placements]
         values = METHODS[method](model, scene.image, names, layer).values[0]
         noise = rng.random(values.shape).astype(np.float32)
-        maps = {"own": enlarged(values), "centre": centre_prior(), "random": enlarged(noise)}
+        centre = np.repeat(centre_prior((SIDE, SIDE))[None], 2, 0)
+        maps = {"own": resized(values, (SIDE, SIDE)), "centre": centre, "random": resized(noise, (SIDE, SIDE))}
         for rival, each in maps.items():
             found.setdefault(f"pointing {rival}", []).append(points(each, scene.masks))
             found.setdefault(f"energy {rival}", []).append(energy(each, scene.masks))
@@ -163,35 +149,24 @@ def judged(claim: str, suffix: str, found: dict[str, np.ndarray], note: str) -> 
     yield row(f"{claim}.class_moves{suffix}", moves, n=count, note=note)
 
 
-def randomised(model: Classifier, stages: int, seed: int) -> Classifier:
-    """The network with the weights of its head and so many parts before it drawn anew, at their own mean and spread."""
-    network = copy.deepcopy(model.network)
-    generator = torch.Generator().manual_seed(seed)
-    parts = [model.head_name, *reversed(model.blocks)][:stages]
-    for name, tensor in network.named_parameters():
-        if tensor.numel() > 1 and any(name.startswith(f"{part}.") for part in parts):
-            drawn = torch.randn(tensor.shape, generator=generator) * tensor.std() + tensor.mean()
-            tensor.data.copy_(drawn)
-    return Classifier(network, preprocess=model._preprocess, labels=model.labels, name=model.name)
-
-
-def correlation(first: Maps, second: Maps) -> float:
-    """Mean rank correlation of two maps of each object; a constant map has none."""
-    pairs = [(a[::4, ::4].ravel(), b[::4, ::4].ravel()) for a, b in zip(first, second, strict=True)]
-    return mean(float(spearmanr(a, b)[0]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0 for a, b in pairs)
-
-
 def randomised_row(method: str, suffix: str, model: Classifier, layer: str, shown: Sequence[Scene]) -> Row:
     """How alike maps are before and after the weights are drawn anew from the top, part by part."""
     own = [maps_of(method, model, scene, layer) for scene in shown]
     found: list[list[float]] = []
-    for stage in range(1, len(model.blocks) + 2):
+    last = len(model.blocks) + 1  # the head and every block
+    for stage in [last] if method in LAYERLESS else range(1, last + 1):
         other = randomised(model, stage, SEED)
         pairs = zip(own, shown, strict=True)
-        found.append([correlation(before, maps_of(method, other, scene, layer)) for before, scene in pairs])
+        found.append(
+            [
+                rank_correlation(before[:, ::4, ::4], maps_of(method, other, scene, layer)[:, ::4, ::4])
+                for before, scene in pairs
+            ]
+        )
     curve = ", ".join(f"{mean(each):.2f}" for each in found)
-    last, note = bootstrap(found[-1], seed=SEED), f"from the head down, part by part: {curve}"
-    return row(f"{method}.randomised_correlation{suffix}", last, baseline=1.0, n=len(shown), note=note)
+    note = f"from the head down, part by part: {curve}"
+    alike = bootstrap(found[-1], seed=SEED)
+    return row(f"{method}.randomised_correlation{suffix}", alike, baseline=1.0, n=len(shown), note=note)
 
 
 def curve_rows(method: str, suffix: str, model: Classifier, layer: str, shown: Sequence[Scene]) -> Iterator[Row]:
@@ -199,21 +174,11 @@ def curve_rows(method: str, suffix: str, model: Classifier, layer: str, shown: S
     rng = np.random.default_rng(SEED)
     gains: dict[str, list[float]] = {"deletion": [], "insertion": []}
     for scene in shown:
-        pixels = model.preprocess(scene.image)
-        size = (pixels.shape[-2], pixels.shape[-1])
-        maps = functional.interpolate(torch.tensor(maps_of(method, model, scene, layer))[None], size, mode="bilinear")[
-            0
-        ]
-        for index, own in zip(model.class_indices([i.concept for i in scene.placements]), maps.flatten(1), strict=True):
-            areas = {}
-            for order, values in (("own", own), ("random", torch.tensor(rng.random(own.numel())))):
-                rank = values.argsort(descending=True).argsort().view(1, 1, *size) / own.numel()  # 0 is the brightest
-                inserted = torch.cat([(rank < share).float() for share in SHARES])  # (shares, 1, height, width)
-                for kind, masks in (("deletion", 1 - inserted), ("insertion", inserted)):
-                    seen = seen_through(model, pixels, masks, "grey").softmax(1)[:, index]
-                    areas[kind, order] = float(seen.mean())
-            gains["deletion"].append(areas["deletion", "random"] - areas["deletion", "own"])
-            gains["insertion"].append(areas["insertion", "own"] - areas["insertion", "random"])
+        pixels, maps = model.preprocess(scene.image), maps_of(method, model, scene, layer)
+        for index, own in zip(model.class_indices([item.concept for item in scene.placements]), maps, strict=True):
+            ordered, random = (curves(model, pixels, index, order) for order in (own, rng.random(own.shape)))
+            gains["deletion"].append(float(random["deletion"].mean() - ordered["deletion"].mean()))
+            gains["insertion"].append(float(ordered["insertion"].mean() - random["insertion"].mean()))
     groups = np.repeat(np.arange(len(shown)), 2).tolist()
     for kind, each in gains.items():
         yield row(f"{method}.{kind}_gain{suffix}", bootstrap(each, groups=groups, seed=SEED), n=len(each))
@@ -269,27 +234,79 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     return -(log_p.exp() * log_p).sum(1)
 
 
-def rows(bench: Bench[AttributionConfig, Any]) -> Iterator[Row]:
-    """All rows of both networks."""
-    config = bench.config
-    for suffix, name in MODELS.items():
-        model = taught(name, pictures=config.pictures, steps=config.steps)
-        tuning = scenes(model.labels, 0, config.tuning, size=SIDE)
-        shown = scenes(model.labels, FIRST, config.judged, size=SIDE)
-        sight = (
-            f"{name} after {config.steps} steps on {config.pictures} other scenes of {CLASSES} classes names "
-            f"{seen(model, shown).mean():.0%} of the objects among the first two"
+class Taught:
+    """The two networks, each taught once and kept."""
+
+    def __init__(self, config: AttributionConfig, cache: ResultCache):
+        self.config, self.cache, self.digest = config, cache, f"{config.pictures} {config.steps}"
+
+    def __call__(self, name: str) -> Classifier:
+        """A bundled classifier that names what is in a scene."""
+        key = {"taught": name, "on": self.digest, "code": code_of(taught)}
+        how = {"pictures": self.config.pictures, "steps": self.config.steps}
+        path = self.cache.file(
+            key, ".safetensors", lambda path: save_file(taught(name, **how).network.state_dict(), path)
         )
-        for method in METHODS:
-            layer, said = chosen(method, model, tuning)
-            few = shown[: config.randomised]
-            numbers = numbers_of(method, model, layer, few if method in LAYERLESS else shown)
-            yield from judged(method, suffix, numbers, f"{said}; {sight}")
-            yield randomised_row(method, suffix, model, layer, few)
-            yield from curve_rows(method, suffix, model, layer, few)
-        yield early_row(suffix, model, shown)
-        yield entropy_row(suffix, model, shown)
+        model = untaught(name)
+        model.network.load_state_dict(load_file(path))
+        return model
 
 
-QUICK = AttributionConfig(200, 20, 4, 8, 4)
-BENCHMARKS = (Benchmark("attribution", __doc__, AttributionConfig(), QUICK, CLAIMS, rows, seeds=(SEED,)),)
+@dataclass(frozen=True)
+class Case:
+    """A method on a network, or the rows of two methods."""
+
+    model: str
+    part: str
+    tuning: int
+    judged: int
+    randomised: int
+
+
+def cases(config: AttributionConfig) -> list[Case]:
+    """Those of a network are one worker's."""
+    sizes = (config.tuning, config.judged, config.randomised)
+    return [Case(model, part, *sizes) for model in MODELS.values() for part in (*METHODS, "early", "entropy")]
+
+
+def measure(bench: Bench[AttributionConfig, Taught], case: Case) -> list[dict[str, Any]]:
+    """The rows of a case."""
+    model = bench.subject(case.model)
+    suffix = next(suffix for suffix, name in MODELS.items() if name == case.model)
+    tuning = scenes(model.labels, 0, case.tuning, size=SIDE)
+    shown = scenes(model.labels, FIRST, case.judged, size=SIDE)
+    if case.part in METHODS:
+        found = list(method_rows(case.part, suffix, model, tuning, shown, case.randomised))
+    else:
+        found = [(early_row if case.part == "early" else entropy_row)(suffix, model, shown)]
+    return [asdict(each) for each in found]
+
+
+def method_rows(
+    method: str, suffix: str, model: Classifier, tuning: Sequence[Scene], shown: Sequence[Scene], randomised: int
+) -> Iterator[Row]:
+    """All rows of a method on a network."""
+    layer, said = chosen(method, model, tuning)
+    few = shown[: randomised // 3 if method in LAYERLESS else randomised]
+    sight = (
+        f"{model.name} names {seen(model, shown).mean():.0%} of the objects among the first two of {CLASSES} classes"
+    )
+    numbers = numbers_of(method, model, layer, shown[:randomised] if method in LAYERLESS else shown)
+    yield from judged(method, suffix, numbers, f"{said}; {sight}")
+    yield randomised_row(method, suffix, model, layer, few)
+    yield from curve_rows(method, suffix, model, layer, few)
+
+
+def rows(bench: Bench[AttributionConfig, Taught]) -> Iterator[Row]:
+    """All rows of both networks."""
+    for case in bench.cases:
+        yield from (Row(**each) for each in bench.found(case))
+
+
+QUICK = AttributionConfig(200, 20, 4, 8, 6)
+BENCHMARKS = (
+    Benchmark(
+        "attribution", __doc__, AttributionConfig(), QUICK, CLAIMS, rows, cases, measure,
+        open=Taught, together=lambda case: case.model, seeds=(SEED,),
+    ),
+)  # fmt: skip

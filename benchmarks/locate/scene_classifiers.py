@@ -48,14 +48,8 @@ def scenes(
     return [sample_scene(options, (SEED, first + number)) for number in range(count)]
 
 
-def taught(name: str, *, pictures: int, steps: int) -> Classifier:
-    """A bundled classifier that goes on learning on scenes of one to three objects.
-
-    Args:
-        name: Of a bundled classifier.
-        pictures: Scenes to learn from, the last of all seeds.
-        steps: Of ``BATCH`` scenes.
-    """
+def untaught(name: str) -> Classifier:
+    """A bundled classifier with a new head, drawn by ``SEED``, that reads scenes and names nothing yet."""
     own = Classifier.load(name, "cpu")
     names = names_of(own.labels)
     network = AnySize(own.network) if "vit" in name else own.network
@@ -65,8 +59,21 @@ def taught(name: str, *, pictures: int, steps: int) -> Classifier:
     parent, _, last = own.head_name.rpartition(".")
     setattr(own.network.get_submodule(parent), last, head)
     prepare = Preprocessing(resize=(SIDE, SIDE), mean=(0.75,) * 3, std=(0.25,) * 3)  # as they learnt
+    return Classifier(network, preprocess=prepare, labels=names, name=name)
+
+
+def taught(name: str, *, pictures: int, steps: int) -> Classifier:
+    """A bundled classifier that goes on learning on scenes of one to three objects.
+
+    Args:
+        name: Of a bundled classifier.
+        pictures: Scenes to learn from, the last of all seeds.
+        steps: Of ``BATCH`` scenes.
+    """
+    model = untaught(name)
+    names, network = model.labels, model.network
     found = scenes(names, 1_000_000, pictures, size=SIDE, objects=(0.3, 0.5, 0.2, 0))
-    pixels = prepare(np.stack([scene.image for scene in found]))
+    pixels = model.preprocess(np.stack([scene.image for scene in found]))
     there = torch.tensor([[each in scene.counts for each in names] for scene in found]).float()  # (pictures, classes)
     network.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
@@ -85,7 +92,7 @@ def taught(name: str, *, pictures: int, steps: int) -> Classifier:
         schedule.step()
         if step % 100 == 99:
             print(f"{name}: step {step + 1}, loss {loss.item():.3f}", flush=True)
-    return Classifier(network, preprocess=prepare, labels=names, name=name)
+    return Classifier(network, preprocess=model.preprocess, labels=names, name=name)
 
 
 def seen(model: Classifier, shown: Sequence[Scene]) -> np.ndarray:

@@ -100,6 +100,30 @@ def test_ties_and_dare_are_those_of_peft(model: Classifier, three: list[Edit]) -
     torch.testing.assert_close(change_of(found, WEIGHT, taus[0].shape).flatten(), expected)
 
 
+def by_mergekit(taus: Tensor, masks: Tensor) -> Tensor:
+    """A generalised task-arithmetic merge of sparsified changes: the sign of the sum wins, the mean of those that agree."""
+    sparse = taus * masks
+    agrees = (sparse.sign() == sparse.sum(0).sign()) & (sparse != 0)
+    divisor = agrees.sum(0).float()
+    divisor[divisor == 0] = 1
+    return (sparse * agrees).sum(0) / divisor
+
+
+def test_ties_and_dare_are_those_of_mergekit_where_all_weights_are_one(model: Classifier, three: list[Edit]) -> None:
+    shape = model.parameters(WEIGHT)[WEIGHT].shape
+    taus = torch.stack([change_of(each, WEIGHT, shape).flatten() for each in three])  # (edits, entries)
+    found = change_of(merge(three, config=MergeConfig(by="ties", keep=0.3)), WEIGHT, shape).flatten()
+    ranks = taus.abs().argsort(1, descending=True).argsort(1)  # 0 is the largest change
+    torch.testing.assert_close(found, by_mergekit(taus, (ranks < int(0.3 * taus.shape[1])).float()))
+    # DARE linear: every change thinned by a draw of its own, rescaled, and summed
+    place = list(three[0].touched()).index(WEIGHT)
+    states = [int(np.random.SeedSequence((7, number, place)).generate_state(1)[0]) for number in range(3)]
+    kept = torch.full(taus.shape[1:], 0.4)
+    masks = torch.stack([torch.bernoulli(kept, generator=torch.Generator().manual_seed(state)) for state in states])
+    found = change_of(merge(three, config=MergeConfig(by="dare", drop=0.6, seed=7)), WEIGHT, shape).flatten()
+    torch.testing.assert_close(found, (taus * masks / 0.4).sum(0))
+
+
 def test_dare_drops_its_share_and_keeps_the_mean(model: Classifier) -> None:
     ones = Edit((DenseDelta({WEIGHT: torch.ones(6, 3, 3, 3)}),), model.fingerprint(WEIGHT))
     configs = [MergeConfig(by="dare", drop=0.8, seed=seed) for seed in range(60)]
