@@ -11,7 +11,7 @@ on each of them, are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Annotated, Any
@@ -49,15 +49,7 @@ from photopic.models.classifier import Classifier
 FIRST = 10_000  # of the scenes to judge on
 SIDE = 128  # pixels of a scene and of its masks
 MODELS = {"": "emoji-resnet-64-0", ".emoji_vit_64_0": "emoji-vit-64-0"}
-METHODS: dict[str, Callable[[Classifier, Any, Sequence[str], str | None], Map]] = {
-    "grad_cam": lambda model, image, names, layer: grad_cam(
-        model, image, classes=names, config=GradCAMConfig(layer=layer)
-    ),
-    "normgrad": lambda model, image, names, layer: normgrad(
-        model, image, classes=names, config=NormGradConfig(layers=None if layer is None else (layer,))
-    ),
-    "layer_masking": lambda model, image, names, layer: layer_masking(model, image, classes=names),
-}
+METHODS = ("grad_cam", "normgrad", "layer_masking")
 LAYERLESS = ("layer_masking",)  # hundreds of passes a scene: judged on as many as are randomised, randomised on a third
 LEFT_OUT = (4, 8, 16)  # background cells of 64
 MOVES = "share of a map in the object asked for less that in the other one, 0 for a map that does not ask for the class"
@@ -93,10 +85,19 @@ class AttributionConfig(Config):
     randomised: Annotated[int, Ge(2)] = 60  # of these to randomise on
 
 
+def attributed(method: str, model: Classifier, image: Any, names: Sequence[str], layer: str | None) -> Map:
+    """The maps of several classes by one method."""
+    if method == "grad_cam":
+        return grad_cam(model, image, classes=names, config=GradCAMConfig(layer=layer))
+    if method == "normgrad":
+        return normgrad(model, image, classes=names, config=NormGradConfig(layers=None if layer is None else (layer,)))
+    return layer_masking(model, image, classes=names)
+
+
 def maps_of(method: str, model: Classifier, scene: Scene, layer: str | None) -> Maps:
     """A map for each of the two objects, at the size of the scene."""
     names = [item.concept for item in scene.placements]
-    return resized(METHODS[method](model, scene.image, names, layer).values[0], (SIDE, SIDE))
+    return resized(attributed(method, model, scene.image, names, layer).values[0], (SIDE, SIDE))
 
 
 def chosen(method: str, model: Classifier, shown: Sequence[Scene]) -> tuple[str, str]:
@@ -121,7 +122,7 @@ def numbers_of(method: str, model: Classifier, layer: str, shown: Sequence[Scene
     found: dict[str, list[np.ndarray]] = {}
     for scene in shown:
         names = [item.concept for item in scene.placements]
-        values = METHODS[method](model, scene.image, names, layer).values[0]
+        values = attributed(method, model, scene.image, names, layer).values[0]
         noise = rng.random(values.shape).astype(np.float32)
         centre = np.repeat(centre_prior((SIDE, SIDE))[None], 2, 0)
         maps = {"own": resized(values, (SIDE, SIDE)), "centre": centre, "random": resized(noise, (SIDE, SIDE))}
