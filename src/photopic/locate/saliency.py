@@ -119,7 +119,9 @@ def saliency(
         raise DataError("images: expected at least one, found none")
     asked = asked_classes(model, images, classes)
     objects = None if masks is None else checked_masks(masks, images)
-    rows, maps, orders = [], {}, {}
+    rows: list[dict[str, Any]] = []
+    maps: dict[str, Map] = {}
+    orders: dict[str, np.ndarray] = {}
     for name in config.methods:
         began = time.monotonic()
         values, shown = yield from maps_of(name, model, images, asked, config)
@@ -135,12 +137,9 @@ def saliency(
     for row in rows:
         row |= on_objects(orders[row["method"]], objects)
         row |= yield from changed(row["method"], model, images, asked, orders[row["method"]])
-    values = {
-        "pictures": len(images),
-        "masked": objects is not None,
-        "parts": [model.head_name, *reversed(model.blocks)],
-    }
-    return SaliencyReport("saliency", values, tuple(rows), {"classes": list(dict.fromkeys(asked))}, maps)
+    parts = [model.head_name, *reversed(model.blocks)]
+    numbers = {"pictures": len(images), "masked": objects is not None, "parts": parts}
+    return SaliencyReport("saliency", numbers, tuple(rows), {"classes": list(dict.fromkeys(asked))}, maps)
 
 
 def asked_classes(model: Classifier, images: Any, classes: Sequence[str] | None) -> list[str]:
@@ -239,7 +238,7 @@ def sanity(
     name: Name, model: Classifier, images: Any, asked: Sequence[str], maps: np.ndarray, config: SaliencyConfig
 ) -> Steps[list[float]]:
     """Rank correlation of maps with those of a network whose weights are drawn anew, from the head down, part by part."""
-    few, found = min(config.randomised, len(images)), []
+    few, found = min(config.randomised, len(images)), list[float]()
     for parts in _parts(model) if few else ():
         other = randomised(model, parts, config.seed)
         values, _ = yield from maps_of(name, other, [images[place] for place in range(few)], asked[:few], config)

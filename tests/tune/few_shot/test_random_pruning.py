@@ -41,7 +41,7 @@ def test_densities_keep_what_is_asked_for_of_all_weights(rule: Rule, density: fl
 
 
 def test_densities_stand_in_the_published_ratios() -> None:
-    uniform, er, erk = (layer_densities(SHAPES, 0.05, each) for each in ("uniform", "er", "erk"))  # type: ignore[arg-type]
+    uniform, er, erk = (layer_densities(SHAPES, 0.05, each) for each in ("uniform", "er", "erk"))
     assert set(uniform.values()) == {0.05}
     assert er["square"] / er["long"] == pytest.approx((256 / 128**2) / (528 / (16 * 512)))
     assert er["kernel"] / er["square"] == pytest.approx((96 / (64 * 32)) / (256 / 128**2))  # its sides do not count
