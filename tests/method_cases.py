@@ -87,7 +87,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "relu": False
     },  # nothing raises the logits of this one, and maps of zeros show nothing
     "locate.attribution.layer_masking": {"cells": 4, "samples": 30},
-    "locate.saliency": {"samples": 30, "randomised": 1, "centred": True},
+    "locate.saliency": {"methods": ("normgrad", "layer-masking"), "samples": 30, "randomised": 1},
     "locate.attention": {"prompt": "a bear on a red background"},
     "tune.few_shot.mask_tuning": {"reach": 8.0},
     "tune.action.few_shot_action": {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from photopic.core.errors import DataError, ModelError
 from photopic.data.class_folder import load_classes
-from photopic.locate.attribution.grad_cam import GradCAMConfig, grad_cam
+from photopic.locate.attribution.normgrad import NormGradConfig, normgrad
 from photopic.locate.saliency import SaliencyConfig, asked_classes, checked_masks, saliency
 from photopic.models.classifier import Classifier
 from tests.cli.conftest import run
@@ -57,10 +57,10 @@ def test_each_picture_is_asked_for_its_own_class() -> None:
     model, folder = tiny_classifier(), tiny_class_folder()
     asked = asked_classes(model, folder, None)
     assert asked == [name for name in sorted(CLASSES) for _ in range(5)]
-    report: Any = saliency(model, folder, config=replace(CONFIG, centred=True, shown=20))
-    maps = report.maps["grad-cam"]
+    report: Any = saliency(model, folder, config=replace(CONFIG, methods=("normgrad",), centred=True, shown=20))
+    maps = report.maps["normgrad"]
     for number in (0, 7, 19):
-        alone = grad_cam(model, [folder[number]], classes=[asked[number]], config=GradCAMConfig(centred=True))
+        alone = normgrad(model, [folder[number]], classes=[asked[number]], config=NormGradConfig(centred=True))
         np.testing.assert_allclose(maps.values[number, 0], alone.values[0, 0], atol=1e-6)
         np.testing.assert_array_equal(maps.images[number], alone.images[0])  # type: ignore[index]
     assert len(report.rows[0]["randomised"]) == len(report.values["parts"]) == len(model.blocks) + 1
@@ -98,6 +98,6 @@ def test_the_command_writes_a_page_with_pictures_and_says_its_numbers(tmp_path: 
     )  # fmt: skip
     said = json.loads(found.stdout)
     assert [row["method"] for row in said["rows"]] == ["grad-cam", "normgrad", "centre", "random"]
-    assert said["rows"][1]["pointing"] == [1.0, 1.0, 1.0] and "images" not in found.stdout
+    assert said["rows"][1]["pointing"] == [1.0, 1.0, 1.0] and "maps" not in said
     written = (tmp_path / "x.html").read_text()
     assert written.count("<img") >= 6 and "Brightest pixels go" in written
