@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -26,6 +29,7 @@ from photopic.studio.stream import Stream
 from photopic.studio.worker import Worker
 from photopic.studio.workspace import Workspace
 
+THREADS = 8  # that answer requests
 LOG = logging.getLogger("photopic.studio")
 TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
@@ -54,7 +58,7 @@ def open_studio(
 
 def application(studio: Studio) -> FastAPI:
     """The application of a studio, to be put behind ``security.Guarded``."""
-    app = FastAPI(title="photopic studio", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="photopic studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_few_threads)
     app.state.workspace = studio.workspace
     for routes in (state_routes, picture_routes, edit_routes, guard_routes, job_routes):
         app.include_router(routes(studio))
@@ -75,6 +79,13 @@ def application(studio: Studio) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _broken_off)
     app.add_exception_handler(Exception, _failed)
     return app
+
+
+@asynccontextmanager
+async def _few_threads(_: FastAPI) -> AsyncIterator[None]:
+    """A page needs few at a time, and the memory that each keeps for itself adds up."""
+    current_default_thread_limiter().total_tokens = THREADS
+    yield
 
 
 def _static_files() -> dict[str, Path]:

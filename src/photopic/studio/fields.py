@@ -207,7 +207,9 @@ def _option(each: Mapping[str, Any], value: Any, workspace: Workspace) -> Any:
         return str(found[0])
     if not each.get("many"):
         return _scalar(each, value)
-    values = value if isinstance(value, list) else [part.strip() for part in str(value).split(",") if part.strip()]
+    values = value if isinstance(value, list) else [value]
+    if isinstance(value, str) and (each["kind"] != "text" or "choices" in each):  # which have no commas themselves
+        values = [part.strip() for part in value.split(",") if part.strip()]
     return [_scalar(each, one) for one in values]
 
 

@@ -93,7 +93,7 @@ def serving(studio: Studio, port: int = 0) -> Iterator[Opened]:
         Guarded(application(studio), keys, number),
         ws="none",
         loop="asyncio",
-        lifespan="off",
+        lifespan="on",
         access_log=False,  # it would write the token
         log_level="warning",
         server_header=False,
