@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 
 from benchmarks.guard.guard_requests import bomb
-from photopic.studio.app import application
 from photopic.studio.pictures import PICTURE_BYTES
+from photopic.studio.routes import edit_routes, guard_routes, job_routes, picture_routes, state_routes
 from photopic.studio.security import JSON_BYTES, REQUEST_BYTES, Keys
 from tests.studio.conftest import StudioPage, png
 
@@ -21,10 +22,12 @@ OUTSIDE = "../../outside.edit"
 def addresses(page: StudioPage) -> list[tuple[str, str]]:
     """Every address of the application."""
     found = []
-    for route in application(page.studio).routes:
-        path = route.path.replace("{key}", "0" * 32).replace("{job}", "000001").replace("{name}", "bear.edit")  # type: ignore[attr-defined]
-        found += [(method, path.replace("{path:path}", "assets/x.js")) for method in route.methods]  # type: ignore[attr-defined]
-    return found
+    for routes in (state_routes, picture_routes, edit_routes, guard_routes, job_routes):
+        for route in routes(page.studio).routes:
+            assert isinstance(route, APIRoute)
+            path = route.path.format(key="0" * 32, job="000001", name="bear.edit")
+            found += [(method, path) for method in route.methods]
+    return [*found, ("GET", "/assets/x.js")]
 
 
 @pytest.mark.parametrize(
