@@ -152,8 +152,11 @@ def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(
     with running(tmp_path / "b", model) as page:
         assert page.get(f"/api/jobs/{job}")["state"] == "interrupted" and page.get("/api/edits") == []
         assert page.wait(waiting)["state"] == "done"  # what waited waits on
+        tab = Tab(page)
         assert page.ask("POST", f"/api/jobs/{job}/again", {}).json["id"] == job
         ended = page.wait(job)
+        tab.close()
+        assert next(data["step"] for _, kind, data in tab.events if kind == "numbers") > 5  # from the checkpoint on
         assert ended["state"] == "done" and [point[0] for point in ended["curve"]] == list(range(1, 31))
     assert parts(tmp_path / "a/edits/bear.edit") == parts(tmp_path / "b/edits/bear.edit")
     assert whole["state"] == "done"
