@@ -29,7 +29,7 @@ TOLD_EVERY_S = 0.1  # between two tellings of a job that only went a step furthe
 WARNINGS = 50  # of a job that are kept
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One job.
 
@@ -101,7 +101,8 @@ class Jobs:
         self._told: dict[str, float] = {}
         self._paces: dict[str, tuple[int, float]] = {}  # of what runs: steps done at the stage's first event, and when
         self._jobs = {job.id: job for job in _read(workspace)}
-        self._last = max(map(int, self._jobs), default=0)  # of all that ever were: an address never means another file
+        numbers = [int(path.name) for path in (workspace.folder / "runs").iterdir() if JOB_ID.fullmatch(path.name)]
+        self._last = max(numbers, default=0)  # the highest there ever was: an address never means another file
 
     def all(self) -> list[Job]:
         """Every job, the newest first."""
