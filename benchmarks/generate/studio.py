@@ -256,7 +256,7 @@ def stop(process: subprocess.Popen[str], page: Page, seen: Seen, workspace: Path
     if process.poll() is not None:
         seen.failures.append(f"the server ended with {process.returncode}")
         return
-    tab, job = Tab(page), page.start("draw", {"prompt": "a bear", "count": 1, "steps": 1000})
+    tab, job = Tab(page), page.start("draw", {"prompt": "a bear", "count": 1, "steps": 900})
     page.wait(job, lambda found: found["done"] > 1)
     process.send_signal(signal.SIGTERM)
     try:

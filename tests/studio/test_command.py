@@ -46,18 +46,18 @@ def test_a_port_or_folder_that_is_taken_is_one_line(model: Path, tmp_path: Path)
 def test_asked_to_end_it_keeps_what_runs(model: Path, tmp_path: Path, how: signal.Signals) -> None:
     words = ["studio", "--no-browser", "--model", str(model), "--workspace", str(tmp_path / "ws")]
     command = [sys.executable, "-c", "from photopic.cli.main import app; app()", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        found = re.search(r":(\d+)/\?token=(\S+)", process.stdout.readline())
-        assert found is not None
-        page = Page(int(found[1]), found[2])
-        tab, job = Tab(page), page.start("draw", {"prompt": "a bear", "count": 1, "steps": 1000})
-        page.wait(job, lambda found: found["done"] > 1)
-        process.send_signal(how)
-        rest, said = process.communicate(timeout=60)
-        tab.close()
-    finally:
-        process.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r":(\d+)/\?token=(\S+)", process.stdout.readline())
+            assert found is not None
+            page = Page(int(found[1]), found[2])
+            tab, job = Tab(page), page.start("draw", {"prompt": "a bear", "count": 1, "steps": 900})
+            page.wait(job, lambda found: found["done"] > 1)
+            process.send_signal(how)
+            rest, said = process.communicate(timeout=60)
+            tab.close()
+        finally:
+            process.kill()
     assert process.returncode == 0 and said == "stopped\n" and rest == ""
     assert json.loads((tmp_path / "ws/runs" / job / "job.json").read_text())["state"] == "interrupted"

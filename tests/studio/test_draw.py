@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from photopic.data.pictures import read_settings
+from photopic.data.pictures import SETTINGS_KEY, read_settings
 from tests.cli.conftest import run
 from tests.studio.conftest import StudioPage, pixels, png
 
@@ -106,10 +108,10 @@ def test_a_picture_of_either_brings_back_its_form(
 
 def test_settings_name_what_is_missing_and_nonsense_is_none(page: StudioPage, taught: dict[str, Any]) -> None:
     def dropped(settings: Any) -> Any:
-        from photopic.data.pictures import png_bytes
-
-        picture = png_bytes(np.zeros((4, 4, 3), np.uint8), settings)
-        return page.upload("/api/pictures", {"x.png": picture}).json["pictures"][0]["settings"]
+        text, file = PngInfo(), io.BytesIO()
+        text.add_text(SETTINGS_KEY, json.dumps(settings))
+        Image.new("RGB", (4, 4)).save(file, "PNG", pnginfo=text)
+        return page.upload("/api/pictures", {"x.png": file.getvalue()}).json["pictures"][0]["settings"]
 
     edit = {"file": "gone.edit", "sha256": "0" * 64, "weight": 0.5}
     found = dropped({"prompt": "a <gone> cat", "steps": 4, "guidance": 2.0, "edits": [edit], "seed": 9})
@@ -174,7 +176,7 @@ REFUSED = [
     ({"layout": [{"words": "cat", "box": [0, 0, 1, 1], "edit": "bear.edit"}]}, "layout.0.edit"),
     (
         {"edits": [{"name": "bear.edit"}], "layout": [{"words": "cat", "box": [0, 0, 1, 1], "edit": "bear.edit"}]},
-        "layout",
+        "layout.0.words",
     ),
 ]
 

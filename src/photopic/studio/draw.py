@@ -53,10 +53,8 @@ def _check_region(region: Region, field: str, names: set[str], workspace: Worksp
 
     tokens = load_content(workspace.edit(region.edit, exists=True)).tokens
     if tokens and not any(token in region.words for token in tokens):
-        reason = (
-            f"layout: expected the word {tokens[0]} of {region.edit} in {region.words!r}; say it in the box's words"
-        )
-        raise Refused(422, reason, field="layout")
+        said = f"expected the word {tokens[0]} of {region.edit}, found {region.words!r}; say it in the box's words"
+        raise Refused(422, f"{field}: {said}", field=f"{field}.words")
 
 
 def asked(form: DrawForm, workspace: Workspace, pictures: Pictures, folder: Path) -> Asked:
