@@ -174,15 +174,15 @@ def test_edits_come_and_go_as_files(page: StudioPage, taught: dict[str, Any]) ->
 def classifying(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioPage]:
     """A studio that was given a classifier besides."""
     folder = tmp_path_factory.mktemp("classifying")
-    net = saved_classifier(folder / "net", ("dark", "light"), np.array([[40, 40, 40], [220, 220, 220]]))
+    net = saved_classifier(folder / "net", ("red", "blue"), np.array([[230, 30, 30], [30, 30, 230]]))
     with running(folder / "ws", model, str(net)) as page:
         yield page
 
 
 def labelled(page: StudioPage) -> list[dict[str, str]]:
     return [
-        {"id": page.picture(shade, shade, 20 * number, side=12), "label": label}
-        for label, shade in (("dark", 40), ("light", 220))
+        {"id": page.picture(red, 30 + number, blue, side=16), "label": label}
+        for label, red, blue in (("red", 230, 30), ("blue", 30, 230))
         for number in range(4)
     ]
 
@@ -209,7 +209,7 @@ def test_a_guard_is_fitted_and_asked(classifying: StudioPage) -> None:
     judged = classifying.do("check", {"guard": "mine.guard", "pictures": keys})["results"][0]
     assert judged["kind"] == "verdicts" and [row["id"] for row in judged["data"]["pictures"]] == keys
     assert judged["data"]["accepted"] + judged["data"]["rejected"] == len(keys)
-    assert [row["label"] for row in judged["data"]["pictures"]] == ["light"] * 4 + ["dark"] * 4
+    assert [row["label"] for row in judged["data"]["pictures"]] == ["blue"] * 4 + ["red"] * 4
     assert classifying.ask("DELETE", "/api/guards/mine.guard").status == 204 and classifying.get("/api/guards") == []
     again = classifying.ask("POST", "/api/jobs", {"kind": "check", "form": {"guard": "mine.guard", "pictures": keys}})
     assert again.status == 404 and again.json["field"] == "guard"

@@ -77,7 +77,7 @@ def _map(work: Work, found: Any, about: About, name: str) -> None:
 
     folder = work.folder / "map"
     write_map(found, folder)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir(), key=lambda path: (path.suffix != ".png", path.name)):  # what is seen first
         path.rename(work.folder / path.name)
         work.add("picture" if path.suffix == ".png" else "file", path.name)
     folder.rmdir()
