@@ -97,17 +97,23 @@ def _flow(**options: Any) -> Any:
 
 
 DYNAMIC = {"use_dynamic_shifting": True}
+HEADS = {"attention_head_dim": 8, "num_attention_heads": 2}
+LATENT = {"in_channels": 4, "out_channels": 4}
+
+
+def _pipeline(kind: str, transformer: Any, encoder: Callable[[], Any], scheduler: Any = None, **others: Any) -> Any:
+    """A pipeline of one text encoder, which is built after the autoencoder."""
+    found = {"vae": others.pop("vae", None) or _vae(), "tokenizer": word_tokenizer(), "text_encoder": encoder()}
+    return getattr(diffusers, kind)(transformer=transformer, scheduler=scheduler or _flow(shift=3.0), **found | others)
 
 
 def _sd3() -> Any:
     return diffusers.StableDiffusion3Pipeline(
         transformer=diffusers.SD3Transformer2DModel(
+            **HEADS,
+            **LATENT,
             sample_size=8,
-            in_channels=4,
-            out_channels=4,
             num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
             joint_attention_dim=2 * DIM,
             caption_projection_dim=DIM,
             pooled_projection_dim=2 * DIM,
@@ -132,15 +138,8 @@ def _wide_t5(width: int) -> Any:
 
 
 def _flux_like(**others: Any) -> dict[str, Any]:
-    return {
-        "in_channels": 16,
-        "num_layers": 1,
-        "num_single_layers": 1,
-        "attention_head_dim": 8,
-        "num_attention_heads": 2,
-        "joint_attention_dim": DIM,
-        "axes_dims_rope": (2, 2, 4),
-    } | others
+    layers = {"num_layers": 1, "num_single_layers": 1, "joint_attention_dim": DIM, "axes_dims_rope": (2, 2, 4)}
+    return HEADS | {"in_channels": 16} | layers | others
 
 
 def _flux(guidance_embeds: bool = True) -> Any:
@@ -158,36 +157,22 @@ def _flux(guidance_embeds: bool = True) -> Any:
 
 
 def _chroma() -> Any:
-    return diffusers.ChromaPipeline(
-        transformer=diffusers.ChromaTransformer2DModel(
-            **_flux_like(approximator_num_channels=8, approximator_hidden_dim=16, approximator_layers=1)
-        ),
-        scheduler=_flow(**DYNAMIC),
-        vae=_vae(),
-        text_encoder=_t5(),
-        tokenizer=word_tokenizer(),
-    )
+    sizes = _flux_like(approximator_num_channels=8, approximator_hidden_dim=16, approximator_layers=1)
+    return _pipeline("ChromaPipeline", diffusers.ChromaTransformer2DModel(**sizes), _t5, _flow(**DYNAMIC))
 
 
 def _aura() -> Any:
-    return diffusers.AuraFlowPipeline(
-        transformer=diffusers.AuraFlowTransformer2DModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            num_mmdit_layers=1,
-            num_single_dit_layers=1,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=DIM,
-            caption_projection_dim=16,
-            pos_embed_max_size=64,
-        ),
-        scheduler=_flow(shift=1.73),
-        vae=_vae(),
-        text_encoder=_t5("UMT5"),
-        tokenizer=word_tokenizer(),
+    transformer = diffusers.AuraFlowTransformer2DModel(
+        **HEADS,
+        **LATENT,
+        sample_size=8,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        joint_attention_dim=DIM,
+        caption_projection_dim=16,
+        pos_embed_max_size=64,
     )
+    return _pipeline("AuraFlowPipeline", transformer, lambda: _t5("UMT5"), _flow(shift=1.73))
 
 
 def _gemma() -> Any:
@@ -195,60 +180,42 @@ def _gemma() -> Any:
 
 
 def _sana() -> Any:
-    return diffusers.SanaPipeline(
-        transformer=diffusers.SanaTransformer2DModel(
-            in_channels=4,
-            out_channels=4,
-            num_layers=2,
-            num_attention_heads=2,
-            attention_head_dim=8,
-            num_cross_attention_heads=2,
-            cross_attention_head_dim=8,
-            cross_attention_dim=16,
-            caption_channels=DIM,
-            sample_size=16,
-        ),
-        scheduler=diffusers.DPMSolverMultistepScheduler(
-            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
-        ),
-        vae=diffusers.AutoencoderDC(
-            latent_channels=4,
-            attention_head_dim=2,
-            encoder_block_types=("ResBlock", "EfficientViTBlock"),
-            decoder_block_types=("ResBlock", "EfficientViTBlock"),
-            encoder_block_out_channels=(8, 8),
-            decoder_block_out_channels=(8, 8),
-            encoder_qkv_multiscales=((), (5,)),
-            decoder_qkv_multiscales=((), (5,)),
-            encoder_layers_per_block=(1, 1),
-            decoder_layers_per_block=(1, 1),
-            downsample_block_type="conv",
-            upsample_block_type="interpolate",
-            decoder_norm_types="rms_norm",
-            decoder_act_fns="silu",
-            scaling_factor=0.41407,
-        ),
-        text_encoder=_gemma(),
-        tokenizer=word_tokenizer(),
+    transformer = diffusers.SanaTransformer2DModel(
+        **HEADS,
+        **LATENT,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=DIM,
+        sample_size=16,
     )
+    vae = diffusers.AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=2,
+        encoder_block_types=("ResBlock", "EfficientViTBlock"),
+        decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        downsample_block_type="conv",
+        upsample_block_type="interpolate",
+        decoder_norm_types="rms_norm",
+        decoder_act_fns="silu",
+        scaling_factor=0.41407,
+    )
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+    return _pipeline("SanaPipeline", transformer, _gemma, diffusers.DPMSolverMultistepScheduler(**flow), vae=vae)
 
 
 def _pixart() -> Any:
-    return diffusers.PixArtSigmaPipeline(
-        transformer=diffusers.PixArtTransformer2DModel(
-            sample_size=8,
-            num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            cross_attention_dim=16,
-            caption_channels=DIM,
-            norm_num_groups=4,
-        ),
-        scheduler=diffusers.DDIMScheduler(clip_sample=False),
-        vae=_vae(),
-        text_encoder=_t5(),
-        tokenizer=word_tokenizer(),
+    transformer = diffusers.PixArtTransformer2DModel(
+        **HEADS, sample_size=8, num_layers=2, cross_attention_dim=16, caption_channels=DIM, norm_num_groups=4
     )
+    return _pipeline("PixArtSigmaPipeline", transformer, _t5, diffusers.DDIMScheduler(clip_sample=False))
 
 
 def _qwen_vae() -> Any:
@@ -264,102 +231,79 @@ def _qwen_vae() -> Any:
 
 
 def _qwen() -> Any:
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default", "rope_theta": 1e4}
+    sizes = {"depth": 1, "hidden_size": DIM, "intermediate_size": DIM, "num_heads": 2, "out_hidden_size": DIM}
+    places = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
     config = transformers.Qwen2_5_VLConfig(
-        text_config=_decoder(
-            rope_parameters={"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default", "rope_theta": 1e4}
-        ),
-        vision_config={
-            "depth": 1,
-            "hidden_size": DIM,
-            "intermediate_size": DIM,
-            "num_heads": 2,
-            "out_hidden_size": DIM,
-        },
-        vision_start_token_id=4,
-        vision_end_token_id=5,
-        image_token_id=6,
-        video_token_id=7,
+        text_config=_decoder(rope_parameters=rope),
+        vision_config=sizes,
+        **{name: place for place, name in enumerate(places, 4)},
     )
-    return diffusers.QwenImagePipeline(
-        transformer=diffusers.QwenImageTransformer2DModel(
-            in_channels=16,
-            out_channels=4,
-            num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            joint_attention_dim=DIM,
-            axes_dims_rope=(2, 2, 4),
-        ),
-        scheduler=_flow(**DYNAMIC, shift_terminal=0.02),
-        vae=_qwen_vae(),
-        text_encoder=transformers.Qwen2_5_VLForConditionalGeneration(config),
-        tokenizer=word_tokenizer(),
+    transformer = diffusers.QwenImageTransformer2DModel(
+        **HEADS, in_channels=16, out_channels=4, num_layers=2, joint_attention_dim=DIM, axes_dims_rope=(2, 2, 4)
     )
+    scheduler, vae = _flow(**DYNAMIC, shift_terminal=0.02), _qwen_vae()
+    encoder = transformers.Qwen2_5_VLForConditionalGeneration
+    return _pipeline("QwenImagePipeline", transformer, lambda: encoder(config), scheduler, vae=vae)
 
 
 def _lumina() -> Any:
-    return diffusers.Lumina2Pipeline(
-        transformer=diffusers.Lumina2Transformer2DModel(
-            sample_size=8,
-            in_channels=4,
-            hidden_size=24,
-            num_layers=1,
-            num_refiner_layers=1,
-            num_attention_heads=2,
-            num_kv_heads=1,
-            multiple_of=8,
-            scaling_factor=1.0,
-            axes_dim_rope=(4, 4, 4),
-            axes_lens=(300, 64, 64),
-            cap_feat_dim=DIM,
-        ),
-        scheduler=_flow(shift=6.0),
-        vae=_vae(blocks=4),  # this pipeline takes a factor of 8 for granted
-        text_encoder=_gemma(),
-        tokenizer=word_tokenizer(),
+    transformer = diffusers.Lumina2Transformer2DModel(
+        sample_size=8,
+        in_channels=4,
+        hidden_size=24,
+        num_layers=1,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=8,
+        scaling_factor=1.0,
+        axes_dim_rope=(4, 4, 4),
+        axes_lens=(300, 64, 64),
+        cap_feat_dim=DIM,
     )
+    vae = _vae(blocks=4)  # this pipeline takes a factor of 8 for granted
+    return _pipeline("Lumina2Pipeline", transformer, _gemma, _flow(shift=6.0), vae=vae)
 
 
 def _z_image() -> Any:
-    return diffusers.ZImagePipeline(
-        transformer=diffusers.ZImageTransformer2DModel(
-            in_channels=4,
-            dim=24,
-            n_layers=1,
-            n_refiner_layers=1,
-            n_heads=2,
-            n_kv_heads=2,
-            cap_feat_dim=DIM,
-            axes_dims=[4, 4, 4],
-            axes_lens=[256, 32, 32],
-        ),
-        scheduler=_flow(shift=3.0),
-        vae=_vae(),
-        text_encoder=transformers.Qwen3Model(transformers.Qwen3Config(**_decoder())),
-        tokenizer=word_tokenizer(),
+    transformer = diffusers.ZImageTransformer2DModel(
+        in_channels=4,
+        dim=24,
+        n_layers=1,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=DIM,
+        axes_dims=[4, 4, 4],
+        axes_lens=[256, 32, 32],
+    )
+    return _pipeline(
+        "ZImagePipeline", transformer, lambda: transformers.Qwen3Model(transformers.Qwen3Config(**_decoder()))
     )
 
 
 def _cogview4() -> Any:
     tokenizer = word_tokenizer()
     tokenizer.padding_side = "left"
-    return diffusers.CogView4Pipeline(
-        transformer=diffusers.CogView4Transformer2DModel(
-            in_channels=4,
-            out_channels=4,
-            num_layers=2,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            text_embed_dim=DIM,
-            time_embed_dim=8,
-            condition_dim=4,
-            pos_embed_max_size=16,
-            sample_size=8,
-            rope_axes_dim=(8, 8),
-        ),
-        scheduler=_flow(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear"),
-        vae=_vae(),
-        text_encoder=transformers.GlmModel(transformers.GlmConfig(**_decoder())),
+    transformer = diffusers.CogView4Transformer2DModel(
+        **HEADS,
+        **LATENT,
+        num_layers=2,
+        text_embed_dim=DIM,
+        time_embed_dim=8,
+        condition_dim=4,
+        pos_embed_max_size=16,
+        sample_size=8,
+        rope_axes_dim=(8, 8),
+    )
+    scheduler = _flow(use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear")
+    encoder = transformers.GlmModel
+    return _pipeline(
+        "CogView4Pipeline",
+        transformer,
+        lambda: encoder(transformers.GlmConfig(**_decoder())),
+        scheduler,
         tokenizer=tokenizer,
     )
 
@@ -367,16 +311,11 @@ def _cogview4() -> Any:
 def _prx() -> Any:
     part = _decoder(layer_types=["sliding_attention", "full_attention"], query_pre_attn_scalar=8)
     config = transformers.T5GemmaConfig(encoder=part, decoder=part, is_encoder_decoder=False, vocab_size=256)
-    return diffusers.PRXPipeline(
-        transformer=diffusers.PRXTransformer2DModel(
-            in_channels=4, context_in_dim=DIM, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=2, axes_dim=[4, 4]
-        ),
-        scheduler=_flow(shift=3.0),
-        vae=_vae(),
-        text_encoder=transformers.T5GemmaEncoderModel(config).encoder,
-        tokenizer=word_tokenizer(),
-        default_sample_size=16,
+    transformer = diffusers.PRXTransformer2DModel(
+        in_channels=4, context_in_dim=DIM, hidden_size=16, mlp_ratio=2.0, num_heads=2, depth=2, axes_dim=[4, 4]
     )
+    encoder = transformers.T5GemmaEncoderModel
+    return _pipeline("PRXPipeline", transformer, lambda: encoder(config).encoder, default_sample_size=16)
 
 
 BUILDERS: dict[str, Callable[[], Any]] = {

@@ -214,9 +214,27 @@ def markdown(ledger: Sequence[tuple[str, Row]]) -> str:
     ]
     if not ledger:
         return "\n".join([*lines, "No benchmark has been run yet.", ""])
-    cells = [COLUMNS, tuple("---" for _ in COLUMNS), *table_rows(ledger)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-    return "\n".join([*lines, "", _summary(ledger), ""])
+    asked = [each for each in ledger if each[1].target is not None]
+    lines += [*_table(COLUMNS, table_rows(asked)), "", _summary(ledger), "", "## Measured beside them", ""]
+    lines += ["No target was set for these. `make claims` shows each with its note, n, baseline and control.", ""]
+    return "\n".join([*lines, *_table(("claims", "values, and 95 % intervals", "benchmark"), _beside(ledger)), ""])
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = [columns, ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+
+
+def _beside(ledger: Sequence[tuple[str, Row]]) -> list[tuple[str, str, str]]:
+    """What was measured without a target: one row for all claims of a benchmark that differ in their last word."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for benchmark, row in ledger:
+        if row.target is None:
+            family, _, word = row.claim.rpartition(".")
+            interval = "" if row.low is None else f" ({_interval(row)})"
+            said = f"{word} {_number(row.value)} {row.unit}".rstrip() + interval
+            found.setdefault((family, benchmark), []).append(said)
+    return [(f"{family}.*", "; ".join(values), benchmark) for (family, benchmark), values in found.items()]
 
 
 def print_table(ledger: Sequence[tuple[str, Row]]) -> None:

@@ -61,17 +61,25 @@ def finish(handle: TextToImage, folder: Path) -> DemoResult:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every picture and number; edits carry the time they took."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")} | {
-        "numbers.json": (folder / "numbers.json").read_bytes()
-    }
+    return contents_of(folder / "pictures") | {"numbers.json": (folder / "numbers.json").read_bytes()}
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 @pytest.fixture(scope="module")
 def first(handle: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoResult]:
     """A finished first part, to which a second is added below."""
     folder, before = tmp_path_factory.mktemp("demo"), handle.digest()
+    stopped = work(handle, folder, CONFIG)  # stopped while drawing, then run again
+    next(event for event in stopped if event.stage == "drawing" and event.done == 3)
+    stopped.close()
+    assert handle.digest() == before and not handle.edits.names()  # the model ends as it began
+    kept = contents_of(folder / "pictures")
     result = finish(handle, folder)
-    assert handle.digest() == before  # the model ends as it began
+    assert len(kept) == 3 and kept.items() <= contents_of(folder / "pictures").items()
+    assert handle.digest() == before
     return folder, result
 
 
@@ -85,11 +93,12 @@ def test_makes_one_report_and_goes_on_where_it_stopped(
     random = result.pictures["random", result.subject_prompts[0]]
     assert random.shape == (2, handle.image_size, handle.image_size, 3)
 
-    stopped = work(handle, tmp_path / "stopped", CONFIG)  # stopped while drawing, then run again
-    next(event for event in stopped if event.stage == "drawing" and event.done == 3)
-    stopped.close()
-    finish(handle, tmp_path / "stopped")
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+    before = contents(folder)
+    again = sorted((folder / "pictures").glob("*.png"))[::5]  # of every treatment
+    for file in (*again, folder / "numbers.json"):
+        file.unlink()
+    finish(handle, folder)  # what is missing is drawn anew, wherever the demo was stopped, and is the same
+    assert len(again) == 7 and contents(folder) == before
 
     options = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 2, "--model", model)
     out = run("demo", "--out", tmp_path / "whole", *options, "--no-pair").stdout

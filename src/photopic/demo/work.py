@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -134,8 +134,6 @@ def random_control(model: TextToImage, edit: Edit, seed: int) -> Edit:
 
 def treated(model: TextToImage, edits: dict[str, Edit], treatment: str) -> AbstractContextManager[Any]:
     """The model under a treatment; ``before`` knows the new word and has every weight."""
-    if treatment == "base":
-        return nullcontext()
     if treatment == "before":
         rows = edits["shut"].of(TokenEmbedding)
         return model.edits.applied(replace(edits["shut"], parts=rows))
@@ -146,19 +144,24 @@ def _draw_all(model: TextToImage, folder: Path, result: DemoResult) -> Steps[Non
     """Draw every (treatment, prompt) row that is not in the folder yet: one PNG strip a row."""
     folder.mkdir(exist_ok=True)
     config = result.config
-    wanted = [
-        (treatment, prompt) for treatment in TREATMENTS for prompt in (*result.subject_prompts, result.pair_prompt)
-    ]
     # the class and unrelated things must not change, so they are drawn where a change would show
-    wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.class_prompts]
-    wanted += [(treatment, prompt) for treatment in ("before", "shut", "tuned") for prompt in result.unrelated_prompts]
-    for done, (treatment, prompt) in enumerate(wanted):
-        yield Event("drawing", done, len(wanted))
-        file = folder / f"{treatment}-{plain_name(prompt, config)}.png"
-        if not file.exists():
-            with treated(model, result.edits, treatment):
+    kept = (*result.class_prompts, *result.unrelated_prompts)
+    wanted = {
+        (treatment, prompt): folder / f"{treatment}-{plain_name(prompt, config)}.png"
+        for treatment in TREATMENTS
+        for prompt in (*result.subject_prompts, result.pair_prompt, *(() if treatment == "random" else kept))
+    }
+    with ExitStack() as stack:
+        under = ""  # the treatment in force: it is changed four times and not for every row
+        for done, ((treatment, prompt), file) in enumerate(wanted.items()):
+            yield Event("drawing", done, len(wanted))
+            if not file.exists():
+                if treatment != under:
+                    stack.close()
+                    stack.enter_context(treated(model, result.edits, treatment))
+                    under = treatment
                 draw(model, file, prompt, config, treatment)
-        result.pictures[treatment, prompt] = read_strip(file)
+            result.pictures[treatment, prompt] = read_strip(file)
 
 
 def plain_name(prompt: str, config: DemoConfig) -> str:

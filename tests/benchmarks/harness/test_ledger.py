@@ -131,13 +131,15 @@ def test_a_file_changed_by_hand_is_refused(tmp_path: Path, edit: Any) -> None:
 def test_the_table_shows_what_was_not_reached_and_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path, ROW, Row("neurons.gap", 1.5, target=">= 2"), Row("neurons.never", None, target=">= 2"))
+    beside = (Row("neurons.at.one", 0.25, 0.2, 0.3), Row("neurons.at.two", 7.0, unit="s"))
+    write(tmp_path, ROW, Row("neurons.gap", 1.5, target=">= 2"), Row("neurons.never", None, target=">= 2"), *beside)
     ledger.print_table(read_ledger(tmp_path))
     printed = capsys.readouterr().out
     page = ledger.markdown(read_ledger(tmp_path))
     for text in (printed, page):
         assert all(word in text for word in ("neurons.loss_drop", "0.08 to 0.14", "NO", "not measured"))
-        assert "3 claims: 1 reached, 1 not reached, 1 not measured" in text
+        assert "5 claims: 1 reached, 1 not reached, 1 not measured" in text
+    assert "| neurons.at.* | one 0.25 (0.2 to 0.3); two 7 s | neurons |" in page
 
 
 def test_the_stored_ledger_is_valid_and_the_docs_show_it() -> None:

@@ -112,8 +112,8 @@ def test_the_gradient_is_that_of_the_sum_of_the_losses(model: TextToImage, apart
 
 
 def test_tuning_lowers_both_losses(model: TextToImage, apart: list[Edit]) -> None:
-    start = last(model, apart, replace(QUICK, steps=0, evaluation=24)).provenance["losses"]["after"]
-    after = last(model, apart, replace(QUICK, steps=40, batch=4, evaluation=24)).provenance["losses"]["after"]
+    start = last(model, apart, replace(QUICK, steps=0, evaluation=12)).provenance["losses"]["after"]
+    after = last(model, apart, replace(QUICK, steps=20, batch=4, evaluation=12)).provenance["losses"]["after"]
     for before, now in zip(start, after, strict=True):
         assert now["concept"] + now["prior"] < before["concept"] + before["prior"]
 

@@ -23,6 +23,8 @@ from photopic.models.diffusion.schedules import Schedule
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Noisy pictures (n, c, h, w) and the time input (n,) to a prediction (n, c, h, w)."""
 
+Pictures = Float[Tensor, "n c h w"]
+Timesteps = Int[Tensor, " n"]  # one a picture
 END = -1  # the timestep of clean samples
 WHOLE = Pyramid()
 
@@ -105,13 +107,13 @@ class Diffusion:
         """How often the picture that the network reads at a timestep is halved: how many turning points lie before it."""
         return sum(point < timestep for point in self.turning)
 
-    def levels(self, timesteps: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    def levels(self, timesteps: Timesteps) -> Timesteps:
         """The same for many."""
         points = torch.tensor(self.turning, dtype=timesteps.dtype, device=timesteps.device)
         return (points[None] < timesteps[:, None]).sum(1)
 
     def lifted(
-        self, y: Float[Tensor, "n c h w"], timestep: int, noise: Float[Tensor, "n c h2 w2"], level: int
+        self, y: Pictures, timestep: int, noise: Float[Tensor, "n c h2 w2"], level: int
     ) -> Float[Tensor, "n c h2 w2"]:
         """A state one level finer: its components as they are, and noise in the place of the detail.
 
@@ -141,38 +143,25 @@ class Diffusion:
     def _noise(self) -> Float64[Tensor, " timesteps_and_end"]:
         return torch.cat([self.schedule.sigmas, torch.zeros(1, dtype=torch.float64)])
 
-    def scales(
-        self, timesteps: Int[Tensor, " n"], like: Tensor, level: int | None = None
-    ) -> tuple[list[Tensor], Tensor]:
+    def scales(self, timesteps: Timesteps, like: Tensor, level: int | None = None) -> tuple[list[Tensor], Tensor]:
         """lambda of every component that is left and sigma, each (n, 1, 1, 1) in the dtype of ``like``; timestep -1 is clean."""
         level = self.level(int(timesteps.max())) if level is None else level
         at = timesteps.to(like.device) % (self.timesteps + 1)  # -1 is the last column
         signal = [_at(row, at, like) for row in self._signal[level:]]
         return signal, _at(self._noise, at, like)
 
-    def input_time(self, timesteps: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    def input_time(self, timesteps: Timesteps) -> Timesteps:
         """What the network is told."""
         return timesteps if self.time_map is None else self.time_map.to(timesteps.device)[timesteps]
 
     # -- forward
 
-    def noised(
-        self,
-        clean: Float[Tensor, "n c h w"],
-        noise: Float[Tensor, "n c h w"],
-        timesteps: Int[Tensor, " n"],
-        level: int | None = None,
-    ) -> Float[Tensor, "n c h w"]:
+    def noised(self, clean: Pictures, noise: Pictures, timesteps: Timesteps, level: int | None = None) -> Pictures:
         """x_t of clean pictures that are halved as the timesteps ask; all timesteps on one level."""
         signal, sigma = self.scales(timesteps, clean, level)
         return self.pyramid.weigh(clean, signal) + sigma * noise
 
-    def target(
-        self,
-        clean: Float[Tensor, "n c h w"],
-        noise: Float[Tensor, "n c h w"],
-        timesteps: Int[Tensor, " n"],
-    ) -> Float[Tensor, "n c h w"]:
+    def target(self, clean: Pictures, noise: Pictures, timesteps: Timesteps) -> Pictures:
         """What a perfect network puts out; velocity is alpha noise - sigma clean, whatever has faded."""
         if self.prediction == "epsilon":
             return noise
@@ -184,12 +173,8 @@ class Diffusion:
     # -- backward
 
     def to_sample(
-        self,
-        prediction: Float[Tensor, "n c h w"],
-        noisy: Float[Tensor, "n c h w"],
-        timesteps: Int[Tensor, " n"],
-        level: int | None = None,
-    ) -> Float[Tensor, "n c h w"]:
+        self, prediction: Pictures, noisy: Pictures, timesteps: Timesteps, level: int | None = None
+    ) -> Pictures:
         """The clean picture that a prediction implies."""
         if self.prediction == "sample":
             return prediction
@@ -202,12 +187,8 @@ class Diffusion:
         )
 
     def to_noise(
-        self,
-        prediction: Float[Tensor, "n c h w"],
-        noisy: Float[Tensor, "n c h w"],
-        timesteps: Int[Tensor, " n"],
-        level: int | None = None,
-    ) -> Float[Tensor, "n c h w"]:
+        self, prediction: Pictures, noisy: Pictures, timesteps: Timesteps, level: int | None = None
+    ) -> Pictures:
         """The noise that a prediction implies."""
         if self.prediction == "epsilon":
             return prediction
@@ -216,13 +197,8 @@ class Diffusion:
         return (noisy - self.pyramid.weigh(clean, signal)) / sigma
 
     def posterior(
-        self,
-        noisy: Float[Tensor, "n c h w"],
-        clean: Float[Tensor, "n c h w"],
-        timestep: int,
-        earlier: int,
-        level: int | None = None,
-    ) -> tuple[Float[Tensor, "n c h w"], list[Float64[Tensor, ""]]]:
+        self, noisy: Pictures, clean: Pictures, timestep: int, earlier: int, level: int | None = None
+    ) -> tuple[Pictures, list[Float64[Tensor, ""]]]:
         """q(x_earlier | x_t, x_0): the mean, and the standard deviation of every component.
 
         Args:

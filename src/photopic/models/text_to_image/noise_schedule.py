@@ -15,6 +15,10 @@ from typing import ClassVar
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
+Latents = Float[Tensor, "batch c h w"]
+Timesteps = Int[Tensor, "*batch"]  # one timestep for all latents, or one each
+Times = Num[Tensor, "*batch"]  # the same, also between two timesteps
+Scales = Float[Tensor, "..."]  # (batch, 1, 1, 1)
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -36,30 +40,18 @@ class NoiseSchedule:
     alphas_cumprod: Float[Tensor, " timesteps"]
     prediction_type: str
 
-    def scales(
-        self, like: Float[Tensor, "batch c h w"], timesteps: Int[Tensor, "*batch"]
-    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    def scales(self, like: Latents, timesteps: Timesteps) -> tuple[Scales, Scales]:
         """``alpha_t`` and ``sigma_t`` in float32, shaped to multiply ``like``."""
         # (batch, 1, 1, 1)
         kept = self.alphas_cumprod.to(like.device)[timesteps.to(like.device)].float().reshape(-1, 1, 1, 1)
         return kept.sqrt(), (1 - kept).sqrt()  # alpha_t^2 + sigma_t^2 = 1
 
-    def add_noise(
-        self,
-        latents: Float[Tensor, "batch c h w"],
-        noise: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def add_noise(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
         """``x_t`` for clean latents, in their dtype."""
         alpha, sigma = self.scales(latents, timesteps)
         return (alpha * latents + sigma * noise).to(latents.dtype)  # x_t = alpha x_0 + sigma e
 
-    def target(
-        self,
-        latents: Float[Tensor, "batch c h w"],
-        noise: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def target(self, latents: Latents, noise: Latents, timesteps: Timesteps) -> Latents:
         """What a perfect network of this prediction type would output."""
         if self.prediction_type == "epsilon":
             return noise
@@ -68,12 +60,7 @@ class NoiseSchedule:
         alpha, sigma = self.scales(latents, timesteps)
         return (alpha * noise - sigma * latents).to(latents.dtype)  # v = alpha e - sigma x_0
 
-    def to_noise(
-        self,
-        prediction: Float[Tensor, "batch c h w"],
-        noisy: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def to_noise(self, prediction: Latents, noisy: Latents, timesteps: Timesteps) -> Latents:
         """The noise a prediction implies."""
         if self.prediction_type == "epsilon":
             return prediction
@@ -82,12 +69,7 @@ class NoiseSchedule:
             return ((noisy - alpha * prediction) / sigma).to(prediction.dtype)  # e = (x_t - alpha x_0) / sigma
         return (sigma * noisy + alpha * prediction).to(prediction.dtype)  # e = sigma x_t + alpha v
 
-    def to_sample(
-        self,
-        prediction: Float[Tensor, "batch c h w"],
-        noisy: Float[Tensor, "batch c h w"],
-        timesteps: Int[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def to_sample(self, prediction: Latents, noisy: Latents, timesteps: Timesteps) -> Latents:
         """The clean latents a prediction implies."""
         if self.prediction_type == "sample":
             return prediction
@@ -119,45 +101,25 @@ class StraightLine:
     timesteps: int = 1000
     shift: float = 1.0
 
-    def sigmas(self, like: Float[Tensor, "batch c h w"], timesteps: Num[Tensor, "*batch"]) -> Float[Tensor, "..."]:
+    def sigmas(self, like: Latents, timesteps: Times) -> Scales:
         """Shares of noise in float32, shaped to multiply ``like``."""
         share = timesteps.to(like.device).float().reshape(-1, 1, 1, 1) / self.timesteps  # (batch, 1, 1, 1)
         return self.shift * share / (1 + (self.shift - 1) * share)
 
-    def add_noise(
-        self,
-        latents: Float[Tensor, "batch c h w"],
-        noise: Float[Tensor, "batch c h w"],
-        timesteps: Num[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def add_noise(self, latents: Latents, noise: Latents, timesteps: Times) -> Latents:
         """``x_t`` for clean latents, in their dtype."""
         sigma = self.sigmas(latents, timesteps)
         return ((1 - sigma) * latents + sigma * noise).to(latents.dtype)
 
-    def target(
-        self,
-        latents: Float[Tensor, "batch c h w"],
-        noise: Float[Tensor, "batch c h w"],
-        timesteps: Num[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def target(self, latents: Latents, noise: Latents, timesteps: Times) -> Latents:
         """What a perfect network would output: the same velocity at every timestep."""
         return noise - latents
 
-    def to_noise(
-        self,
-        prediction: Float[Tensor, "batch c h w"],
-        noisy: Float[Tensor, "batch c h w"],
-        timesteps: Num[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def to_noise(self, prediction: Latents, noisy: Latents, timesteps: Times) -> Latents:
         """The noise a velocity implies."""
         # x_t + (1 - sigma) v = (1 - sigma) x_0 + sigma e + (1 - sigma) (e - x_0) = e
         return (noisy + (1 - self.sigmas(noisy, timesteps)) * prediction).to(prediction.dtype)
 
-    def to_sample(
-        self,
-        prediction: Float[Tensor, "batch c h w"],
-        noisy: Float[Tensor, "batch c h w"],
-        timesteps: Num[Tensor, "*batch"],
-    ) -> Float[Tensor, "batch c h w"]:
+    def to_sample(self, prediction: Latents, noisy: Latents, timesteps: Times) -> Latents:
         """The clean latents a velocity implies."""
         return (noisy - self.sigmas(noisy, timesteps) * prediction).to(prediction.dtype)  # x_t - sigma v = x_0

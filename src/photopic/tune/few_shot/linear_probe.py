@@ -2,7 +2,8 @@
 
 Paper: CLIP (arXiv:2103.00020) fits a logistic regression with L-BFGS and chooses its strength on a validation split. Changed:
 the strength is chosen on held-back shots, and features have length 1. The preset ``paper`` tries all 96 strengths from 1e-6
-to 1e6 of its appendix A.3, which the few-shot code of CoOp (KaiyangZhou/CoOp, lpclip/linear_probe.py) halves its way to.
+to 1e6, eight a decade, that its appendix A.3 names; the paper tries seven of them and halves its way to the best from there,
+and so does the few-shot code of CoOp (KaiyangZhou/CoOp, lpclip/linear_probe.py at 61a9cd3).
 ``solver="adam"`` trains the same head on the augmented batches that the other methods see. Claim: ``few_shot.accuracy`` of
 benchmarks/tune/few_shot.py.
 """
