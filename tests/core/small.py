@@ -17,8 +17,8 @@ from photopic.core.edits import (
     Adapters,
     DenseDelta,
     Edit,
-    Insertion,
     LowRankDelta,
+    ParallelAdapter,
     SparseWeights,
     SteeringVector,
     ZeroedWeights,
@@ -94,7 +94,7 @@ def parts(kind: str, seed: int, names: list[str] | None = None) -> tuple[Any, ..
         "low_rank": lambda: (low_rank,),
         "delta": lambda: (DenseDelta({name: normal(*SHAPES[name]) for name in chosen}),),
         "shut+low_rank": lambda: (ZeroedWeights(indices), low_rank),
-        "insertion": lambda: (Insertion({"m.two": normal(2, 7)}, {"m.two": normal(5, 2)}, 0.5, "relu"),),
+        "insertion": lambda: (ParallelAdapter({"m.two": normal(2, 7)}, {"m.two": normal(5, 2)}, 0.5, "relu"),),
         "direction": lambda: (SteeringVector({"m.one": normal(7)}),),
         "tuner": lambda: (
             Adapters(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from photopic.core.edits import Insertion, LowRankDelta, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits import LowRankDelta, ParallelAdapter, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.edits.file import from_bytes, to_bytes
 from photopic.edit.diff import diff as compare
 from tests.core.edits.kinds import at, edit, hook_parts, other_parts, weight_parts
@@ -75,7 +75,7 @@ def test_words_and_modules_are_compared_by_content() -> None:
     token, other = TokenEmbedding("<mine>", {"text_encoder": row}), TokenEmbedding("<mine>", {"text_encoder": -row})
     found = compare(edit(token), edit(other))
     assert found.rows[0]["kind"] == "token" and found.rows[0]["different"] == 8
-    one = Insertion({"m.one": torch.ones(2, 7)}, {"m.one": torch.ones(5, 2)})
-    scaled = Insertion({"m.one": torch.ones(2, 7)}, {"m.one": torch.ones(5, 2)}, scale=2.0)
+    one = ParallelAdapter({"m.one": torch.ones(2, 7)}, {"m.one": torch.ones(5, 2)})
+    scaled = ParallelAdapter({"m.one": torch.ones(2, 7)}, {"m.one": torch.ones(5, 2)}, scale=2.0)
     assert compare(edit(one), edit(scaled)).values["different"] == 24
     assert compare(edit(one), edit(token)).values["only_b"] == 8

@@ -13,8 +13,8 @@ from photopic.core.edits import (
     DenseDelta,
     Edit,
     InitialNoise,
-    Insertion,
     LowRankDelta,
+    ParallelAdapter,
     SparseWeights,
     SteeringVector,
     TokenEmbedding,
@@ -64,7 +64,9 @@ def parts() -> dict[str, Any]:
                 {"text_encoder": (3, 9), "text_encoder_2": (4,)},
                 {"text_encoder": normal(2, 4).to(dtype), "text_encoder_2": normal(1, 3).to(dtype)},
             ),
-            f"insertion-{kind}": Insertion({"m": normal(2, 4).to(dtype)}, {"m": normal(5, 2).to(dtype)}, 0.5, "gelu"),
+            f"insertion-{kind}": ParallelAdapter(
+                {"m": normal(2, 4).to(dtype)}, {"m": normal(5, 2).to(dtype)}, 0.5, "gelu"
+            ),
             f"tuner-{kind}": Adapters(
                 {
                     "m.mlp": AdapterPlacement("adapter", reads="m.norm"),

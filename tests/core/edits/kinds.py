@@ -12,8 +12,8 @@ from photopic.core.edits import (
     DenseDelta,
     Edit,
     InitialNoise,
-    Insertion,
     LowRankDelta,
+    ParallelAdapter,
     Part,
     SparseWeights,
     SteeringVector,
@@ -77,7 +77,7 @@ def weight_parts() -> tuple[Part, ...]:
 def hook_parts() -> tuple[Part, ...]:
     """What hooks modules."""
     down, up = torch.ones(2, 7), torch.full((5, 2), 0.5)
-    return Insertion({"m.one": down}, {"m.one": up}), SteeringVector({"m.two": torch.arange(6.0)})
+    return ParallelAdapter({"m.one": down}, {"m.one": up}), SteeringVector({"m.two": torch.arange(6.0)})
 
 
 def other_parts() -> tuple[Part, ...]:

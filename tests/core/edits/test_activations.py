@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import BaseModelOutput
 
-from photopic.core.edits import Edit, EditStack, InitialNoise, Insertion, SteeringVector, TokenResidual
+from photopic.core.edits import Edit, EditStack, InitialNoise, ParallelAdapter, SteeringVector, TokenResidual
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint
 from photopic.models.text_to_image.handle import TextToImage
@@ -123,7 +123,7 @@ def first_of(output: Any) -> Tensor:
 def test_an_insertion_is_its_formula_whatever_holds_the_output(way: str, activation: str) -> None:
     layer, x = Layer(way), torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(1))
     down, up = torch.randn(2, 4), torch.randn(3, 2)
-    part = Insertion({"m": down}, {"m": up}, scale=0.3, activation=activation)
+    part = ParallelAdapter({"m": down}, {"m": up}, scale=0.3, activation=activation)
     stack = EditStack({"m": layer})
     between = {"identity": lambda t: t, "relu": F.relu, "gelu": F.gelu}[activation](x @ down.T)
     plain = layer(x)
@@ -171,10 +171,10 @@ def test_hooks_of_several_edits_act_in_their_order_and_leave_in_any() -> None:
         (lambda: TokenResidual("bear", {"t": (1, 2)}, {"t": torch.zeros(1, 4)}), "found 2 ids and 1 residuals"),
         (lambda: TokenResidual("bear", {"t": (1,)}, {"u": torch.zeros(1, 4)}), "for the same encoders"),
         (lambda: TokenResidual("", {"t": (1,)}, {"t": torch.zeros(1, 4)}), "expected words"),
-        (lambda: Insertion({"m": torch.ones(2, 4)}, {"m": torch.ones(3, 1)}), "m: expected matrices"),
-        (lambda: Insertion({"m": torch.ones(2, 4)}, {}), "m: expected matrices"),
-        (lambda: Insertion({"m": torch.ones(2, 4)}, {"m": torch.ones(3, 2).half()}), "at one precision"),
-        (lambda: Insertion({"m": torch.ones(2, 4)}, {"m": torch.ones(3, 2)}, activation="tanh"), "'tanh'"),
+        (lambda: ParallelAdapter({"m": torch.ones(2, 4)}, {"m": torch.ones(3, 1)}), "m: expected matrices"),
+        (lambda: ParallelAdapter({"m": torch.ones(2, 4)}, {}), "m: expected matrices"),
+        (lambda: ParallelAdapter({"m": torch.ones(2, 4)}, {"m": torch.ones(3, 2).half()}), "at one precision"),
+        (lambda: ParallelAdapter({"m": torch.ones(2, 4)}, {"m": torch.ones(3, 2)}, activation="tanh"), "'tanh'"),
         (lambda: SteeringVector({"m": torch.full((3,), float("nan"))}), "m: expected finite values"),
         (lambda: InitialNoise(torch.zeros(3)), "start noise"),
     ],

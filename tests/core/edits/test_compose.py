@@ -15,8 +15,8 @@ from photopic.core.edits import (
     Edit,
     EditStack,
     InitialNoise,
-    Insertion,
     LowRankDelta,
+    ParallelAdapter,
     SparseWeights,
     SteeringVector,
     TokenEmbedding,
@@ -322,7 +322,7 @@ def test_a_difference_leaves_what_the_other_touches_and_with_itself_is_nothing(a
 def test_restricting_keeps_the_layers_hooks_and_eight_bits_where_they_hold() -> None:
     hooked = Edit((*parts("insertion", 0), *parts("direction", 0)), BASE)
     (left,) = restrict(hooked, layers=["m.two"]).parts
-    assert isinstance(left, Insertion)
+    assert isinstance(left, ParallelAdapter)
     part = SparseWeights.rounded(
         {"m.two.bias": torch.arange(5)}, {"m.two.bias": torch.tensor([127.0, 3, -64, 5, 10])}, 8
     )

@@ -6,7 +6,7 @@ An `Edit` is made of parts:
 - `SparseWeights`: entries that become given values, or that values are added to;
 - `LowRankDelta`: a product of two thin matrices added (LoRA); `DenseDelta`: a dense change added (a task vector);
 - `TokenEmbedding`: a new token; `TokenResidual`: what is added to a text encoder's output where words stand;
-- `Insertion`: a bottleneck beside a module; `SteeringVector`: a latent direction added to a module's output;
+- `ParallelAdapter`: a bottleneck beside a module; `SteeringVector`: a latent direction added to a module's output;
 - `Adapters`: adapters, prefixes and prompts beside the operations of a transformer;
 - `InitialNoise`: what sampling starts from; `ClassifierHead`: the classifier learnt with an edit, which changes no model.
 
@@ -20,7 +20,7 @@ A parameter is named ``<component>.<parameter name>``, for example
 
 from photopic.core.editfile.placement import AdapterPlacement
 from photopic.core.editfile.views import Searched, Subject
-from photopic.core.edits.activations import InitialNoise, Insertion, SteeringVector, TokenResidual
+from photopic.core.edits.activations import InitialNoise, ParallelAdapter, SteeringVector, TokenResidual
 from photopic.core.edits.adapters import Adapters, ClassifierHead
 from photopic.core.edits.attach import attach
 from photopic.core.edits.compose import OverlapPolicy, compose, difference, restrict
@@ -42,10 +42,10 @@ __all__ = [
     "Edit",
     "EditStack",
     "InitialNoise",
-    "Insertion",
     "LoadedEdit",
     "LowRankDelta",
     "OverlapPolicy",
+    "ParallelAdapter",
     "Part",
     "Searched",
     "SparseWeights",

@@ -111,7 +111,7 @@ class TokenResidual(_OnOutput):
 
 
 @dataclass(frozen=True, eq=False)
-class Insertion(_OnOutput):
+class ParallelAdapter(_OnOutput):
     """A bottleneck beside a module: output + scale x up(activation(down(input))), a parallel adapter (arXiv 2110.04366).
 
     Attributes:
@@ -121,7 +121,7 @@ class Insertion(_OnOutput):
         activation: ``identity``, ``relu`` or ``gelu``.
 
     Example:
-        >>> Insertion({"unet.mid": torch.ones(1, 4)}, {"unet.mid": torch.zeros(4, 1)}).modules()
+        >>> ParallelAdapter({"unet.mid": torch.ones(1, 4)}, {"unet.mid": torch.zeros(4, 1)}).modules()
         ('unet.mid',)
     """
 

@@ -14,7 +14,7 @@ from photopic.core.editfile.container import Data
 from photopic.core.editfile.content import PartContent
 from photopic.core.editfile.layouts import LAYOUTS, DenseLayout, plain
 from photopic.core.editfile.value_codes import Numbers
-from photopic.core.edits.activations import InitialNoise, Insertion, SteeringVector, TokenResidual
+from photopic.core.edits.activations import InitialNoise, ParallelAdapter, SteeringVector, TokenResidual
 from photopic.core.edits.adapters import Adapters, ClassifierHead
 from photopic.core.edits.dense import DenseDelta, LowRankDelta
 from photopic.core.edits.part import Part
@@ -26,7 +26,7 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SPARSE: tuple[type[Part], ...] = (ZeroedWeights, SparseWeights)
 OTHERS: tuple[type[Part], ...] = (
-    *(LowRankDelta, DenseDelta, TokenEmbedding, TokenResidual, Insertion),
+    *(LowRankDelta, DenseDelta, TokenEmbedding, TokenResidual, ParallelAdapter),
     *(SteeringVector, InitialNoise, Adapters, ClassifierHead),
 )
 KINDS = {each.kind: each for each in (*SPARSE, *OTHERS)}
