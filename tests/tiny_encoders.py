@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -66,3 +68,13 @@ def tiny_dual_encoder(kind: Literal["vit", "cnn"] = "vit", *, seed: int = 0) -> 
                     torch.nn.init.kaiming_normal_(part.weight)
     prepare = Preprocessing(resize=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3)
     return DualEncoder(network, tokenizer=tokenizer, preprocess=prepare, name=f"tiny-{kind}")
+
+
+def saved_dual_encoder(folder: Path, kind: Literal["vit", "cnn"] = "vit") -> Path:
+    """The folder of one, as transformers saves it."""
+    model = tiny_dual_encoder(kind)
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    config = {"size": {"height": SIDE, "width": SIDE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    return folder

@@ -12,6 +12,7 @@ from photopic.cli.main import app
 from photopic.data.pictures import png_bytes
 from photopic.data.scenes import Background, Placement, compose
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
+from tests.tiny_encoders import saved_dual_encoder
 
 
 def run(*arguments: object, status: int = 0) -> Result:
@@ -36,6 +37,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tiny_pipeline().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny dual encoder."""
+    return saved_dual_encoder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")

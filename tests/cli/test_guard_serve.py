@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.guard.guard_requests import bomb
-from photopic.cli.guard_serve import fitted, server
+from photopic.cli.guard_serve import check_guard, fitted, server
 from photopic.core.errors import PhotopicError
 from photopic.guard.guarded import GuardedModel
 from photopic.guard.guarded import guarded as guard
@@ -450,6 +450,6 @@ def test_the_model_is_the_same_after_all_that(running: Service) -> None:
 
 def test_mistakes_on_the_command_line_are_one_line(tmp_path: Any) -> None:
     with pytest.raises(PhotopicError, match="to fit one now give --clean"):
-        fitted("nowhere.guard", None, None, "cpu")
+        check_guard("nowhere.guard", None)
     with pytest.raises(PhotopicError, match="leave one out"):
         fitted("a", "b", tmp_path, "cpu")

@@ -10,22 +10,10 @@ import pytest
 from PIL import Image
 
 from tests.cli.conftest import refusal, run
-from tests.tiny_encoders import SIDE, tiny_dual_encoder
+from tests.tiny_encoders import SIDE
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200), "white": (230, 230, 230)}
 QUICK = ("--methods", "zero-shot,linear-probe,full", "--shots", "1,2", "--seeds", 2, "--steps", 2)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny dual encoder as transformers saves it."""
-    folder = tmp_path_factory.mktemp("encoders") / "tiny-clip"
-    model = tiny_dual_encoder("vit")
-    model.network.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    size = {"height": SIDE, "width": SIDE}
-    (folder / "preprocessor_config.json").write_text(json.dumps({"size": size, "do_center_crop": False}))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,8 @@ from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.models.dual_encoder import DualEncoder
 from photopic.tune.action.few_shot_action import ActionRecogniser
 from tests.cli.conftest import refusal, run
-from tests.tiny_encoders import SIDE, tiny_dual_encoder
 
 BRIEF = ("--frames", 3, "--way", 2, "--steps", 2, "--episodes", 10)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    model = tiny_dual_encoder()
-    model.network.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    config = {"size": {"height": SIDE, "width": SIDE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,8 @@ from photopic.core.edits import ZeroedWeights
 from photopic.core.edits.file import load
 from photopic.models.dual_encoder import DualEncoder
 from tests.cli.conftest import refusal, run
-from tests.tiny_encoders import SIDE, tiny_dual_encoder
 
 BRIEF = ("--steps", 3, "--lr", 6e-3, "--batch", 4)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    model = tiny_dual_encoder()
-    model.network.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
-    config = {"size": {"height": SIDE, "width": SIDE}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")

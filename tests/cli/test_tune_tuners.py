@@ -11,27 +11,19 @@ from photopic.data.emoji_tasks import emoji_task
 from photopic.learning.tuned_classifier import TunedClassifier
 from photopic.models.dual_encoder import DualEncoder
 from tests.cli.conftest import refusal, run
-from tests.tiny_encoders import tiny_dual_encoder
 
 BRIEF = ("--steps", 2, "--batch", 4, "--length", 2)
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def places(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Path, Path]:
     """A folder of classes and a tiny model."""
     folder = tmp_path_factory.mktemp("tuners")
     data, _ = emoji_task("held-out-style", classes=3, train_per_class=3, test_per_class=1, size=32)
     for number, (picture, label) in enumerate(zip(data.images, data.labels.tolist(), strict=True)):
         (folder / "pictures" / data.names[label]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / "pictures" / data.names[label] / f"{number}.png")
-    model = tiny_dual_encoder()
-    model.network.save_pretrained(folder / "model")
-    model.tokenizer.save_pretrained(folder / "model")
-    (folder / "model" / "preprocessor_config.json").write_text(
-        '{"do_resize": true, "size": {"height": 32, "width": 32}, "do_rescale": true, "rescale_factor": 0.00392156862745098, '
-        '"do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}'
-    )
-    return folder / "pictures", folder / "model"
+    return folder / "pictures", encoder
 
 
 def test_a_classifier_is_learnt_and_read_back(tmp_path: Path, places: tuple[Path, Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import DataError, ModelError
 from photopic.models.dual_encoder import DualEncoder
-from tests.tiny_encoders import tiny_dual_encoder
+from tests.tiny_encoders import saved_dual_encoder, tiny_dual_encoder
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 40, 36, 3), np.uint8)
 
@@ -54,11 +53,7 @@ def test_an_edit_changes_the_features_and_its_end_restores_every_byte() -> None:
 @pytest.mark.parametrize("kind", ["vit", "cnn"])
 def test_a_saved_folder_is_read_as_it_was(kind, tmp_path: Path) -> None:
     model = tiny_dual_encoder(kind)
-    model.network.save_pretrained(tmp_path / "m")
-    model.tokenizer.save_pretrained(tmp_path / "m")
-    config = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (tmp_path / "m" / "preprocessor_config.json").write_text(json.dumps(config))
-    again = DualEncoder.load(tmp_path / "m")
+    again = DualEncoder.load(saved_dual_encoder(tmp_path / "m", kind))
     assert again.digest() == model.digest() and again.name == "m"
     assert torch.allclose(again.zero_shot(IMAGES, ["bear", "cat"]), model.zero_shot(IMAGES, ["bear", "cat"]), atol=1e-6)
     (tmp_path / "m" / "tokenizer_config.json").unlink()

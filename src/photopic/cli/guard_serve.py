@@ -104,7 +104,6 @@ def fitted(guard: str, model: str | None, clean: Path | None, device: str, *, ba
     from photopic.guard.guardfile import load
     from photopic.models.classifier import Classifier
 
-    check_guard(guard, clean)
     if clean is None:
         if backdoor:
             raise PhotopicError("--backdoor: expected --clean FOLDER beside it, found a guard that is fitted already")

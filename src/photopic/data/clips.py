@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,18 +18,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image, ImageSequence
 
 from photopic.core.errors import DataError
-from photopic.core.files import read_file
-from photopic.data.folder import entries, is_picture, picture_files, strangers, warn_passed_over
-from photopic.data.picture_file import identify, read_picture
-from photopic.data.pixels import as_rgb
+from photopic.data.clip_files import ClipFiles, class_folders, clips_in, length_of
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.6, 0.2, 0.2)  # of the classes, where a folder says nothing
-LONGEST = 320  # pixels of a frame's longer side that are kept; larger frames are made smaller when they are read
-MAX_FRAMES = 20_000
 
 
 Videos = Sequence[Any] | UInt8[np.ndarray, "n t h w 3"]
@@ -141,19 +134,19 @@ def load_clips(path: str | Path, frames: int = 8) -> Clips:
         ('cat jumping', 'dog running')
     """
     folder = Path(path)
-    inner = _folders(folder)
+    inner = class_folders(folder)
     if not inner:
         raise DataError(
             f"{folder}: expected one folder of clips a class, found none; put the clips of a class into a folder of its name"
         )
-    found = [(clip, number) for number, each in enumerate(inner) for clip in _clips(each)]
+    found = [(clip, number) for number, each in enumerate(inner) for clip in clips_in(each)]
     for clip, _ in found:
-        count = _length(clip)
+        count = length_of(clip)
         if count < frames:
             raise DataError(
                 f"{clip}: expected a video of at least {frames} frames, found {count}; ask for fewer frames or remove it"
             )
-    videos = _Files(tuple(clip for clip, _ in found), frames)
+    videos = ClipFiles(tuple(clip for clip, _ in found), frames)
     return Clips(videos, np.array([number for _, number in found], np.int64), tuple(each.name for each in inner))
 
 
@@ -173,7 +166,7 @@ def load_splits(path: str | Path, frames: int = 8, *, seed: int = 0) -> dict[str
         ('cat jumping',)
     """
     folder = Path(path)
-    if sorted(each.name for each in _folders(folder)) == sorted(SPLITS):
+    if sorted(each.name for each in class_folders(folder)) == sorted(SPLITS):
         found = {split: load_clips(folder / split, frames) for split in SPLITS}
         check_apart({split: clips.names for split, clips in found.items()})
         return found
@@ -227,19 +220,6 @@ def check_apart(splits: Mapping[str, Sequence[str]]) -> None:
             owner[name] = split
 
 
-class _Files(Sequence[Any]):
-    """Clips that are read when they are asked for."""
-
-    def __init__(self, files: tuple[Path, ...], frames: int):
-        self.files, self.frames = files, frames
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: Any) -> Any:
-        return _read_clip(self.files[index], self.frames)
-
-
 class _Chosen(Sequence[Any]):
     """Some clips of others."""
 
@@ -251,73 +231,3 @@ class _Chosen(Sequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.videos[self.places[index]]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return _in_order([entry for entry in entries(folder) if entry.is_dir()])
-
-
-def _clips(folder: Path) -> list[Path]:
-    """Sub-folders and animated pictures; still pictures beside each other are one clip too few folders deep."""
-    listed = entries(folder)
-    found = [entry for entry in listed if entry.is_dir() or is_picture(entry)]
-    if not found:
-        raise DataError(f"{folder}: expected clips (folders of frames, animated GIF, WebP or PNG), found none; add one")
-    warn_passed_over(folder, strangers(entry for entry in listed if entry not in found))
-    return _in_order(found)
-
-
-def _length(clip: Path) -> int:
-    if clip.is_dir():
-        return len(picture_files(clip))
-    with _opened(clip) as image:
-        return int(getattr(image, "n_frames", 1))
-
-
-def _read_clip(clip: Path, frames: int) -> UInt8[np.ndarray, "t h w 3"]:
-    if clip.is_dir():
-        files = _in_order(picture_files(clip))
-        pictures = [_smaller(read_picture(files[place])) for place in _places(len(files), frames)]
-    else:
-        with _opened(clip) as image:
-            wanted = set(_places(int(getattr(image, "n_frames", 1)), frames))  # the others are passed, not kept
-            try:
-                shown = [as_rgb(each, clip) for n, each in enumerate(ImageSequence.Iterator(image)) if n in wanted]
-            except DataError:
-                raise
-            except Exception as error:  # Pillow's readers raise a dozen types on broken files
-                raise DataError(f"{clip}: expected an animated picture, found a damaged file ({error})") from error
-        pictures = [_smaller(each) for each in shown]
-    sizes = sorted({each.size for each in pictures})
-    if len(sizes) > 1:
-        raise DataError(f"{clip}: expected frames of one size, found {sizes[0]} and {sizes[1]}; make them equal")
-    return np.stack([np.asarray(each) for each in pictures])  # (frames, h, w, 3)
-
-
-def _opened(clip: Path) -> Image.Image:
-    image = identify(read_file(clip, DataError), clip)
-    count = int(getattr(image, "n_frames", 1))
-    if count > MAX_FRAMES:
-        raise DataError(
-            f"{clip}: {count} frames of {image.width} x {image.height} are too many; cut it or make it smaller"
-        )
-    return image
-
-
-def _places(count: int, frames: int) -> list[int]:
-    """The middle frame of each of ``frames`` equal parts."""
-    return [int((part + 0.5) * count / frames) for part in range(frames)]
-
-
-def _smaller(picture: Image.Image) -> Image.Image:
-    picture.thumbnail((LONGEST, LONGEST))
-    return picture
-
-
-def _in_order(paths: Sequence[Path]) -> list[Path]:
-    """By name, with numbers as numbers: 2.png before 10.png."""
-
-    def key(path: Path) -> list[str | int]:
-        return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", path.name))]
-
-    return sorted(paths, key=key)

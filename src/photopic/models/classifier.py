@@ -5,7 +5,6 @@ Use it as ``Classifier.load("emoji-resnet-64-0").logits(images)``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from photopic.core.errors import ModelError
 from photopic.core.nn.hooks import match, tap
 from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor
+from photopic.models.classifier_layers import blocks_of, head_name
 from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
@@ -35,9 +35,6 @@ from photopic.models.programs import (
 )
 
 __all__ = ["Classifier", "bundled_classifiers"]
-
-STAGE = re.compile(r"(Embeddings|Layer|Block|BasicBlock|Bottleneck|InvertedResidual|Stem)$")
-POOL = (nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool1d)
 
 
 class Classifier(Handle):
@@ -87,7 +84,7 @@ class Classifier(Handle):
         self.head_name = ""
         if isinstance(network, Program):
             return
-        self.head_name = _head_name(network, len(self.labels), name) if head is None else head
+        self.head_name = head_name(network, len(self.labels), name) if head is None else head
         found = match(network, self.head_name)[self.head_name]
         if not isinstance(found, nn.Linear) or found.out_features != len(self.labels):
             outputs = found.out_features if isinstance(found, nn.Linear) else f"a {type(found).__name__}"
@@ -96,7 +93,7 @@ class Classifier(Handle):
                 "give one label a logit, in their order"
             )
         self._head = found
-        self._blocks = self.layers(*blocks) if blocks is not None else _blocks(network, self.head_name)
+        self._blocks = self.layers(*blocks) if blocks is not None else blocks_of(network, self.head_name)
 
     @property
     def shows_layers(self) -> bool:
@@ -316,33 +313,3 @@ class Classifier(Handle):
         several = batched(images)
         for start in starts(len(several), batch):
             yield self.preprocess(several[start : start + batch])
-
-
-def _head_name(network: nn.Module, classes: int, name: str) -> str:
-    linear = {key: part.out_features for key, part in network.named_modules() if isinstance(part, nn.Linear)}
-    fitting = [key for key, outputs in linear.items() if outputs == classes]
-    if fitting:
-        return fitting[-1]
-    last = f"the last one has {list(linear.values())[-1]} outputs" if linear else "it has no linear layer"
-    raise ModelError(
-        f"{name}: expected a last linear layer with {classes} outputs, one a label, but {last}; "
-        "give as many labels as logits"
-    )
-
-
-def _blocks(network: nn.Module, head: str) -> tuple[str, ...]:
-    """The outermost repeated parts and the global pool; of a network without such parts its children before the head."""
-    parts = dict(network.named_modules())
-    stages = [key for key, part in parts.items() if key and STAGE.search(type(part).__name__)]
-    outermost = [key for key in stages if not any(key.startswith(f"{other}.") for other in stages)]
-    if outermost:
-        pools = {key for key, part in parts.items() if isinstance(part, POOL) and not _inside(key, outermost)}
-        return tuple(key for key in parts if key in pools or key in outermost)
-    leaves = [
-        key for key, part in parts.items() if key and not isinstance(part, nn.Flatten) and not any(part.children())
-    ]
-    return tuple(key for key in leaves if key != head)
-
-
-def _inside(key: str, others: Sequence[str]) -> bool:
-    return any(key.startswith(f"{other}.") for other in others)

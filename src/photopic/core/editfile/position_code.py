@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
 from photopic.core.editfile import three_bits
+from photopic.core.editfile.bit_planes import BitStream, PlaneReader, pack, packed, unpack
 from photopic.core.errors import EditError
 
 _TRIPLES_FROM, _BITMAP_FROM = 34, 43  # per cent
@@ -82,7 +83,7 @@ def decode_blocks(data: memoryview | bytes, size: int) -> Iterator[tuple[int, In
     """
     head = _count_bytes(size)
     count = int.from_bytes(data[:head], "little")
-    rest = _Reader(np.frombuffer(data, np.uint8)[head:])
+    rest = PlaneReader(np.frombuffer(data, np.uint8)[head:])
     if len(data) < head or count > size or (not count and rest.left):
         raise EditError(f"index code: {len(data)} bytes cannot hold {count} of {size} positions")
     if not count:
@@ -132,18 +133,18 @@ def _divisor(count: int, size: int) -> _Divisor:
 def _encode_gaps(gaps: Int64[np.ndarray, " count"], size: int) -> bytes:
     divisor, count = _divisor(len(gaps), size), len(gaps)
     planes = [(gaps >> bit).astype(np.uint8).tobytes() for bit in range(0, divisor.low - 7, 8)]
-    planes += [_pack(gaps >> bit & 1) for bit in range(divisor.low // 8 * 8, divisor.low)]
+    planes += [pack(gaps >> bit & 1) for bit in range(divisor.low // 8 * 8, divisor.low)]
     quotients = gaps >> divisor.low
     if divisor.ternary:
         quotients, digits = np.divmod(quotients, 3)
-        planes += [_pack(digits > 0), _pack(digits[digits > 0] > 1)]
+        planes += [pack(digits > 0), pack(digits[digits > 0] > 1)]
     ends = np.cumsum(quotients) + np.arange(count)
     unary = np.zeros(int(ends[-1]) + 1, np.bool_)
     unary[ends] = True  # each quotient ends with a one
-    return b"".join([*planes, _pack(unary)])
+    return b"".join([*planes, pack(unary)])
 
 
-def _decode_gaps(rest: _Reader, count: int, size: int) -> Int64[np.ndarray, " count"]:
+def _decode_gaps(rest: PlaneReader, count: int, size: int) -> Int64[np.ndarray, " count"]:
     """Position i is m (end_i - i) + (sum of remainders up to i) + i, so m end_i + (sum of steps up to i) + m - 1."""
     divisor = _divisor(count, size)
     m = divisor.value
@@ -151,7 +152,7 @@ def _decode_gaps(rest: _Reader, count: int, size: int) -> Int64[np.ndarray, " co
     steps, unary = _decode_steps(rest, count, divisor), rest.take(rest.left)
     positions, done, summed = np.empty(count, np.int64), 0, 0
     for start in range(0, len(unary), _BLOCK):
-        ends = np.flatnonzero(_unpack(unary[start : start + _BLOCK]).view(np.bool_))
+        ends = np.flatnonzero(unpack(unary[start : start + _BLOCK]).view(np.bool_))
         if not len(ends):
             continue
         stop = done + len(ends)
@@ -171,7 +172,7 @@ def _decode_gaps(rest: _Reader, count: int, size: int) -> Int64[np.ndarray, " co
     return positions
 
 
-def _decode_steps(rest: _Reader, count: int, divisor: _Divisor) -> Integer[np.ndarray, " count"]:
+def _decode_steps(rest: PlaneReader, count: int, divisor: _Divisor) -> Integer[np.ndarray, " count"]:
     """Each remainder + 1 - m, in single bytes where they suffice."""
     steps: np.ndarray = np.zeros(count, np.uint8 if divisor.value <= 128 else np.int64)
     for bit in range(0, divisor.low - 7, 8):
@@ -208,10 +209,10 @@ def _bitmap_of(positions: Iterable[Int64[np.ndarray, " block"]], size: int) -> U
         flags[: len(carried)] = carried
         flags[block - start] = True
         whole = len(flags) // 8 * 8
-        bitmap[start // 8 : (start + whole) // 8] = _packed(flags[:whole])
+        bitmap[start // 8 : (start + whole) // 8] = packed(flags[:whole])
         start, carried = start + whole, flags[whole:]
     if len(carried):
-        bitmap[start // 8] = _packed(carried)[0]
+        bitmap[start // 8] = packed(carried)[0]
     return bitmap
 
 
@@ -226,24 +227,24 @@ def _encode_triples(bitmap: UInt8[np.ndarray, " bytes"], triples: int) -> bytes:
     first, second, more, deep = [], [], [], []
     for start in range(0, triples, 8 * _BLOCK):  # whole bytes of the first two planes
         leaves = _LEAVES.take(three_bits.unpack(bitmap[3 * start // 8 :], min(8 * _BLOCK, triples - start)))
-        first.append(_pack(leaves >> 2 & 1))
-        second.append(_pack(leaves >> 3))
+        first.append(pack(leaves >> 2 & 1))
+        second.append(pack(leaves >> 3))
         inner = leaves.take(np.flatnonzero(leaves != 0))  # much faster than a mask
         more.append(inner >> 1 & 1)
         deep.append(inner.take(np.flatnonzero(inner >= _DEEP)) & 1)
-    return b"".join([*first, *second, _pack(np.concatenate(more)), _pack(np.concatenate(deep))])
+    return b"".join([*first, *second, pack(np.concatenate(more)), pack(np.concatenate(deep))])
 
 
-def _decode_triples(rest: _Reader, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, " positions"]]]:
+def _decode_triples(rest: PlaneReader, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, " positions"]]]:
     """One flag for each position, up to the end of the last three, in blocks with the number of their first."""
     triples = -(-size // 3)
     rest.check_holds(2 * triples)
     first, second = rest.plane(triples), rest.plane(triples)
-    more = _Stream(rest.plane(int(np.bitwise_count(first | second).sum(dtype=np.int64))))
-    deep = _Stream(rest.take(rest.left))  # how many there are is known at its end
+    more = BitStream(rest.plane(int(np.bitwise_count(first | second).sum(dtype=np.int64))))
+    deep = BitStream(rest.take(rest.left))  # how many there are is known at its end
     for start in range(0, len(first), _BLOCK):
-        leaves = _unpack(first[start : start + _BLOCK]) << 2
-        leaves |= _unpack(second[start : start + _BLOCK]) << 3
+        leaves = unpack(first[start : start + _BLOCK]) << 2
+        leaves |= unpack(second[start : start + _BLOCK]) << 3
         leaves = leaves[: triples - 8 * start]
         inner = np.flatnonzero(leaves != 0)
         longer = np.zeros(len(leaves), np.uint8)
@@ -251,80 +252,15 @@ def _decode_triples(rest: _Reader, size: int) -> Iterator[tuple[int, UInt8[np.nd
         leaves |= longer << 1
         deepest = np.flatnonzero(leaves == _DEEP)
         leaves[deepest] += deep.take(len(deepest))
-        flags = _unpack(three_bits.pack(_TRIPLES.take(leaves)))  # (positions / 3,) -> (positions,)
+        flags = unpack(three_bits.pack(_TRIPLES.take(leaves)))  # (positions / 3,) -> (positions,)
         yield 24 * start, flags[: 3 * len(leaves)]
     deep.check_end()
 
 
-def _bitmap(rest: _Reader, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, " positions"]]]:
+def _bitmap(rest: PlaneReader, size: int) -> Iterator[tuple[int, UInt8[np.ndarray, " positions"]]]:
     plane = rest.plane(size)
     for start in range(0, len(plane), _BLOCK):
-        yield 8 * start, _unpack(plane[start : start + _BLOCK])
-
-
-class _Reader:
-    """Takes planes from the front of a code."""
-
-    def __init__(self, data: UInt8[np.ndarray, " bytes"]) -> None:
-        self._data = data
-
-    @property
-    def left(self) -> int:
-        """The bytes not yet taken."""
-        return len(self._data)
-
-    def take(self, count: int) -> UInt8[np.ndarray, " bytes"]:
-        """The next bytes, as they are."""
-        self.check_holds(8 * count)
-        taken, self._data = self._data[:count], self._data[count:]
-        return taken
-
-    def plane(self, count: int) -> UInt8[np.ndarray, " bytes"]:
-        """The next plane of so many zeros and ones, packed."""
-        plane = self.take(-(-count // 8))
-        _check_padding(plane, count)
-        return plane
-
-    def bits(self, count: int) -> UInt8[np.ndarray, " bits"]:
-        """The next plane of zeros and ones."""
-        return _unpack(self.plane(count))[:count]
-
-    def check_holds(self, bits: int) -> None:
-        """Refuse what is too short before anything is allocated for it."""
-        if bits > 8 * self.left:
-            raise EditError(f"index code: expected at least {-(-bits // 8)} more bytes, found {self.left}")
-
-    def check_end(self) -> None:
-        """Refuse bytes after the end."""
-        if self.left:
-            raise EditError(f"index code: expected no more bytes, found {self.left}")
-
-
-class _Stream:
-    """Reads the bits of one plane a few at a time."""
-
-    def __init__(self, plane: UInt8[np.ndarray, " bytes"]) -> None:
-        self._plane, self._at = plane, 0
-
-    def take(self, count: int) -> UInt8[np.ndarray, " bits"]:
-        """The next bits."""
-        first, self._at = self._at, self._at + count
-        if self._at > 8 * len(self._plane):
-            raise EditError(
-                f"index code: expected at least {-(-self._at // 8)} bytes in a plane, found {len(self._plane)}"
-            )
-        return _unpack(self._plane[first // 8 : -(-self._at // 8)])[first % 8 : first % 8 + count]
-
-    def check_end(self) -> None:
-        """Refuse what comes after the bits that were read."""
-        _check_padding(self._plane, self._at)
-        if len(self._plane) > -(-self._at // 8):
-            raise EditError(f"index code: expected no more bytes, found {len(self._plane) - -(-self._at // 8)}")
-
-
-def _check_padding(plane: UInt8[np.ndarray, " bytes"], count: int) -> None:
-    if count % 8 and plane[count // 8] >> count % 8:
-        raise EditError("index code: the unused bits at the end of a plane are not zero")
+        yield 8 * start, unpack(plane[start : start + _BLOCK])
 
 
 def _count(count: int, size: int) -> bytes:
@@ -333,15 +269,3 @@ def _count(count: int, size: int) -> bytes:
 
 def _count_bytes(size: int) -> int:
     return -(-size.bit_length() // 8)
-
-
-def _pack(bits: np.ndarray) -> bytes:
-    return _packed(bits).tobytes()
-
-
-def _packed(bits: np.ndarray) -> UInt8[np.ndarray, " bytes"]:
-    return np.packbits(bits, bitorder="little")
-
-
-def _unpack(data: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, " bits"]:
-    return np.unpackbits(data, bitorder="little")

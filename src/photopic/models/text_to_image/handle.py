@@ -133,8 +133,7 @@ class TextToImage(Handle):
     @property
     def image_size(self) -> int:
         """Side of a generated image in pixels."""
-        size = self.network.config.sample_size or self.pipeline.default_sample_size
-        return (size if isinstance(size, int) else size[0]) * self.pipeline.vae_scale_factor
+        return self._drawer.size[0]
 
     @property
     def prediction_type(self) -> str:
