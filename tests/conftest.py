@@ -89,3 +89,12 @@ def _few_drawing_steps() -> Iterator[None]:
         for module in (collage, preservation):
             patch.setattr(module, "DRAWING_STEPS", 2)
         yield
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A tiny random text-to-image model for the tests of one file, which leave it as it was."""
+    from photopic.models.text_to_image.handle import TextToImage
+    from tests.tiny import tiny_pipeline
+
+    return TextToImage(tiny_pipeline(), "tiny")

@@ -14,16 +14,11 @@ from photopic.core.results import Map
 from photopic.data.overlays import overlays
 from photopic.locate.attention import AttentionConfig, attention
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
+from tests.tiny import tiny_sdxl_pipeline
 
 PROMPT = "a bear on a red background"
 QUICK = AttentionConfig(steps=2, seed=3)
 ONE = AttentionConfig(steps=1)
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def test_every_word_of_the_prompt_has_a_map_of_its_own_tokens(model: TextToImage) -> None:

@@ -24,11 +24,6 @@ FLAT = DiffusionClassifierConfig(samples=(6,), keep=())
 
 
 @pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
-
-
-@pytest.fixture(scope="module")
 def latents(model: TextToImage) -> torch.Tensor:
     return model.encode_images(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
 

@@ -19,14 +19,8 @@ from photopic.measure.diffusion_features import (
 )
 from photopic.models.text_to_image.handle import TextToImage
 from tests.method_cases import labelled
-from tests.tiny import tiny_pipeline
 
 CONFIG = DiffusionFeaturesConfig(timesteps=(0, 400), grid=1)
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def test_a_feature_is_the_mean_of_what_a_block_puts_out(model: TextToImage) -> None:

@@ -18,11 +18,6 @@ from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2"
 
 
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
-
-
 def call(model: TextToImage, prompts: list[str], size: tuple[int, int] = (8, 8), seed: int = 0) -> Tensor:
     noisy = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(seed)).expand(len(prompts), -1, -1, -1)
     return model.predict(noisy, torch.tensor(500), model.encode_prompts(prompts))

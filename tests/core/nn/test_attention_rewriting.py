@@ -19,11 +19,6 @@ LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2"
 LAYERS = 7
 
 
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
-
-
 def call(model: TextToImage, prompts: list[str], size: tuple[int, int] = (8, 8)) -> Tensor:
     noisy = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(0)).expand(len(prompts), -1, -1, -1)
     return model.predict(noisy, torch.tensor(500), model.encode_prompts(prompts))

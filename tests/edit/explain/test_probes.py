@@ -32,11 +32,6 @@ V = K.replace("to_k", "to_v")
 PROMPT = "a <mine> bear on a red background"
 
 
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
-
-
 @pytest.fixture(autouse=True)
 def unchanged(model: TextToImage) -> Iterator[None]:
     before = model.digest()

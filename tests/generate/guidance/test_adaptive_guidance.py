@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +11,6 @@ from photopic.core.sampling import Control, Step
 from photopic.generate.guidance.adaptive_guidance import AdaptiveGuidance, AdaptiveGuidanceConfig
 from photopic.models.text_to_image.handle import TextToImage
 from tests.core.sampling.test_controls import counted
-from tests.tiny import tiny_pipeline
 
 STEPS = 6
 
@@ -25,11 +23,6 @@ class Agreement(Control):
 
     def guidance(self, conditional: Tensor, unconditional: Tensor, scale: float, step: Step) -> None:
         self.seen.append(F.cosine_similarity(conditional.flatten(1), unconditional.flatten(1)))
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def adaptive(threshold: float) -> AdaptiveGuidance:

@@ -15,7 +15,6 @@ from photopic.core.sampling import Control, Sampling, Step, sample, standard_noi
 from photopic.data.layout import Layout, Region
 from photopic.generate.guidance.layout_guidance import OUTSIDE, LayoutGuidance, LayoutGuidanceConfig, subject_positions
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import tiny_pipeline
 
 PROMPT = "a bear left of a cat on a red background"
 PAIR = Layout((Region("bear", (0.0, 0.0, 0.5, 0.75)), Region("cat", (0.5, 0.0, 1.0, 0.75), strength=4.0)))
@@ -23,11 +22,6 @@ NEUTRAL = Layout(PAIR.regions, outside="neutral")
 POSITIONS = [[2], [6]]
 HEADS, DIM, TOKENS, SIDE = 2, 8, 24, 4
 PLACE = Place("mid_block.attn2", SIDE, SIDE, HEADS)
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def at(sigma: float, guided: bool = False) -> Step:

@@ -18,15 +18,9 @@ from photopic.generate.guidance.negative_token_merging import (
 )
 from photopic.models.text_to_image.handle import TextToImage
 from tests.core.sampling.test_controls import counted
-from tests.tiny import tiny_pipeline
 
 STEPS = 5
 SURE = -1.0  # every cell is alike enough
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 @pytest.fixture

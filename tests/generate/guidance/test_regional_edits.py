@@ -31,17 +31,11 @@ from photopic.generate.guidance.regional_edits import (
 )
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import tiny_pipeline
 
 ALL = Layout((Region("<a> bear", (0.0, 0.0, 1.0, 1.0)),))
 PAIR = Layout((Region("<a> bear", (0.0, 0.0, 0.5, 0.5)), Region("<b> cat", (0.5, 0.0, 1.0, 1.0))))
 PROMPT = "a <a> bear and a <b> cat"
 NOISE = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def row(token: str) -> TokenEmbedding:

@@ -24,11 +24,6 @@ def any_model(request: pytest.FixtureRequest) -> TextToImage:
     return TextToImage(tiny_pipeline(request.param), "tiny")
 
 
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
-
-
 def images(count: int = 3, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 

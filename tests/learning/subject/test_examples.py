@@ -11,12 +11,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.learning.subject.examples import Subject, subject
 from photopic.learning.subject.new_token import new_rows
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import IMAGE_SIZE, tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
+from tests.tiny import IMAGE_SIZE
 
 
 def chosen(model: TextToImage, images: Tensor, kept: Tensor | None = None) -> Subject:

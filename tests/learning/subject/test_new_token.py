@@ -8,12 +8,6 @@ import torch
 from photopic.core.errors import DataError
 from photopic.learning.subject.new_token import check_noun, new_rows, subject_captions
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def test_a_token_decides_its_row(model: TextToImage) -> None:

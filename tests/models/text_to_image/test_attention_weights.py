@@ -8,12 +8,6 @@ import torch
 from photopic.core.errors import ModelError
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions, with_zeros
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 def test_attention_weights_are_the_ones_asked_for(model: TextToImage) -> None:

@@ -18,7 +18,7 @@ from photopic.learning.subject.new_token import new_rows
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
-from tests.tiny import IMAGE_SIZE, tiny_pipeline
+from tests.tiny import IMAGE_SIZE
 
 QUICK = JointTuningConfig(steps=4, batch=2, lr=0.01, evaluation=4)
 
@@ -32,11 +32,6 @@ KEPT = [
     CaptionedImages(pictures(2, 2), ["a cat", "a tree"]),
     CaptionedImages(pictures(1, 3), ["a dog on a red background"]),
 ]
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neuron
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
-from tests.tiny import IMAGE_SIZE, tiny_pipeline
+from tests.tiny import IMAGE_SIZE
 
 QUICK = LocatedWeightsConfig(steps=6, batch=2, lr=0.01, evaluation=4)
 
@@ -30,11 +30,6 @@ def pictures(count: int, seed: int) -> Tensor:
 
 IMAGES = CaptionedImages(pictures(2, 0))
 KEPT = CaptionedImages(pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
-
-
-@pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
 
 
 @pytest.fixture(scope="module")

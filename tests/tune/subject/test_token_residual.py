@@ -27,11 +27,6 @@ PROMPT = "a bear left of a red bear on a teal background"
 
 
 @pytest.fixture(scope="module")
-def model() -> TextToImage:
-    return TextToImage(tiny_pipeline(), "tiny")
-
-
-@pytest.fixture(scope="module")
 def learnt(model: TextToImage) -> Edit:
     return last(model)
 
