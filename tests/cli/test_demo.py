@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,8 @@ from photopic.learning.subject import collage
 from photopic.models.text_to_image.handle import TextToImage
 from tests.cli.conftest import refusal, run
 
-CONFIG = DemoConfig(steps=2, tune_steps=2, pictures=2, sampling_steps=2)
+CONFIG = DemoConfig(steps=2, tune_steps=2, pictures=2, sampling_steps=1)
+OPTIONS = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,12 +84,11 @@ def first(handle: TextToImage, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def test_makes_one_report_and_goes_on_where_it_stopped(
-    tmp_path: Path, handle: TextToImage, model: Path, first: tuple[Path, DemoResult]
+    handle: TextToImage, model: Path, first: tuple[Path, DemoResult]
 ) -> None:
     folder, result = first
-    copytree(folder, tmp_path / "whole", ignore=ignore_patterns("pair"))
     assert result.taught.references.shape[0] == 5 and {"shut", "tuned", "random"} == result.edits.keys()
-    assert len(list((tmp_path / "whole" / "references").glob("*.txt"))) == 5
+    assert len(list((folder / "references").glob("*.txt"))) == 5
     random = result.pictures["random", result.subject_prompts[0]]
     assert random.shape == (2, handle.image_size, handle.image_size, 3)
 
@@ -100,17 +99,19 @@ def test_makes_one_report_and_goes_on_where_it_stopped(
     finish(handle, folder)  # what is missing is drawn anew, wherever the demo was stopped, and is the same
     assert len(again) == 7 and contents(folder) == before
 
-    options = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 2, "--model", model)
-    out = run("demo", "--out", tmp_path / "whole", *options, "--no-pair").stdout
-    page = Path(out.strip().replace("\n", ""))
-    html = page.read_text()
-    assert page == tmp_path / "whole" / "index.html" and "http://" not in html and "https://" not in html
-    assert html.count("<img") > 60 and "&lt;mine&gt; bear" in html
-    assert "one scene" not in html and not (tmp_path / "whole" / "pair").exists()
-    assert json.loads((tmp_path / "whole" / "numbers.json").read_text())["similarity"]["shut"]["n"] == 6
+    html = page(result, [], None)
+    assert html.count("<img") > 60 and "&lt;mine&gt; bear" in html and "one scene" not in html
+    assert json.loads((folder / "numbers.json").read_text())["similarity"]["shut"]["n"] == 6
 
-    line = refusal("demo", "--out", tmp_path / "whole", *options, "--seed", 5)
-    assert "seed" in line and str(tmp_path / "whole") in line
+    line = refusal("demo", "--out", folder, *OPTIONS, "--model", model, "--seed", 5)
+    assert "seed" in line and str(folder) in line
+
+
+def test_without_a_pair_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("photopic.cli.demo._run", lambda *given: (asked.append(given[-1]), tmp_path)[1])
+    run("demo", "--out", tmp_path / "demo", "--no-pair"), run("demo", "--out", tmp_path / "demo")
+    assert asked == [False, True]
 
 
 def test_the_random_control_has_the_same_number_in_every_tensor(handle: TextToImage, edit: Path) -> None:
@@ -163,8 +164,9 @@ def test_ends_with_two_subjects_from_two_files_and_goes_on_where_it_stopped(
     assert pair.sizes[:2] == tuple(file.stat().st_size for file in files) and len(pair.sizes) == 4
     assert {part.token for file in files for part in load(file).parts if part.kind == "token"} == {"<mine>", "<other>"}
 
-    options = ("--steps", 2, "--tune", 2, "--pictures", 2, "--sampling-steps", 2, "--model", model)
-    html = Path(run("demo", "--out", folder, *options).stdout.strip().replace("\n", "")).read_text()
+    written = Path(run("demo", "--out", folder, *OPTIONS, "--model", model).stdout.strip().replace("\n", ""))
+    html = written.read_text()
+    assert written == folder / "index.html" and "http://" not in html and "https://" not in html
     assert "Two of them in one scene" in html and "LoRA for each" in html and "&lt;other&gt; guitar" in html
     drawn = ("generate", pair.prompt, "--model", model, "--steps", 2, "-n", 1, "-o", tmp_path / "out")
     run(*drawn, "--with", files[0], "--with", files[1], "--in-region", "--layout", folder / "pair" / "layout.json")
