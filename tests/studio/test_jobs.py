@@ -138,15 +138,15 @@ def parts(path: Path) -> list[str]:
 def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 5)
-    form = {"noun": "bear", "options": QUICK | {"steps": 30}, "output": "bear.edit"}
+    monkeypatch.setattr("photopic.core.fit.SAVE_EVERY", 3)
+    form = {"noun": "bear", "options": QUICK | {"steps": 12}, "output": "bear.edit"}
     with running(tmp_path / "a", model) as page:
         form["pictures"] = [{"id": page.picture()}]
         whole = page.do("subject", form)
     with running(tmp_path / "b", model) as page:
         page.picture()
         job = page.start("subject", form)
-        page.wait(job, lambda job: job["stage"] == "locating" and job["done"] > 6)
+        page.wait(job, lambda job: job["stage"] == "locating" and job["done"] > 3)
         waiting = page.start("draw", SHORT)
     assert json.loads((tmp_path / "b/runs" / job / "job.json").read_text())["state"] == "interrupted"
     with running(tmp_path / "b", model) as page:
@@ -156,8 +156,8 @@ def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(
         assert page.ask("POST", f"/api/jobs/{job}/again", {}).json["id"] == job
         ended = page.wait(job)
         tab.close()
-        assert next(data["step"] for _, kind, data in tab.events if kind == "numbers") > 5  # from the checkpoint on
-        assert ended["state"] == "done" and [point[0] for point in ended["curve"]] == list(range(1, 31))
+        assert next(data["step"] for _, kind, data in tab.events if kind == "numbers") > 3  # from the checkpoint on
+        assert ended["state"] == "done" and [point[0] for point in ended["curve"]] == list(range(1, 13))
     assert parts(tmp_path / "a/edits/bear.edit") == parts(tmp_path / "b/edits/bear.edit")
     assert whole["state"] == "done"
 

@@ -160,17 +160,12 @@ def given(
         else:
             found[name] = _option(each, value, workspace)
     for each in entry["parameters"]:
-        if (
-            each.get("required")
-            and each["role"] != "config"
-            and each["name"] not in (*found, WRITES)
-            and not each.get("default")
-        ):
+        if each["name"] in (*found, WRITES) or each["role"] == "config":
+            continue
+        if each["role"] == "model" and (usual := _default(each, models.names(each["type"]), models)):
+            found[each["name"]] = usual
+        elif each.get("required"):
             raise Refused(422, f"{each['name']}: expected something, found nothing; fill it in", field=each["name"])
-    for each in entry["parameters"]:
-        if each["role"] == "model" and each["name"] not in found:
-            usual = _default(each, models.names(each["type"]), models)
-            found |= {each["name"]: usual} if usual else {}
     return found
 
 
