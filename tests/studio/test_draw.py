@@ -21,15 +21,13 @@ BOXES = [
     {"words": "cat", "box": [0.5, 0.0, 1.0, 1.0]},
 ]
 CASES: dict[str, tuple[dict[str, Any], tuple[object, ...]]] = {
-    "plain": ({"prompt": "a bear", "seed": 3}, ("--seed", 3)),
-    "negative": ({"prompt": "a bear", "negative": "a dog", "scheduler": "euler", "guidance": 3.0},
-                 ("--negative", "a dog", "--scheduler", "euler", "--guidance", 3)),
     "edit": ({"prompt": "a <mine> bear", "edits": [{"name": "bear.edit", "weight": 0.5}]}, ("--with", "{edit}", "--weight", 0.5)),
     "layout": ({"prompt": "a <mine> bear and a cat", "edits": [{"name": "bear.edit"}], "layout": BOXES, "in_region": True},
                ("--with", "{edit}", "--layout", "{layout}", "--in-region")),
-    "control": ({"prompt": "a bear", "controls": ["adaptive_guidance:threshold=0.9"]},
-                ("--control", "adaptive_guidance:threshold=0.9")),
-    "start": ({"prompt": "a bear", "start": {"picture": "{picture}", "strength": 0.9}}, ("--image", "{image}", "--strength", 0.9)),
+    "start": ({"prompt": "a bear", "negative": "a dog", "scheduler": "euler", "seed": 3,
+               "controls": ["adaptive_guidance:threshold=0.9"], "start": {"picture": "{picture}", "strength": 0.9}},
+              ("--negative", "a dog", "--scheduler", "euler", "--seed", 3, "--control", "adaptive_guidance:threshold=0.9",
+               "--image", "{image}", "--strength", 0.9)),
 }  # fmt: skip
 
 
