@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ def test_fields_say_ranges_and_what_fits(rows: dict[str, dict[str, Any]]) -> Non
     assert fields["model"]["default"] == "tiny" and "emoji-clip-vit" not in fields["model"]["choices"]
     assert fields["preset"]["choices"] == ["paper", "quick"] and fields["output"]["kind"] == "text"
     assert {field["name"]: field["labelled"] for field in rows["tune mask"]["fields"]}["data"] is True
+
+
+def test_whatever_names_a_file_is_marked_so_that_no_path_of_a_browser_is_read() -> None:
+    for command, entry in read_manifest().items():
+        for option in (
+            each for parameter in entry["parameters"] for each in (parameter, *parameter.get("options", ()))
+        ):
+            is_word = option.get("kind") == "text" and "choices" not in option and "exists" not in option
+            if is_word and (command, option["name"]) not in (("edit export", "output"), ("edit import", "token")):
+                assert not re.search(r"\b(file|path)\b", option["help"], re.IGNORECASE), (command, option["name"])
 
 
 REFUSED = [

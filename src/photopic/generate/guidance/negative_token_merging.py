@@ -24,7 +24,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from photopic.core.config import Config
+from photopic.core.config import Config, Existing
 from photopic.core.method import method
 from photopic.core.nn.attention import Place
 from photopic.core.sampling import Control, Sampling, Step, block_outputs, noised
@@ -66,7 +66,10 @@ class NegativeTokenMerging(Control):
     """
 
     def __init__(
-        self, reference: str | None = None, *, config: NegativeTokenMergingConfig = NegativeTokenMergingConfig()
+        self,
+        reference: Annotated[str | None, Existing()] = None,
+        *,
+        config: NegativeTokenMergingConfig = NegativeTokenMergingConfig(),
     ):
         if reference is not None:
             load_picture(reference, 8)  # refused before anything is drawn
