@@ -5,9 +5,9 @@
 #           weight 0 it does not matter which word stands there.
 # Happens:  each down-weighted fragment adds one embedding without it alone, with the weight tan((1 - w) * 90 degrees), and all
 #           are averaged: with two words at 0 each is still present in the other's half. At other positions (the end tokens
-#           carry most of a picture) n words at 0 act with (n - 1) / n of their strength; 0.5 beside 0 acts with 1.
-# Hurt:     prompts that weigh down several things, negative prompts above all: the more words are weighed down, the less each
-#           of them is, and a sweep of one weight does nothing while another word stands at 0.
+#           among them) n words at 0 act with (n - 1) / n of their strength; 0.5 beside 0 acts with 1.
+# Hurt:     prompts that weigh down several things: the more words are weighed down, the less each of them is, and a sweep of
+#           one weight does nothing behind the words while another stands at 0.
 # Instead:  leave out what shall weigh nothing, and weigh down one fragment of a prompt at most ("(cat, dog)0.5").
 # Known:    there are reports of `.and()` at weight 0 and of what becomes of a single word; none of several words found.
 # Seen (2026-11): which word A is matters, as a share of weight 1, in "(A)0 b c" 0; "(A)0 b (c)0" 50 %; "(A)0 b (c)0 d (e)0"
