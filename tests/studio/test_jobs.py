@@ -213,7 +213,6 @@ def test_a_folder_of_200_pictures(page: StudioPage) -> None:
     assert [each["name"] for each in found["pictures"]] == list(files)
     small = page.ask("GET", found["pictures"][7]["url"] + "?size=64")
     assert small.headers["content-type"] == "image/jpeg" and len(small.body) < 3000
-    fields = {"data": [each["id"] for each in found["pictures"]], "pictures": 1, "every": 500, "points": 2}
-    job = page.do("method", {"command": "measure slopes", "fields": fields})
-    folder = page.studio.workspace.folder / "runs" / job["id"] / "data"
-    assert len(list(folder.rglob("*.png"))) == 200
+    pictures = [{"id": each["id"], "caption": ""} for each in found["pictures"]]
+    job = page.do("subject", {"pictures": pictures, "noun": "cat", "options": QUICK | {"steps": 1}})
+    assert job["provenance"]["images"] == 200

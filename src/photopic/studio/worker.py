@@ -169,11 +169,11 @@ class Worker:
         steps: Any = self.bodies[job.kind](work)
         with closing(steps):  # leaves what the job has in force, wherever it stops
             for event in steps:
+                self.jobs.progress(job, event)  # first: what it measured is in its checkpoint already
                 if job.id in self._cancelled:
                     return "cancelled"
                 if self._stopping:
                     return "interrupted"
-                self.jobs.progress(job, event)
         return "done"
 
     def _line(self, job: Job, error: Exception) -> str:
