@@ -19,7 +19,7 @@ from photopic.data.pictures import png_bytes
 from photopic.studio.app import open_studio
 from photopic.studio.asking import Studio
 from photopic.studio.server import Opened, serving
-from tests.tiny import tiny_pipeline
+from tests.cli import conftest as command_line
 
 QUICK = {"steps": 4, "batch": 2, "density": 0.1, "preservation_count": 2, "evaluation": 2}  # a search of a second
 
@@ -69,12 +69,7 @@ def running(workspace: Path, model: Path | str, *others: str, ready: bool = True
     assert not thread.is_alive()
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny random pipeline."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    tiny_pipeline().save_pretrained(folder)
-    return folder
+model = command_line.model  # the folder of a tiny random pipeline
 
 
 @pytest.fixture(scope="session")
