@@ -72,6 +72,9 @@ export function drawWith(edit: EditFile): void {
   });
 }
 
+/** Jobs of this tab that only drew what a picture was before its edits: the Draw room does not turn to them. */
+export const drawnBefore = kept<{ ids: string[] }>("before", { ids: [] });
+
 /** The same drawing with every edit at weight 0, which is the model as it was. */
 export function before(form: DrawForm, seed: number | null | undefined): DrawForm {
   return { ...form, edits: form.edits.map((edit) => ({ ...edit, weight: 0 })), count: 1, seed: seed ?? form.seed, attention: false };

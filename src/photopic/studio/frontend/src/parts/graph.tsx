@@ -161,7 +161,7 @@ function Graph({ shown, dependent, all }: GraphProps) {
           >
             <circle r="15" class="reach" />
             <circle r={sums.has(node.name) ? 8 : 5} class={sums.has(node.name) ? "sum" : ""} />
-            <text y="-11" text-anchor="middle" class={sums.has(node.name) ? "of-sum" : ""}>
+            <text y="-11" text-anchor="middle" aria-hidden="true" class={sums.has(node.name) ? "of-sum" : ""}>
               {node.name.length > 22 ? `${node.name.slice(0, 20)}…` : node.name}
             </text>
           </g>

@@ -3,7 +3,7 @@ import { useSignal, type Signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, lineOf, thumbnail } from "../lib/api";
 import type { DrawForm, Job, Picture, Result } from "../lib/contract";
-import { before, change, isBefore, restore } from "../lib/drawing";
+import { before, change, drawnBefore, isBefore, restore } from "../lib/drawing";
 import { go } from "../lib/route";
 import { fetchJob, isLive, jobs, keep } from "../lib/store";
 import { say } from "../lib/toasts";
@@ -82,10 +82,10 @@ function PictureDialog({ job, picture, words, close, turn, many }: DialogProps) 
   }, [picture.url]);
 
   const waiting = waited.value ? jobs.value.get(waited.value) : undefined;
-  const drawnBefore = waiting?.results.find(isPicture);
+  const plain = waiting?.results.find(isPicture);
   useEffect(() => {
-    if (drawnBefore?.url) compared.value = { url: drawnBefore.url, label: "before" };
-  }, [drawnBefore?.url]);
+    if (plain?.url) compared.value = { url: plain.url, label: "before" };
+  }, [plain?.url]);
 
   const compare = async () => {
     if (!form) return;
@@ -93,7 +93,10 @@ function PictureDialog({ job, picture, words, close, turn, many }: DialogProps) 
     const known = [...jobs.value.values()].find((each) => each.state === "done" && isBefore(each, wanted) && each.results.some(isPicture));
     try {
       const made = known ?? (await api.start("draw", wanted));
-      if (!known) keep({ ...made, form: wanted as unknown as Record<string, unknown> });
+      if (!known) {
+        drawnBefore.value = { ids: [...drawnBefore.value.ids, made.id] };
+        keep({ ...made, form: wanted as unknown as Record<string, unknown> });
+      }
       waited.value = made.id;
     } catch (error) {
       say(lineOf(error), "problem");
@@ -105,7 +108,7 @@ function PictureDialog({ job, picture, words, close, turn, many }: DialogProps) 
     if (event.key === "ArrowLeft") turn(-1);
   };
 
-  const edited = (form?.edits?.length ?? 0) > 0;
+  const edited = form?.edits?.some((edit) => edit.weight > 0) ?? false;
   return (
     <Dialog title={nameOf(picture, 0)} close={close} wide>
       <div class="picture-dialog" onKeyDown={many ? key : undefined}>

@@ -129,11 +129,15 @@ export function Table({ header, rows, caption }: { header: readonly string[]; ro
         {caption && <caption>{caption}</caption>}
         <thead>
           <tr>
-            {header.map((name, column) => (
-              <th key={column} scope="col" class={right[column] ? "n" : ""}>
-                {name}
-              </th>
-            ))}
+            {header.map((name, column) =>
+              name ? (
+                <th key={column} scope="col" class={right[column] ? "n" : ""}>
+                  {name}
+                </th>
+              ) : (
+                <td key={column} />
+              ),
+            )}
           </tr>
         </thead>
         <tbody>

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
 import { api, lineOf } from "../lib/api";
 import type { DrawForm, Job } from "../lib/contract";
-import { change, drawing, formOf, restore } from "../lib/drawing";
+import { change, drawing, drawnBefore, formOf, restore } from "../lib/drawing";
 import { reveal } from "../lib/reveal";
 import { fetchJob, isLive, keep, newest, state } from "../lib/store";
 import { useFailure, useSubmit, type Submit } from "../lib/submit";
@@ -24,7 +24,7 @@ const MORE = ["steps", "guidance", "negative", "scheduler", "controls"];
 export function Draw() {
   const submit = useSubmit();
   const chosen = useSignal<string | null>(null); // a run of the history; null follows the newest
-  const drawn = newest.value.filter((job) => job.kind === "draw");
+  const drawn = newest.value.filter((job) => job.kind === "draw" && !drawnBefore.value.ids.includes(job.id));
   const job = drawn.find((each) => each.id === chosen.value) ?? drawn[0];
   useFailure(job, submit);
 

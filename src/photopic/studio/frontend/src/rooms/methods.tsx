@@ -22,7 +22,7 @@ export function Methods() {
         {methods.value && rows.length === 0 && <p class="help">No method has these words. They are looked for in names, help and papers.</p>}
         {[...Map.groupBy(rows, (each) => each.group)].map(([group, of]) => (
           <section key={group}>
-            <h3>{sentence(group)}</h3>
+            <h2>{sentence(group)}</h2>
             <ul>
               {of.map((each) => (
                 <li key={each.command}>
