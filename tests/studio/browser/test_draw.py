@@ -144,3 +144,20 @@ def test_problems_are_written_beside_their_fields(tabs: Tabs) -> None:
     steps = tab.get_by_label("Steps", exact=True)
     tab.locator("input[type=number][aria-invalid=true]:focus").wait_for()
     assert steps.get_attribute("aria-invalid") == "true"
+
+
+SHIFTS = """() => {
+    window.shifts = 0;
+    const told = (list) => list.getEntries().forEach((each) => { shifts += each.hadRecentInput ? 0 : each.value; });
+    new PerformanceObserver(told).observe({type: 'layout-shift', buffered: true});
+}"""
+
+
+def test_nothing_jumps_while_the_page_loads_and_pictures_come(tabs: Tabs, studio: StudioPage) -> None:
+    tab = tabs.open()
+    tab.evaluate(SHIFTS)
+    fill(tab, "a boat on a blue background", count=4, steps=40)
+    tab.wait_for_timeout(600)  # what moves within half a second of an input is the input's
+    started(studio, tab, "Draw 4 pictures")
+    tab.get_by_text("4 pictures in").wait_for()
+    assert tab.evaluate("shifts") <= 0.05, "cumulative layout shift; a page is called good up to 0.1"

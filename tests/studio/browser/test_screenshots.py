@@ -29,6 +29,7 @@ def test_pictures_of_the_readme(browser: Browser, tmp_path: Path) -> None:
         tab.get_by_role("button", name="Try it with our pictures").click()
         tab.get_by_label("Caption of picture 5").wait_for()
         tab.get_by_text("More options").click()
+        tab.get_by_label("Steps", exact=True).fill("80")
         tab.get_by_label("A sample every").fill("10")
         tab.get_by_text("More options").click()
         tab.get_by_role("button", name="Teach it").click()
