@@ -27,7 +27,7 @@ export function number(value: number): string {
 }
 
 export function cell(value: unknown): string {
-  if (value === null || value === undefined) return "–";
+  if (value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length)) return "–";
   if (typeof value === "number") return number(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "string") return value;

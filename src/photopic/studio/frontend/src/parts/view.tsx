@@ -12,7 +12,7 @@ export function ViewPage({ view, level = 3 }: { view: View; level?: 2 | 3 | 4 })
       {view.lead && <p class="lead">{view.lead}</p>}
       {view.sections.map((section, index) => (
         <section key={index}>
-          {section.title && (view.title ? <Below>{section.title}</Below> : <Heading>{section.title}</Heading>)}
+          {section.title && section.title !== view.title && (view.title ? <Below>{section.title}</Below> : <Heading>{section.title}</Heading>)}
           {section.blocks.map((block, at) => (
             <BlockOf key={at} block={block} />
           ))}
