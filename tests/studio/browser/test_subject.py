@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 OPTIONS = {
     "Steps": "4",
     "A sample every": "2",
-    "Density": "0.1",
-    "Batch": "2",
-    "Preservation count": "2",
-    "Evaluation": "2",
+    "density": "0.1",
+    "batch": "2",
+    "preservation count": "2",
+    "evaluation": "2",
 }
 
 
@@ -71,7 +71,7 @@ def test_cancelled_in_the_middle_leaves_no_half_file(tabs: Tabs, studio: StudioP
     before = {path.name for path in studio.studio.workspace.edits.iterdir()}
     fill(tab, tmp_path, name="half.edit", Steps="5000")
     tab.get_by_role("button", name="Teach it").click()
-    tab.locator(".curve").first.wait_for()
+    tab.get_by_text("of 5000").wait_for()
     tab.get_by_role("button", name="Cancel", exact=True).last.click()
     tab.get_by_text("Cancelled. Nothing half made was kept.").wait_for()
     job = studio.get("/api/jobs")[0]
@@ -86,9 +86,9 @@ def test_reloaded_in_the_middle_finds_the_job_and_its_curve(tabs: Tabs, studio: 
     tab = tabs.open("subject")
     fill(tab, tmp_path, name="again.edit", Steps="5000")
     tab.get_by_role("button", name="Teach it").click()
+    tab.get_by_text("of 5000").wait_for()
     line = tab.locator(".curve").filter(has_text="Loss").locator("polyline")
-    line.wait_for()
-    tab.wait_for_timeout(300)
+    tab.wait_for_timeout(500)
     before = line.get_attribute("points").count(",")
     tab.reload()
     line.wait_for()

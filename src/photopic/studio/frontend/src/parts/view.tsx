@@ -122,7 +122,7 @@ function Picture({ figure }: { figure: FigureBlock }) {
 const isNumber = (value: Scalar | undefined) => typeof value === "number" || (typeof value === "string" && /^[-+]?[\d.,]+(e[-+]?\d+)?\s?%?$/.test(value));
 
 export function Table({ header, rows, caption }: { header: readonly string[]; rows: readonly (readonly Scalar[])[]; caption?: string }) {
-  const right = header.map((_, column) => rows.length > 0 && rows.every((row) => row[column] === null || isNumber(row[column])));
+  const right = header.map((_, column) => rows.length > 0 && rows.every((row) => row[column] === null || row[column] === "-" || isNumber(row[column])));
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={caption || header.join(", ")}>
       <table>
