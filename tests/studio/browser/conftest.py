@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,10 @@ def started(studio: StudioPage, tab: Page, button: str) -> JobState:
     """Press a button that asks for a job, and have the job once it is over."""
     known = {job["id"] for job in studio.get("/api/jobs")}
     tab.get_by_role("button", name=button, exact=True).click()
+    end = time.monotonic() + WAIT_MS / 1000
     while not (made := [job["id"] for job in studio.get("/api/jobs") if job["id"] not in known]):
-        tab.wait_for_timeout(20)  # the test's own time limit ends it
+        assert time.monotonic() < end, tab.locator(".problem, .alert").all_inner_texts()
+        tab.wait_for_timeout(20)
     (job,) = made
     return studio.wait(job)
 

@@ -21,6 +21,7 @@ def fill(tab: Page, prompt: str, *, count: int = 1, steps: int = 2) -> None:
 
 def drag(tab: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Over the canvas of the layout, in shares of its sides."""
+    tab.get_by_test_id("layout").scroll_into_view_if_needed()
     area = tab.get_by_test_id("layout").bounding_box()
     (x0, y0), (x1, y1) = ((area["x"] + x * area["width"], area["y"] + y * area["height"]) for x, y in (start, end))
     tab.mouse.move(x0, y0)

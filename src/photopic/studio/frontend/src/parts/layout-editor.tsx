@@ -53,7 +53,7 @@ export function LayoutCanvas({ boxes, background, change }: Props) {
   const up = () => {
     if (drag.current?.kind === "draw" && drawn.value) {
       change([...boxes, { words: "", box: drawn.value, edit: null, strength: null }]);
-      focusLater(`[data-words="${boxes.length}"]`);
+      focusLater(`[data-words="${boxes.length}"]`, true); // the next box is drawn where this one was
     }
     drag.current = null;
     drawn.value = null;
@@ -96,6 +96,6 @@ export function LayoutCanvas({ boxes, background, change }: Props) {
 }
 
 /** Gives the focus to an element that the next rendering makes. */
-export function focusLater(selector: string): void {
-  setTimeout(() => document.querySelector<HTMLElement>(selector)?.focus(), 60);
+export function focusLater(selector: string, preventScroll = false): void {
+  setTimeout(() => document.querySelector<HTMLElement>(selector)?.focus({ preventScroll }), 60);
 }
