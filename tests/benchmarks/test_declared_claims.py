@@ -23,7 +23,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
             "few-shot",
             "fisher-weights",
             "jackpots",
-            "perception",
             "random-pruning",
             "file-rate",
         )
