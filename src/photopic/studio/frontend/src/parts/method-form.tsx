@@ -8,6 +8,7 @@ import { reveal } from "../lib/reveal";
 import { keep } from "../lib/store";
 import { useFailure, useSubmit } from "../lib/submit";
 import { Alert } from "./field";
+import { Fold } from "./fold";
 import { MethodField } from "./method-field";
 
 interface Props {
@@ -59,10 +60,9 @@ export function MethodForm({ row, first, job, started, verb = "Run" }: Props) {
     >
       {front.map(shown)}
       {back.length > 0 && (
-        <details open={troubled || undefined}>
-          <summary>More options ({back.length})</summary>
+        <Fold summary={`More options (${back.length})`} wanted={troubled}>
           {back.map(shown)}
-        </details>
+        </Fold>
       )}
       <Alert text={submit.rest(names)} />
       <button type="submit" class="primary" disabled={submit.busy.value || uploading.value > 0}>

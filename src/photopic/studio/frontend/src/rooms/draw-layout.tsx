@@ -5,6 +5,7 @@ import { edits } from "../lib/store";
 import type { Submit } from "../lib/submit";
 import { called, plural } from "../lib/words";
 import { Field, NumberField, Switch } from "../parts/field";
+import { Fold } from "../parts/fold";
 import { focusLater, LayoutCanvas } from "../parts/layout-editor";
 
 export function LayoutEditor({ submit }: { submit: Submit }) {
@@ -18,8 +19,7 @@ export function LayoutEditor({ submit }: { submit: Submit }) {
   const on = chosen.filter((edit) => edit.on);
   const troubled = submit.problem.value?.field?.startsWith("layout") ?? false;
   return (
-    <details class="layout" open={layout.length > 0 || troubled || undefined}>
-      <summary>Layout{layout.length ? ` (${plural(layout.length, "box", "boxes")})` : ""}</summary>
+    <Fold class="layout" wanted={layout.length > 0 || troubled} summary={layout.length ? `Layout (${plural(layout.length, "box", "boxes")})` : "Layout"}>
       <LayoutCanvas boxes={layout} background={start?.picture.url ?? null} change={set} />
       {submit.at("layout") && <p class="problem">{submit.at("layout")}</p>}
       <ol class="boxes">
@@ -33,7 +33,7 @@ export function LayoutEditor({ submit }: { submit: Submit }) {
       {layout.length > 0 && on.length > 0 && (
         <Switch label="Each edit in its own box only" on={in_region} set={(value) => change({ in_region: value })} help="Edits that overlap then do not meet: each changes its region of the picture." />
       )}
-    </details>
+    </Fold>
   );
 }
 

@@ -6,6 +6,7 @@ import type { Submit } from "../lib/submit";
 import { say } from "../lib/toasts";
 import { Drop } from "../parts/drop";
 import { Slider } from "../parts/field";
+import { Fold } from "../parts/fold";
 
 async function one(files: File[], took: (picture: Picture) => void): Promise<void> {
   try {
@@ -21,8 +22,7 @@ export function StartPicture({ submit }: { submit: Submit }) {
   const { start } = drawing.value;
   const problem = submit.under("start");
   return (
-    <details open={start !== null || !!problem || undefined}>
-      <summary>Start from a picture</summary>
+    <Fold summary="Start from a picture" wanted={start !== null || problem !== null}>
       {!start && (
         <Drop label="Choose a picture" many={false} help="Its central square is drawn over, as far as you say." problem={problem} take={(files) => void one(files, (picture) => change({ start: { picture, strength: 0.8, mask: null } }))} />
       )}
@@ -38,6 +38,6 @@ export function StartPicture({ submit }: { submit: Submit }) {
           {problem && <p class="problem">{problem}</p>}
         </div>
       )}
-    </details>
+    </Fold>
   );
 }

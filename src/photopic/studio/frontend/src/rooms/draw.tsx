@@ -11,6 +11,7 @@ import { say } from "../lib/toasts";
 import { duration, plural } from "../lib/words";
 import { Drop } from "../parts/drop";
 import { Alert, Field, NumberField, Switch } from "../parts/field";
+import { Fold } from "../parts/fold";
 import { Cancel, JobProgress, said } from "../parts/progress";
 import { Results } from "../parts/results";
 import { EditChooser } from "./draw-edits";
@@ -118,8 +119,7 @@ function Settings({ submit }: { submit: Submit }) {
       </div>
       <Switch label="Keep the seed" on={form.fixed} set={(fixed) => change({ fixed })} help="The same seed draws the same picture; off, every drawing has a new one." />
       <Switch label="Show where words are read" on={form.attention} set={(attention) => change({ attention })} />
-      <details open={MORE.some((field) => submit.at(field)) || undefined}>
-        <summary>More options</summary>
+      <Fold summary="More options" wanted={MORE.some((field) => submit.at(field))}>
         <div class="row">
           <NumberField label="Steps" value={form.steps} min={1} max={1000} set={number("steps")} problem={submit.at("steps")} />
           <NumberField label="Guidance" value={form.guidance} min={1} step={0.5} set={number("guidance")} problem={submit.at("guidance")} />
@@ -144,7 +144,7 @@ function Settings({ submit }: { submit: Submit }) {
             <textarea {...control} rows={2} value={form.controls.join("\n")} onChange={(event) => change({ controls: event.currentTarget.value.split("\n").filter((line) => line.trim()) })} />
           )}
         </Field>
-      </details>
+      </Fold>
     </>
   );
 }

@@ -15,6 +15,7 @@ import { Cropper } from "../parts/cropper";
 import { Curves } from "../parts/curve";
 import { Drop } from "../parts/drop";
 import { Alert, Field, NumberField } from "../parts/field";
+import { Fold } from "../parts/fold";
 import { MethodField } from "../parts/method-field";
 import { Cancel, JobProgress, said } from "../parts/progress";
 import { EditMade, Results } from "../parts/results";
@@ -218,8 +219,7 @@ function Options({ submit }: { submit: Submit }) {
   const offered = row?.fields.filter((field) => !APART.has(field.name)) ?? [];
   const troubled = submit.problem.value?.field?.startsWith("options.") ?? false;
   return (
-    <details open={troubled || undefined}>
-      <summary>More options</summary>
+    <Fold summary="More options" wanted={troubled}>
       <div class="row">
         <NumberField label="Steps" value={form.steps} min={1} {...(steps?.default ? { placeholder: String(steps.default) } : {})} set={(value) => change({ steps: value })} problem={submit.at("options.steps")} />
         <NumberField label="A sample every" help="steps" value={form.sample_every} min={1} set={(value) => change({ sample_every: value ?? 25 })} problem={submit.at("sample_every")} />
@@ -227,7 +227,7 @@ function Options({ submit }: { submit: Submit }) {
       {offered.map((field) => (
         <MethodField key={field.name} field={field} value={form.options[field.name]} set={(value) => change({ options: { ...form.options, [field.name]: value } })} problem={submit.at(`options.${field.name}`)} />
       ))}
-    </details>
+    </Fold>
   );
 }
 
