@@ -3,7 +3,7 @@ import { useComputed, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { api, lineOf, thumbnail, uploadAll, uploading } from "../lib/api";
 import { style } from "../lib/boxes";
-import type { Box, Job, Picture, SubjectForm } from "../lib/contract";
+import type { Box, Job, MethodRow, Picture, SubjectForm } from "../lib/contract";
 import { sent, type Values } from "../lib/fields";
 import { kept } from "../lib/kept";
 import { reveal } from "../lib/reveal";
@@ -101,7 +101,7 @@ function formOf(form: SubjectDraft): SubjectForm {
   const noun = form.noun.trim();
   const token = form.token.trim().replace(/^<|>$/g, "") || "mine";
   const row = methods.value?.find((each) => each.command === COMMAND);
-  const chosen = row ? sent(row.fields, form.options) : {};
+  const chosen = row ? sent(offered(row), form.options) : {};
   const name = form.output.trim() || `${noun.replace(/[^A-Za-z0-9]+/g, "-") || "subject"}.edit`;
   return {
     pictures: form.pictures.map(({ picture, crop, caption }) => ({ id: picture.id, crop, caption: caption.trim() || null })),
@@ -212,11 +212,12 @@ function Names({ submit }: { submit: Submit }) {
 
 const APART = new Set(["model", "images", "noun", "token", "config.steps", "steps", "run", "output"]); // asked for elsewhere in the room
 
+const offered = (row: MethodRow) => row.fields.filter((field) => !APART.has(field.name));
+
 function Options({ submit }: { submit: Submit }) {
   const form = draft.value;
   const row = useComputed(() => methods.value?.find((each) => each.command === COMMAND)).value;
   const steps = row?.fields.find((field) => field.name === "steps" || field.name === "config.steps");
-  const offered = row?.fields.filter((field) => !APART.has(field.name)) ?? [];
   const troubled = submit.problem.value?.field?.startsWith("options.") ?? false;
   return (
     <Fold summary="More options" wanted={troubled}>
@@ -224,7 +225,7 @@ function Options({ submit }: { submit: Submit }) {
         <NumberField label="Steps" value={form.steps} min={1} {...(steps?.default ? { placeholder: String(steps.default) } : {})} set={(value) => change({ steps: value })} problem={submit.at("options.steps")} />
         <NumberField label="A sample every" help="steps" value={form.sample_every} min={1} set={(value) => change({ sample_every: value ?? 25 })} problem={submit.at("sample_every")} />
       </div>
-      {offered.map((field) => (
+      {(row ? offered(row) : []).map((field) => (
         <MethodField key={field.name} field={field} value={form.options[field.name]} set={(value) => change({ options: { ...form.options, [field.name]: value } })} problem={submit.at(`options.${field.name}`)} />
       ))}
     </Fold>
