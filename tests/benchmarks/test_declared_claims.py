@@ -22,8 +22,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
             "attribution-peers",
             "few-shot",
             "fisher-weights",
-            "jackpots",
-            "random-pruning",
             "file-rate",
         )
         return
