@@ -31,7 +31,7 @@ FLAGS = (
 REFUSED = re.compile(
     r"Failed to load resource: the server responded with a status of 4(09|22)"
 )  # an answer that the page explains
-WAIT_MS = int(os.environ.get("STUDIO_WAIT_MS", "20000"))
+WAIT_MS = int(os.environ.get("STUDIO_WAIT_MS", "60000"))
 
 
 class Tabs:
