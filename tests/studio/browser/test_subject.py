@@ -34,7 +34,8 @@ def fill(tab: Page, tmp_path: Path, *, name: str, **options: str) -> None:
 
 
 def first_point(curve: Locator) -> str:
-    return (curve.locator("polyline").get_attribute("points") or "").split()[0]
+    """Where it begins on the axis of steps; its height changes with the axis of values."""
+    return (curve.locator("polyline").get_attribute("points") or "").split(",")[0]
 
 
 def last_step(curve: Locator) -> int:
