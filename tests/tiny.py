@@ -141,3 +141,8 @@ def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
 def _scheduler(prediction_type: str, **overrides: Any) -> DDIMScheduler:
     options = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "beta_schedule": "scaled_linear"}
     return DDIMScheduler(prediction_type=prediction_type, beta_start=0.00085, beta_end=0.012, **options | overrides)
+
+
+def noise_pictures(count: int, seed: int) -> torch.Tensor:
+    """Pictures of nothing, from -1 to 1, as large as the pipelines draw them."""
+    return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1

@@ -21,17 +21,13 @@ from photopic.learning.subject.preservation import preservation_examples
 from photopic.locate.concept_neurons import LONG, SHORT, ConceptNeuronsConfig, Schedule, concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
-from tests.tiny import IMAGE_SIZE, tiny_pipeline, tiny_sdxl_pipeline
+from tests.tiny import IMAGE_SIZE, noise_pictures, tiny_pipeline, tiny_sdxl_pipeline
 
 QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, betas=LONG.betas, evaluation=4, controls=1)
 
 
-def pictures(count: int, seed: int) -> Tensor:
-    return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-IMAGES = CaptionedImages(pictures(2, 0))
-KEPT = CaptionedImages(pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
+IMAGES = CaptionedImages(noise_pictures(2, 0))
+KEPT = CaptionedImages(noise_pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
 
 
 @pytest.fixture(scope="module")

@@ -245,25 +245,11 @@ def test_z_image_guidance_of_1_is_none_and_its_own_number_is_one_less() -> None:
     arguments = call_arguments(model.pipeline, model.family, ["a"], (16, 16), guidance=2.0)
     assert arguments["guidance_scale"] == 1.0
     unguided = own(model, PROMPTS[:1], [0], 1.0)[0][0]
-    pipeline = model.pipeline
-    plain = pipeline(
-        prompt=PROMPTS[0],
-        guidance_scale=0.0,
-        num_inference_steps=STEPS,
-        height=16,
-        width=16,
-        output_type="latent",
-        generator=[torch.Generator().manual_seed(0)],
-    ).images
-    drawn = pipeline(
-        prompt=PROMPTS[0],
-        guidance_scale=1.0,
-        num_inference_steps=STEPS,
-        height=16,
-        width=16,
-        output_type="latent",
-        generator=[torch.Generator().manual_seed(0)],
-    ).images
+    options = {"num_inference_steps": STEPS, "height": 16, "width": 16, "output_type": "latent"}
+    plain, drawn = (
+        model.pipeline(PROMPTS[0], guidance_scale=scale, generator=[torch.Generator().manual_seed(0)], **options).images
+        for scale in (0.0, 1.0)
+    )
     assert not torch.allclose(plain, drawn, atol=1e-4) and unguided.isfinite().all()
 
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 from photopic.core.config import Config, Flags
 from photopic.core.errors import DataError, ModelError
 from photopic.core.events import Event, Steps
-from photopic.core.nn.jacobians import Mode, cheaper_mode, evaluating, jacobian_columns, widths_of
+from photopic.core.nn.evaluating import evaluating
+from photopic.core.nn.jacobians import Mode, cheaper_mode, jacobian_columns, widths_of
 from photopic.core.nn.layer_outputs import OUTPUT, chunk_size, gather, layer_outputs
 from photopic.core.numerics.spectra import Spectrum, numerical_rank
 

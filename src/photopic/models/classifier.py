@@ -16,13 +16,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.evaluating import evaluating
 from photopic.core.nn.hooks import match, tap
 from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor
 from photopic.models.classifier_layers import blocks_of, head_name
 from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite, evaluating, fastest, put_on
+from photopic.models.networks import check_finite, fastest, put_on
 from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
 from photopic.models.programs import (
     OnnxProgram,

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.config import Flags, Sentence, check_value
 from photopic.core.errors import DataError, ModelError
+from photopic.core.nn.evaluating import evaluating
 from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
-from photopic.models.networks import check_finite, evaluating, put_on
+from photopic.models.networks import check_finite, put_on
 from photopic.models.preprocessing import OneOrMore, batched, starts
 
 __all__ = ["TEMPLATES", "DualEncoder", "Templates", "bundled_dual_encoders"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
@@ -24,19 +21,6 @@ def check_finite(network: nn.Module, name: str) -> None:
     for key, value in network.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ModelError(f"{name}: {key} holds NaN or infinity; the file is damaged or training diverged")
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """A block in which the network is in evaluation mode, so that looking at a picture changes no statistics."""
-    training = [part for part in network.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def fastest() -> str:

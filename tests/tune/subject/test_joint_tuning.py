@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from photopic.core.edits import Edit, LowRankDelta, SparseWeights, TokenEmbedding, ZeroedWeights, compose, take_apart
 from photopic.core.edits.file import load, save, to_bytes
@@ -18,19 +17,15 @@ from photopic.learning.subject.new_token import new_rows
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
-from tests.tiny import IMAGE_SIZE
+from tests.tiny import noise_pictures
 
 QUICK = JointTuningConfig(steps=4, batch=2, lr=0.01, evaluation=4)
 
 
-def pictures(count: int, seed: int) -> Tensor:
-    return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-IMAGES = [CaptionedImages(pictures(2, 0)), CaptionedImages(pictures(3, 1))]
+IMAGES = [CaptionedImages(noise_pictures(2, 0)), CaptionedImages(noise_pictures(3, 1))]
 KEPT = [
-    CaptionedImages(pictures(2, 2), ["a cat", "a tree"]),
-    CaptionedImages(pictures(1, 3), ["a dog on a red background"]),
+    CaptionedImages(noise_pictures(2, 2), ["a cat", "a tree"]),
+    CaptionedImages(noise_pictures(1, 3), ["a dog on a red background"]),
 ]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.errors import EditError
@@ -19,17 +18,13 @@ from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neuron
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.located_weights import LocatedWeightsConfig, located_weights
-from tests.tiny import IMAGE_SIZE
+from tests.tiny import noise_pictures
 
 QUICK = LocatedWeightsConfig(steps=6, batch=2, lr=0.01, evaluation=4)
 
 
-def pictures(count: int, seed: int) -> Tensor:
-    return torch.rand(count, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-IMAGES = CaptionedImages(pictures(2, 0))
-KEPT = CaptionedImages(pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
+IMAGES = CaptionedImages(noise_pictures(2, 0))
+KEPT = CaptionedImages(noise_pictures(3, 1), ["a cat", "a dog on a red background", "a tree"])
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.evaluating import evaluating
 from photopic.core.nn.layer_outputs import Gathered, chunk_size, gather, layer_outputs
 
 Mode = Literal["forward", "reverse"]
@@ -119,18 +120,6 @@ def jacobians(
         if event.matrix is not None:
             found.setdefault(event.name, []).append(event.matrix.T)
     return {name: torch.cat(parts) for name, parts in found.items()}
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode within the block; every submodule's mode is put back after it."""
-    training = [part for part in network.modules() if part.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _load_forward_mode() -> None:
