@@ -109,7 +109,12 @@ def test_makes_one_report_and_goes_on_where_it_stopped(
 
 def test_without_a_pair_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("photopic.cli.demo._run", lambda *given: (asked.append(given[-1]), tmp_path)[1])
+
+    def ran(out: Path, model: str, settings: Any, with_pair: bool) -> Path:
+        asked.append(with_pair)
+        return out
+
+    monkeypatch.setattr("photopic.cli.demo._run", ran)
     run("demo", "--out", tmp_path / "demo", "--no-pair"), run("demo", "--out", tmp_path / "demo")
     assert asked == [False, True]
 
