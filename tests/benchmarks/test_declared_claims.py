@@ -21,7 +21,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
         assert name in (
             "attribution-peers",
             "few-shot",
-            "fisher-weights",
             "file-rate",
         )
         return
