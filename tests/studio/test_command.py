@@ -37,9 +37,12 @@ def test_without_its_packages_it_says_what_to_install(tmp_path: Path, monkeypatc
     assert "pip install 'photopic[studio]'" in refusal("studio", "--workspace", tmp_path / "ws", "--no-browser")
 
 
-def test_a_port_or_folder_that_is_taken_is_one_line(model: Path, tmp_path: Path) -> None:
+def test_a_folder_or_model_that_is_none_is_one_line(model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "file" in refusal("studio", "--workspace", tmp_path / "file", "--no-browser")
+    for word in ("no-such-model", str(tmp_path), "emoji-clip-vit"):
+        assert word in refusal("studio", "--model", word, "--workspace", tmp_path / "ws", "--no-browser")
+    assert not (tmp_path / "ws").exists()
 
 
 def test_asked_to_end_it_keeps_what_runs(model: Path, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_a_workspace_has_one_studio_at_a_time(page: StudioPage) -> None:
     from photopic.studio.app import open_studio
 
     with pytest.raises(PhotopicError, match="another studio works here"):
-        open_studio(page.studio.workspace.folder, "tiny")
+        open_studio(page.studio.workspace.folder, "emoji-diffusion")
 
 
 def test_a_folder_of_200_pictures(page: StudioPage) -> None:

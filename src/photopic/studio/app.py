@@ -49,10 +49,12 @@ def open_studio(
         device: Where to compute; None takes the fastest.
 
     Raises:
-        PhotopicError: If another studio works in the folder.
+        PhotopicError: If another studio works in the folder, or a model is not there.
     """
-    stream, place = Stream(), Workspace(workspace)
-    jobs, models, pictures = Jobs(place, stream), Models(stream, model, others, device), Pictures(place)
+    stream = Stream()
+    models = Models(stream, model, others, device)  # first: where it refuses nothing is left behind
+    place = Workspace(workspace)
+    jobs, pictures = Jobs(place, stream), Pictures(place)
     return Studio(place, jobs, models, pictures, Library(place), Worker(jobs, models, pictures, BODIES))
 
 

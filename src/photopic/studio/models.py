@@ -13,6 +13,7 @@ from photopic.models.files import (
     CLASSIFIER,
     DIFFUSION,
     DUAL_ENCODER,
+    INDEX,
     TEXT_TO_IMAGE,
     bundled_names,
     found_source,
@@ -42,6 +43,10 @@ class Models:
         first: The text-to-image model to begin with: a bundled name, a folder or a hub id.
         others: Further ones of any kind.
         device: Where to compute; None takes the fastest.
+
+    Raises:
+        ModelError: If a word leads to no model, or the first to one that does not draw. What is there and cannot be loaded is told
+            once it is tried.
     """
 
     def __init__(self, stream: Stream, first: str, others: Sequence[str] = (), device: str | None = None):
@@ -50,6 +55,12 @@ class Models:
         self._words = {name: name for name in bundled_names()} | given
         self._kinds: dict[str, str] = {}  # by name, once looked for
         self.wanted = next(name for name, word in given.items() if word == first)
+        for name in given:
+            self._kind(name)  # a wrong word is refused before anything is opened
+        if self._kind(self.wanted) != TEXT_TO_IMAGE:
+            raise ModelError(
+                f"--model {first}: expected {TEXT_TO_IMAGE}, found another kind of model; add it with --also"
+            )
         self.state: dict[str, Any] = {
             "name": self.wanted,
             "status": "loading",
@@ -81,10 +92,7 @@ class Models:
 
     def _kind(self, name: str) -> str:
         if name not in self._kinds:
-            try:
-                self._kinds[name] = kind_of(found_source(self._words[name]))
-            except ModelError:  # what is wrong with it is said when it is loaded
-                self._kinds[name] = TEXT_TO_IMAGE if name == self.wanted else ""
+            self._kinds[name] = _kind_of(self._words[name])
         return self._kinds[name]
 
     def load_first(self) -> None:
@@ -134,6 +142,17 @@ class Models:
             self._other = None
             self._other = (name, _loaded(kind, self._words[name], self.device))
         return self._other[1]
+
+
+def _kind_of(word: str) -> str:
+    """Which kind of model a word leads to; a pipeline that is damaged is one, and says what is wrong once it is loaded."""
+    source = found_source(word)
+    try:
+        return kind_of(source)
+    except ModelError:
+        if isinstance(source, Path) and (source / INDEX).is_file():
+            return TEXT_TO_IMAGE
+        raise
 
 
 def _loaded(kind: Any, word: str, device: str | None) -> Handle:
