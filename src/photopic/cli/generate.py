@@ -61,7 +61,8 @@ def generate(
     scheduler: Annotated[
         str | None,
         typer.Option(
-            help="Sampler: ddim, ddpm, dpm++, dpm++-sde, euler, euler-ancestral, heun (two calls a step) or lms.",
+            help="Sampler: ddim, ddpm, dpm++, dpm++-sde, euler, euler-ancestral, heun (two calls a step) or lms; for transformers "
+            "dpm++, dpm++-sde, euler, heun or lcm.",
             show_default="the model's own",
         ),
     ] = None,

@@ -42,7 +42,13 @@ from photopic.learning.subject.new_token import TokenStart, check_noun, check_to
 from photopic.learning.subject.preservation import Preservation, preservation_examples
 from photopic.learning.subject.value_tuning import tuned_values
 from photopic.models.set_aside import set_aside
-from photopic.models.text_to_image.attention_weights import Layers, attention_weights, random_positions, with_zeros
+from photopic.models.text_to_image.attention_weights import (
+    Layers,
+    attention_rows,
+    attention_weights,
+    random_positions,
+    with_zeros,
+)
 from photopic.models.text_to_image.handle import TextToImage
 
 DENSITY = 0.05  # shut by default; the 14 % below a threshold of 0.5 moved unrelated prompts three times as much
@@ -181,6 +187,7 @@ def concept_neurons(
     rows = new_rows(model, token, noun, start=config.token_start)
     subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
     weights = attention_weights(model, config.layers, config.which)
+    searched = attention_rows(model, config.which)
     limits = UNLIMITED if config.memory is None else Limits(pixels=1)  # under a budget one picture is encoded at a time
     if preserved is None and config.prior_weight > 0:
         kind, count, seed = config.preservation, config.preservation_count, config.seed
@@ -197,7 +204,7 @@ def concept_neurons(
     with set_aside([] if config.memory is None else encoders):
         if config.memory is not None:
             loss.limits = limits_within(loss, weights, config.memory)
-        search = _Search(weights, loss, config)
+        search = _Search(weights, loss, config, searched)
         named = {"noun": noun, "token": token, "prompt": chosen.captions[0]}
         for event in fit(search, config.schedule.steps, run=run, stage="locating"):
             # under a budget of memory the encoders that would draw it are set aside
@@ -205,7 +212,7 @@ def concept_neurons(
             yield replace(event, preview=preview)
         zeroed = _select(search.mask, loss, config)
         yield Event("evaluating")
-        facts, warning = _evidence(loss, weights, zeroed, config)
+        facts, warning = _evidence(loss, weights, zeroed, config, searched)
         if warning and config.guard == "refuse":
             raise ModelError(f"{warning}; use more steps or pictures, a larger prior_weight, or guard='warn'")
         yield Event("evaluating", warning=warning)
@@ -216,7 +223,9 @@ def concept_neurons(
             values = SparseValues(weights, zeroed, start, bits=config.bits, lr=TUNING_RATE)
             final = yield from tuned_values(values, [loss], config.tune, run=run and run.part("tune"))
             part = SparseWeights(zeroed, final, config.bits)
-    share = sum(map(len, zeroed.values())) / sum(weight.numel() for weight in weights.values())
+    entries = {name: weight.numel() for name, weight in weights.items()}
+    entries |= {name: len(rows) * weights[name][0].numel() for name, rows in searched.items()}
+    share = sum(map(len, zeroed.values())) / sum(entries.values())
     facts |= {
         "schedule": config.schedule._asdict(),
         **named,
@@ -229,10 +238,14 @@ def concept_neurons(
 class _Search:
     """The mask, and what a step on it measures."""
 
-    def __init__(self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig):
+    def __init__(
+        self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig, rows: Mapping[str, range]
+    ):
         density = config.share if config.binary else None
         steps, lr, betas = config.schedule
-        self.mask = WeightMask(weights, optimizer=config.optimizer, lr=lr, density=density, steps=steps, betas=betas)
+        self.mask = WeightMask(
+            weights, optimizer=config.optimizer, lr=lr, density=density, steps=steps, betas=betas, rows=rows
+        )
         self.loss, self.threshold = loss, config.threshold or 0.5
         self.state, self.restore = self.mask.state, self.mask.restore
 
@@ -275,7 +288,11 @@ def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig)
 
 
 def _evidence(
-    loss: ConceptLoss, weights: Mapping[str, Tensor], zeroed: Mapping[str, Tensor], config: ConceptNeuronsConfig
+    loss: ConceptLoss,
+    weights: Mapping[str, Tensor],
+    zeroed: Mapping[str, Tensor],
+    config: ConceptNeuronsConfig,
+    rows: Mapping[str, range],
 ) -> tuple[dict[str, Any], str]:
     """Losses before, after and under random masks of equal per-layer sizes; and what the guard objects to."""
     if not config.evaluation:
@@ -283,7 +300,7 @@ def _evidence(
     before = loss.evaluate(count=config.evaluation)
     after = loss.evaluate(with_zeros(weights, zeroed), config.evaluation)
     # as many in each matrix as were found: layers differ in how much a weight matters
-    sets = [random_positions(zeroed, weights, config.seed + 1 + control) for control in range(config.controls)]
+    sets = [random_positions(zeroed, weights, config.seed + 1 + control, rows) for control in range(config.controls)]
     controls = [loss.evaluate_concept(with_zeros(weights, each), config.evaluation) for each in sets]
     warning = _objection(before, after, controls, config.max_prior_rise)
     losses = {"before": asdict(before), "after": asdict(after), "random_concept": controls}

@@ -33,6 +33,7 @@ from photopic.metrics.intervals import wilson
 from photopic.models.preprocessing import Images, batched
 from photopic.models.text_to_image.conditioning import Conditioning
 from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 
 BATCH = 64  # timesteps and classes at a time
 SHOWN = 40  # pictures in the table of a page
@@ -139,7 +140,7 @@ def diffusion_classifier(
 def eliminated(
     model: TextToImage,
     latents: Float[Tensor, "1 c h w"],
-    said: Conditioning,
+    said: Conditioning | TransformerConditioning,
     config: DiffusionClassifierConfig,
     number: int,
 ) -> tuple[Mapping[int, float], int]:
@@ -173,11 +174,13 @@ def eliminated(
 def noise_errors(
     model: TextToImage,
     latents: Float[Tensor, "1 c h w"],
-    said: Conditioning,
+    said: Conditioning | TransformerConditioning,
     times: Sequence[int],
     seeds: Sequence[Sequence[int]],
 ) -> Float[Tensor, "timesteps classes"]:
     """|e - e_theta(x_t, c)|^2, a mean over entries, of each class at each timestep with the noise of its seed.
+
+    Of a network that predicts velocity that is (1 - sigma)^2 |v - v_theta|^2, as x_t is the same for all classes.
 
     Example:
         >>> noise_errors(model, latents, said, [100, 500], [(0, 1), (0, 2)]).shape  # doctest: +SKIP

@@ -62,6 +62,7 @@ class WeightMask:
             the step size falls along half a cosine and all but the first ``SOFT_SHARE`` of the steps shut the lowest masks.
         steps: How many there will be; needed with a density.
         betas: Of ``adam``: how slowly its means of gradients and of their squares forget.
+        rows: Of weights that do more than what is searched, the rows that are; all others keep a mask of 1.
 
     Attributes:
         masks: M by name, float32.
@@ -77,7 +78,13 @@ class WeightMask:
         density: float | None = None,
         steps: int = 1,
         betas: tuple[float, float] = (0.9, 0.999),
+        rows: Mapping[str, range] | None = None,
     ):
+        # where in each flattened weight the search is: (first, last + 1)
+        self._spans = {name: (0, weight.numel()) for name, weight in weights.items()}
+        for name, part in (rows or {}).items():
+            columns = weights[name][0].numel()  # of a weight of (out, in)
+            self._spans[name] = (part.start * columns, part.stop * columns)
         self.weights, self.rule, self.density, self.steps = weights, optimizer, density, steps
         # M, one entry a weight: (out, in) like its matrix, and float32 whatever the model's precision
         self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
@@ -106,12 +113,11 @@ class WeightMask:
         """The masks of a step: M itself, or 0 for the lowest and 1 for all others."""
         if self.density is None or not self._is_binary(step):
             return self.masks
-        first = next(iter(self.masks.values()))
-        flat = torch.ones(sum(mask.numel() for mask in self.masks.values()))  # (entries of all weights,)
-        flat[self._places_of_lowest(self.density)] = 0
-        parts = flat.to(first.device).split([mask.numel() for mask in self.masks.values()])
         # straight through: leaves of their own, so that dL/dM is taken at the 0 or 1 that was tried
-        return {n: part.view_as(m).requires_grad_() for (n, m), part in zip(self.masks.items(), parts, strict=True)}
+        tried = {name: torch.ones_like(mask) for name, mask in self.masks.items()}
+        for name, places in self._split(self._places_of_lowest(self.density)).items():
+            tried[name].view(-1)[places.to(tried[name].device)] = 0  # (chosen,) flat positions
+        return {name: mask.requires_grad_() for name, mask in tried.items()}
 
     def _descend(self, gradients: Mapping[str, Tensor], step: int) -> None:
         is_falling = self.density is not None and self.rule != "paper"
@@ -133,11 +139,14 @@ class WeightMask:
         if self.rule != "paper":
             for mask in self.masks.values():
                 mask.clamp_(0, 1)  # above 1 an entry would be amplified, below 0 turned round: no neuron does either
+        for name, (begin, end) in self._spans.items():
+            flat = self.masks[name].view(-1)
+            flat[:begin], flat[end:] = 1, 1  # rows that make something else
 
     def share_below(self, threshold: float) -> float:
         """Share of all mask entries below a threshold."""
-        below = sum(int((mask.detach() < threshold).sum()) for mask in self.masks.values())
-        return below / sum(mask.numel() for mask in self.masks.values())
+        found = [mask.detach().view(-1)[slice(*self._spans[name])] for name, mask in self.masks.items()]
+        return sum(int((mask < threshold).sum()) for mask in found) / sum(map(len, found))
 
     def share_shut(self, step: int, threshold: float) -> float:
         """Share of the weights that a step shut: the density, or while masks are soft those below a threshold."""
@@ -189,15 +198,16 @@ class WeightMask:
             load_optimizer(self._adam, tensors)
 
     def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """All weights' entries laid end to end, in the order of ``weights`` whatever the order of ``tensors``."""
-        return torch.cat([tensors[name].detach().flatten().cpu() for name in self.weights])
+        """All searched entries laid end to end, in the order of ``weights`` whatever the order of ``tensors``."""
+        return torch.cat([tensors[name].detach().flatten()[slice(*self._spans[name])].cpu() for name in self.weights])
 
     def _split(self, positions: Tensor) -> dict[str, Tensor]:
-        """Positions in all weights laid end to end -> sorted positions by name."""
+        """Positions in all searched entries laid end to end -> sorted positions by name."""
         positions, start, found = positions.sort().values, 0, {}  # (chosen,) in all weights end to end
-        for name, weight in self.weights.items():
-            inside = (positions >= start) & (positions < start + weight.numel())
+        for name in self.weights:
+            begin, end = self._spans[name]
+            inside = (positions >= start) & (positions < start + end - begin)
             if inside.any():
-                found[name] = positions[inside] - start
-            start += weight.numel()
+                found[name] = positions[inside] - start + begin
+            start += end - begin
         return found

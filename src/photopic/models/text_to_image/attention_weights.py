@@ -55,25 +55,47 @@ def attention_weights(
     return found
 
 
+def attention_rows(model: TextToImage, which: Sequence[str] = ("k", "v")) -> dict[str, range]:
+    """For each matrix of ``attention_weights`` that makes more than what is searched, the rows that make it.
+
+    Args:
+        model: As there.
+        which: As there.
+
+    Returns:
+        Rows of fused matrices of transformers; nothing for others, all rows of which are searched.
+    """
+    found: dict[str, range] = {}
+    family = getattr(model, "family", None)
+    for keys in family.text_keys if family is not None else ():
+        for name, parameter in model.network.named_parameters() if keys.fused else ():
+            if fnmatchcase(name, keys.key):
+                parts = [keys.rows(tuple(parameter.shape), each) for each in ("k", "v") if each in which]
+                found[f"transformer.{name}"] = range(parts[0].start, parts[-1].stop)  # values follow keys
+    return found
+
+
 def _text_weights(model: TextToImage, family: Family, layers: Layers, which: Sequence[str]) -> dict[str, Tensor]:
     """The matrices of a transformer that make keys and values of text, by the table of families."""
     kind = type(model.pipeline).__name__
     if layers != "cross":
         raise ModelError(f"{model.name}: {kind} has text attention alone to search, found layers {layers!r}; use cross")
-    found: dict[str, Tensor] = {}
-    for name, parameter in model.network.named_parameters():
-        for keys in family.text_keys:
-            asked = [keys.key] * ("k" in which) + [keys.value] * ("v" in which and keys.value is not None)
-            if keys.value is None and set(which) != {"k", "v"} and fnmatchcase(name, keys.key):
-                raise ModelError(
-                    f"{model.name}: {name} makes keys and values in one matrix; search both, found {list(which)}"
-                )
-            if any(fnmatchcase(name, pattern) for pattern in asked):
-                found[f"transformer.{name}"] = parameter.detach()
-    if not found:
+    asked = {
+        pattern
+        for keys in family.text_keys
+        for pattern in ([keys.key] if keys.fused or "k" in which else []) + ([keys.value] if "v" in which else [])
+    }
+    parameters = dict(model.network.named_parameters())
+    found = {
+        f"transformer.{name}": parameter.detach()
+        for name, parameter in parameters.items()
+        if any(pattern is not None and fnmatchcase(name, pattern) for pattern in asked)
+    }
+    # fused projections of diffusers stand beside those that are no longer read
+    if not found or any(re.search(r"\.to_(added_)?qkv\.", name) for name in parameters):
         raise ModelError(
-            f"{model.name}: expected {family.text_keys[0].key} in the transformer of {kind}, found none; unfuse projections and "
-            "unload adapters first"
+            f"{model.name}: expected {family.text_keys[0].key} in the transformer of {kind}, found none or fused ones; unfuse "
+            "projections and unload adapters first"
         )
     return found
 
@@ -88,12 +110,23 @@ def with_zeros(weights: Mapping[str, Tensor], positions: Mapping[str, Tensor]) -
     return changed
 
 
-def random_positions(positions: Mapping[str, Tensor], weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """A random set of positions with the same number in every tensor: the control of a located set."""
+def random_positions(
+    positions: Mapping[str, Tensor], weights: Mapping[str, Tensor], seed: int, rows: Mapping[str, range] | None = None
+) -> dict[str, Tensor]:
+    """A random set of positions with the same number in every tensor: the control of a located set.
+
+    Args:
+        positions: The located set.
+        weights: The tensors.
+        seed: Of the draw.
+        rows: Of tensors of which only some rows are searched, those.
+    """
     chosen = {}
     for number, name in enumerate(sorted(positions)):
         # a prime apart: tensors draw different sets
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        order = torch.randperm(weights[name].numel(), generator=generator)
-        chosen[name] = order[: len(positions[name])].sort().values
+        part = (rows or {}).get(name, range(len(weights[name])))
+        columns = weights[name][0].numel()
+        order = torch.randperm(len(part) * columns, generator=generator)
+        chosen[name] = order[: len(positions[name])].sort().values + part.start * columns
     return chosen

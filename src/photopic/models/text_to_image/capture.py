@@ -19,6 +19,7 @@ from torch import Tensor
 from photopic.core.errors import ModelError
 from photopic.models.files import first_line
 
+GUIDERS = ("guider", "ocr_guider")  # parts that would call the transformer twice; without them it is not guided
 SCHEDULED = ("sigmas", "mu", "timesteps")  # what a pipeline may tell its scheduler beside the number of steps
 
 
@@ -61,6 +62,7 @@ def record(
     steps: int = 1,
     answer: Callable[[Mapping[str, Any]], Any],
     scheduler: Any = None,
+    networks: Sequence[str] = ("transformer",),
 ) -> Recorded:
     """Call a pipeline and take down its first steps; it is left as it was.
 
@@ -70,6 +72,7 @@ def record(
         steps: How many steps are wanted.
         answer: What the transformer returns in place of a prediction, from its arguments by name.
         scheduler: One to use in the place of the pipeline's.
+        networks: Names of those that are not to compute.
 
     Raises:
         ModelError: If the pipeline refuses the call, in its own words.
@@ -95,7 +98,8 @@ def record(
 
     spy.step = step
     kind = type(pipeline).__name__
-    with _in_place(pipeline, spy, forward):
+    others = {"scheduler": spy} | {name: None for name in GUIDERS if getattr(pipeline, name, None) is not None}
+    with _in_place(pipeline, others, [getattr(pipeline, name) for name in networks], forward):
         try:
             pipeline(**arguments)
         except _Enough:
@@ -135,21 +139,28 @@ def _watch_schedule(spy: Any, found: Recorded) -> None:
 
 
 @contextmanager
-def _in_place(pipeline: Any, scheduler: Any, forward: Callable[..., Any]) -> Iterator[None]:
-    """A block in which the scheduler and the transformer's forward are others, and no bar is shown."""
-    transformer = getattr(pipeline.transformer, "_orig_mod", pipeline.transformer)
-    kept, bars = pipeline.scheduler, getattr(pipeline, "_progress_bar_config", None)
-    own = vars(transformer).get("forward")  # offloading has one of its own there
-    pipeline.scheduler, transformer.forward = scheduler, forward
+def _in_place(
+    pipeline: Any, others: Mapping[str, Any], networks: Sequence[Any], forward: Callable[..., Any]
+) -> Iterator[None]:
+    """A block in which parts of the pipeline and its networks' forward are others, and no bar is shown."""
+    plain = [getattr(network, "_orig_mod", network) for network in networks]
+    kept, bars = {name: getattr(pipeline, name) for name in others}, getattr(pipeline, "_progress_bar_config", None)
+    own = [vars(network).get("forward") for network in plain]  # offloading has one of its own there
+    for name, part in others.items():
+        setattr(pipeline, name, part)
+    for network in plain:
+        network.forward = forward
     pipeline.set_progress_bar_config(disable=True)
     try:
         with torch.no_grad():
             yield
     finally:
-        pipeline.scheduler = kept
-        del transformer.forward
-        if own is not None:
-            transformer.forward = own
+        for name, part in kept.items():
+            setattr(pipeline, name, part)
+        for network, first in zip(plain, own, strict=True):
+            del network.forward
+            if first is not None:
+                network.forward = first
         if bars is not None:
             pipeline._progress_bar_config = bars
         pipeline.maybe_free_model_hooks()

@@ -22,15 +22,16 @@ class Denoiser(nn.Module):
     Args:
         transformer: As the pipeline holds it.
         family: How it is called.
+        second: The network of the unconditional half, where it has one of its own.
 
     Example:
         >>> denoiser(latents, torch.tensor(500.0), conditioning)[0].shape == latents.shape  # doctest: +SKIP
         True
     """
 
-    def __init__(self, transformer: nn.Module, family: Family):
+    def __init__(self, transformer: nn.Module, family: Family, second: nn.Module | None = None):
         super().__init__()
-        self.transformer, self.family = transformer, family
+        self.transformer, self.family, self.second = transformer, family, second
         self._latents, self._time = argument_names(transformer)
 
     def forward(
@@ -50,19 +51,26 @@ class Denoiser(nn.Module):
 
     def _call(self, latents: Tensor, timesteps: Tensor, arguments: dict[str, Any]) -> Tensor:
         family, dtype = self.family, next(self.transformer.parameters()).dtype
-        given = {
-            self._latents: to_network(latents.to(dtype), family.layout),
-            self._time: told_time(timesteps, family).to(arguments.get(TIME_DTYPE, torch.float32)),
-        }
-        others = {name: value for name, value in arguments.items() if name != TIME_DTYPE}
-        output = self.transformer(**others, **given, return_dict=False)[0]
+        told = {name: value for name, value in arguments.items() if name not in OURS}
+        prefix = arguments.get(PREFIX, 0)
+        told[self._latents] = to_network(latents.to(dtype), family.layout, prefix)
+        told[self._time] = told_time(timesteps, family, arguments.get(TIME_DTYPE, torch.float32))
+        network = self.transformer if self.second is None or not arguments.get(SECOND) else self.second
+        output = network(**told, return_dict=False)[0]
         predicted = from_network(output, family.layout, *latents.shape[-2:])
         if family.halved:
             predicted = predicted.chunk(2, dim=1)[0]  # (batch, 2 c, h, w) -> (batch, c, h, w): the rest is a variance
         return -predicted if family.sign < 0 else predicted
 
 
-TIME_DTYPE = "photopic_time_dtype"  # beside a row's arguments: the number format in which the pipeline gives the time
+def denoiser_of(pipeline: Any, family: Family) -> Denoiser:
+    """A pipeline's network, or both of them."""
+    return Denoiser(pipeline.transformer, family, getattr(pipeline, family.second) if family.second else None)
+
+
+# beside a row's arguments: the number format in which the pipeline gives the time, how many tokens stand before those of the
+# picture in what the network is given, and whether it is the second network that is called
+TIME_DTYPE, PREFIX, SECOND = OURS = "photopic_time_dtype", "photopic_prefix", "photopic_second"
 
 
 def argument_names(transformer: nn.Module) -> tuple[str, str]:
@@ -71,13 +79,16 @@ def argument_names(transformer: nn.Module) -> tuple[str, str]:
     return parameters[1], "t" if "t" in parameters else "timestep"
 
 
-def told_time(timesteps: Num[Tensor, " batch"], family: Family) -> Num[Tensor, " batch"]:
-    """The time that the transformer is told for the scheduler's, by the family's line."""
+def told_time(
+    timesteps: Num[Tensor, " batch"], family: Family, dtype: torch.dtype = torch.float32
+) -> Num[Tensor, " batch"]:
+    """The time that the transformer is told for the scheduler's, by the family's line, rounded where the pipeline rounds."""
     slope, start = family.time
+    given = timesteps if family.rounded_late else timesteps.to(dtype)
     if abs(slope) == 1:
-        return timesteps + start if start else timesteps
-    scaled = timesteps / 1000  # divided, not multiplied by 0.001, as the pipelines do
-    return start - scaled if slope < 0 else scaled + start
+        return (given + start if start else given).to(dtype)
+    scaled = given / 1000  # divided, not multiplied by 0.001, as the pipelines do
+    return (start - scaled if slope < 0 else scaled + start).to(dtype)
 
 
 class FamilyGuidance(Control):

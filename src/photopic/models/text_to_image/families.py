@@ -7,10 +7,11 @@ running tiny pipelines of these classes; no released checkpoint was seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-Layout = Literal["map", "packed", "flat", "list"]  # how the transformer is given latents of (batch, c, h, w)
+# how the transformer is given latents of (batch, c, h, w); prefixed: flat, behind a row of zeros for each token of text
+Layout = Literal["map", "packed", "flat", "prefixed", "list"]
 Autoencoding = Literal["shift_scale", "scale", "mean_std", "batch_norm"]  # from the VAE's numbers to latents, and back
 Renormalised = Literal["no", "per_token", "at_most_per_token", "per_row"]
 # text: the input is text alone at every depth; separate: text has matrices of its own; shared: the image goes through them too
@@ -25,13 +26,27 @@ class TextKeys:
         key: Pattern of parameter names below the transformer, ``*`` for the number of the block.
         value: The same for values; None where keys and values are rows of one matrix.
         stream: What else goes through the matrix, and whether its input is text alone.
-        rows: Where one matrix holds both: the share of its rows at which keys begin and end; values follow, as many.
+        fused: Where one matrix holds both: ``halves``, keys and then values, or ``q_first``, queries, keys, values, each as many
+            rows as the matrix has columns, and what is no attention.
     """
 
     key: str
     value: str | None
     stream: Stream
-    rows: tuple[float, float] | None = None
+    fused: Literal["halves", "q_first"] | None = None
+
+    def rows(self, shape: tuple[int, ...], which: Literal["k", "v"]) -> range:
+        """Rows of a fused matrix of that shape that make keys, or values.
+
+        Example:
+            >>> TextKeys("kv.weight", None, "text", "halves").rows((8, 6), "v")
+            range(4, 8)
+            >>> TextKeys("qkv.weight", None, "shared", "q_first").rows((48, 8), "k")
+            range(8, 16)
+        """
+        step = shape[0] // 2 if self.fused == "halves" else shape[1]
+        first = step * ((which == "v") + (self.fused == "q_first"))
+        return range(first, first + step)
 
 
 def _twins(stream: Stream, *keys: str) -> tuple[TextKeys, ...]:
@@ -50,6 +65,7 @@ class Family:
     Attributes:
         text_keys: Where text keys and values are made.
         time: (a, b): the transformer is told ``a * t + b`` for the scheduler's t of 0 to 1000.
+        rounded_late: Whether that is computed in single precision and then rounded to the network's; otherwise t is rounded first.
         sign: -1 where it predicts clean minus noise.
         predicts: ``velocity`` (noise minus clean), or ``scheduler``: what the scheduler's configuration says, such as epsilon.
         unconditional: What guidance leads away from: a ``negative`` prompt or nothing, always ``empty``, or ``none``: guidance is a
@@ -62,6 +78,11 @@ class Family:
         layout: How the transformer is given latents.
         autoencoding: How the VAE's numbers become latents.
         halved: Whether the second half of the output's channels is dropped.
+        epsilon: Added to the variances of ``batch_norm`` whatever the VAE's configuration says; None: what it says.
+        channels_last: Whether ``batch_norm`` puts the 2x2 cells of a channel apart, (dy, dx, c), and not side by side, (c, dy, dx).
+        slots: Whether 2x2 cells share a slot of the mask.
+        second: Name of a network of its own for the unconditional half.
+        guider: Whether guidance is a component of the pipeline, so that each half is encoded in a call of its own.
         alone: Whether prompts are encoded one by one, because the pipeline lets them change each other.
         shifted_time: Whether the scheduler shifts sigmas but not the time that the network is told.
         needs: A package without which the pipeline cannot run.
@@ -70,6 +91,7 @@ class Family:
 
     text_keys: tuple[TextKeys, ...]
     time: tuple[float, float] = (0.001, 0.0)
+    rounded_late: bool = False
     sign: int = 1
     predicts: Literal["velocity", "scheduler"] = "velocity"
     unconditional: Literal["negative", "empty", "none"] = "negative"
@@ -81,15 +103,35 @@ class Family:
     layout: Layout = "map"
     autoencoding: Autoencoding = "shift_scale"
     halved: bool = False
+    epsilon: float | None = None
+    channels_last: bool = False
+    slots: bool = False
+    second: str | None = None
+    guider: bool = False
     alone: bool = False
     shifted_time: bool = False
     needs: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """What the pipeline calls its denoising networks."""
+        return ("transformer",) if self.second is None else ("transformer", self.second)
+
+    def of(self, pipeline: Any) -> Family:
+        """The row of one pipeline: a distilled one has no unconditional half, whatever is asked for."""
+        if self.guider and pipeline.transformer.config.guidance_embeds:
+            return replace(self, unconditional="none", scale="distilled_guidance_scale", guider=False)
+        if self.unconditional == "empty" and pipeline.config.get("is_distilled", False):
+            return replace(self, unconditional="none")
+        return self
+
 
 UNBINNED = {"use_resolution_binning": False}  # the size that is asked for, not the nearest of a list
 BOTH_STREAMS = _twins("shared", "transformer_blocks.*.attn1.to_k")
 CROSS = _twins("text", "transformer_blocks.*.attn2.to_k")
+# rows of [queries, keys, values, mlp (twice)], so keys begin after a share that goes with the mlp's width
+FUSED = TextKeys("single_transformer_blocks.*.attn.to_qkv_mlp_proj.weight", None, "shared", "q_first")
 
 FAMILIES: dict[str, Family] = {
     "StableDiffusion3Pipeline": Family(JOINT, time=(1.0, 0.0), calls="one"),
@@ -127,10 +169,69 @@ FAMILIES: dict[str, Family] = {
     ),
     "CogView4Pipeline": Family(BOTH_STREAMS, time=(1.0, 0.0), autoencoding="scale", alone=True, shifted_time=True),
     "PRXPipeline": Family(
-        (TextKeys("blocks.*.attention.txt_kv_proj.weight", None, "text", (0.0, 0.5)),),
+        (TextKeys("blocks.*.attention.txt_kv_proj.weight", None, "text", "halves"),),
         calls="one",
         needs="ftfy",
         options=UNBINNED,
+    ),
+    "Flux2Pipeline": Family((*JOINT, FUSED), unconditional="none", layout="flat", autoencoding="batch_norm"),
+    "Flux2KleinPipeline": Family((*JOINT, FUSED), unconditional="empty", layout="flat", autoencoding="batch_norm"),
+    "OvisImagePipeline": Family(JOINT + SINGLE, layout="packed"),
+    "LongCatImagePipeline": Family(
+        JOINT + SINGLE,
+        negative="",
+        renormalised="at_most_per_token",
+        layout="packed",
+        options={"enable_prompt_rewrite": False},  # a language model would write another prompt
+    ),
+    "ErnieImagePipeline": Family(
+        _twins("shared", "layers.*.self_attention.to_k"),
+        time=(1.0, 0.0),
+        calls="one",
+        autoencoding="batch_norm",
+        epsilon=1e-5,
+        options={"use_pe": False},  # likewise
+    ),
+    "Krea2Pipeline": Family(
+        _twins("text", "text_fusion.*_blocks.*.attn.to_k") + _twins("shared", "transformer_blocks.*.attn.to_k"),
+        extra=1.0,
+        layout="packed",
+        autoencoding="mean_std",
+    ),
+    "NucleusMoEImagePipeline": Family(
+        _twins("text", "transformer_blocks.*.attn.add_k_proj"),
+        sign=-1,
+        renormalised="per_token",
+        layout="packed",
+        autoencoding="mean_std",
+    ),
+    "QwenImage21Pipeline": Family(
+        _twins(
+            "shared", "transformer_blocks.*.attn.to_k"
+        ),  # rows of text are text alone at every depth: they see no picture
+        scale="true_cfg_scale",
+        negative="",
+        layout="flat",
+        autoencoding="mean_std",
+        slots=True,
+        options={"use_kv_cache": False},  # which would be filled with what the recorder answers
+    ),
+    "HunyuanImagePipeline": Family(
+        _twins("text", "context_embedder.token_refiner.refiner_blocks.*.attn.to_k") + JOINT + SINGLE,
+        time=(1.0, 0.0),
+        autoencoding="scale",
+        guider=True,
+    ),
+    "Ideogram4Pipeline": Family(
+        _twins("shared", "layers.*.attention.to_k"),
+        time=(-0.001, 1.0),
+        sign=-1,
+        unconditional="empty",
+        layout="prefixed",
+        autoencoding="batch_norm",
+        channels_last=True,
+        second="unconditional_transformer",
+        options={"guidance_schedule": None},
     ),
 }
 
@@ -142,6 +243,27 @@ MAKES = {  # what pipelines make that are no text-to-image pipelines, by what th
     ).split(),
     "sound": "AceStep AudioLDM LongCatAudio MusicLDM StableAudio".split(),
 }
+UNTRIED = "nobody ran it here, so that nothing is known to be right"
+WHY = {  # pipelines that do draw a picture from text
+    "GlmImagePipeline": "its transformer is told nothing of a prompt but what stands in quotes",
+    "SanaSprintPipeline": "it is told angles in the place of times, and mixes its input into what it predicts",
+    "PRXPixelPipeline": "it has no VAE and predicts pictures",
+    "Cosmos2TextToImagePipeline": "it has noise levels without end in the place of times",
+    "LuminaPipeline": "it guides three of its channels",
+    "Kandinsky5T2IPipeline": "its latents are films, channels last",
+    **dict.fromkeys(
+        (
+            "HiDreamImagePipeline",
+            "BriaPipeline",
+            "BriaFiboPipeline",
+            "BriaFibo2Pipeline",
+            "CogView3PlusPipeline",
+            "HunyuanDiTPipeline",
+            "PixArtAlphaPipeline",
+        ),
+        UNTRIED,
+    ),
+}
 
 
 def not_taken(name: str, kind: str) -> str:
@@ -151,6 +273,8 @@ def not_taken(name: str, kind: str) -> str:
         >>> not_taken("mine", "WanPipeline").partition(";")[0]
         'mine: WanPipeline makes a film, photopic takes pipelines that draw a picture from text'
     """
+    if kind in WHY:
+        return f"{name}: {kind} is not taken, because {WHY[kind]}; load one of {', '.join(FAMILIES)}"
     for what, beginnings in MAKES.items():
         if kind.startswith(tuple(beginnings)):
             return f"{name}: {kind} makes {what}, photopic takes pipelines that draw a picture from text; load one of those"

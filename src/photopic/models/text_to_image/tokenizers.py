@@ -10,6 +10,14 @@ from transformers import PreTrainedTokenizerBase
 TOKENIZER_OF = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2", "text_encoder_3": "tokenizer_3"}
 
 
+def tokenizer_of(pipeline: object, encoder: str) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a text encoder: a part of the pipeline, or a part of its processor; None where it has none."""
+    found = getattr(pipeline, TOKENIZER_OF[encoder], None)
+    if found is None and encoder == "text_encoder":
+        found = getattr(pipeline, "processor", None)
+    return getattr(found, "tokenizer", found)
+
+
 class PipelineTokenizers(Mapping[str, PreTrainedTokenizerBase]):
     """The pipeline's tokenizers under the names of their text encoders, as they are now."""
 
@@ -19,7 +27,10 @@ class PipelineTokenizers(Mapping[str, PreTrainedTokenizerBase]):
     def __getitem__(self, encoder: str) -> PreTrainedTokenizerBase:
         if encoder not in TOKENIZER_OF or getattr(self.pipeline, encoder, None) is None:
             raise KeyError(encoder)
-        return getattr(self.pipeline, TOKENIZER_OF[encoder])
+        found = tokenizer_of(self.pipeline, encoder)
+        if found is None:
+            raise KeyError(encoder)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return (encoder for encoder in TOKENIZER_OF if getattr(self.pipeline, encoder, None) is not None)

@@ -6,7 +6,8 @@ import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -17,7 +18,14 @@ from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Sampling
 from photopic.models.text_to_image.capture import Recorded, record
 from photopic.models.text_to_image.checks import check_scheduler
-from photopic.models.text_to_image.denoiser import TIME_DTYPE, Denoiser, FamilyGuidance, argument_names
+from photopic.models.text_to_image.denoiser import (
+    PREFIX,
+    SECOND,
+    TIME_DTYPE,
+    FamilyGuidance,
+    argument_names,
+    denoiser_of,
+)
 from photopic.models.text_to_image.drawing import Drawing, course
 from photopic.models.text_to_image.families import Family
 from photopic.models.text_to_image.generate_config import GenerateConfig
@@ -26,6 +34,7 @@ from photopic.models.text_to_image.measured import ones_like_prediction
 from photopic.models.text_to_image.schedulers import check_steps, flow_scheduler, scheduler_named, with_shift
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning, rows_of
 
+UNCONDITIONAL = "unconditional"
 IN_THE_NETWORK = ("attention", "qkv", "block")  # hooks of a control that look into a UNet
 
 
@@ -75,27 +84,30 @@ def capture(
         ModelError: If the pipeline refuses, or calls its transformer otherwise than its row says.
     """
     guided = guidance is not None and guidance > 1 and family.unconditional != "none"
+    if guided and family.guider:  # each half in a call of its own
+        plain = partial(capture, pipeline, family, size=size, steps=steps, scheduler=scheduler)
+        first = plain(prompts, generators=generators)
+        others = [torch.Generator().manual_seed(0) for _ in prompts]
+        said = plain(list(negative or [""] * len(prompts)), generators=others).conditional.rows
+        return replace(first, unconditional=TransformerConditioning(said, (UNCONDITIONAL,) * len(said)))
     groups = [[i] for i in range(len(prompts))] if family.alone else [list(range(len(prompts)))]
     answer, parts = ones_like_prediction(family), []
     for group in groups:
         chosen = None if negative is None else [negative[i] for i in group]
-        arguments = call_arguments(
-            pipeline, family, [prompts[i] for i in group], size, guidance=guidance, negative=chosen, steps=steps
-        )
+        asked = [prompts[i] for i in group]
+        arguments = call_arguments(pipeline, family, asked, size, guidance=guidance, negative=chosen, steps=steps)
         arguments["generator"] = [generators[i] for i in group]
-        parts.append(
-            _captured(
-                record(pipeline, arguments, answer=answer, scheduler=scheduler), pipeline, family, group, size, guided
-            )
-        )
-    first = parts[0]
-    for other in parts[1:]:
-        unconditional = first.unconditional
-        if unconditional is not None and other.unconditional is not None:
-            unconditional = unconditional.joined(other.unconditional)
-        joined = first.conditional.joined(other.conditional)
-        first = Captured(joined, unconditional, torch.cat([first.noise, other.noise]), first.schedule)
-    return first
+        found = record(pipeline, arguments, answer=answer, scheduler=scheduler, networks=family.networks)
+        parts.append(_captured(found, pipeline, family, len(group), size, guided))
+    return reduce(_joined, parts)
+
+
+def _joined(first: Captured, other: Captured) -> Captured:
+    unconditional = first.unconditional
+    if unconditional is not None and other.unconditional is not None:
+        unconditional = unconditional.joined(other.unconditional)
+    joined = first.conditional.joined(other.conditional)
+    return replace(first, conditional=joined, unconditional=unconditional, noise=torch.cat([first.noise, other.noise]))
 
 
 def call_arguments(
@@ -119,6 +131,8 @@ def call_arguments(
     }
     if family.unconditional == "none":  # the number is the network's; 1 and less are numbers too
         return arguments if guidance is None else arguments | {family.scale: guidance}
+    if family.guider:  # a part of the pipeline, which is away while it is recorded
+        return arguments
     guided = guidance is not None and guidance > 1
     arguments[family.scale] = (guidance if guided and guidance is not None else 1.0) - family.extra
     if guided and negative is None and family.negative is not None:
@@ -129,32 +143,38 @@ def call_arguments(
 
 
 def _captured(
-    found: Recorded, pipeline: Any, family: Family, group: Sequence[int], size: tuple[int, int], guided: bool
+    found: Recorded, pipeline: Any, family: Family, count: int, size: tuple[int, int], guided: bool
 ) -> Captured:
-    count, expected = len(group), 2 if guided and family.calls == "two" else 1
+    in_two = family.calls == "two"
+    expected = 2 if family.second or (guided and in_two) else 1  # a second network is called whether it counts or not
     if len(found.calls) != expected:
         raise ModelError(
             f"{type(pipeline).__name__}: expected {expected} calls of its transformer a step, found {len(found.calls)}"
         )
-    halves = [_rows(pipeline, call.arguments, 2 * count if guided and expected == 1 else count) for call in found.calls]
-    if guided and expected == 1:  # one call of both: which half comes first goes with the form of the sum
+    _, height, width = latent_shape(pipeline, family, *size)
+    rows = 2 * count if guided and not in_two else count
+    halves = [_rows(pipeline, call.arguments, rows, height * width) for call in found.calls]
+    if guided and not in_two:  # one call of both: which half comes first goes with the form of the sum
         first, second = halves[0][:count], halves[0][count:]
         halves = [first, second] if family.extra else [second, first]
-    # a word a row, so that halves which the pipeline calls apart are called apart here, and round alike
-    word = "unconditional" if expected == 2 else ""
-    conditional = TransformerConditioning(tuple(halves[0]), ("",) * count)
-    unconditional = TransformerConditioning(tuple(halves[1]), (word,) * count) if guided else None
-    _, height, width = latent_shape(pipeline, family, *size)
+    conditional, unconditional = TransformerConditioning(tuple(halves[0]), ("",) * count), None
+    if guided:
+        # a word a row, so that halves which the pipeline calls apart are called apart here, and round alike
+        told = tuple(row | {SECOND: True} for row in halves[1]) if family.second else tuple(halves[1])
+        unconditional = TransformerConditioning(told, (UNCONDITIONAL if in_two else "",) * count)
     noise = found.samples[0]
     noise = from_network(noise, family.layout, height, width) if noise.ndim == 3 else noise
     return Captured(conditional, unconditional, noise, found.schedule)
 
 
-def _rows(pipeline: Any, arguments: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+def _rows(pipeline: Any, arguments: Mapping[str, Any], count: int, cells: int) -> list[dict[str, Any]]:
     """What a transformer was told beside latents and time, a row at a time."""
     latents, time = argument_names(pipeline.transformer)
     told = {name: value for name, value in arguments.items() if name not in (latents, time)}
-    return [row | {TIME_DTYPE: arguments[time].dtype} for row in rows_of(told, count)]
+    given = arguments[latents]
+    # tokens of the text before those of the picture: (batch, prefix + cells, c)
+    before = given.shape[1] - cells if isinstance(given, Tensor) and given.ndim == 3 else 0
+    return [row | {TIME_DTYPE: arguments[time].dtype, PREFIX: max(before, 0)} for row in rows_of(told, count)]
 
 
 class TransformerDrawer:
@@ -226,7 +246,7 @@ class TransformerDrawer:
         options = course(self, drawing, rows, noise)
         options["controls"] += (FamilyGuidance(self.family),)  # the last word, where no other control guides
         sampling = Sampling(
-            Denoiser(self.pipeline.transformer, self.family),
+            denoiser_of(self.pipeline, self.family),
             scheduler,
             found.conditional,
             generators,

@@ -14,17 +14,17 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Num
-from torch import Tensor
+from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
 from photopic.models.text_to_image.checks import prediction_type
-from photopic.models.text_to_image.denoiser import Denoiser
+from photopic.models.text_to_image.denoiser import Denoiser, denoiser_of
 from photopic.models.text_to_image.families import FAMILIES, Family, not_taken
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.latents import decode, encode, multiple_of
 from photopic.models.text_to_image.measured import check_measured
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule, StraightLine
-from photopic.models.text_to_image.tokenizers import TOKENIZER_OF
+from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, tokenizer_of
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 from photopic.models.text_to_image.transformer_drawing import TransformerDrawer, call_arguments, capture
 
@@ -64,18 +64,30 @@ class TransformerTextToImage(TextToImage):
         if kind not in FAMILIES:
             raise ModelError(not_taken(name, kind))
         self.family = FAMILIES[kind]
-        missing = [part for part in ("transformer", "vae", "scheduler") if getattr(pipeline, part, None) is None]
+        parts = (*self.family.networks, "vae", "scheduler")
+        missing = [part for part in parts if getattr(pipeline, part, None) is None]
         encoders = [part for part in TOKENIZER_OF if getattr(pipeline, part, None) is not None]
-        missing += [TOKENIZER_OF[part] for part in encoders if getattr(pipeline, TOKENIZER_OF[part], None) is None]
+        missing += [TOKENIZER_OF[part] for part in encoders if tokenizer_of(pipeline, part) is None]
         missing += [] if encoders else ["text_encoder"]
         if missing:
             raise ModelError(f"{name}: {kind} has no {', '.join(missing)}; load the pipeline with all its components")
         if self.family.needs and find_spec(self.family.needs) is None:
             raise ModelError(f"{name}: {kind} needs the package {self.family.needs}; pip install {self.family.needs}")
+        if pipeline.transformer.config.get("use_meanflow", False):
+            raise ModelError(
+                f"{name}: {kind} with use_meanflow is told where a step ends, which no edit was tried on; load another"
+            )
+        self.family = self.family.of(pipeline)
         self._image_size = _usual_size(pipeline)
         arguments = call_arguments(pipeline, self.family, ["a"], (self.image_size,) * 2, guidance=None, steps=2)
         arguments["generator"] = [torch.Generator().manual_seed(0)]
         check_measured(pipeline, self.family, arguments, name)
+
+    @property
+    def components(self) -> dict[str, nn.Module]:
+        """The pipeline's networks as they are now; where the unconditional half has one of its own, edits leave it alone."""
+        second = {} if self.family.second is None else {self.family.second: getattr(self.pipeline, self.family.second)}
+        return super().components | second
 
     @property
     def unet(self) -> Any:
@@ -161,7 +173,7 @@ class TransformerTextToImage(TextToImage):
 
     @cached_property
     def _denoiser(self) -> Denoiser:
-        return Denoiser(self.pipeline.transformer, self.family)
+        return denoiser_of(self.pipeline, self.family)
 
     @property
     def _drawer(self) -> TransformerDrawer:

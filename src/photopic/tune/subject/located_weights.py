@@ -32,7 +32,7 @@ from photopic.learning.subject.collage import in_company
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.preservation import Preservation, preservation_examples
 from photopic.learning.subject.value_tuning import tuned_values
-from photopic.models.text_to_image.attention_weights import Layers, attention_weights, random_positions
+from photopic.models.text_to_image.attention_weights import Layers, attention_rows, attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
 
 
@@ -102,8 +102,8 @@ def located_weights(
         taught = in_company(model, taught, subject=f"{rows.token} {noun}", each=config.beside, seed=config.seed)
     chosen = subject(model, taught, noun=noun, rows=rows, preserved=preserved)
     loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
-    weights = _searched(model, edit)
-    positions = _positions(weights, zeroed, config)
+    weights, fused = _searched(model, edit)
+    positions = _positions(weights, zeroed, config, fused)
     values = SparseValues(weights, positions, _start(weights, positions, config), bits=config.bits, lr=config.lr)
     final = yield from tuned_values(values, [loss], config.steps, run)
     yield Event("evaluating")
@@ -131,17 +131,25 @@ def _parts(edit: Edit) -> tuple[ZeroedWeights, TokenEmbedding, str]:
     return zeroed[0], rows[0], noun
 
 
-def _searched(model: TextToImage, edit: Edit) -> dict[str, Tensor]:
-    """The weights the edit was searched in."""
+def _searched(model: TextToImage, edit: Edit) -> tuple[dict[str, Tensor], dict[str, range]]:
+    """The weights the edit was searched in, and of those that make more than keys and values the rows that were."""
     searched = edit.searched or Searched("cross", ("k", "v"))
-    return attention_weights(model, cast(Layers, searched.layers), searched.which)
+    return attention_weights(model, cast(Layers, searched.layers), searched.which), attention_rows(
+        model, searched.which
+    )
 
 
-def _positions(weights: Mapping[str, Tensor], zeroed: ZeroedWeights, config: LocatedWeightsConfig) -> dict[str, Tensor]:
+def _positions(
+    weights: Mapping[str, Tensor], zeroed: ZeroedWeights, config: LocatedWeightsConfig, rows: Mapping[str, range]
+) -> dict[str, Tensor]:
     if config.where == "all":
-        return {name: torch.arange(weight.numel()) for name, weight in weights.items()}
+        searched = {name: rows.get(name, range(len(weight))) for name, weight in weights.items()}
+        columns = {name: weight[0].numel() for name, weight in weights.items()}
+        return {
+            name: torch.arange(part.start * columns[name], part.stop * columns[name]) for name, part in searched.items()
+        }
     if config.where == "random":
-        return random_positions(zeroed.indices, weights, config.seed + 1)  # as many in each matrix
+        return random_positions(zeroed.indices, weights, config.seed + 1, rows)  # as many in each matrix
     return dict(zeroed.indices)
 
 

@@ -1,0 +1,125 @@
+"""What transformer pipelines are refused, or do not do, is said in one line; a folder is loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+from torch import Tensor
+
+import photopic
+from photopic.core.errors import ModelError
+from photopic.core.sampling import Control, Step
+from photopic.data.few_shot import FewShotTask
+from photopic.edit.interop.lora_import import import_lora
+from photopic.edit.interop.textual_inversion import import_textual_inversion
+from photopic.learning.parameters.text_encoder_copy import TunedText
+from photopic.locate.attention import attention
+from photopic.measure.denoiser import probed
+from photopic.measure.diffusion_features import diffusion_features
+from photopic.models.text_to_image.attention_weights import attention_weights
+from photopic.models.text_to_image.families import FAMILIES, WHY, not_taken
+from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
+from tests.method_cases import labelled
+from tests.tiny import tiny_pipeline
+from tests.tiny_transformers import shared_handle, tiny_transformer_pipeline
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of diffusers, importing its own old names
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of its DPM solver
+]
+
+
+def test_pipelines_that_disagree_with_their_row_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = tiny_transformer_pipeline("Lumina2Pipeline")
+    monkeypatch.setitem(FAMILIES, "Lumina2Pipeline", FAMILIES["StableDiffusion3Pipeline"])
+    with pytest.raises(ModelError, match=r"expected to tell its transformer t and .* found 1 - t/1000 and its negated"):
+        TransformerTextToImage(pipeline, "tiny")
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder_2", "tokenizer_2"])
+def test_a_missing_part_is_named(part: str) -> None:
+    pipeline = tiny_transformer_pipeline("FluxPipeline")
+    setattr(pipeline, part, None)
+    with pytest.raises(ModelError, match=part if part != "text_encoder_2" else "FluxPipeline: cannot be called"):
+        TransformerTextToImage(pipeline, "tiny")
+
+
+def test_what_these_families_do_not_do_is_said_in_one_line() -> None:
+    model = shared_handle("FluxPipeline")
+    for refused in (
+        lambda: model.unet,
+        lambda: model.token_positions("a bear", "bear"),
+        lambda: model.generate("a", seeds=[0], negative_prompt="b"),
+        lambda: model.generate("a", seeds=[0], scheduler="ddim"),
+        lambda: model.generate("a", seeds=[0], scheduler=diffusers.DDIMScheduler()),
+        lambda: model.generate("a", seeds=[0], steps=2000),
+        lambda: attention_weights(model, "self"),
+        lambda: setattr(model, "image_size", 6),
+    ):
+        with pytest.raises(ModelError) as caught:
+            refused()
+        assert "\n" not in str(caught.value) and ("tiny" in str(caught.value) or "trained on" in str(caught.value))
+
+
+def test_methods_that_look_into_a_unet_name_the_pipeline() -> None:
+    model = shared_handle("StableDiffusion3Pipeline")
+    for refused in (
+        lambda: import_lora("none.safetensors", model),
+        lambda: import_textual_inversion("none.safetensors", model),
+        lambda: probed(model),
+        lambda: diffusion_features(model, FewShotTask(labelled(3), labelled(2))),
+        lambda: TunedText(model),
+        lambda: attention(model, "a bear", words=["bear"]),
+    ):
+        with pytest.raises(ModelError, match=r"tiny: StableDiffusion3Pipeline has a transformer, .*; load a Stable"):
+            refused()
+
+
+def test_a_folder_is_loaded_and_a_film_maker_is_refused_before_its_weights(tmp_path: Path) -> None:
+    made = tiny_transformer_pipeline("SanaPipeline")
+    made.save_pretrained(tmp_path / "sana")
+    model = photopic.load(tmp_path / "sana", device="cpu")
+    assert isinstance(model, TransformerTextToImage) and model.image_size == 32
+    assert model.digest() == TransformerTextToImage(made).digest()
+    index = json.loads((tmp_path / "sana" / "model_index.json").read_text())
+    (tmp_path / "sana" / "model_index.json").write_text(json.dumps(index | {"_class_name": "WanPipeline"}))
+    for file in (tmp_path / "sana").rglob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(ModelError, match="WanPipeline makes a film"):
+        photopic.load(tmp_path / "sana")
+
+
+def test_the_bundled_model_brings_no_transformer_pipeline() -> None:
+    code = (
+        "import sys, photopic; photopic.load('emoji-diffusion', device='cpu'); "
+        "print([name for name in sys.modules if 'transformer_handle' in name or 'pipelines.flux' in name])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_control_that_looks_into_layers_is_refused() -> None:
+    class Looking(Control):
+        def attention(self, scores: Tensor, place: Any, step: Step) -> Tensor:
+            return scores
+
+    with pytest.raises(ModelError, match="Looking looks into the layers of a UNet, StableDiffusion3Pipeline"):
+        shared_handle("StableDiffusion3Pipeline").generate("a", seeds=[0], controls=[Looking()])
+
+
+def test_other_kinds_of_pipelines_are_told_apart() -> None:
+    assert "makes a film" in not_taken("x", "WanPipeline") and "makes sound" in not_taken("x", "StableAudioPipeline")
+    assert "what stands in quotes" in not_taken("x", "GlmImagePipeline")
+    assert "has noise levels" in not_taken("x", "Cosmos2TextToImagePipeline")  # its name begins as those of films do
+    assert all(hasattr(diffusers, kind) and kind not in FAMILIES for kind in WHY)
+    with pytest.raises(ModelError, match="StableDiffusionPipeline is no pipeline"):
+        TransformerTextToImage(tiny_pipeline(), "x")
+    with pytest.raises(ModelError, match="FluxPipeline has a transformer; make it"):
+        TextToImage(tiny_transformer_pipeline("FluxPipeline"), "x")
