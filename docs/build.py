@@ -26,45 +26,15 @@ def generated(text: str) -> str:
     def part(found: re.Match[str]) -> str:
         kind, what = found.groups()
         if kind == "families":
-            lines = family_table()
+            sys.path[:0] = [str(SOURCE), str(ROOT / "docs")]
+            import families  # reads the library itself
+
+            lines = families.TABLES[what]()
         else:
             lines = option_table(manifest[what]) if kind == "options" else claim_table(what.split())
         return "\n".join([f"<!-- {kind}: {what} -->", *lines, "<!-- end -->"])
 
     return MARKED.sub(part, text)
-
-
-def family_table() -> Iterator[str]:
-    """One row a transformer pipeline: how it is called, and what of it is searched."""
-    sys.path.insert(0, str(SOURCE))
-    from photopic.models.text_to_image.families import FAMILIES
-
-    guided = {
-        "negative": "a negative prompt",
-        "empty": "the empty prompt",
-        "none": "nothing: the number goes into the network",
-    }
-    streams = {
-        "text": "text alone",
-        "separate": "text's own, its input moves with picture and time",
-        "shared": "the picture's too",
-    }
-    columns = (
-        "pipeline",
-        "guidance leads away from",
-        "its own number for guidance g",
-        "scheduler",
-        "matrices searched",
-    )
-    yield f"| {' | '.join(columns)}, and what goes through them |"
-    yield "|---|---|---|---|---|"
-    for kind, family in FAMILIES.items():
-        number = "g" + (f" - {family.extra:g}" if family.extra else "")
-        searched = "; ".join(
-            f"`{keys.key.removesuffix('.weight')}` ({streams[keys.stream]})" for keys in family.text_keys
-        )
-        by = "flow matching" if family.predicts == "velocity" else "discrete, as for UNets"
-        yield f"| `{kind}` | {guided[family.unconditional]} | `{family.scale}` = {number} | {by} | {searched} |"
 
 
 def option_table(entry: Mapping[str, Any]) -> Iterator[str]:

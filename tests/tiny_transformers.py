@@ -653,10 +653,14 @@ def kind_of(model: TransformerTextToImage) -> str:
 
 
 class Recorder(Control):
-    """Keeps the predictions that the scheduler is given."""
+    """Keeps the predictions that the scheduler is given, and the halves of those that are guided."""
 
     def __init__(self) -> None:
         self.found: list[Tensor] = []
+        self.halves: list[tuple[Tensor, Tensor]] = []
+
+    def guidance(self, conditional: Tensor, unconditional: Tensor, scale: float, step: Step) -> None:
+        self.halves.append((conditional, unconditional))
 
     def prediction(self, prediction: Tensor, step: Step) -> Tensor:
         self.found.append(prediction)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import ModelError
-from photopic.data.captioned import CaptionedImages
+from photopic.learning.losses.denoising import ConceptLoss, Examples, Limits
+from photopic.learning.losses.memory import step_bytes
 from photopic.learning.parameters.soft_mask import WeightMask
-from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neurons
 from photopic.models.text_to_image import measured
 from photopic.models.text_to_image.attention_weights import attention_rows, attention_weights, random_positions
 from photopic.models.text_to_image.capture import Recorded
@@ -45,7 +45,8 @@ def test_an_edit_goes_without_a_trace(model: TransformerTextToImage, dtype: torc
     if dtype == torch.bfloat16:  # the network is told the time as the pipeline rounds it
         found = recorded(edited)
         for time, told in zip(found.timesteps, measured.told_times(found), strict=True):
-            assert torch.equal(told_time(time.reshape(1), edited.family, told.dtype)[0], told)
+            own = told_time(time.reshape(1), edited.family, told.dtype)[0]
+            assert torch.equal(own, told) or (told.dtype == torch.float32 and abs(own - told) <= 1e-4 * abs(told))
     for name, tensor in edited.parameters().items():
         assert tensor.reshape(-1).view(torch.uint8).equal(before[name].reshape(-1).view(torch.uint8)), name
 
@@ -57,33 +58,23 @@ def recorded(model: TransformerTextToImage) -> Recorded:
     return measured.record(model.pipeline, arguments, steps=2, answer=answer, networks=model.family.networks)
 
 
-SEARCH = ConceptNeuronsConfig(steps=3, batch=1, evaluation=1, controls=1, density=0.1)
-
-
-def test_three_steps_of_a_search_touch_only_text_keys_and_values(model: TransformerTextToImage) -> None:
-    before = {name: tensor.clone() for name, tensor in model.parameters().items()}
-    pictures = torch.rand(2, 3, model.image_size, model.image_size, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    kept = CaptionedImages(pictures[1:], ("a cat",))
-    edit = concept_neurons(model, CaptionedImages(pictures[:1]), noun="bear", preserved=kept, config=SEARCH)
-    (zeroed,) = (part for part in edit.parts if isinstance(part, ZeroedWeights))
-    weights, rows = attention_weights(model), attention_rows(model)
-    for name, index in zeroed.indices.items():
-        inside = rows.get(name, range(len(weights[name])))
-        found = index // weights[name].shape[1]  # flat positions -> rows
-        assert inside.start <= int(found.min()) and int(found.max()) < inside.stop
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.parameters().items())
-    with model.edits.applied(edit):  # the new word is one token, and its row acts
-        own_word = [model.encode_prompts(f"a {word} bear") for word in ("<mine>", "red")]
-    assert any(
-        not torch.equal(first, second)
-        for first, second in zip(*(tensors_of(each.rows[0]) for each in own_word), strict=True)
-        if first.shape == second.shape
-    )
-
-
-def tensors_of(row: Any) -> list[Tensor]:
-    values = [item for value in row.values() for item in (value if isinstance(value, list) else [value])]
-    return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline", "Ideogram4Pipeline"])
+def test_blocks_computed_again_give_the_same_gradients_in_less_memory(kind: str) -> None:
+    """Of a network of two blocks little is saved, but some; nothing before the first searched matrix has a gradient."""
+    model = shared_handle(kind)
+    latents = model.encode_images(torch.zeros(1, 3, model.image_size, model.image_size))
+    examples = Examples(latents, model.encode_prompts("a bear"), ("a bear",))
+    weights = attention_weights(model)
+    found, needed = [], []
+    for recompute in (False, True):
+        loss = ConceptLoss(model, examples, examples, None, batch=1, limits=Limits(1, recompute))
+        leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+        found.append(loss.gradients(0, leaves, list(leaves.values()))[1])
+        needed.append(step_bytes(loss, weights, recompute=recompute))
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(plain, again, rtol=1e-5, atol=1e-8)
+    assert needed[1] < needed[0]
+    assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
 
 @pytest.mark.parametrize(

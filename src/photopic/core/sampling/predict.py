@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from photopic.core.nn.attention import KINDS, Place, announce_guidance, rewrite_attention, rewrite_blocks
+from photopic.core.nn.attention import KINDS, Place, Rewrite, announce_guidance, rewrite_attention, rewrite_blocks
 from photopic.core.sampling.control import Conditioned, Control, Joinable, Sampling, Step
 from photopic.core.sampling.finite import check_finite
+
+
+@runtime_checkable
+class Rewritable(Protocol):
+    """A network that is no UNet, and says itself how its attention to text is rewritten."""
+
+    def rewriting(self, rewrite: Rewrite) -> AbstractContextManager[None]:
+        """Calls inside hand their scores to a function."""
 
 
 def is_guided(sampling: Sampling, step: Step) -> bool:
@@ -105,7 +114,11 @@ def _enter_hooks(stack: ExitStack, sampling: Sampling, step: Step) -> None:
         looking = [control for control in sampling.controls if kind in control.kinds]
         scores = _chained([control.attention for control in looking if _overrides(control, "attention")], step)
         qkv = _chained([control.qkv for control in looking if _overrides(control, "qkv")], step)
-        if scores or qkv:
+        if scores and isinstance(sampling.unet, Rewritable):
+            # it shows the rows that are told the prompts alone, so a control meets a step without its other half
+            alone = [control.attention for control in looking if _overrides(control, "attention")]
+            stack.enter_context(sampling.unet.rewriting(partial(_through, alone, replace(step, guided=False))))
+        elif scores or qkv:
             stack.enter_context(rewrite_attention(sampling.unet, scores, qkv=qkv, kinds=(kind,)))
     if block := _chained([control.block for control in sampling.controls if _overrides(control, "block")], step):
         stack.enter_context(rewrite_blocks(sampling.unet, block))

@@ -20,17 +20,18 @@ from photopic.core.identity import difference
 from photopic.models.text_to_image.handle import TextToImage
 
 
-def base_tensors(edit: Edit, model: TextToImage) -> dict[str, Tensor]:
+def base_tensors(edit: Edit, model: TextToImage, *, transformers: bool = False) -> dict[str, Tensor]:
     """The tensors of the model an edit was made for.
 
     Args:
         edit: What will be exported.
         model: Its base, with nothing applied.
+        transformers: Whether one with a transformer may be written.
 
     Raises:
         EditError: If edits are applied to the model, or it is another one than the edit was made for.
     """
-    check_bare(model)
+    check_bare(model, transformers=transformers)
     tensors = named_tensors(model.components)
     found = model.edits.fingerprint(*(name for name in edit.base.sketches if name in tensors))
     reason = difference(edit.base, found)
@@ -42,14 +43,19 @@ def base_tensors(edit: Edit, model: TextToImage) -> dict[str, Tensor]:
     return tensors
 
 
-def check_bare(model: TextToImage) -> None:
+def check_bare(model: TextToImage, *, transformers: bool = False) -> None:
     """Refuse a model with edits applied: differences are taken to its base; and one whose names other libraries write otherwise.
+
+    Args:
+        model: Which.
+        transformers: Whether the files in question know the layers of transformers.
 
     Raises:
         EditError: Names the edits.
-        ModelError: If the model has a transformer.
+        ModelError: If the model has a transformer, and they do not.
     """
-    model.check_unet("files of other libraries are read and written for UNet pipelines alone")
+    if not transformers:
+        model.check_unet("such files are read and written for UNet pipelines alone")
     applied = tuple(model.edits.names())
     if applied:
         raise EditError(f"{model.name}: expected no edits applied, found {', '.join(applied)}; take them away first")

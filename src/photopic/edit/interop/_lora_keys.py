@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from photopic.edit.interop._names import ADAPTED, kohya_names, original_names
+from photopic.edit.interop._names import ADAPTED, NETWORKS, kohya_names, original_names
+from photopic.edit.interop._transformer_names import Fused, fused_layers
 from photopic.models.text_to_image.handle import TextToImage
 
 _ADAPTER = r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?"  # peft names several adapters of one model in the keys
@@ -95,6 +96,15 @@ class Names:
             each.removeprefix("unet.").removesuffix(".weight") for each in self.weights if each.startswith("unet.")
         ]
         self._original: Mapping[str, str] = {old: path for path, old in original_names(paths).items()}
+        self._fused: dict[str, Fused] = {}
+        for name, layer in fused_layers(type(model.pipeline).__name__, self.weights).items():
+            self._fused |= {name: layer, f"lora_unet_{name.replace('.', '_')}": layer}
+
+    def fused(self, stem: str) -> Fused | None:
+        """The original matrix that a layer of a file is, where it is several weights here or one of another name."""
+        for wrapper in (*_WRAPPERS, "transformer."):
+            stem = stem.removeprefix(wrapper)
+        return self._fused.get(stem)
 
     def find(self, stem: str) -> list[str]:
         """The weights that a layer of a file may mean: none if it is of another model, several if the file does not say."""
@@ -111,7 +121,7 @@ class Names:
     def _spelled(self, component: str, layer: str) -> list[str]:
         """One layer of a component in the spellings of all versions of diffusers and transformers."""
         layer = layer.replace(".processor.", ".")
-        if component != "unet":
+        if component not in NETWORKS:
             head, dot, last = layer.rpartition(".")
             layer = f"{head}{dot}{_OLD_PROJECTIONS.get(last, last)}"
         plain = layer.removeprefix("text_model.")

@@ -9,7 +9,9 @@ from torch import nn
 
 from photopic.models.text_to_image.handle import TextToImage
 
-ADAPTED = ("unet", "text_encoder", "text_encoder_2")  # the components that LoRA files know
+# the components that LoRA files know
+ADAPTED = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
+NETWORKS = ("unet", "transformer")
 _BLOCK = re.compile(
     r"(?P<block>(?:down_blocks|up_blocks)\.\d+\.(?:resnets|attentions|downsamplers|upsamplers)\.\d+"
     r"|mid_block\.(?:resnets|attentions)\.\d+)\.(?P<inner>.+)"
@@ -46,11 +48,11 @@ def layers(model: TextToImage) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def kohya_prefix(component: str, model: TextToImage) -> str:
-    """What kohya puts before the layers of a component; it numbers text encoders where there are two."""
-    if component == "unet":
+    """What kohya puts before the layers of a component; it numbers several text encoders, and calls a transformer unet."""
+    if component in NETWORKS:
         return "lora_unet_"
-    if component == "text_encoder_2":
-        return "lora_te2_"
+    if component != "text_encoder":
+        return f"lora_te{component[-1]}_"
     return "lora_te1_" if "text_encoder_2" in model.components else "lora_te_"
 
 
@@ -65,7 +67,7 @@ def kohya_name(name: str, model: TextToImage) -> str:
         'lora_unet_mid_block_attentions_0_proj_in'
     """
     component, path = name.rsplit(".", 1)[0].split(".", 1)
-    if component != "unet":
+    if component not in NETWORKS:
         path = with_text_model(path)
     elif path.startswith("add_embedding."):
         path = _OUTSIDE[path]
@@ -85,8 +87,8 @@ def sd_scripts_reads(name: str) -> bool:
 
 
 def with_text_model(path: str) -> str:
-    """A layer of a text encoder as LoRA files call it; newer versions of transformers have no wrapper ``text_model``."""
-    return path if path.startswith(("text_model.", "text_projection")) else f"text_model.{path}"
+    """A layer of a text encoder as LoRA files call it; newer versions of transformers wrap CLIP in no ``text_model``."""
+    return f"text_model.{path}" if path.startswith(("encoder.layers.", "embeddings.", "final_layer_norm")) else path
 
 
 def kohya_names(model: TextToImage, names: Iterable[str]) -> dict[str, str]:
@@ -101,10 +103,11 @@ def kohya_names(model: TextToImage, names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names:
         component, path = name.rsplit(".", 1)[0].split(".", 1)
-        if component == "unet":
+        if component in NETWORKS:
             spellings = [f"lora_unet_{spelling}" for spelling in (path, original.get(path, path))]
+            spellings += [f"lora_transformer_{path}"] if component == "transformer" else []
         else:
-            prefixes = ["lora_te2_"] if component == "text_encoder_2" else ["lora_te_", "lora_te1_"]
+            prefixes = ["lora_te_", "lora_te1_"] if component == "text_encoder" else [f"lora_te{component[-1]}_"]
             spellings = [prefix + with_text_model(path) for prefix in prefixes]
         found |= {spelling.replace(".", "_"): name for spelling in spellings}
     return found

@@ -24,7 +24,7 @@ from photopic.edit.interop.recognise import kind_of_file
 from photopic.edit.interop.textual_inversion import export_textual_inversion, import_textual_inversion
 from photopic.models.text_to_image.handle import TextToImage
 
-Format = Literal["diffusers", "kohya", "comfyui", "shira", "tokens", "textual-inversion"]
+Format = Literal["diffusers", "kohya", "original", "comfyui", "shira", "tokens", "textual-inversion"]
 WORST = 12  # rows of a report on the terminal, those with the largest errors
 
 
@@ -115,8 +115,8 @@ def export_file(
     Args:
         edit: An edit file.
         model: The base it was made for: a bundled name, a folder or a hub id.
-        to: A LoRA in the naming of diffusers or kohya, ComfyUI differences, peft SHiRA or TrainableTokens adapters, or a textual
-            inversion.
+        to: A LoRA in the naming of diffusers, of kohya, or of a transformer's original layout, ComfyUI differences, peft SHiRA or
+            TrainableTokens adapters, or a textual inversion.
         output: The file to write; for shira and tokens a new folder.
         rank: Of a LoRA, the largest rank of a layer.
         half: Of ComfyUI differences, whether they are stored as float16.
@@ -135,6 +135,7 @@ def export_file(
     writers: Mapping[str, Callable[[], Report]] = {
         "diffusers": lambda: export_lora(edit, output, model, rank=rank),
         "kohya": lambda: export_lora(edit, output, model, rank=rank, naming="kohya"),
+        "original": lambda: export_lora(edit, output, model, rank=rank, naming="original"),
         "comfyui": lambda: export_comfy(edit, output, model, half=half),
         "shira": lambda: export_peft_shira(edit, output, model),
         "tokens": lambda: export_peft_trainable_tokens(edit, output, model),

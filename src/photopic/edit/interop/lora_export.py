@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -20,8 +20,11 @@ from photopic.edit.interop._changes import (
     parts_by_weight,
     write_tensors,
 )
-from photopic.edit.interop._names import kohya_name, layers, sd_scripts_reads, with_text_model
+from photopic.edit.interop._names import NETWORKS, kohya_name, layers, sd_scripts_reads, with_text_model
+from photopic.edit.interop._transformer_names import fused_layers
 from photopic.models.text_to_image.handle import TextToImage
+
+Naming = Literal["diffusers", "kohya", "original"]
 
 
 def export_lora(
@@ -30,7 +33,7 @@ def export_lora(
     model: TextToImage,
     *,
     rank: int,
-    naming: Literal["diffusers", "kohya"] = "diffusers",
+    naming: Naming = "diffusers",
 ) -> Report:
     """Write an edit as a LoRA file, by truncated singular value decomposition of what it changes.
 
@@ -43,7 +46,9 @@ def export_lora(
         path: A ``.safetensors`` file, replaced if it exists.
         model: Its base, with no edits applied.
         rank: The largest rank of a layer, at least 1.
-        naming: ``diffusers`` (peft keys), or ``kohya`` for A1111, Forge, ComfyUI and the kohya scripts; diffusers reads both.
+        naming: ``diffusers`` (peft keys, which ai-toolkit writes too), or ``kohya`` for A1111, Forge, ComfyUI, musubi and the kohya
+            scripts; diffusers reads both. ``original``, of transformers alone: ``diffusion_model.`` and the original names, for
+            ComfyUI and ai-toolkit. What is one matrix in an original layout gets the sum of the ranks of its parts.
 
     Returns:
         One row a layer with its ``rank`` and ``relative_error`` (Frobenius norm of what is lost over that of the change), and in
@@ -60,9 +65,12 @@ def export_lora(
     path = Path(path)
     if rank < 1:
         raise EditError(f"{path.name}: rank: expected at least 1, found {rank}")
-    if naming not in ("diffusers", "kohya"):
-        raise EditError(f"{path.name}: naming: expected diffusers or kohya, found {naming!r}")
-    tensors, known, parts = base_tensors(edit, model), layers(model), parts_by_weight(edit)
+    if naming not in get_args(Naming):
+        raise EditError(f"{path.name}: naming: expected {', '.join(get_args(Naming))}, found {naming!r}")
+    if naming == "original" and model.network_name == "unet":
+        raise EditError(f"{path.name}: naming: original is for transformers, {model.name} has a UNet; use kohya")
+    tensors, known = base_tensors(edit, model, transformers=True), layers(model)
+    parts = parts_by_weight(edit)
     pairs: dict[str, Pair] = {}
     rows: list[dict[str, Any]] = []
     lost = whole = 0.0
@@ -81,7 +89,10 @@ def export_lora(
             f"{path.name}: nothing in this edit fits into a LoRA file: {', '.join(left_out) or 'no change'}"
         )
     pairs |= _marks(pairs, known)
-    content = _kohya(pairs, known, model) if naming == "kohya" else dict(_diffusers(pairs, known))
+    if model.network_name != "unet" and naming != "diffusers":
+        content = _original(pairs, known, model, naming)
+    else:
+        content = _kohya(pairs, known, model) if naming == "kohya" else dict(_diffusers(pairs, known))
     write_tensors(path, content, {"format": "pt"})
     values = {
         "naming": naming,
@@ -116,7 +127,7 @@ def _factors(name: str, parts: list[Part], wanted: Float[Tensor, "out inner"], r
 def _marks(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d]) -> dict[str, Pair]:
     """A zero output projection for each text encoder without one: diffusers tells the naming of its layers by that."""
     found = {}
-    for component in {name.split(".", 1)[0] for name in pairs} - {"unet"}:
+    for component in {name.split(".", 1)[0] for name in pairs} - set(NETWORKS):
         marks = [name for name in known if name.startswith(component + ".") and name.endswith(".out_proj.weight")]
         if marks and not pairs.keys() & set(marks):
             out, inner = known[marks[0]].weight.shape
@@ -139,7 +150,7 @@ def _diffusers(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d]) 
     """peft's keys; without alphas every product counts once."""
     for name, pair in pairs.items():
         component, layer = name.rsplit(".", 1)[0].split(".", 1)
-        stem = f"{component}.{layer if component == 'unet' else with_text_model(layer)}"
+        stem = f"{component}.{layer if component in NETWORKS else with_text_model(layer)}"
         up, down = _scaled(pair)
         yield f"{stem}.lora_A.weight", _down_shape(down, known[name])
         yield f"{stem}.lora_B.weight", _up_shape(up, known[name])
@@ -158,6 +169,52 @@ def _kohya(pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d], mode
         content[f"{stem}.lora_up.weight"] = _up_shape(nn.functional.pad(up, (0, missing)), known[name])
         content[f"{stem}.alpha"] = torch.tensor(rank * pair[2] if alike else float(rank), dtype=torch.float32)
     return content
+
+
+def _original(
+    pairs: dict[str, Pair], known: dict[str, nn.Linear | nn.Conv2d], model: TextToImage, naming: Naming
+) -> dict[str, Tensor]:
+    """A transformer's layers under their original names, several of which may be one matrix; text encoders as in kohya's files."""
+    content: dict[str, Tensor] = {}
+    left = dict(pairs)
+    for whole in fused_layers(type(model.pipeline).__name__, known).values():
+        if left.keys() & set(whole.weights):
+            own = [left.pop(name, None) for name in whole.weights]
+            up, down = _stacked(
+                [None if pair is None else _scaled(pair) for pair in own], [len(known[n].weight) for n in whole.weights]
+            )
+            content |= dict(_named(f"transformer.{whole.name}", up, down, model, naming))
+    for name, pair in left.items():
+        up, down = _scaled(pair)
+        shaped = _up_shape(up, known[name]), _down_shape(down, known[name])
+        content |= dict(_named(name.rsplit(".", 1)[0], *shaped, model, naming))
+    return content
+
+
+def _stacked(pairs: list[tuple[Tensor, Tensor] | None], rows: list[int]) -> tuple[Tensor, Tensor]:
+    """Products of several matrices as one of the matrix that has the rows of all: factors of the outputs stand on a diagonal."""
+    there = [pair for pair in pairs if pair is not None]
+    down = torch.cat([pair[1].float() for pair in there])  # (sum of ranks, inner)
+    up, first, column = torch.zeros(sum(rows), len(down)), 0, 0
+    for pair, count in zip(pairs, rows, strict=True):
+        if pair is not None:
+            rank = pair[0].shape[1]
+            up[first : first + count, column : column + rank] = pair[0].float()
+            column += rank
+        first += count
+    return up, down
+
+
+def _named(layer: str, up: Tensor, down: Tensor, model: TextToImage, naming: Naming) -> Iterator[tuple[str, Tensor]]:
+    component, path = layer.split(".", 1)
+    if component == "transformer" and naming == "original":
+        yield f"diffusion_model.{path}.lora_A.weight", down
+        yield f"diffusion_model.{path}.lora_B.weight", up
+        return
+    stem = kohya_name(f"{layer}.weight", model)
+    yield f"{stem}.lora_down.weight", down
+    yield f"{stem}.lora_up.weight", up
+    yield f"{stem}.alpha", torch.tensor(float(len(down)))
 
 
 def _down_shape(down: Float[Tensor, "rank inner"], module: nn.Linear | nn.Conv2d) -> Tensor:

@@ -20,6 +20,7 @@ from photopic.edit.interop._changes import check_bare, read_metadata, read_tenso
 from photopic.edit.interop._lora_keys import Names, other_kind, parsed
 from photopic.edit.interop._lora_scales import CONFIG_FILE, commonest, read_scales
 from photopic.edit.interop._names import ADAPTED
+from photopic.edit.interop._transformer_names import Fused
 from photopic.edit.interop.textual_inversion import BUNDLED, bundled_words
 from photopic.models.text_to_image.handle import TextToImage
 
@@ -41,7 +42,8 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
     Reads the namings of diffusers (``unet.….lora_A.weight``, the older ``.lora.down.weight`` and ``to_q_lora.down.weight``), of
     peft (without a component's name, with an adapter's), of the kohya scripts and LyCORIS (``lora_unet_….lora_down.weight``,
     ``lora_te_``, ``lora_te1_``, ``lora_te2_``, with diffusers' block names or the original ones) and of ComfyUI
-    (``diffusion_model.…``, differences), for linear layers and convolutions.
+    (``diffusion_model.…``, differences), for linear layers and convolutions. Of transformers also those of musubi and ai-toolkit,
+    with diffusers' names or the original ones, of which a fused matrix is shared out by its rows.
 
     A product is scaled by alpha / rank of its own layer. The alpha is that of the file, else of peft's settings in its metadata or
     in ``adapter_config.json`` beside it, else the commonest in the file, as diffusers has it; without any the scale is 1. Biases
@@ -64,7 +66,7 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
         ...     model.generate("a bear", seeds=[0])
     """
     path = Path(path)
-    check_bare(model)
+    check_bare(model, transformers=True)
     parts = [part for file, component in _files(path, model) for part in _parts(file, model, component)]
     names = {name for part in parts for name in part.names()}
     hashed = hashlib.sha256()
@@ -100,7 +102,8 @@ def _parts(file: Path, model: TextToImage, component: str | None) -> Iterator[Pa
     known = {name: each for name, each in named_tensors(model.components).items() if name.partition(".")[0] in ADAPTED}
     tensors = {key: each for key, each in tensors.items() if not key.startswith(BUNDLED)}
     weights = [name for name in known if name.endswith(".weight")]
-    layers = _gather(file.name, tensors, Names(model, weights, component), model.name)
+    shapes = {name: tuple(known[name].shape) for name in weights}
+    layers = _gather(file.name, tensors, Names(model, weights, component), model.name, shapes)
     metadata = read_metadata(file)
     scales = read_scales(file, metadata)
     alphas = {name: _alpha(file.name, layer) for name, layer in layers.items() if "alpha" in layer.tensors}
@@ -120,7 +123,9 @@ def _parts(file: Path, model: TextToImage, component: str | None) -> Iterator[Pa
     yield from _shira(file.name, layers, known)
 
 
-def _gather(file: str, tensors: Mapping[str, Tensor], names: Names, model: str) -> dict[str, _Layer]:
+def _gather(
+    file: str, tensors: Mapping[str, Tensor], names: Names, model: str, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, _Layer]:
     """The tensors of each layer by the name of its weight."""
     found: dict[str, _Layer] = {}
     unknown, adapters = [], set()
@@ -128,6 +133,11 @@ def _gather(file: str, tensors: Mapping[str, Tensor], names: Names, model: str) 
         if kind := other_kind(key):
             raise EditError(f"{file}: {key}: expected a plain LoRA, found {kind}, which photopic cannot import")
         read = parsed(key)
+        if read is not None and (whole := names.fused(read.stem)):
+            adapters |= {read.adapter} - {None}
+            for name, part in _shares(file, key, read.role, tensor, whole, shapes):
+                _keep(file, found.setdefault(name, _Layer()), read.role, part, key)
+            continue
         meant = [] if read is None else names.find(read.stem)
         if read is None or not meant:
             unknown.append(key)
@@ -135,12 +145,7 @@ def _gather(file: str, tensors: Mapping[str, Tensor], names: Names, model: str) 
         if len(meant) > 1:
             raise EditError(f"{file}: {key}: may be {' or '.join(meant)}; put it into a folder named as its component")
         adapters |= {read.adapter} - {None}
-        layer = found.setdefault(meant[0], _Layer())
-        if read.role in layer.tensors:
-            raise EditError(
-                f"{file}: {key}: means the same as {layer.keys[read.role]}; expected one {read.role} a layer"
-            )
-        layer.tensors[read.role], layer.keys[read.role] = tensor, key
+        _keep(file, found.setdefault(meant[0], _Layer()), read.role, tensor, key)
     if tensors and not found:
         raise EditError(
             f"{file}: none of its {len(tensors)} tensors fits a layer of {model} ({_some(unknown)}); "
@@ -154,6 +159,26 @@ def _gather(file: str, tensors: Mapping[str, Tensor], names: Names, model: str) 
     if len(adapters) > 1:
         raise EditError(f"{file}: holds the adapters {', '.join(sorted(map(str, adapters)))}; save one at a time")
     return found
+
+
+def _keep(file: str, layer: _Layer, role: str, tensor: Tensor, key: str) -> None:
+    if role in layer.tensors:
+        raise EditError(f"{file}: {key}: means the same as {layer.keys[role]}; expected one {role} a layer")
+    layer.tensors[role], layer.keys[role] = tensor, key
+
+
+def _shares(
+    file: str, key: str, role: str, tensor: Tensor, whole: Fused, shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[str, Tensor]]:
+    """A tensor of an original matrix as those of the weights that have its rows: outputs are shared out, inputs are the same."""
+    counts = [shapes[name][0] for name in whole.weights]
+    is_output = role in ("up", "up_bias", "diff", "diff_b")
+    if is_output and (not tensor.ndim or len(tensor) != sum(counts)):
+        raise EditError(
+            f"{file}: {key}: expected {sum(counts)} rows, of {', '.join(whole.weights)}, found {tuple(tensor.shape)}"
+        )
+    parts = tensor.split(counts) if is_output else [tensor] * len(counts)  # (rows of all, ...) -> (rows of one, ...)
+    yield from zip(whole.weights, parts, strict=True)
 
 
 def _some(keys: Iterable[str]) -> str:

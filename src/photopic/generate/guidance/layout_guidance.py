@@ -107,7 +107,7 @@ class LayoutGuidance(Control):
 
     def _begin(self, rows: Sequence[Positions]) -> None:
         self.positions = rows  # one entry for all samples whose prompts say the words at the same places
-        self._weights: dict[tuple[int, int, int], Tensor] = {}
+        self._weights: dict[tuple[int, int, int, tuple[int, ...] | None], Tensor] = {}
 
     def attention(
         self, scores: Float[Tensor, "batch heads cells tokens"], place: Place, step: Step
@@ -121,33 +121,39 @@ class LayoutGuidance(Control):
         conditional = scores[kept:]
         # The paper adds to Q K^T and divides by sqrt(d) after it; std is homogeneous, so the scores here may be divided already.
         spread = conditional.std(dim=(1, 2, 3), keepdim=True)  # (batch, 1, 1, 1)
-        weights = self.weights(place.height, place.width, scores.shape[-1]).to(scores)  # (rows, cells, tokens)
+        weights = self.weights(place.height, place.width, scores.shape[-1], place.rows).to(
+            scores
+        )  # (rows, cells, tokens)
         edited = conditional + config.weight * level * spread * weights[:, None]  # for all heads
         return torch.cat([scores[:kept], edited])
 
-    def weights(self, height: int, width: int, tokens: int) -> Float[Tensor, "rows cells tokens"]:
+    def weights(
+        self, height: int, width: int, tokens: int, rows: tuple[int, ...] | None = None
+    ) -> Float[Tensor, "rows cells tokens"]:
         """The map W: each region's strength at its tokens inside, ``OUTSIDE`` where they are shut, 0 elsewhere.
 
         Args:
             height: Rows of the grid of cells.
             width: Columns of the grid.
             tokens: Length of the encoded prompt.
+            rows: Which samples are wanted; None: all.
 
         Returns:
             One map for all samples, or one for each where their prompts differ.
         """
-        if (key := (height, width, tokens)) not in self._weights:
+        said = self.positions if rows is None or len(self.positions) == 1 else [self.positions[row] for row in rows]
+        if (key := (height, width, tokens, rows)) not in self._weights:
             inside = torch.from_numpy(self.layout.cells(height, width)).flatten(
                 1
             )  # (regions, h, w) -> (regions, cells)
-            weights = torch.zeros(len(self.positions), height * width, tokens)
+            weights = torch.zeros(len(said), height * width, tokens)
             anybody = inside.any(0)  # (cells,)
             for number, (region, own) in enumerate(zip(self.layout.regions, inside, strict=True)):
                 # "shut": a word is read in its region only; "neutral": it is only kept out of the regions of others
                 shut = ~own if self.layout.outside == "shut" else anybody & ~own
                 strength = self.config.strength if region.strength is None else region.strength
                 column = strength * own.float() + OUTSIDE * shut.float()
-                for row, positions in zip(weights, self.positions, strict=True):
+                for row, positions in zip(weights, said, strict=True):
                     row[:, positions[number]] = column[:, None]  # (cells,) -> (cells, positions)
             self._weights[key] = weights
         return self._weights[key]

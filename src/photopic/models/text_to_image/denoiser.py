@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from photopic.core.nn.attention import JointCall, Place, Rewrite, is_doubled, is_watched, joint_attention
 from photopic.core.nn.attention.layers import plain
 from photopic.core.sampling import Control, Step
 from photopic.models.text_to_image.families import Family
-from photopic.models.text_to_image.latents import from_network, to_network
+from photopic.models.text_to_image.latents import from_network, patch_of, to_network
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 
 
@@ -33,6 +38,21 @@ class Denoiser(nn.Module):
         super().__init__()
         self.transformer, self.family, self.second = transformer, family, second
         self._latents, self._time = argument_names(transformer)
+        self._rewrites: list[Rewrite] = []
+
+    @property
+    def _patch(self) -> int:
+        """Side of a token in cells of the latents."""
+        return patch_of(self.transformer, self.family)
+
+    @cached_property
+    def _layers(self) -> tuple[str, ...]:
+        """Where the picture reads text: what holds the matrices of its keys."""
+        patterns = [
+            keys.key.removesuffix(".weight").rpartition(".")[0] for keys in self.family.text_keys if not keys.refines
+        ]
+        names = [name for name, _ in plain(self.transformer).named_modules()]
+        return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
     def forward(
         self,
@@ -43,11 +63,42 @@ class Denoiser(nn.Module):
     ) -> tuple[Float[Tensor, "batch c h w"]]:
         """Velocity, or what the scheduler's configuration says, for latents at the scheduler's timesteps of 0 to 1000."""
         timesteps = timesteps.to(latents.device).expand(len(latents))
+        looked_into = bool(self._rewrites) or is_watched()
         found: dict[int, Tensor] = {}
-        for numbers, arguments in conditioning.batches():
-            predicted = self._call(latents[numbers], timesteps[numbers], arguments)
+        for numbers, arguments in conditioning.batches(alone=looked_into and self.family.ragged):
+            with self._attention(latents, numbers) if looked_into else nullcontext():
+                predicted = self._call(latents[numbers], timesteps[numbers], arguments)
             found |= dict(zip(numbers, predicted, strict=True))
         return (torch.stack([found[number] for number in range(len(latents))]),)
+
+    @contextmanager
+    def rewriting(self, rewrite: Rewrite) -> Iterator[None]:
+        """Calls inside hand scores of pictures at text to a function, of the rows that are told the prompts; see ``JointCall``."""
+        self._rewrites.append(rewrite)
+        try:
+            yield
+        finally:
+            self._rewrites.pop()
+
+    @contextmanager
+    def _attention(self, latents: Tensor, numbers: Sequence[int]) -> Iterator[None]:
+        """What looks into one call: rows ``numbers`` of the batch, of which the unconditional half comes first."""
+        first = len(latents) // 2 if is_doubled() else 0
+        own = tuple(place for place, number in enumerate(numbers) if number >= first)
+        if not own:
+            yield
+            return
+        height, width = (side // self._patch for side in latents.shape[-2:])
+        rows = tuple(numbers[place] - first for place in own)
+        family = self.family
+        call = JointCall(height, width, family.image_first, family.crossed, family.padded, own, rows, self._layers)
+        with joint_attention(self.transformer, call, self._rewritten if self._rewrites else None):
+            yield
+
+    def _rewritten(self, scores: Tensor, place: Place) -> Tensor:
+        for rewrite in self._rewrites:
+            scores = rewrite(scores, place)
+        return scores
 
     def _call(self, latents: Tensor, timesteps: Tensor, arguments: dict[str, Any]) -> Tensor:
         family, dtype = self.family, next(self.transformer.parameters()).dtype

@@ -26,6 +26,7 @@ class TextKeys:
         key: Pattern of parameter names below the transformer, ``*`` for the number of the block.
         value: The same for values; None where keys and values are rows of one matrix.
         stream: What else goes through the matrix, and whether its input is text alone.
+        refines: Whether text reads text alone there, and the picture nothing.
         fused: Where one matrix holds both: ``halves``, keys and then values, or ``q_first``, queries, keys, values, each as many
             rows as the matrix has columns, and what is no attention.
     """
@@ -34,6 +35,7 @@ class TextKeys:
     value: str | None
     stream: Stream
     fused: Literal["halves", "q_first"] | None = None
+    refines: bool = False
 
     def rows(self, shape: tuple[int, ...], which: Literal["k", "v"]) -> range:
         """Rows of a fused matrix of that shape that make keys, or values.
@@ -49,9 +51,9 @@ class TextKeys:
         return range(first, first + step)
 
 
-def _twins(stream: Stream, *keys: str) -> tuple[TextKeys, ...]:
-    """Rows where the value matrix is called as the key matrix with v for k."""
-    return tuple(TextKeys(f"{key}.weight", f"{key.replace('_k', '_v')}.weight", stream) for key in keys)
+def _twins(stream: Stream, key: str, *, refines: bool = False) -> tuple[TextKeys, ...]:
+    """A row where the value matrix is called as the key matrix with v for k."""
+    return (TextKeys(f"{key}.weight", f"{key.replace('_k', '_v')}.weight", stream, refines=refines),)
 
 
 JOINT = _twins("separate", "transformer_blocks.*.attn.add_k_proj")
@@ -77,6 +79,11 @@ class Family:
         renormalised: Whether the guided prediction gets the conditional one's length back.
         layout: How the transformer is given latents.
         autoencoding: How the VAE's numbers become latents.
+        image_first: Whether the picture's tokens stand before the text's in an attention over both.
+        crossed: Whether pictures read text in attentions of their own.
+        registers: How many learnt tokens the network puts before the text.
+        padded: What the network makes the lengths of both multiples of.
+        ragged: Whether it packs texts of different lengths, so that positions in a batch are not those of a prompt alone.
         halved: Whether the second half of the output's channels is dropped.
         epsilon: Added to the variances of ``batch_norm`` whatever the VAE's configuration says; None: what it says.
         channels_last: Whether ``batch_norm`` puts the 2x2 cells of a channel apart, (dy, dx, c), and not side by side, (c, dy, dx).
@@ -102,6 +109,11 @@ class Family:
     renormalised: Renormalised = "no"
     layout: Layout = "map"
     autoencoding: Autoencoding = "shift_scale"
+    image_first: bool = False
+    crossed: bool = False
+    registers: int = 0
+    padded: int = 1
+    ragged: bool = False
     halved: bool = False
     epsilon: float | None = None
     channels_last: bool = False
@@ -134,13 +146,17 @@ CROSS = _twins("text", "transformer_blocks.*.attn2.to_k")
 FUSED = TextKeys("single_transformer_blocks.*.attn.to_qkv_mlp_proj.weight", None, "shared", "q_first")
 
 FAMILIES: dict[str, Family] = {
-    "StableDiffusion3Pipeline": Family(JOINT, time=(1.0, 0.0), calls="one"),
+    "StableDiffusion3Pipeline": Family(JOINT, time=(1.0, 0.0), calls="one", image_first=True),
     "FluxPipeline": Family(JOINT + SINGLE, unconditional="none", layout="packed"),
     "ChromaPipeline": Family(JOINT + SINGLE, layout="packed"),
     "AuraFlowPipeline": Family(
-        _twins("separate", "joint_transformer_blocks.*.attn.add_k_proj") + SINGLE, calls="one", autoencoding="scale"
+        _twins("separate", "joint_transformer_blocks.*.attn.add_k_proj") + SINGLE,
+        calls="one",
+        autoencoding="scale",
+        registers=8,
+        rounded_late=True,
     ),
-    "SanaPipeline": Family(CROSS, time=(1.0, 0.0), calls="one", autoencoding="scale", options=UNBINNED),
+    "SanaPipeline": Family(CROSS, time=(1.0, 0.0), calls="one", autoencoding="scale", crossed=True, options=UNBINNED),
     "PixArtSigmaPipeline": Family(
         CROSS,
         time=(1.0, 0.0),
@@ -148,24 +164,29 @@ FAMILIES: dict[str, Family] = {
         calls="one",
         autoencoding="scale",
         halved=True,
+        crossed=True,
         options=UNBINNED,
     ),
     "QwenImagePipeline": Family(
         JOINT, scale="true_cfg_scale", negative="", renormalised="per_token", layout="packed", autoencoding="mean_std"
     ),
     "Lumina2Pipeline": Family(
-        _twins("text", "context_refiner.*.attn.to_k") + _twins("shared", "layers.*.attn.to_k"),
+        _twins("text", "context_refiner.*.attn.to_k", refines=True) + _twins("shared", "layers.*.attn.to_k"),
         time=(-0.001, 1.0),
         sign=-1,
         renormalised="per_row",
+        ragged=True,
     ),
     "ZImagePipeline": Family(
-        _twins("text", "context_refiner.*.attention.to_k") + _twins("shared", "layers.*.attention.to_k"),
+        _twins("text", "context_refiner.*.attention.to_k", refines=True) + _twins("shared", "layers.*.attention.to_k"),
         time=(-0.001, 1.0),
         sign=-1,
         calls="one",
         extra=1.0,
         layout="list",
+        image_first=True,
+        padded=32,
+        ragged=True,
     ),
     "CogView4Pipeline": Family(BOTH_STREAMS, time=(1.0, 0.0), autoencoding="scale", alone=True, shifted_time=True),
     "PRXPipeline": Family(
@@ -190,16 +211,20 @@ FAMILIES: dict[str, Family] = {
         calls="one",
         autoencoding="batch_norm",
         epsilon=1e-5,
+        image_first=True,
         options={"use_pe": False},  # likewise
     ),
     "Krea2Pipeline": Family(
-        _twins("text", "text_fusion.*_blocks.*.attn.to_k") + _twins("shared", "transformer_blocks.*.attn.to_k"),
+        _twins("text", "text_fusion.*_blocks.*.attn.to_k", refines=True)
+        + _twins("shared", "transformer_blocks.*.attn.to_k"),
+        rounded_late=True,
         extra=1.0,
         layout="packed",
         autoencoding="mean_std",
     ),
     "NucleusMoEImagePipeline": Family(
         _twins("text", "transformer_blocks.*.attn.add_k_proj"),
+        image_first=True,
         sign=-1,
         renormalised="per_token",
         layout="packed",
@@ -217,14 +242,16 @@ FAMILIES: dict[str, Family] = {
         options={"use_kv_cache": False},  # which would be filled with what the recorder answers
     ),
     "HunyuanImagePipeline": Family(
-        _twins("text", "context_embedder.token_refiner.refiner_blocks.*.attn.to_k") + JOINT + SINGLE,
+        _twins("text", "context_embedder.token_refiner.refiner_blocks.*.attn.to_k", refines=True) + JOINT + SINGLE,
         time=(1.0, 0.0),
         autoencoding="scale",
         guider=True,
+        image_first=True,
     ),
     "Ideogram4Pipeline": Family(
         _twins("shared", "layers.*.attention.to_k"),
         time=(-0.001, 1.0),
+        rounded_late=True,
         sign=-1,
         unconditional="empty",
         layout="prefixed",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from photopic.core.errors import ModelError
 from photopic.core.events import Event
 from photopic.core.fingerprint_cache import LoadedDigest
+from photopic.core.nn.attention import AttentionMaps, capture_attention
 from photopic.core.sampling import Control
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE
 from photopic.models.handle import Handle
@@ -281,6 +283,10 @@ class TextToImage(Handle):
         tokenizer = next(iter(self.tokenizers.values()))
         as_read = self.pipeline.maybe_convert_prompt  # a token of several vectors becomes that many tokens
         return token_positions(as_read(prompt, tokenizer), as_read(word, tokenizer), tokenizer)
+
+    def text_maps(self, tokens: Sequence[int | Sequence[int]]) -> AbstractContextManager[AttentionMaps]:
+        """A block in which attention to tokens of the prompt is collected, one map a token, or a mean of several."""
+        return capture_attention(self.unet, tokens)
 
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.attention.layers import plain
 from photopic.core.sampling import check_finite
 from photopic.models.text_to_image.autoencoder import _full_precision
 from photopic.models.text_to_image.families import Family, Layout
@@ -132,14 +133,18 @@ def _apart(latents: Float[Tensor, "batch c4 h2 w2"], channels_last: bool) -> Flo
 
 def multiple_of(pipeline: Any, family: Family) -> int:
     """What the sides of a picture must be multiples of: cells of the latents, in patches."""
-    if family.layout == "packed":
-        patch = 2
-    else:
-        patch = getattr(pipeline.transformer.config, "patch_size", None) or 1
-        patch = max(patch) if isinstance(patch, list | tuple) else patch
-        patch = max(patch, *getattr(pipeline.transformer.config, "all_patch_size", (1,)), 1)
+    patch = patch_of(pipeline.transformer, family)
     # of Qwen-Image 2.1 four tokens share a slot of the mask, as 2x2 do in its text encoder
     return int(_pixels_a_cell(pipeline, family) * (2 * patch if family.slots else patch))
+
+
+def patch_of(transformer: Any, family: Family) -> int:
+    """Side in cells of the latents of what the network takes as one token."""
+    if family.layout == "packed":
+        return 2
+    patch = getattr(plain(transformer).config, "patch_size", None) or 1
+    patch = max(patch) if isinstance(patch, list | tuple) else int(patch)
+    return max(patch, *getattr(plain(transformer).config, "all_patch_size", (1,)), 1)
 
 
 def _scale_and_shift(vae: Any, family: Family, like: Tensor) -> tuple[Any, Any]:

@@ -40,12 +40,16 @@ class TransformerConditioning:
         """Keyword arguments for ``Denoiser.forward``."""
         return {"conditioning": self}
 
-    def batches(self) -> Iterator[tuple[list[int], dict[str, Any]]]:
-        """Rows that go through the network together, as few calls as their shapes allow: their numbers, and their arguments."""
+    def batches(self, *, alone: bool = False) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        """Rows that go through the network together, as few calls as their shapes allow: their numbers, and their arguments.
+
+        Args:
+            alone: Whether each goes alone.
+        """
         groups: dict[Any, list[int]] = {}
         for number, row in enumerate(self.rows):
             half = self.half[number] if self.half else ""
-            groups.setdefault((half, _shapes(row)), []).append(number)
+            groups.setdefault((half, number if alone else _shapes(row)), []).append(number)
         for numbers in groups.values():
             yield numbers, _together([self.rows[number] for number in numbers])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from typing import Any
 
 import torch
@@ -35,7 +35,8 @@ from photopic.models.text_to_image.schedulers import check_steps, flow_scheduler
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning, rows_of
 
 UNCONDITIONAL = "unconditional"
-IN_THE_NETWORK = ("attention", "qkv", "block")  # hooks of a control that look into a UNet
+ALL_LOOKING = ("attention", "qkv", "block")
+IN_THE_NETWORK = ("qkv", "block")  # hooks of a control that look into a UNet
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +202,8 @@ class TransformerDrawer:
         """Refuse controls that look into a UNet, and negative prompts that would do nothing."""
         kind, name = type(self.pipeline).__name__, self.model.name
         for control in drawing.controls:
-            looks = [hook for hook in IN_THE_NETWORK if getattr(type(control), hook) is not getattr(Control, hook)]
-            if looks:
+            changed = {hook for hook in ALL_LOOKING if getattr(type(control), hook) is not getattr(Control, hook)}
+            if changed & set(IN_THE_NETWORK) or (changed and "self" in control.kinds):
                 raise ModelError(
                     f"{name}: {type(control).__name__} looks into the layers of a UNet, {kind} has a transformer; leave it out, "
                     "or load a Stable Diffusion 1.x, 2.x or XL pipeline"
@@ -254,9 +255,15 @@ class TransformerDrawer:
             steps=config.steps,
             scale=config.guidance,
             schedule=schedule,
+            positions=self._positions(prompts),
             **options,
         )
         return sampling, noise
+
+    def _positions(self, prompts: Sequence[str]) -> Callable[[str], list[list[int]]]:
+        """Where each prompt says a word; tokens are followed once a prompt, however many words are asked for."""
+        find = {prompt: cache(partial(self.model.followed, prompt)) for prompt in prompts}
+        return lambda words: [self.model.token_positions(prompt, words, find[prompt]) for prompt in prompts]
 
     def encode_images(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c h2 w2"]:
         """Latents of images."""

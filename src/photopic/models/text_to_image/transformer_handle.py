@@ -7,8 +7,9 @@ files are for UNet pipelines; they refuse these models.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.attention import AttentionMaps, capture_joint_attention
 from photopic.models.text_to_image.checks import prediction_type
 from photopic.models.text_to_image.denoiser import Denoiser, denoiser_of
 from photopic.models.text_to_image.families import FAMILIES, Family, not_taken
@@ -24,6 +26,7 @@ from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.latents import decode, encode, multiple_of
 from photopic.models.text_to_image.measured import check_measured
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule, StraightLine
+from photopic.models.text_to_image.text_positions import Followed, followed_in, numbered, positions_of_word
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, tokenizer_of
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 from photopic.models.text_to_image.transformer_drawing import TransformerDrawer, call_arguments, capture
@@ -179,13 +182,31 @@ class TransformerTextToImage(TextToImage):
     def _drawer(self) -> TransformerDrawer:
         return TransformerDrawer(self)
 
-    def token_positions(self, prompt: str, word: str) -> list[int]:
-        """Refuses: words are not found in templated, padded and doubled sequences yet.
+    def token_positions(
+        self, prompt: str, word: str, follow: Callable[[str], Followed | None] | None = None
+    ) -> list[int]:
+        """Positions of a word in the text part of the transformer's attention, all occurrences in all text encoders.
+
+        Args:
+            prompt: The whole prompt.
+            word: A word, several words or a token such as ``<mine>``, in any case, white space and Unicode form.
+            follow: Where tokens were followed before; None: they are followed now.
 
         Raises:
-            ModelError: Always.
+            ModelError: If the word is not in the prompt as a whole word, or nothing of it reaches the transformer.
         """
-        raise ModelError(self._refusal("words are found in the prompts of UNet pipelines alone"))
+        return positions_of_word(prompt, word, self.tokenizers, follow or partial(self.followed, prompt), self.name)
+
+    def followed(self, prompt: str, encoder: str) -> Followed | None:
+        """The tokens of a prompt in a text encoder, and where its transformer reads them; None where the encoder is not asked."""
+        encoders = {name: self.components[name] for name in self.tokenizers}
+        with numbered(encoders, encoder) as seen:
+            (row,) = self._captured([prompt]).conditional.rows
+        return followed_in(row, seen[0], self.family.registers) if seen else None
+
+    def text_maps(self, tokens: Sequence[int | Sequence[int]]) -> AbstractContextManager[AttentionMaps]:
+        """A block in which attention to tokens of the text is collected."""
+        return capture_joint_attention(tokens)
 
     def check_unet(self, what: str) -> None:
         """Refuse.

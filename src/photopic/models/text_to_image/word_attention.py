@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from photopic.core.events import Steps, finished
-from photopic.core.nn.attention import capture_attention
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.words import words_of
@@ -53,7 +52,7 @@ def draw_and_read_steps(
     Raises:
         ModelError: If a word is not in the prompt, or no layer fits.
     """
-    with capture_attention(model.unet, positions_of(model, prompt, words)) as maps:
+    with model.text_maps(positions_of(model, prompt, words)) as maps:
         for event in model.drawing([prompt], [seed], config):
             if event.result is None:
                 yield event

@@ -33,6 +33,11 @@ def announce_guidance(doubled: bool) -> Iterator[None]:
         _guided.reset(token)
 
 
+def is_doubled() -> bool:
+    """Whether calls made now have an unconditional half, which comes first."""
+    return _guided.get()
+
+
 @dataclass
 class AttentionMaps:
     """Cross-attention collected by ``capture_attention``.
@@ -46,6 +51,14 @@ class AttentionMaps:
     sums: dict[str, Float[Tensor, "tokens h w"]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     calls: dict[str, list[Float[Tensor, "samples tokens h w"]]] = field(default_factory=dict)
+
+    def add(self, name: str, samples: Float[Tensor, "samples tokens h w"], *, each: bool = False) -> None:
+        """Add the maps of a call of a layer; ``each`` keeps them beside the sums."""
+        total = samples.sum(0).float().cpu()
+        self.sums[name] = self.sums[name] + total if name in self.sums else total
+        self.counts[name] = self.counts.get(name, 0) + len(samples)
+        if each:
+            self.calls.setdefault(name, []).append(samples.float().cpu())
 
     @property
     def resolutions(self) -> dict[str, tuple[int, int]]:
@@ -141,13 +154,9 @@ def capture_attention(
     def collect(name: str, probabilities: Float[Tensor, "batch heads cells tokens"]) -> None:
         doubled = _guided.get() if guided is None else guided
         shares = probabilities.mean(1)  # (batch, heads, cells, tokens) -> (batch, cells, tokens)
-        chosen = _select(_conditional(shares) if doubled else shares, groups)
-        samples = chosen.mT.unflatten(-1, grid.of(name, chosen.shape[1]))  # -> (batch, tokens, h, w)
-        total = samples.sum(0).float().cpu()
-        maps.sums[name] = maps.sums[name] + total if name in maps.sums else total
-        maps.counts[name] = maps.counts.get(name, 0) + len(samples)
-        if each:
-            maps.calls.setdefault(name, []).append(samples.float().cpu())
+        chosen = selected(_conditional(shares) if doubled else shares, groups)
+        # -> (batch, tokens, h, w)
+        maps.add(name, chosen.mT.unflatten(-1, grid.of(name, chosen.shape[1])), each=each)
 
     with ExitStack() as stack:
         stack.enter_context(uncompiled(unet))
@@ -213,12 +222,17 @@ def _conditional(probabilities: Float[Tensor, "batch cells tokens"]) -> Float[Te
     return probabilities[batch // 2 :]
 
 
-def _select(
+def selected(
     probabilities: Float[Tensor, "batch cells tokens"], groups: list[list[int]] | None
 ) -> Float[Tensor, "batch cells chosen"]:
+    """The mean over the tokens of each group; without groups all tokens.
+
+    Raises:
+        ModelError: If a position does not exist.
+    """
     if groups is None:
         return probabilities
-    length = probabilities.shape[-1]
+    length = probabilities.shape[-1]  # tokens
     wrong = [position for group in groups for position in group if not 0 <= position < length]
     if wrong:
         raise ModelError(f"token position {wrong[0]} does not exist; the encoded prompt has 0 to {length - 1}")

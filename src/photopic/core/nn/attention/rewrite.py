@@ -31,7 +31,7 @@ Watcher: TypeAlias = Callable[[Float[Tensor, "batch heads cells tokens"]], None]
 
 @dataclass(frozen=True)
 class Place:
-    """Where in the UNet something is from.
+    """Where in the network something is from.
 
     Attributes:
         name: The layer or block, such as ``mid_block.attentions.0.transformer_blocks.0.attn2``.
@@ -39,6 +39,8 @@ class Place:
         width: Columns of the grid; cells are counted row by row.
         heads: Number of attention heads.
         kind: ``cross``: a layer that reads the prompt; ``self``: one in which cells read cells; ``block``: a transformer block.
+        rows: Which samples the given rows are, where they are not all of a batch: those of a transformer that are told the prompts,
+            and of several lengths of prompts one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Place:
     width: int
     heads: int
     kind: Literal["cross", "self", "block"] = "cross"
+    rows: tuple[int, ...] | None = None
 
 
 Rewrite: TypeAlias = Callable[

@@ -1,0 +1,180 @@
+"""The generated tables of docs/pipelines.md: the transformer pipelines, and feature x family x verified how.
+
+A feature names the tests that show it; a test that is not there any more stops the build.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from photopic.models.text_to_image.families import FAMILIES, Family
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What the library does with a model.
+
+    Attributes:
+        what: In a few words.
+        test: That shows it, as file and function.
+        how: What the test compares.
+        of: Of which families; it was tried on each of them where ``every`` says so, else on those that ``how`` names.
+        every: Whether the test runs over all of them.
+    """
+
+    what: str
+    test: tuple[str, str]
+    how: str
+    of: Callable[[Family], bool] = lambda family: True
+    every: bool = True
+
+
+FEATURES = (
+    Feature(
+        "predictions and pictures",
+        ("models/test_families", "test_predictions_and_pictures_are_the_stock_pipelines"),
+        "what the scheduler is given, to a relative 1e-5 of the stock pipeline's, Sana 2e-4; pictures at most 1 of 255 "
+        "apart; one prompt without guidance, two with it (CogView4, PRX: one at a time)",
+    ),
+    Feature(
+        "VAE round trip",
+        ("models/test_families", "test_encoded_images_are_what_the_vae_decodes"),
+        "what `encode_images` gives is what the pipeline's rule makes into the VAE's own mean again, to 1e-6",
+    ),
+    Feature(
+        "time and sign measured at load",
+        ("models/test_families", "test_measured_time_and_sign_are_those_of_the_table"),
+        "two recorded steps against the table; in bfloat16 to the bit as the pipeline rounds",
+    ),
+    Feature(
+        "what the text keys read",
+        ("models/test_families", "test_what_goes_through_the_text_keys_is_what_the_table_says"),
+        "their inputs at two pictures and two times",
+    ),
+    Feature(
+        "edits",
+        ("models/test_family_edits", "test_an_edit_goes_without_a_trace"),
+        "applied and reverted, every byte of the model as before, in float32 and bfloat16",
+    ),
+    Feature(
+        "`concept_neurons`, new words",
+        ("models/test_family_search", "test_three_steps_of_a_search_touch_only_text_keys_and_values"),
+        "three steps of a search: only rows of the table are touched, and the new word is read by every text encoder",
+    ),
+    Feature(
+        "edits of fused matrices by rows",
+        ("models/test_family_edits", "test_rows_of_a_fused_matrix_are_its_keys"),
+        "without these rows the keys of the layer are zero, on Flux 2",
+        lambda family: any(keys.fused for keys in family.text_keys),
+        every=False,
+    ),
+    Feature(
+        "words in prompts",
+        ("models/test_family_words", "test_a_words_positions_are_where_the_network_is_told_it"),
+        "in templated, padded, doubled and registered sequences, followed through the pipeline",
+    ),
+    Feature(
+        "attention maps",
+        ("models/test_family_words", "test_attention_maps_are_the_texts_share_and_change_no_bit"),
+        "shares of a softmax over all keys, at most 1, on the grid of the latents; nothing else changes",
+    ),
+    Feature(
+        "controls that rewrite attention to text",
+        ("models/test_family_words", "test_a_control_rewrites_what_pictures_read_of_text"),
+        "a token that is shut gets nothing; one that changes nothing draws the same picture",
+    ),
+    Feature(
+        "layouts",
+        ("models/test_family_words", "test_a_layout_puts_the_attention_to_a_word_into_its_region"),
+        "at least 95 % of a word's attention in its region, on Stable Diffusion 3, Flux, Lumina 2 and CogView4",
+        every=False,
+    ),
+    Feature(
+        "image to image, masks",
+        ("models/test_family_faults", "test_what_is_outside_a_mask_stays_and_a_weak_start_keeps_the_picture"),
+        "what is outside a mask stays to the bit, on Flux and PixArt Sigma",
+        every=False,
+    ),
+    Feature(
+        "schedulers `euler`, `heun`, `dpm++`, `dpm++-sde`, `lcm`",
+        ("models/test_family_faults", "test_flow_schedulers_draw"),
+        "on Stable Diffusion 3 and Flux they draw; Heun as the stock pipeline with it",
+        lambda family: family.predicts == "velocity",
+        every=False,
+    ),
+    Feature(
+        "LoRA files in and out (diffusers, kohya and musubi, ComfyUI and ai-toolkit)",
+        ("edit/interop/test_transformer_lora", "test_every_naming_means_the_same_change"),
+        "written and read in three namings on six classes; Flux and Qwen-Image against diffusers' own loading",
+        every=False,
+    ),
+    Feature(
+        "`measure diffusion-classifier`",
+        ("models/test_family_faults", "test_the_diffusion_classifiers_error_is_that_of_the_noise_a_velocity_implies"),
+        "its error against the formula, on Flux, CogView4 and Nucleus",
+        every=False,
+    ),
+)
+
+
+def family_table() -> Iterator[str]:
+    """One row a transformer pipeline: how it is called, and what of it is searched."""
+    guided = {
+        "negative": "a negative prompt",
+        "empty": "the empty prompt",
+        "none": "nothing: the number goes into the network",
+    }
+    streams = {
+        "text": "text alone",
+        "separate": "text's own, its input moves with picture and time",
+        "shared": "the picture's too",
+    }
+    columns = (
+        "pipeline",
+        "guidance leads away from",
+        "its own number for guidance g",
+        "scheduler",
+        "matrices searched",
+    )
+    yield f"| {' | '.join(columns)}, and what goes through them |"
+    yield "|---|---|---|---|---|"
+    for kind, family in FAMILIES.items():
+        number = "g" + (f" - {family.extra:g}" if family.extra else "")
+        searched = "; ".join(
+            f"`{keys.key.removesuffix('.weight')}` ({streams[keys.stream]})" for keys in family.text_keys
+        )
+        by = "flow matching" if family.predicts == "velocity" else "discrete, as for UNets"
+        yield f"| `{kind}` | {guided[family.unconditional]} | `{family.scale}` = {number} | {by} | {searched} |"
+
+
+def feature_table() -> Iterator[str]:
+    """One row a feature: for which families, and verified how.
+
+    Raises:
+        KeyError: If a test is not there.
+    """
+    yield "| feature | classes | tried on | verified how |"
+    yield "|---|---|---|---|"
+    for feature in FEATURES:
+        file, name = feature.test
+        written = {
+            node.name
+            for node in ast.parse((TESTS / f"{file}.py").read_text()).body
+            if isinstance(node, ast.FunctionDef)
+        }
+        if name not in written:
+            raise KeyError(f"{file}.py has no {name}, which docs/families.py names")
+        found = [kind for kind, family in FAMILIES.items() if feature.of(family)]
+        which = (
+            "all" if len(found) == len(FAMILIES) else ", ".join(f"`{kind.removesuffix('Pipeline')}`" for kind in found)
+        )
+        which = "all but `PixArtSigma`" if len(found) == len(FAMILIES) - 1 else which
+        yield f"| {feature.what} | {which} | {'each' if feature.every else 'some'} | {feature.how}: `{file}.py` |"
+
+
+TABLES: Mapping[str, Callable[[], Iterator[str]]] = {"table": family_table, "features": feature_table}

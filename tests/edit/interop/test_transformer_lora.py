@@ -1,0 +1,125 @@
+"""LoRA files of transformers: every naming means the same change, and diffusers' own loading agrees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from photopic.core.edits import Edit, LowRankDelta, ZeroedWeights
+from photopic.core.errors import EditError
+from photopic.edit.interop.lora_export import Naming, export_lora
+from photopic.edit.interop.lora_import import import_lora
+from photopic.models.text_to_image.attention_weights import attention_rows, attention_weights
+from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
+from tests.tiny_transformers import PROMPTS, handle_of, shared_handle
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of diffusers, importing its own old names
+LINEAR = ("attn", "attention", "ff", "proj_mlp", "proj_out")
+ORIGINAL = {  # a stem of each class's original layout, with the weights that are its rows
+    "FluxPipeline": ("single_blocks.0.linear1", ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp")),
+    "Flux2Pipeline": ("single_blocks.0.linear1", ("attn.to_qkv_mlp_proj",)),
+    "StableDiffusion3Pipeline": (
+        "joint_blocks.0.context_block.attn.qkv",
+        ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    ),
+    "Lumina2Pipeline": ("layers.0.attention.qkv", ("attn.to_q", "attn.to_k", "attn.to_v")),
+    "ZImagePipeline": ("layers.0.attention.qkv", ("attention.to_q", "attention.to_k", "attention.to_v")),
+    "QwenImagePipeline": ("transformer_blocks.0.attn.add_k_proj", ("attn.add_k_proj",)),
+}
+
+
+def low_rank(model: TransformerTextToImage, rank: int = 2) -> Edit:
+    """Two numbers' worth of change in every linear layer of attention and feed-forward."""
+    generator = torch.Generator().manual_seed(0)
+    linear = {
+        f"transformer.{name}.weight": part.weight
+        for name, part in model.network.named_modules()
+        if isinstance(part, torch.nn.Linear) and any(word in name for word in LINEAR)
+    }
+    up = {name: 0.3 * torch.randn(len(weight), rank, generator=generator) for name, weight in linear.items()}
+    down = {name: torch.randn(rank, weight.shape[1], generator=generator) for name, weight in linear.items()}
+    return Edit((LowRankDelta(up, down, dict.fromkeys(up, 0.5)),), model.fingerprint(*linear), {})
+
+
+def changes(edit: Edit) -> dict[str, Tensor]:
+    (part,) = edit.of(LowRankDelta)
+    return {name: part.scales[name] * (part.up[name] @ part.down[name]) for name in part.up}
+
+
+@pytest.mark.parametrize("naming", get_args(Naming))
+@pytest.mark.parametrize("kind", ORIGINAL)
+def test_every_naming_means_the_same_change(tmp_path: Path, kind: str, naming: Naming) -> None:
+    model, path = shared_handle(kind), tmp_path / "lora.safetensors"
+    edit = low_rank(model)
+    report = export_lora(edit, path, model, rank=2, naming=naming)
+    assert report.values["largest_relative_error"] == 0 and not report.values["left_out"]
+    read = changes(import_lora(path, model))
+    assert set(read) == set(edit.of(LowRankDelta)[0].up)
+    for name, wanted in changes(edit).items():
+        torch.testing.assert_close(read[name], wanted, rtol=1e-4, atol=1e-5)
+    stem, parts = ORIGINAL[kind]
+    keys = load_file(path)
+    if naming == "diffusers":
+        assert all(key.startswith("transformer.") for key in keys)
+    else:
+        stem = f"diffusion_model.{stem}" if naming == "original" else f"lora_unet_{stem.replace('.', '_')}"
+        up = keys[f"{stem}.lora_B.weight" if naming == "original" else f"{stem}.lora_up.weight"]
+        assert up.shape[1] == 2 * len(parts)  # each part's own factors, one beside the other
+
+
+@pytest.mark.parametrize(
+    ("kind", "naming"), [("FluxPipeline", "kohya"), ("FluxPipeline", "diffusers"), ("QwenImagePipeline", "diffusers")]
+)
+def test_a_file_changes_what_diffusers_own_loading_changes(tmp_path: Path, kind: str, naming: Naming) -> None:
+    model, theirs, path = shared_handle(kind), handle_of(kind), tmp_path / "lora.safetensors"
+    export_lora(low_rank(model), path, model, rank=2, naming=naming)
+    said, times = model.encode_prompts(PROMPTS[:1]), torch.tensor([500])
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    theirs.pipeline.load_lora_weights(path)
+    with torch.no_grad():
+        plain, wanted = model.predict(latents, times, said), theirs.predict(latents, times, said)
+        with model.edits.applied(import_lora(path, model)):
+            found = model.predict(latents, times, said)
+        assert torch.equal(model.predict(latents, times, said), plain)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert (found - plain).norm() > 1e-2 * plain.norm()
+
+
+def test_the_rows_of_an_original_matrix_are_shared_out(tmp_path: Path) -> None:
+    """Only the keys' rows of a file are not zero, so only keys change."""
+    model, path = shared_handle("FluxPipeline"), tmp_path / "lora.safetensors"
+    up = torch.zeros(3 * 16, 1)
+    up[16:32] = 1.0
+    stem = "lora_unet_double_blocks_0_txt_attn_qkv"
+    save_file({f"{stem}.lora_up.weight": up, f"{stem}.lora_down.weight": torch.ones(1, 16)}, path)
+    changed = {name for name, change in changes(import_lora(path, model)).items() if change.any()}
+    assert changed == {"transformer.transformer_blocks.0.attn.add_k_proj.weight"}
+    save_file({f"{stem}.lora_up.weight": up[:40], f"{stem}.lora_down.weight": torch.ones(1, 16)}, path)
+    with pytest.raises(EditError, match=r"expected 48 rows, of transformer.*add_q_proj.*found \(40, 1\)"):
+        import_lora(path, model)
+
+
+def test_concept_neurons_of_a_fused_matrix_become_a_lora_of_their_rows(tmp_path: Path) -> None:
+    model, path = shared_handle("Flux2Pipeline"), tmp_path / "lora.safetensors"
+    (name, rows), *_ = attention_rows(model, ("v",)).items()
+    columns = attention_weights(model)[name].shape[1]
+    index = torch.arange(rows.start * columns, rows.stop * columns)
+    edit = Edit((ZeroedWeights({name: index}),), model.fingerprint(name), {})
+    export_lora(edit, path, model, rank=16, naming="original")
+    (change,) = changes(import_lora(path, model)).values()
+    outside = torch.ones(len(change), dtype=torch.bool)
+    outside[rows.start : rows.stop] = False
+    assert change[outside].abs().max() < 1e-5 < change[~outside].abs().max()
+
+
+def test_original_naming_is_for_transformers_alone(tmp_path: Path) -> None:
+    from tests.edit.interop.examples import mixed_edit, tiny_model
+
+    model = tiny_model()
+    with pytest.raises(EditError, match="has a UNet; use kohya"):
+        export_lora(mixed_edit(model), tmp_path / "x.safetensors", model, rank=2, naming="original")

@@ -1,0 +1,147 @@
+"""Transformer pipelines: words are found where the network reads them, layouts and attention maps look at the text's share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from photopic.core.errors import ModelError
+from photopic.core.nn.attention import JointCall, capture_joint_attention
+from photopic.core.sampling import Control, Step
+from photopic.data.layout import Layout, Region
+from photopic.generate.guidance.layout_guidance import LayoutGuidance
+from photopic.locate.attention import AttentionConfig, attention
+from photopic.models.text_to_image.families import FAMILIES
+from photopic.models.text_to_image.latents import latent_shape
+from photopic.models.text_to_image.text_positions import own_tokens
+from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
+from tests.tiny_transformers import PROMPTS, STEPS, drawn, kind_of, shared_handle, word_tokenizer
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # of diffusers, importing its own old names
+]
+PROMPT = "a bear on a red background"
+# where the first word stands: a system prompt before it, learnt tokens, the sign of an instruction
+FIRST = {"AuraFlowPipeline": 8, "OvisImagePipeline": 1, "ZImagePipeline": 3, "Flux2KleinPipeline": 3}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request: pytest.FixtureRequest) -> TransformerTextToImage:
+    return shared_handle(request.param)
+
+
+def test_a_words_positions_are_where_the_network_is_told_it(model: TransformerTextToImage) -> None:
+    found = model.token_positions(PROMPT, "bear")
+    assert len(found) == (
+        2 if kind_of(model) == "StableDiffusion3Pipeline" else 1
+    )  # two encoders' tokens, one behind the other
+    whole = model.token_positions(PROMPT, "bear on a red")
+    assert set(found) < set(whole) and len(whole) == 4 * len(found)
+    assert model.token_positions(PROMPT, "a") == sorted(each + gap for each in found for gap in (-1, 2))
+    if kind_of(model) in FIRST:
+        assert found[0] - 1 == FIRST[kind_of(model)]
+    with pytest.raises(ModelError, match="'cat' is not a word of the prompt"):
+        model.token_positions(PROMPT, "cat")
+
+
+def test_attention_maps_are_the_texts_share_and_change_no_bit(model: TransformerTextToImage) -> None:
+    said = model.encode_prompts(PROMPTS)
+    shape = latent_shape(model.pipeline, model.family, model.image_size, model.image_size)
+    latents, times = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)), torch.tensor([500, 300])
+    with torch.no_grad():
+        plain = model.predict(latents, times, said)
+        with capture_joint_attention() as maps:
+            watched = model.predict(latents, times, said)
+    assert (watched - plain).norm() <= 1e-5 * plain.norm()  # rows of several lengths are looked at one by one
+    if not model.family.ragged:
+        assert torch.equal(watched, plain)
+    height, width = (side // model._denoiser._patch for side in shape[1:])
+    for name, size in maps.resolutions.items():
+        assert size == (height, width)
+        share = maps.sums[name].sum(0) / maps.counts[name]  # (tokens, h, w) -> (h, w)
+        assert share.min() > 0 and share.max() <= 1 + 1e-5
+    assert maps.sums and all(count == 2 for count in maps.counts.values())
+
+
+class Shut(Control):
+    """No cell reads some positions."""
+
+    def __init__(self, positions: list[int]):
+        self.positions, self.seen = positions, []
+
+    def attention(self, scores: Tensor, place: object, step: Step) -> Tensor:
+        self.seen.append((tuple(scores.shape), step.guided))
+        return scores.index_fill(-1, torch.tensor(self.positions), -torch.inf)
+
+
+def test_a_control_rewrites_what_pictures_read_of_text(model: TransformerTextToImage) -> None:
+    bear = model.token_positions(PROMPT, "bear")
+    control = Shut(bear)
+    with model.text_maps([bear, [bear[0] - 1]]) as maps:
+        pictures = model.generate(PROMPT, seeds=[0], steps=STEPS, guidance=4.0, controls=[control])
+    assert control.seen and all(shape[0] == 1 and not guided for shape, guided in control.seen)
+    assert not maps.mean()[0].any() and maps.mean()[1].any()
+    assert pictures.shape[1:3] == (model.image_size,) * 2
+    none = Shut([])
+    none.attention = lambda scores, place, step: scores  # type: ignore[method-assign]
+    same = model.generate(PROMPT, seeds=[0], steps=STEPS, guidance=4.0, controls=[none]).astype(int)
+    assert abs(same - drawn(model, [PROMPT], [0], 4.0)[1]).max() <= 1  # computed by hand it only rounds otherwise
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline", "Lumina2Pipeline", "CogView4Pipeline"])
+def test_a_layout_puts_the_attention_to_a_word_into_its_region(kind: str) -> None:
+    model = shared_handle(kind)
+    prompts = ["a bear and a mug", "a red background with a bear and a mug"]  # the words stand at other places
+    layout = Layout((Region("bear", (0.0, 0.0, 0.5, 1.0)), Region("mug", (0.5, 0.0, 1.0, 1.0))))
+    for prompt in prompts:
+        with model.text_maps([model.token_positions(prompt, word) for word in ("bear", "mug")]) as maps:
+            model.generate(prompt, seeds=[0], steps=STEPS, controls=[LayoutGuidance(layout)])
+        bear, mug = maps.mean()
+        half = bear.shape[1] // 2
+        assert bear[:, half:].sum() < 0.05 * bear.sum() and mug[:, :half].sum() < 0.05 * mug.sum()
+    together = model.generate(prompts, seeds=[0, 1], steps=STEPS, controls=[LayoutGuidance(layout)])
+    alone = model.generate(prompts[1], seeds=[1], steps=STEPS, controls=[LayoutGuidance(layout)])
+    assert abs(together[1].astype(int) - alone[0]).max() <= 1  # each prompt's own positions
+
+
+def test_the_map_of_a_word_is_drawn() -> None:
+    model = shared_handle("QwenImagePipeline")
+    found = attention(model, PROMPT, ["bear", "[start]"], config=AttentionConfig(steps=STEPS))
+    assert found.values.shape == (1, 2, 4, 4) and (found.values > 0).all()
+
+
+def test_spans_of_queries_and_keys() -> None:
+    def call(image_first: bool, padded: int = 1, crossed: bool = False) -> JointCall:
+        return JointCall(2, 2, image_first, crossed, padded, (0,), (0,), ())
+
+    assert call(False).spans(9, 9) == (slice(5, 9), slice(0, 5))
+    assert call(True, 32).spans(64, 64) == (slice(0, 4), slice(32, 64))  # behind what the picture is padded to
+    assert call(False).spans(4, 9) == (slice(0, 4), slice(0, 5))  # the text reads nothing
+    assert call(False, crossed=True).spans(4, 9) == (slice(0, 4), slice(0, 9))
+    assert call(False).spans(4, 4) is None and call(False).spans(5, 9) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before"),
+    [("a bear", "a bear in a red house"), ("A Bear", "")],  # templates that say words of the prompt, and lost capitals
+)
+def test_a_prompts_own_tokens_are_found_behind_a_template(prompt: str, before: str) -> None:
+    tokenizer = word_tokenizer(end=False)
+    ids = tokenizer(f"{before} {prompt.lower()}").input_ids
+    own = own_tokens(tokenizer, prompt, [0, 0, *ids, 0])
+    assert [prompt[slice(*own[place])].lower() for place in sorted(own)] == prompt.lower().split()
+    assert min(own) == 2 + len(before.split())
+
+
+def test_bytes_are_counted_as_characters() -> None:
+    tokenizer = transformers.ByT5Tokenizer()
+    prompt = "ein Bär"
+    own = own_tokens(tokenizer, prompt, tokenizer(prompt).input_ids)
+    assert [own[place] for place in sorted(own)][-4:] == [
+        (4, 5),
+        (5, 6),
+        (5, 6),
+        (6, 7),
+    ]  # B, two bytes of one letter, r
