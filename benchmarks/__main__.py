@@ -30,6 +30,7 @@ MODULES = {
     "firewall": "guard.firewall",
     "firewall-vit": "guard.firewall",
     "fisher-weights": "edit.fisher_weights",
+    "flow-costs": "models.flow",
     "guard-costs": "guard.guard_costs",
     "guard-serve": "guard.guard_serve",
     "index-code": "edit.index_code",

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from photopic.core.errors import ModelError
+from photopic.core.frozen import frozen_weights, plain_weight
 from photopic.core.identity import Fingerprint, sketch_text
 
 _MODEL_SAMPLES = 20
@@ -54,14 +55,16 @@ def fingerprint(
     """
     found = named_tensors(modules)
     names = sorted(set(tensors))
+    # of quantised weights the digest covers what they are made of, and the samples are of what they stand for
+    touched = found | {wanted: plain_weight(layer) for wanted, layer in frozen_weights(modules, names).items()}
     for wanted in names:
-        if wanted not in found:
+        if wanted not in touched:
             raise ModelError(f"{name}: has no tensor {wanted}")
     return Fingerprint(
         name=name,
         digest=_root(found) if digest is None else digest,
-        sketches={n: sketch_text(_sample(found[n], _draws(n, found[n].numel(), _TENSOR_SAMPLES))) for n in names},
-        shapes={n: tuple(found[n].shape) for n in names},
+        sketches={n: sketch_text(_sample(touched[n], _draws(n, touched[n].numel(), _TENSOR_SAMPLES))) for n in names},
+        shapes={n: tuple(touched[n].shape) for n in names},
         sketch=_model_sketch(found),
     )
 

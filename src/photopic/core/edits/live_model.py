@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from photopic.core.edits.branches import Branches
 from photopic.core.edits.edit import Edit
 from photopic.core.edits.overlap import Writes
 from photopic.core.edits.overwritten import Overwritten, tensors_of
@@ -18,6 +19,7 @@ from photopic.core.edits.token_rows import TokenEmbedding
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint, modules_in
 from photopic.core.fingerprint_cache import LoadedDigest
+from photopic.core.frozen import frozen_weights
 from photopic.core.identity import Fingerprint, difference
 
 Modules = Mapping[str, nn.Module]  # component name to module
@@ -35,6 +37,7 @@ class LiveModel:
     ):
         self._modules, self.name, self._loaded = modules, name, loaded
         self.tokens, self._hooks, self._overwritten = LiveTokens(tokenizers, name), LiveHooks(name), Overwritten()
+        self._branches = Branches()
         self._held: dict[str, nn.Module] = {}  # the components while edits are loaded
         self._digest: str | None = None  # of the base
         self._left: dict[str, tuple[int, int, torch.dtype]] | None = None  # how the last change left the tensors
@@ -87,7 +90,10 @@ class LiveModel:
                 pending.setdefault(name, []).extend(
                     write if weight == 1 else replace(write, weight=weight) for write, weight in weighted if weight != 0
                 )
-        self._overwritten.write(tensors, {name: writes for name, writes in pending.items() if writes})
+        pending = {name: writes for name, writes in pending.items() if writes}
+        frozen = frozen_weights(modules, pending)
+        self._overwritten.write(tensors, {name: writes for name, writes in pending.items() if name not in frozen})
+        self._branches.set({name: writes for name, writes in pending.items() if name in frozen}, active, modules)
         self.tokens.set([part for each in active for part in each.edit.of(TokenEmbedding)], modules)
         hooked = [(part, each) for each in active for part in each.edit.parts if part.modules()]
         self._hooks.set([(self.tokens.as_read(part, modules), each.weight_at) for part, each in hooked], modules)
@@ -98,6 +104,7 @@ class LiveModel:
     def forget(self) -> None:
         """Keep the weights as they are as those of another model; words and hooks go."""
         self._overwritten.forget()
+        self._branches.clear()
         self.tokens.set([], self._held)
         self._hooks.set([], self._held)
         self._held, self._digest, self._left, self._loaded = {}, None, None, None
@@ -120,7 +127,8 @@ class LiveModel:
             return False
         if any(".base_layer." in name for name in tensors):  # also where the last adapter was deleted and not unloaded
             raise EditError(f"{self.name}: an adapter of peft is loaded; unload it, or load the edit before it")
-        found = self.base(name for name in edit.base.sketches if name in tensors)
+        known = tensors.keys() | frozen_weights(self.modules, edit.base.sketches).keys()
+        found = self.base(name for name in edit.base.sketches if name in known)
         reason = difference(edit.base, found)
         if reason and not force:
             raise EditError(

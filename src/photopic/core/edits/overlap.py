@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
 from photopic.core.edits.edit import Edit
-from photopic.core.edits.positions import Write, check_tensor, deduplicated, first_names, overlap
+from photopic.core.edits.positions import Write, check_shape, check_tensor, deduplicated, first_names, overlap
 from photopic.core.edits.stack_item import LoadedEdit
 from photopic.core.errors import OverlapError
+from photopic.core.frozen import frozen_weights
 
 Writes = dict[str, list[Write]]  # by the first name of a shared parameter
 
@@ -28,11 +30,16 @@ def resolved(edit: Edit, tensors: Mapping[str, Tensor], model: str, modules: Map
         EditError: If the edit does not fit the model; names the tensor.
     """
     first = first_names(tensors)  # tied weights are one tensor with several names
+    touched = edit.touched()
+    frozen: Any = frozen_weights(modules, touched)  # which nothing is written to: their changes stand beside them
     gathered: dict[str, Any] = {}
-    for name in edit.touched():
-        check_tensor(name, tensors.get(name), edit.base.shapes[name], model, modules)
+    for name in touched:
+        if name in frozen:
+            check_shape(name, tuple(frozen[name].weight.shape), edit.base.shapes[name], model)
+        else:
+            check_tensor(name, tensors.get(name), edit.base.shapes[name], model, modules)
         writes = [part.change(name) for part in edit.weight_parts if name in part.names()]
-        gathered.setdefault(first[name], []).append(writes)
+        gathered.setdefault(name if name in frozen else first[name], []).append(writes)
     return {
         name: lists[0] if len(lists) == 1 else deduplicated(name, [write for writes in lists for write in writes])
         for name, lists in sorted(gathered.items())
@@ -56,7 +63,8 @@ def check_overlap(later: LoadedEdit, new: Writes, before: Mapping[str, Writes], 
     for other, writes in before.items():
         for name in sorted(new.keys() & writes.keys()):
             pairs = [(a, b) for a in new[name] for b in writes[name] if not _both_shut(a, b)]
-            clashing = sum(overlap(a.indices, b.indices, tensors[name].numel()) for a, b in pairs)
+            entries = prod(later.edit.base.shapes[name]) if name in later.edit.base.shapes else tensors[name].numel()
+            clashing = sum(overlap(a.indices, b.indices, entries) for a, b in pairs)
             if clashing:
                 raise OverlapError(
                     f"{later.name} and {other} both touch {clashing} entries of {name}",

@@ -202,6 +202,16 @@ def deduplicated(name: str, writes: list[Write]) -> list[Write]:
     return merged
 
 
+def check_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...], model: str) -> None:
+    """Refuse a tensor of another shape than an edit was made for.
+
+    Raises:
+        EditError: Names both shapes.
+    """
+    if found != tuple(expected):
+        raise EditError(f"{model}: {name}: expected shape {tuple(expected)}, found {found}")
+
+
 def check_tensor(
     name: str, tensor: Tensor | None, shape: tuple[int, ...], model: str, modules: Mapping[str, nn.Module]
 ) -> None:
@@ -218,8 +228,7 @@ def check_tensor(
                 f"{model}: {name}: expected plain weights, found quantised ones ({there.dtype}); load it unquantised"
             )
         raise EditError(f"{model}: has no floating-point tensor {name}, which this edit touches")
-    if tuple(tensor.shape) != tuple(shape):
-        raise EditError(f"{model}: {name}: expected shape {tuple(shape)}, found {tuple(tensor.shape)}")
+    check_shape(name, tuple(tensor.shape), shape, model)
     if tensor.dtype not in EDITABLE:
         raise EditError(
             f"{model}: {name}: expected float32, float16 or bfloat16, found {tensor.dtype}; load it unquantised"

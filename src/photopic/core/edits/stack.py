@@ -28,6 +28,7 @@ from photopic.core.edits.overlap import Writes, check_overlap, resolved
 from photopic.core.edits.stack_item import LoadedEdit, LoadOverlapPolicy, Weight, checked_weight
 from photopic.core.errors import EditError
 from photopic.core.fingerprint_cache import LoadedDigest
+from photopic.core.frozen import frozen_weights
 from photopic.core.identity import Fingerprint
 
 
@@ -173,6 +174,11 @@ class EditStack(Changes):
             self._live.tensors(self._active)
             for each in self._active.values():
                 kinds = {part.kind for part in each.edit.parts if not part.names()}
+                beside = frozen_weights(self.modules, each.edit.base.shapes)
+                if each.is_on and beside:
+                    raise EditError(
+                        f"{each.name}: expected plain weights to fuse, found quantised ones ({min(beside)}); leave it applied"
+                    )
                 if each.is_on and kinds:
                     raise EditError(
                         f"{each.name}: expected only changes of weights to fuse, found {', '.join(sorted(kinds))}"

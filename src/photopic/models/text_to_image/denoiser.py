@@ -101,7 +101,10 @@ class Denoiser(nn.Module):
         return scores
 
     def _call(self, latents: Tensor, timesteps: Tensor, arguments: dict[str, Any]) -> Tensor:
-        family, dtype = self.family, next(self.transformer.parameters()).dtype
+        family, dtype = (
+            self.family,
+            plain(self.transformer).dtype,
+        )  # that it computes in, whatever its weights are kept in
         told = {name: value for name, value in arguments.items() if name not in OURS}
         prefix = arguments.get(PREFIX, 0)
         told[self._latents] = to_network(latents.to(dtype), family.layout, prefix)
