@@ -53,7 +53,6 @@ def test_what_these_families_do_not_do_is_said_in_one_line() -> None:
     model = shared_handle("FluxPipeline")
     for refused in (
         lambda: model.unet,
-        lambda: model.token_positions("a bear", "cat"),
         lambda: model.generate("a", seeds=[0], negative_prompt="b"),
         lambda: model.generate("a", seeds=[0], scheduler="ddim"),
         lambda: model.generate("a", seeds=[0], scheduler=diffusers.DDIMScheduler()),

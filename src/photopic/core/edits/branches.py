@@ -6,6 +6,7 @@ where only such are added. Nothing is written to the matrix, so taking the edits
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,4 +115,7 @@ def _sparse(base: Tensor, writes: Sequence[Write]) -> SparseBranch:
     delta = read_entries(changed, positions) - read_entries(base, positions)
     columns = base.shape[1]
     index = torch.stack([positions // columns, positions % columns])  # flat positions -> (2, entries), rows and columns
-    return SparseBranch(torch.sparse_coo_tensor(index, delta, base.shape).coalesce().to_sparse_csr())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls compressed matrices a beta, once a process
+        matrix = torch.sparse_coo_tensor(index, delta, base.shape, check_invariants=True)
+        return SparseBranch(matrix.coalesce().to_sparse_csr())

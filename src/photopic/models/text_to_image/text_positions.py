@@ -175,8 +175,11 @@ def numbered(encoders: Mapping[str, nn.Module], which: str) -> Iterator[list[lis
             ]
             for part in parts:
                 stack.callback(part.register_forward_hook(_answer(is_followed=name == which)).remove)
-        table: Any = encoders[which]
-        stack.callback(table.get_input_embeddings().register_forward_pre_hook(keep, with_kwargs=True).remove)
+        encoder: Any = encoders[which]
+        table = encoder.get_input_embeddings().weight  # T5 has it in two layers
+        for part in encoder.modules():
+            if isinstance(part, nn.Embedding) and part.weight is table:
+                stack.callback(part.register_forward_pre_hook(keep, with_kwargs=True).remove)
         yield seen
 
 
