@@ -114,6 +114,24 @@ FEATURES = (
         every=False,
     ),
     Feature(
+        "8-bit floats kept by layerwise casting",
+        ("core/edits/test_branches", "test_a_transformer_under_layerwise_casting_is_edited_and_comes_back"),
+        "an edit stands beside the frozen matrix as a branch and leaves no trace, on Stable Diffusion 3 and Flux",
+        every=False,
+    ),
+    Feature(
+        "weights offloaded to memory (accelerate), or by groups (diffusers)",
+        ("core/edits/test_branches", "test_an_offloaded_transformer_is_edited_and_comes_back"),
+        "the pictures of an edited model and of the model afterwards, on Flux",
+        every=False,
+    ),
+    Feature(
+        "search with blocks computed again",
+        ("models/test_family_edits", "test_blocks_computed_again_give_the_same_gradients_in_less_memory"),
+        "gradients and bytes, on Stable Diffusion 3, Flux and Ideogram 4",
+        every=False,
+    ),
+    Feature(
         "`measure diffusion-classifier`",
         ("models/test_family_faults", "test_the_diffusion_classifiers_error_is_that_of_the_noise_a_velocity_implies"),
         "its error against the formula, on Flux, CogView4 and Nucleus",

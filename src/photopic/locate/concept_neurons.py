@@ -46,6 +46,7 @@ from photopic.models.text_to_image.attention_weights import (
     Layers,
     attention_rows,
     attention_weights,
+    check_plain,
     random_positions,
     with_zeros,
 )
@@ -187,6 +188,7 @@ def concept_neurons(
     rows = new_rows(model, token, noun, start=config.token_start)
     subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
     weights = attention_weights(model, config.layers, config.which)
+    check_plain(model, weights)
     searched = attention_rows(model, config.which)
     limits = UNLIMITED if config.memory is None else Limits(pixels=1)  # under a budget one picture is encoded at a time
     if preserved is None and config.prior_weight > 0:

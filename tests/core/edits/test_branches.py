@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import cpu_offload
 from torch import Tensor, nn
 
 from photopic.core.edits import DenseDelta, Edit, EditStack, LowRankDelta, SparseWeights, ZeroedWeights
 from photopic.core.edits.branches import LowRankBranch, SparseBranch
-from photopic.core.errors import EditError, OverlapError
+from photopic.core.errors import EditError, ModelError, OverlapError
 from photopic.core.fingerprint import fingerprint, named_tensors
 from photopic.core.frozen import frozen_weights, plain_weight
+from photopic.data.captioned import CaptionedImages
+from photopic.locate.concept_neurons import concept_neurons
+from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
+from tests.tiny_transformers import handle_of
 
 NAME = "m.0.weight"
 AT = torch.tensor([0, 5, 17])
@@ -139,9 +144,6 @@ def test_the_identity_is_that_of_what_stands_there(model: nn.Module) -> None:
 @pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline"])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_transformer_under_layerwise_casting_is_edited_and_comes_back(kind: str) -> None:
-    from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
-    from tests.tiny_transformers import handle_of
-
     model = handle_of(kind)
     model.network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.parameters().items()}
@@ -149,6 +151,8 @@ def test_a_transformer_under_layerwise_casting_is_edited_and_comes_back(kind: st
     weights = attention_weights(model)
     positions = random_positions({name: torch.arange(60) for name in weights}, weights, seed=0)
     edit = Edit((ZeroedWeights(positions),), model.fingerprint(*weights), {})
+    with pytest.raises(ModelError, match="expected plain weights to search, found quantised ones"):
+        concept_neurons(model, CaptionedImages(torch.zeros(1, 3, 16, 16)), noun="bear")
     with model.edits.applied(edit):
         edited = model.generate("a bear", seeds=[0], steps=2)
     assert (edited != plain).any() and (model.generate("a bear", seeds=[0], steps=2) == plain).all()
@@ -159,11 +163,6 @@ def test_a_transformer_under_layerwise_casting_is_edited_and_comes_back(kind: st
 @pytest.mark.parametrize("offload", ["cpu_offload", "group"])
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_an_offloaded_transformer_is_edited_and_comes_back(offload: str) -> None:
-    from accelerate import cpu_offload
-
-    from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
-    from tests.tiny_transformers import handle_of
-
     model, cpu = handle_of("FluxPipeline"), torch.device("cpu")
     plain = model.generate("a bear", seeds=[0], steps=2)
     weights = attention_weights(model)

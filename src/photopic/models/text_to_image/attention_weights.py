@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from photopic.core.errors import ModelError
+from photopic.core.frozen import frozen_weights
 
 if TYPE_CHECKING:
     from photopic.models.text_to_image.families import Family
@@ -53,6 +54,19 @@ def attention_weights(
             "found none; unfuse projections and unload adapters first"
         )
     return found
+
+
+def check_plain(model: TextToImage, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that hold no plain numbers, which nothing can be searched or tuned in.
+
+    Raises:
+        ModelError: Names the first.
+    """
+    for name in frozen_weights(model.components, weights):
+        raise ModelError(
+            f"{model.name}: {name}: expected plain weights to search, found quantised ones; search the model unquantised, and load "
+            "the edit on this one with force"
+        )
 
 
 def attention_rows(model: TextToImage, which: Sequence[str] = ("k", "v")) -> dict[str, range]:
