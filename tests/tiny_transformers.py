@@ -698,3 +698,9 @@ def stock(
     finally:
         pipeline.scheduler = own
     return found, (np.asarray(pictures)[..., :3] * 255).round().astype(np.uint8)
+
+
+def tensors_of(row: Mapping[str, Any]) -> list[Tensor]:
+    """What a transformer is told of one prompt, as numbers."""
+    values = [item for value in row.values() for item in (value if isinstance(value, list) else [value])]
+    return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]

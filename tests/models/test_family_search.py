@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor
 
 from photopic.core.edits import ZeroedWeights
 from photopic.data.captioned import CaptionedImages
@@ -49,8 +46,3 @@ def test_three_steps_of_a_search_touch_only_text_keys_and_values(model: Transfor
         for first, second in zip(*(tensors_of(each.rows[0]) for each in own_word), strict=True)
         if first.shape == second.shape
     )
-
-
-def tensors_of(row: Any) -> list[Tensor]:
-    values = [item for value in row.values() for item in (value if isinstance(value, list) else [value])]
-    return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]

@@ -7,17 +7,19 @@ import torch
 import transformers
 from torch import Tensor
 
+from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.errors import ModelError
 from photopic.core.nn.attention import JointCall, capture_joint_attention
 from photopic.core.sampling import Control, Step
 from photopic.data.layout import Layout, Region
 from photopic.generate.guidance.layout_guidance import LayoutGuidance
+from photopic.learning.subject.new_token import check_noun, new_rows
 from photopic.locate.attention import AttentionConfig, attention
 from photopic.models.text_to_image.families import FAMILIES
 from photopic.models.text_to_image.latents import latent_shape
 from photopic.models.text_to_image.text_positions import own_tokens
 from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
-from tests.tiny_transformers import STEPS, drawn, kind_of, shared_handle, word_tokenizer
+from tests.tiny_transformers import STEPS, drawn, handle_of, kind_of, shared_handle, tensors_of, word_tokenizer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of diffusers, importing its own old names
@@ -45,6 +47,23 @@ def test_a_words_positions_are_where_the_network_is_told_it(model: TransformerTe
         assert found[0] - 1 == FIRST[kind_of(model)]
     with pytest.raises(ModelError, match="'cat' is not a word of the prompt"):
         model.token_positions(PROMPT, "cat")
+
+
+def test_a_new_word_is_one_token_whose_row_acts_in_every_text_encoder(model: TransformerTextToImage) -> None:
+    words, base = new_rows(model, "<mine>", "bear", start="random"), model.fingerprint()
+    # quotes are what the encoder of bytes reads
+    prompt = 'a "<mine>" bear' if kind_of(model) == "HunyuanImagePipeline" else "a <mine> bear"
+
+    def told(rows: dict[str, Tensor]) -> tuple[list[Tensor], list[int]]:
+        with model.edits.applied(Edit((TokenEmbedding("<mine>", rows),), base, {})):
+            return tensors_of(model.encode_prompts(prompt).rows[0]), model.token_positions(prompt, "<mine>")
+
+    plain, found = told(dict(words.rows))
+    assert len(found) == (2 if kind_of(model) in ("StableDiffusion3Pipeline", "HunyuanImagePipeline") else 1)
+    for encoder, row in words.rows.items():
+        other = told(dict(words.rows) | {encoder: row + 1})[0]
+        assert any(not torch.equal(*pair) for pair in zip(plain, other, strict=True)), encoder
+    assert all("<mine>" not in tokenizer.get_vocab() for tokenizer in model.tokenizers.values())
 
 
 def test_attention_maps_are_the_texts_share_and_change_no_bit(model: TransformerTextToImage) -> None:
@@ -146,3 +165,25 @@ def test_bytes_are_counted_as_characters() -> None:
         (5, 6),
         (6, 7),
     ]  # B, two bytes of one letter, r
+
+
+def test_words_of_a_tokenizer_of_bytes_come_and_go() -> None:
+    model = handle_of("HunyuanImagePipeline")
+    model.pipeline.tokenizer_2 = transformers.ByT5Tokenizer(model_max_length=16)
+    model.pipeline.text_encoder_2.resize_token_embeddings(512)
+    check_noun(model, "bear")  # of which every byte is known
+    tokenizer, base = model.pipeline.tokenizer_2, model.fingerprint()
+    before = dict(tokenizer.get_vocab())
+    stack = model.edits
+    for word in ("<one>", "<two>", "<three>"):
+        stack.load(Edit((new_rows(model, word, "bear", start="random"),), base, {}), name=word)
+    ids = {word: tokenizer.convert_tokens_to_ids(word) for word in ("<one>", "<two>", "<three>")}
+    stack.unload("<two>")
+    assert {word: tokenizer.convert_tokens_to_ids(word) for word in ("<one>", "<three>")} == {
+        word: ids[word] for word in ("<one>", "<three>")
+    }
+    assert tokenizer.tokenize("<two>") == list("<two>") and tokenizer.tokenize("a <one>")[-1] == "<one>"
+    found = model.token_positions('a "<one>" bear', "<one>")
+    assert len(found) == 2 and found[0] < found[1]  # bytes before words
+    stack.clear()
+    assert dict(tokenizer.get_vocab()) == before

@@ -51,12 +51,12 @@ class AddedTokens:
         self._encoder, self._tokenizer = encoder, tokenizer
         self._words: list[str] = []
         self._ids, self._rows = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
-        self._embedding: nn.Embedding | None = None
-        self._previous: Callable[..., Any] | None = None
+        self._embeddings: list[nn.Embedding] = []
+        self._previous: list[Callable[..., Any] | None] = []
 
     def set(self, tokens: Sequence[tuple[str, Tensor]]) -> None:
         """Make these the added tokens, each with its embedding row, shape (dim,); those that stay keep their ids."""
-        self._follow(None)
+        self._follow([])
         wanted = [token for token, _ in tokens]
         leaving = [word for word in self._words if word not in wanted]
         known = self._words
@@ -75,22 +75,22 @@ class AddedTokens:
         self._tokenizer.save_pretrained = partial(_refuse_saving, wanted)
         # whoever resizes the vocabulary replaces the embedding: it is followed at every call of the encoder
         self._encoder._forward_pre_hooks[_KEY] = self._at_call
-        self._follow(input_embedding(self._encoder))
+        self._follow(input_embeddings(self._encoder))
 
     def _at_call(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if input_embedding(module) is not self._embedding:
-            self._follow(input_embedding(module))
+        if input_embedding(module) is not self._embeddings[0]:
+            self._follow(input_embeddings(module))
 
-    def _follow(self, embedding: nn.Embedding | None) -> None:
-        """Let another embedding answer for the tokens, and the one before be as it was."""
-        if self._embedding is not None:
-            if self._previous is None:
-                self._embedding.__dict__.pop("forward", None)
+    def _follow(self, embeddings: list[nn.Embedding]) -> None:
+        """Let other embeddings answer for the tokens, and those before be as they were."""
+        for embedding, previous in zip(self._embeddings, self._previous, strict=True):
+            if previous is None:
+                embedding.__dict__.pop("forward", None)
             else:
-                self._embedding.forward = self._previous  # type: ignore[method-assign]
-        self._embedding = embedding
-        if embedding is not None:
-            self._previous = embedding.__dict__.get("forward")
+                embedding.forward = previous  # type: ignore[method-assign]
+        self._previous = [embedding.__dict__.get("forward") for embedding in embeddings]
+        self._embeddings = embeddings
+        for embedding in embeddings:
             rows = self._rows.to(embedding.weight.dtype)
             embedding.forward = partial(_look_up, embedding.forward, self._ids, rows)  # type: ignore[method-assign]
 
@@ -103,11 +103,12 @@ def remove_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> No
     """Take added words away from a live tokenizer; all others keep their ids, also those that were added later.
 
     Raises:
-        EditError: If the tokenizer is none of the ``tokenizers`` library.
+        EditError: If the tokenizer is neither of the ``tokenizers`` library nor written in Python, as that of bytes is.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise EditError(f"{type(tokenizer).__name__}: expected a fast tokenizer, whose words can be taken away again")
+        _forget_words(tokenizer, words)
+        return
     state = json.loads(backend.to_str())
     for entry in state["added_tokens"]:
         if entry["content"] in words:
@@ -115,6 +116,22 @@ def remove_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> No
     while state["added_tokens"] and state["added_tokens"][-1]["content"].startswith(_GONE.partition("{")[0]):
         state["added_tokens"].pop()  # the ids after the last word that is left are free again
     backend.__setstate__(json.dumps(state).encode())
+
+
+def _forget_words(tokenizer: Any, words: Sequence[str]) -> None:
+    """The same of a tokenizer written in Python."""
+    if not hasattr(tokenizer, "tokens_trie"):
+        raise EditError(f"{type(tokenizer).__name__}: expected a tokenizer whose words can be taken away again")
+    known, gone = tokenizer._added_tokens_decoder, _GONE.partition("{")[0]
+    for word in words:
+        known[tokenizer._added_tokens_encoder.pop(word)] = _added_token(_GONE.format(word))
+    while known and known[max(known)].content.startswith(gone):
+        del known[max(known)]  # the ids after the last word that is left are free again
+    tokenizer._added_tokens_encoder.clear()
+    tokenizer._added_tokens_encoder.update({token.content: index for index, token in known.items()})
+    tokenizer.tokens_trie = type(tokenizer.tokens_trie)()  # what splits texts at added words
+    tokenizer._update_trie()
+    tokenizer._update_total_vocab_size()
 
 
 def _added_token(token: str) -> AddedToken:
@@ -127,6 +144,17 @@ def _refuse_saving(words: Sequence[str], *_: Any, **__: Any) -> None:
     raise EditError(
         f"tokenizer: knows {' '.join(words)} of edits in force, whose rows no text encoder saves; unload them first"
     )
+
+
+def input_embeddings(encoder: nn.Module) -> list[nn.Embedding]:
+    """The input embedding of a text encoder, and other layers that share its weight: T5 looks words up in another than it names.
+
+    Raises:
+        EditError: If it has none.
+    """
+    first = input_embedding(encoder)
+    tied = [part for part in encoder.modules() if isinstance(part, nn.Embedding) and part.weight is first.weight]
+    return [first, *(part for part in tied if part is not first)]
 
 
 def input_embedding(encoder: nn.Module) -> nn.Embedding:

@@ -34,7 +34,7 @@ def check_noun(model: TextToImage, noun: str) -> None:
     """Refuse a class noun that the model's tokenizers do not know.
 
     A word is unknown if it becomes the unknown token or nothing, or falls apart into pieces of fewer than 2.5 letters
-    on average.
+    on average. Tokenizers of bytes know every word.
 
     Raises:
         DataError: If the noun is empty or one of its words is unknown.
@@ -42,7 +42,7 @@ def check_noun(model: TextToImage, noun: str) -> None:
     if not noun.strip():
         raise DataError("noun is empty: expected the class of the subject, such as 'bear'")
     for tokenizer in model.tokenizers.values():
-        for word in noun.split():
+        for word in [] if _reads_bytes(tokenizer) else noun.split():
             ids = tokenizer(word, add_special_tokens=False).input_ids
             # CLIP's unknown token is its end token, so a word may also fall apart into letters instead
             unknown = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
@@ -52,6 +52,11 @@ def check_noun(model: TextToImage, noun: str) -> None:
                 raise DataError(
                     f"noun {noun!r}: {model.name} does not know the word {word!r}; use a commoner noun{near}"
                 )
+
+
+def _reads_bytes(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it is one of bytes, written in Python: as many tokens as bytes."""
+    return not tokenizer.is_fast and len(_ids(tokenizer, "bär")) == len("bär".encode())
 
 
 def nearest_nouns(word: str) -> str:

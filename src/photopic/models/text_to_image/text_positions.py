@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from photopic.core.edits.runtime_tokens import input_embeddings
 from photopic.core.errors import ModelError
 from photopic.models.text_to_image.words import spans_of
 
@@ -175,11 +176,8 @@ def numbered(encoders: Mapping[str, nn.Module], which: str) -> Iterator[list[lis
             ]
             for part in parts:
                 stack.callback(part.register_forward_hook(_answer(is_followed=name == which)).remove)
-        encoder: Any = encoders[which]
-        table = encoder.get_input_embeddings().weight  # T5 has it in two layers
-        for part in encoder.modules():
-            if isinstance(part, nn.Embedding) and part.weight is table:
-                stack.callback(part.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        for table in input_embeddings(encoders[which]):
+            stack.callback(table.register_forward_pre_hook(keep, with_kwargs=True).remove)
         yield seen
 
 
