@@ -31,7 +31,7 @@ def frozen_weights(modules: Mapping[str, nn.Module], names: Iterable[str]) -> di
     found: dict[str, nn.Module] = {}
     for name in names:
         component, _, path = name.removesuffix(".weight").partition(".")
-        layer = modules.get(component)
+        layer: Any = modules.get(component)
         for step in path.split(".") if layer is not None and path else ():
             layer = getattr(layer, "_orig_mod", layer)._modules.get(step)  # under what torch.compile puts around it
             if layer is None:
@@ -57,4 +57,5 @@ def _is_frozen(weight: Any) -> bool:
 
 def _is_wrapped(weight: Any) -> bool:
     # every tensor has the method; those that are quantised have one of their own
-    return is_traceable_wrapper_subclass(weight) and type(weight).dequantize is not Tensor.dequantize
+    own: Any = type(weight)
+    return is_traceable_wrapper_subclass(weight) and own.dequantize is not Tensor.dequantize

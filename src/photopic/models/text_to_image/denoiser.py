@@ -109,8 +109,8 @@ class Denoiser(nn.Module):
         prefix = arguments.get(PREFIX, 0)
         told[self._latents] = to_network(latents.to(dtype), family.layout, prefix)
         told[self._time] = told_time(timesteps, family, arguments.get(TIME_DTYPE, torch.float32))
-        network = self.transformer if self.second is None or not arguments.get(SECOND) else self.second
-        output = network(**told, return_dict=False)[0]
+        asked = self.transformer if self.second is None or not arguments.get(SECOND) else self.second
+        output = asked(**told, return_dict=False)[0]
         predicted = from_network(output, family.layout, *latents.shape[-2:])
         if family.halved:
             predicted = predicted.chunk(2, dim=1)[0]  # (batch, 2 c, h, w) -> (batch, c, h, w): the rest is a variance
