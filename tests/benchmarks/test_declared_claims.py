@@ -21,6 +21,7 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
         assert name in (
             "attribution-peers",
             "few-shot",
+            "flow-costs",
             "file-rate",
         )
         return
