@@ -7,17 +7,14 @@ what is used and gives back what is not. The file has no name, so it is gone wit
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import IO
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-ALIGNED = 64  # bytes: every number format may be read from there
+from photopic.core.aside import UnnamedFile
 
 
 @contextmanager
@@ -38,8 +35,9 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
     tensors = [each for module in modules for each in chain(module.parameters(), module.buffers())]
     devices = [each.device for each in tensors]
     on_cpu = [each for each in tensors if each.device.type == "cpu" and each.is_contiguous()]
-    for tensor, kept in zip(on_cpu, _in_a_file(on_cpu), strict=True):
-        tensor.data = kept
+    file = UnnamedFile()
+    for tensor, kept in [(each, file.keep(each)) for each in on_cpu]:
+        tensor.data = kept.mapped()
     for tensor in tensors:
         if tensor.device.type != "cpu":
             tensor.data = tensor.data.cpu()
@@ -52,28 +50,6 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
         for tensor, device in zip(tensors, devices, strict=True):
             tensor.data = tensor.data.to(device)
         _give_back()
-
-
-def _in_a_file(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors as views of a mapped file, each of a mapping of its own: it goes when its tensor has come back."""
-    starts, stop = [], 0
-    with tempfile.TemporaryFile() as file:
-        for tensor in tensors:
-            starts.append(-(-stop // ALIGNED) * ALIGNED)
-            file.seek(starts[-1])
-            file.write(tensor.detach().reshape(-1).view(torch.uint8).numpy().data)  # (bytes,)
-            stop = starts[-1] + tensor.nbytes
-        file.flush()
-        return [
-            _mapped(file, start, tensor) if tensor.numel() else tensor.data  # nothing cannot be mapped
-            for start, tensor in zip(starts, tensors, strict=True)
-        ]
-
-
-def _mapped(file: IO[bytes], start: int, tensor: Tensor) -> Tensor:
-    """The bytes from a place on as a tensor like another; written to, a page is the process's own."""
-    found = torch.from_numpy(np.memmap(file, np.uint8, "c", start, (tensor.nbytes,)))
-    return found.view(tensor.dtype).view(tensor.shape)
 
 
 def _give_back() -> None:

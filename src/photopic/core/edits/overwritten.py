@@ -2,21 +2,26 @@
 
 Counters of changes and addresses do not tell: a write through ``tensor.data`` moves neither. So the content is compared: every
 entry that was written, and a few entries of every tensor, with what they were when the stack last left the model. Of a tensor
-written as a whole that is a sum over its bits, so that only the base's entries take memory.
+written as a whole that is a sum over its bits, so that only the base's entries take memory; and of many on a CPU these wait in a
+file without a name, where it has room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from photopic.core.aside import StoredTensor, UnnamedFile, is_room
 from photopic.core.edits.bit_sums import BitSums
 from photopic.core.edits.overlap import Writes
-from photopic.core.edits.positions import Positions, Write, apply, read_entries, union, write_entries
+from photopic.core.edits.positions import Positions, Write, apply, read_entries, union, write_blocks, write_entries
 from photopic.core.edits.samples import Samples, is_read, same_bits
+from photopic.core.errors import EditError
 from photopic.core.fingerprint import named_tensors
+
+MANY = 1 << 28  # bytes of whole tensors that are kept in memory: writing less to a file spares nobody anything
 
 
 @dataclass
@@ -24,7 +29,7 @@ class _Kept:
     """What was written over in one tensor."""
 
     positions: Positions
-    base: Tensor  # its entries there, (count,)
+    base: Tensor | StoredTensor  # its entries there, (count,)
     writes: Sequence[Write]
     written: Tensor | int | None = None  # what stands there since, or the sum of its bits; None amid writing
 
@@ -37,6 +42,14 @@ class _Kept:
         else:  # several writes have other positions each
             self.written = written if len(self.writes) == 1 else read_entries(tensor, self.positions)
 
+    def put_back(self, tensor: Tensor) -> None:
+        """The base's entries again."""
+        base = self.base
+        if isinstance(base, StoredTensor) and tensor.is_contiguous():
+            write_blocks(tensor, base.blocks())
+        else:
+            write_entries(tensor, self.positions, base.read() if isinstance(base, StoredTensor) else base)
+
     def stands(self, tensor: Tensor, sums: BitSums) -> bool:
         """Whether what was written still stands there, or what a move to another precision makes of it."""
         if isinstance(self.written, Tensor):
@@ -45,8 +58,8 @@ class _Kept:
             return self.written is None
         if tensor.dtype == self.base.dtype:
             return sums.of(tensor) == self.written
-        before = self.base.clone().view(tensor.shape)  # written once more, to be rounded as the model was
-        for write in self.writes:
+        before = (self.base.read() if isinstance(self.base, StoredTensor) else self.base.clone()).view(tensor.shape)
+        for write in self.writes:  # once more, to be rounded as the model was
             apply(before, write)
         return sums.of(before) == self.written and same_bits(before, tensor.detach())
 
@@ -60,16 +73,19 @@ class Overwritten:
 
     def write(self, tensors: Mapping[str, Tensor], pending: Writes) -> None:
         """Write the changes of each tensor, and keep aside what was there."""
-        sums = BitSums()
+        sums, touched = (
+            BitSums(),
+            {name: union([write.indices for write in writes]) for name, writes in pending.items()},
+        )
+        read = _reader([tensors[name] for name, positions in touched.items() if positions is None])
         for name, writes in pending.items():
-            positions = union([write.indices for write in writes])
-            self._kept[name] = _Kept(positions, read_entries(tensors[name], positions), writes)
+            self._kept[name] = _Kept(touched[name], read(tensors[name], touched[name]), writes)
             self._kept[name].write(tensors[name], sums)  # an interrupt finds the base's entries in its place
 
     def put_back(self, tensors: Mapping[str, Tensor]) -> None:
         """The base again; done twice it changes nothing."""
         for name, kept in self._kept.items():
-            write_entries(tensors[name], kept.positions, kept.base)
+            kept.put_back(tensors[name])
         self.forget()
 
     def forget(self) -> None:
@@ -91,6 +107,31 @@ class Overwritten:
                 return f"{name} has other entries than were written"
         other = self._samples.differs(tensors)
         return f"{other} has other entries" if other else ""
+
+
+def _reader(whole: Sequence[Tensor]) -> Callable[[Tensor, Positions], Tensor | StoredTensor]:
+    """How the base's entries are kept: those of many whole tensors of a CPU in a file, all others in memory."""
+    size = sum(each.nbytes for each in whole if _lies_in_one_piece(each))
+    if size < MANY or not is_room(size):
+        return read_entries
+
+    def read(tensor: Tensor, positions: Positions) -> Tensor | StoredTensor:
+        if positions is not None or not _lies_in_one_piece(tensor):
+            return read_entries(tensor, positions)
+        try:
+            return file.keep(tensor.reshape(-1))  # (count,)
+        except OSError as error:
+            raise EditError(
+                f"the base's entries: expected room for {size / 1e6:.0f} MB among temporary files, "
+                f"found {error.strerror}; set TMPDIR to a folder with room"
+            ) from error
+
+    file = UnnamedFile()
+    return read
+
+
+def _lies_in_one_piece(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -123,6 +123,14 @@ def write_entries(tensor: Tensor, positions: Positions, entries: Float[Tensor, "
     return entries
 
 
+def write_blocks(tensor: Tensor, blocks: Iterable[tuple[int, Float[Tensor, " count"]]]) -> None:
+    """Overwrite every entry of a tensor that lies in one piece, some at a time, each with the number of its first."""
+    with _writable(tensor):
+        flat = tensor.detach().view(-1)
+        for first, block in blocks:
+            flat[first : first + len(block)].copy_(block)
+
+
 def apply(tensor: Tensor, write: Write) -> Tensor | None:
     """Write at its weight: entry + weight x (value - entry), exactly the value at weight 1; or entry + weight x value.
 
