@@ -47,6 +47,7 @@ MODULES = {
     "perception": "measure.perception",
     "race": "tune.race.run",
     "race-search": "tune.race.searching",
+    "race-search-half": "tune.race.searching",
     "random-pruning": "tune.sparse_towers",
     "saturation": "guard.saturation",
     "sd15-shape": "locate.sd15_shape",
