@@ -3,7 +3,8 @@
     python -m benchmarks start      # writes benchmarks/results/start.json
 
 Counted is the Python process up to the classes of a Stable Diffusion pipeline, with the settings of ``photopic generate``; loading
-weights is left out. Beside it, in turns, the same with Python's own garbage collection, and processes that import torch alone.
+weights is left out. Beside it, in turns: the same with Python's own garbage collection, and what is under it: torch alone, torch
+with the compiler that ``diffusers.utils`` imports, and the classes of the pipeline from their own modules without this library.
 """
 
 from __future__ import annotations
@@ -26,10 +27,19 @@ CLAIMS = (
     Claim("start.imports.*", "", "CPU seconds of a process that imports this alone", "s"),
 )
 DRAWING = "import photopic.models.text_to_image.handle; from diffusers import AutoencoderKL, StableDiffusionPipeline"
+COLLECT_LATE = "import gc; from photopic.cli.main import COLLECT_AFTER; gc.set_threshold(COLLECT_AFTER)"
+PIPELINE = (
+    "from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline; "
+    "from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel; "
+    "from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL; "
+    "from transformers.models.clip.modeling_clip import CLIPTextModel"
+)
 PROCESSES = {
-    "generate": f"import gc; from photopic.cli.main import COLLECT_AFTER; gc.set_threshold(COLLECT_AFTER); {DRAWING}",
+    "generate": f"{COLLECT_LATE}; {DRAWING}",
     "usual_garbage": DRAWING,
     "torch": "import torch",
+    "compiler": "import torch._dynamo",
+    "pipeline": f"{COLLECT_LATE}; {PIPELINE}",
 }
 CLOCK = "; import time; print(time.process_time())"
 
@@ -56,7 +66,8 @@ def rows(bench: Bench[StartConfig, Any]) -> Iterator[Row]:
     found = {name: statistics.median(each[name] for each in rounds) for name in PROCESSES}
     note = ", ".join(f"{name} {seconds:.2f}" for name, seconds in found.items())
     yield row("start.generate_imports", found["generate"], baseline=found["usual_garbage"], n=len(rounds), note=note)
-    yield row("start.imports.torch", found["torch"], n=len(rounds))
+    for name in ("torch", "compiler", "pipeline"):
+        yield row(f"start.imports.{name}", found[name], n=len(rounds))
 
 
 BENCHMARKS = (Benchmark("start", __doc__, StartConfig(), StartConfig(rounds=1), CLAIMS, rows),)

@@ -73,7 +73,8 @@ class Amplified:
         """
         outputs = {name: plain.kept[name] for name in self.before(size) if name in plain.kept}
         chosen = plain.pixels if rows is None else plain.pixels[rows]
-        with torch.no_grad(), self._in_place(size), replayed(self.model.network, outputs, rows):
+        again = replayed(self.model.network, outputs, rows, written=self._written)
+        with torch.no_grad(), self._in_place(size), again:
             return self.model.forward(chosen).float()
 
     def before(self, size: int) -> tuple[str, ...]:

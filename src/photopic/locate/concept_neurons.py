@@ -142,6 +142,7 @@ class ConceptNeuronsConfig(Config):
     presets={
         "paper": ConceptNeuronsConfig(optimizer="paper"),
         "quick": ConceptNeuronsConfig(steps=SHORT.steps, lr=SHORT.lr, betas=SHORT.betas, prior_weight=2.0),
+        "small-batch": ConceptNeuronsConfig(binary=True, batch=4),
     },
     command="locate neurons",
     examples=("Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",),

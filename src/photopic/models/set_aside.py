@@ -35,7 +35,7 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
     tensors = [each for module in modules for each in chain(module.parameters(), module.buffers())]
     devices = [each.device for each in tensors]
     on_cpu = [each for each in tensors if each.device.type == "cpu" and each.is_contiguous()]
-    file = UnnamedFile()
+    file = UnnamedFile(on_cpu)
     for tensor, kept in [(each, file.keep(each)) for each in on_cpu]:
         tensor.data = kept.mapped()
     for tensor in tensors:

@@ -64,7 +64,7 @@ def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_bef
             inner = [name for name, part in network.named_modules() if not list(part.children())]
             skipped = [name for name in inner if order.ends.get(name, 1 << 60) < order.starts[layer]]
             rows = torch.tensor([3, 1])
-            with replayed(network, kept), tap(network, *inner) as seen:
+            with replayed(network, kept, written=written), tap(network, *inner) as seen:
                 assert torch.equal(logits(network, pixels), plain)
             outside = [name for name in skipped if not any(name == one or name.startswith(f"{one}.") for one in before)]
             assert not outside and skipped
@@ -72,7 +72,7 @@ def test_a_run_goes_on_from_any_layer_with_the_same_result_and_calls_nothing_bef
             assert all(len(seen[name]) == (name in kept) for name in kept_with_parts)  # an outermost one only answers
             again = {name: type(parts[name]).__name__ for name in {*skipped} - {*kept_with_parts}}
             assert set(again.values()) <= {"Identity", "Dropout"}, again  # what gives back its input
-            with replayed(network, kept, rows):
+            with replayed(network, kept, rows, written=written):
                 torch.testing.assert_close(logits(network, pixels[rows]), plain[rows])
 
 
@@ -81,15 +81,26 @@ def test_what_is_kept_is_not_written_into_and_forward_is_given_back(returned: bo
     network, x = Residual(returned=returned).eval(), torch.randn(3, 4)
     order = order_of(network, lambda: network(x))
     assert order.before("second") == ("first", "act") or set(order.before("second")) == {"first", "act"}
-    with torch.no_grad(), recorded(network, order.before("second"), set()) as kept:
-        plain = network(x)
-    for _ in range(3):
-        with torch.no_grad(), replayed(network, kept):
-            assert torch.equal(network(x), plain)
-    with pytest.raises(RuntimeError, match="stop"), replayed(network, kept):
+    written: set[str] = set()
+    for _ in range(2):  # nothing that is written to is kept the first time, and a copy of it the second
+        with torch.no_grad(), recorded(network, order.before("second"), written) as kept:
+            plain = network(x)
+        for _ in range(3):
+            with torch.no_grad(), replayed(network, kept, written=written):
+                assert torch.equal(network(x), plain)
+    assert written == {"first"} == kept.keys()
+    with pytest.raises(RuntimeError, match="stop"), replayed(network, kept, written=written):
         raise RuntimeError("stop")
     assert "forward" not in network.first.__dict__
     assert torch.equal(network(x), plain) and not torch.equal(network(x + 1), plain)
+
+
+def test_only_what_is_written_to_is_copied() -> None:
+    network, x = Residual().eval(), torch.randn(3, 4)
+    kept = {"first": torch.randn(3, 4), "second": torch.randn(3, 4)}
+    with torch.no_grad(), replayed(network, kept, written={"first"}):
+        assert network.second(x) is kept["second"]
+        assert network.first(x) is not kept["first"] and torch.equal(network.first(x), kept["first"])
 
 
 def test_a_layer_that_is_called_twice_is_neither_kept_nor_a_start() -> None:

@@ -72,15 +72,22 @@ class Overwritten:
         self._samples = Samples({})
 
     def write(self, tensors: Mapping[str, Tensor], pending: Writes) -> None:
-        """Write the changes of each tensor, and keep aside what was there."""
-        sums, touched = (
-            BitSums(),
-            {name: union([write.indices for write in writes]) for name, writes in pending.items()},
-        )
-        read = _reader([tensors[name] for name, positions in touched.items() if positions is None])
-        for name, writes in pending.items():
-            self._kept[name] = _Kept(touched[name], read(tensors[name], touched[name]), writes)
-            self._kept[name].write(tensors[name], sums)  # an interrupt finds the base's entries in its place
+        """Write the changes of each tensor, and keep aside what was there.
+
+        Raises:
+            EditError: If a file for it has no room.
+        """
+        sums, touched = BitSums(), {name: union([each.indices for each in writes]) for name, writes in pending.items()}
+        try:
+            read = _reader([tensors[name] for name, positions in touched.items() if positions is None])
+            for name, writes in pending.items():
+                self._kept[name] = _Kept(touched[name], read(tensors[name], touched[name]), writes)
+                self._kept[name].write(tensors[name], sums)  # an interrupt finds the base's entries in its place
+        except OSError as error:
+            raise EditError(
+                f"expected room for the base's entries among temporary files, found {error.strerror}; "
+                "set TMPDIR to a folder with room"
+            ) from error
 
     def put_back(self, tensors: Mapping[str, Tensor]) -> None:
         """The base again; done twice it changes nothing."""
@@ -111,27 +118,17 @@ class Overwritten:
 
 def _reader(whole: Sequence[Tensor]) -> Callable[[Tensor, Positions], Tensor | StoredTensor]:
     """How the base's entries are kept: those of many whole tensors of a CPU in a file, all others in memory."""
-    size = sum(each.nbytes for each in whole if _lies_in_one_piece(each))
+    filed = [each for each in whole if each.device.type == "cpu" and each.is_contiguous()]
+    size = sum(each.nbytes for each in filed)
     if size < MANY or not is_room(size):
         return read_entries
+    ids = set(map(id, filed))
 
     def read(tensor: Tensor, positions: Positions) -> Tensor | StoredTensor:
-        if positions is not None or not _lies_in_one_piece(tensor):
-            return read_entries(tensor, positions)
-        try:
-            return file.keep(tensor.reshape(-1))  # (count,)
-        except OSError as error:
-            raise EditError(
-                f"the base's entries: expected room for {size / 1e6:.0f} MB among temporary files, "
-                f"found {error.strerror}; set TMPDIR to a folder with room"
-            ) from error
+        return file.keep(tensor.reshape(-1)) if id(tensor) in ids else read_entries(tensor, positions)  # (count,)
 
-    file = UnnamedFile()
+    file = UnnamedFile(filed)
     return read
-
-
-def _lies_in_one_piece(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

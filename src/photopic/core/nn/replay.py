@@ -7,7 +7,7 @@ the same modules in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -113,25 +113,35 @@ def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Ite
 
 
 @contextmanager
-def replayed(network: nn.Module, outputs: Mapping[str, Any], rows: Tensor | None = None) -> Iterator[None]:
+def replayed(
+    network: nn.Module, outputs: Mapping[str, Any], rows: Tensor | None = None, *, written: Container[str]
+) -> Iterator[None]:
     """Inside the ``with`` block modules give back recorded outputs instead of computing them; always undone.
 
     Args:
         network: The network.
         outputs: Of ``recorded``.
         rows: Numbers of the samples wanted; None: all.
+        written: As ``recorded`` left it: only these outputs are copied, since a run writes to no others.
     """
     with ExitStack() as stack:
         for name, output in outputs.items():
-            stack.enter_context(_answering(network.get_submodule(name), output, rows))
+            given = _given(output, rows, name in written)
+            stack.enter_context(_answering(network.get_submodule(name), given))
         yield
 
 
+def _given(output: Any, rows: Tensor | None, is_written: bool) -> Callable[[], Any]:
+    if rows is not None:
+        return lambda: _rows(output, rows)  # which are a copy
+    # what follows writes into it, as ``x += y`` and in-place activations do
+    return (lambda: _copied(output)) if is_written else (lambda: output)
+
+
 @contextmanager
-def _answering(module: nn.Module, output: Any, rows: Tensor | None) -> Iterator[None]:
+def _answering(module: nn.Module, given: Callable[[], Any]) -> Iterator[None]:
     own = module.__dict__.get("forward")
-    # a copy, or rows, which are one: what follows may write into it, as ``x += y`` and in-place activations do
-    module.__dict__["forward"] = lambda *_, **__: _copied(output) if rows is None else _rows(output, rows)
+    module.__dict__["forward"] = lambda *_, **__: given()
     try:
         yield
     finally:
