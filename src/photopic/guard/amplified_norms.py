@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from photopic.core.errors import DataError, ModelError
+from photopic.core.fingerprint import modules_in
 from photopic.core.nn.replay import Order, order_of, replayed
 from photopic.guard._plain import BoundWeights, Plain, plain_pass
 from photopic.models.classifier import Classifier
@@ -87,7 +88,8 @@ class Amplified:
     @contextmanager
     def _in_place(self, size: int) -> Iterator[None]:
         """Amplified tensors in the places of the model's own; twice ``finally``, as an interrupt may hit the first."""
-        parts = {layer: self.model.network.get_submodule(layer) for layer in self.layers[:size]}
+        every = dict(modules_in(self.model.network))
+        parts = {layer: every[layer] for layer in self.layers[:size]}
         held = [(part._parameters, self._of(layer, part)) for layer, part in parts.items()]
         own = [(places, {name: places[name] for name in scaled}) for places, scaled in held]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from photopic.core.errors import ModelError
+from photopic.core.fingerprint import modules_in
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Ite
             found[name] = _copied(output) if name in written else output
             versions[name] = _versions(found[name])
 
+    parts = dict(modules_in(network))
     with ExitStack() as stack:
         for name in names:
-            module = network.get_submodule(name)
+            module = parts[name]
             hook = module.register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
             stack.callback(hook.remove)
         yield found
@@ -124,10 +126,11 @@ def replayed(
         rows: Numbers of the samples wanted; None: all.
         written: As ``recorded`` left it: only these outputs are copied, since a run writes to no others.
     """
+    parts = dict(modules_in(network))
     with ExitStack() as stack:
         for name, output in outputs.items():
             given = _given(output, rows, name in written)
-            stack.enter_context(_answering(network.get_submodule(name), given))
+            stack.enter_context(_answering(parts[name], given))
         yield
 
 
