@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.errors import ModelError
-from photopic.core.fingerprint import modules_in
 from photopic.core.nn.replay import recorded
 from photopic.models.classifier import Classifier
+from photopic.models.networks import parts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,6 @@ class BoundWeights:
 
 def _state(model: Classifier) -> list[tuple[int, int]]:
     """Where each tensor lies and how often it was written to; inference tensors do not count that."""
-    parts = [part for _, part in modules_in(model.network)]
+    parts = parts_of(model.network)
     tensors = [each for part in parts for own in (part._parameters, part._buffers) for each in own.values()]
     return [(each.data_ptr(), 0 if each.is_inference() else each._version) for each in tensors if each is not None]
