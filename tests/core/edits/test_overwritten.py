@@ -1,4 +1,4 @@
-"""The base's entries of whole tensors wait in a file: every byte comes back from it, and no room for it is one line."""
+"""Where memory is short the base's entries of whole tensors wait in a file: every byte comes back, and no room is one line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import copy
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from photopic.core import aside
 from photopic.core.aside import StoredTensor
 from photopic.core.edits import DenseDelta, Edit, EditStack
-from photopic.core.edits import overwritten as module
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import fingerprint
 from tests.core.small import Net, content, made
@@ -22,8 +23,10 @@ NAMES = ["m.two.weight", "m.conv.weight"]  # the second lies channels last
 
 
 @pytest.fixture(autouse=True)
-def _many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MANY", 1)
+def _short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A system that says of itself that it has nothing left."""
+    (tmp_path / "meminfo").write_text("MemTotal: 2 kB\nMemAvailable:          0 kB\n")
+    monkeypatch.setattr(aside, "MEMINFO", tmp_path / "meminfo")
 
 
 @contextmanager
@@ -96,8 +99,16 @@ def test_no_room_for_the_file_is_one_line_and_leaves_the_base() -> None:
     assert content(model) == before and not stack.names()
 
 
-def test_where_there_is_no_room_they_stay_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+@pytest.mark.parametrize(
+    ("where", "said"), [("/nowhere", "MemAvailable: 0 kB"), (None, "MemAvailable: 1000000 kB"), (None, None)]
+)
+def test_without_a_folder_or_with_memory_to_spare_they_stay_in_memory(
+    where: str | None, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", where)
+    aside.MEMINFO.unlink()
+    if said is not None:  # a system that says nothing, as macOS, has memory
+        aside.MEMINFO.write_text(said)
     model = Net()
     before, stack = content(model), EditStack({"m": model})
     stack.load(made("low_rank", 1, NAMES))

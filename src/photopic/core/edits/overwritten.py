@@ -2,8 +2,8 @@
 
 Counters of changes and addresses do not tell: a write through ``tensor.data`` moves neither. So the content is compared: every
 entry that was written, and a few entries of every tensor, with what they were when the stack last left the model. Of a tensor
-written as a whole that is a sum over its bits, so that only the base's entries take memory; and of many on a CPU these wait in a
-file without a name, where it has room.
+written as a whole that is a sum over its bits, so that only the base's entries take memory; and where that is short these wait in a
+file without a name.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from photopic.core.aside import StoredTensor, UnnamedFile, is_room
+from photopic.core.aside import StoredTensor, UnnamedFile, belongs_in_a_file
 from photopic.core.edits.bit_sums import BitSums
 from photopic.core.edits.overlap import Writes
 from photopic.core.edits.positions import Positions, Write, apply, read_entries, union, write_blocks, write_entries
 from photopic.core.edits.samples import Samples, is_read, same_bits
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import named_tensors
-
-MANY = 1 << 28  # bytes of whole tensors that are kept in memory: writing less to a file spares nobody anything
 
 
 @dataclass
@@ -117,10 +115,10 @@ class Overwritten:
 
 
 def _reader(whole: Sequence[Tensor]) -> Callable[[Tensor, Positions], Tensor | StoredTensor]:
-    """How the base's entries are kept: those of many whole tensors of a CPU in a file, all others in memory."""
+    """How the base's entries are kept: those of whole tensors of a CPU in a file where memory is short, all others in memory."""
     filed = [each for each in whole if each.device.type == "cpu" and each.is_contiguous()]
     size = sum(each.nbytes for each in filed)
-    if size < MANY or not is_room(size):
+    if not size or not belongs_in_a_file(size):
         return read_entries
     ids = set(map(id, filed))
 
