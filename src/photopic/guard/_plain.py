@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.evaluating import parts_of
 from photopic.core.nn.replay import recorded
 from photopic.models.classifier import Classifier
-from photopic.models.networks import parts_of
 
 
 @dataclass(frozen=True, eq=False)
