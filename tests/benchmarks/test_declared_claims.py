@@ -22,7 +22,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
             "attribution-peers",
             "few-shot",
             "flow-costs",
-            "file-rate",
         )
         return
     content, rows = read_result(path)
