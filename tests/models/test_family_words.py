@@ -9,7 +9,7 @@ from torch import Tensor
 
 from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.errors import ModelError
-from photopic.core.nn.attention import JointCall, capture_joint_attention
+from photopic.core.nn.attention import JointCall, Place, capture_joint_attention
 from photopic.core.sampling import Control, Step
 from photopic.data.layout import Layout, Region
 from photopic.generate.guidance.layout_guidance import LayoutGuidance
@@ -17,7 +17,8 @@ from photopic.learning.subject.new_token import check_noun, new_rows
 from photopic.locate.attention import AttentionConfig, attention
 from photopic.models.text_to_image.families import FAMILIES
 from photopic.models.text_to_image.latents import latent_shape
-from photopic.models.text_to_image.text_positions import own_tokens
+from photopic.models.text_to_image.text_positions import TEXTS, own_tokens
+from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
 from tests.tiny_transformers import STEPS, drawn, handle_of, kind_of, shared_handle, tensors_of, word_tokenizer
 
@@ -83,6 +84,29 @@ def test_attention_maps_are_the_texts_share_and_change_no_bit(model: Transformer
         share = maps.sums[name].sum(0) / maps.counts[name]  # (tokens, h, w) -> (h, w)
         assert share.min() > 0 and share.max() <= 1 + 1e-5
     assert maps.sums and all(count == 2 for count in maps.counts.values())
+
+
+def test_a_words_column_is_that_of_its_key(model: TransformerTextToImage) -> None:
+    """In the first layer another embedding of one token moves the scores of its own column, and of no other but by refiners."""
+    (row,), (where, *_) = model.encode_prompts(PROMPT).rows, model.token_positions(PROMPT, "bear")
+    name = next(each for each in TEXTS if each in row)
+    changed = [each.clone() for each in row[name]]
+    changed[0][where - model.family.registers] += 1  # (tokens, ...)
+    other = row | {name: changed if isinstance(row[name], list) else torch.stack(changed)}
+    shape = latent_shape(model.pipeline, model.family, model.image_size, model.image_size)
+    latents, seen = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)), []
+
+    def keep(scores: Tensor, place: Place) -> Tensor:
+        seen.append(scores.clone())
+        return scores
+
+    for each in (row, other):
+        with torch.no_grad(), model._denoiser.rewriting(keep):
+            model.predict(latents, torch.tensor([500]), TransformerConditioning((each,), ("",)))
+    moved = (seen[0] - seen[len(seen) // 2]).abs().amax((0, 1, 2))  # (batch, heads, cells, tokens) -> (tokens,)
+    assert moved[where] > 0
+    if not any(keys.refines for keys in model.family.text_keys):
+        assert moved.count_nonzero() == 1
 
 
 class Shut(Control):
