@@ -49,7 +49,7 @@ class StoredTensor:
         buffer = torch.empty(min(_BLOCK, self.numel()), dtype=self.dtype)
         for first in range(0, self.numel(), _BLOCK):
             block = buffer[: self.numel() - first]
-            data, done = memoryview(block.view(torch.uint8).numpy()), 0  # (bytes,)
+            data, done = block.view(torch.uint8).numpy().data, 0  # (bytes,)
             while done < len(data):  # the place of the file is not moved: others may read it too
                 count = os.preadv(
                     self.file.opened.fileno(), [data[done:]], self.start + first * self.dtype.itemsize + done
@@ -70,7 +70,7 @@ class StoredTensor:
         if not self.numel():
             return torch.empty(self.shape, dtype=self.dtype)  # nothing cannot be mapped
         size = self.numel() * self.dtype.itemsize
-        found = torch.from_numpy(np.memmap(self.file.opened, np.uint8, "c", self.start, (size,)))  # type: ignore[call-overload]
+        found = torch.from_numpy(np.memmap(self.file.opened, np.uint8, "c", self.start, (size,)))
         return found.view(self.dtype).view(self.shape)
 
     def __reduce__(self) -> tuple[Callable[[Tensor], Tensor], tuple[Tensor]]:

@@ -194,7 +194,7 @@ def noise_errors(
     # few classes are left when most timesteps are looked at, so that a batch goes over both
     for pairs in torch.cartesian_prod(torch.arange(len(times)), torch.arange(len(said))).split(BATCH):
         rows, columns = pairs.T  # (batch,) of timesteps, and of classes
-        predicted = model.predict(noisy[rows], time[rows], said[columns])
+        predicted = model.forward(noisy[rows], time[rows], said[columns])
         implied = model.schedule.to_noise(predicted, noisy[rows], time[rows])
         found.append((implied.float() - noise[rows].float()).square().flatten(1).mean(1).cpu())
     return torch.cat(found).view(len(times), len(said))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Num
@@ -101,9 +101,9 @@ class Denoiser(nn.Module):
         return scores
 
     def _call(self, latents: Tensor, timesteps: Tensor, arguments: dict[str, Any]) -> Tensor:
-        family, dtype = (
-            self.family,
-            plain(self.transformer).dtype,
+        family = self.family
+        dtype = cast(
+            torch.dtype, plain(self.transformer).dtype
         )  # that it computes in, whatever its weights are kept in
         told = {name: value for name, value in arguments.items() if name not in OURS}
         prefix = arguments.get(PREFIX, 0)
