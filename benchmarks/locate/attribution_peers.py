@@ -34,7 +34,8 @@ FIRST = 20_000  # of the scenes
 CLAIMS = (
     Claim("grad_cam.captum_difference", "<= 1e-5", "largest difference over the largest value, all maps of the ResNet"),
     Claim("grad_cam.pytorch_grad_cam_difference", "<= 1e-5", "the same, all maps of the ResNet and the ViT"),
-    Claim("attribution.seconds_vs_captum", "<= 1.1", "processor seconds of a hundred pictures over captum's"),
+    Claim("attribution.seconds_vs_captum", "<= 1.1", "seconds of a hundred pictures over captum's"),
+    Claim("attribution.processor_seconds_vs_captum", "", "the same in seconds of the processor"),
 )
 BESIDE = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional", "cv2")
 
@@ -163,10 +164,12 @@ def rows(bench: Bench[PeerConfig, Any]) -> Iterator[Row]:
             by_captum(captum, resnet, layer, resnet.preprocess(pictures[start : start + BATCH]), 0, relu=True)
 
     calls = [lambda: grad_cam(resnet, pictures, classes=[label], config=settings), theirs]
-    seconds = side_by_side(calls, config.rounds, warm_up=2, clock=time.process_time)
-    middle = [float(np.median(each)) for each in seconds]
-    note = f"{middle[0]:.3f} s for {config.timed} pictures, captum {middle[1]:.3f} s"
-    yield row("attribution.seconds_vs_captum", median_ratio(*seconds), n=config.rounds, baseline=1.0, note=note)
+    for claim, clock in {"seconds": time.perf_counter, "processor_seconds": time.process_time}.items():
+        seconds = side_by_side(calls, config.rounds, warm_up=2, clock=clock)
+        middle = [float(np.median(each)) for each in seconds]
+        note = f"{middle[0]:.3f} s for {config.timed} pictures, captum {middle[1]:.3f} s"
+        ratio = median_ratio(*seconds)
+        yield row(f"attribution.{claim}_vs_captum", ratio, n=config.rounds, baseline=1.0, note=note)
 
 
 QUICK = PeerConfig(2, 4, 1)

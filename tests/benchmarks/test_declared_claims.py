@@ -19,7 +19,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
     path = RESULTS / f"{name}.json"
     if not path.exists():  # never run in full
         assert name in (
-            "attribution-peers",
             "few-shot",
             "flow-costs",
         )
