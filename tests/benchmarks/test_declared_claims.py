@@ -20,7 +20,6 @@ def test_stored_rows_answer_declared_claims_with_the_targets_that_were_asked_for
     if not path.exists():  # never run in full
         assert name in (
             "few-shot",
-            "flow-costs",
         )
         return
     content, rows = read_result(path)
