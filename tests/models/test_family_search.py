@@ -11,7 +11,7 @@ from photopic.locate.concept_neurons import ConceptNeuronsConfig, concept_neuron
 from photopic.models.text_to_image.attention_weights import attention_rows, attention_weights
 from photopic.models.text_to_image.families import FAMILIES
 from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
-from tests.tiny_transformers import shared_handle
+from tests.tiny_transformers import shared_handle, tensors_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of diffusers, importing its own old names

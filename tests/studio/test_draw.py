@@ -84,6 +84,7 @@ def test_pictures_are_those_of_the_command_to_the_byte(
     assert done["provenance"]["prompt"] == form["prompt"] and len(done["results"]) == 3
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with NumPy 2
 @pytest.mark.parametrize("case", ["edit", "layout", "start"])
 def test_a_picture_of_either_brings_back_its_form(
     page: StudioPage, taught: dict[str, Any], model: Path, tmp_path: Path, case: str

@@ -43,7 +43,7 @@ def test_fields_say_ranges_and_what_fits(rows: dict[str, dict[str, Any]]) -> Non
     assert fields["noun"]["required"] and not fields["noun"]["advanced"] and fields["lr"]["advanced"]
     assert (fields["batch"]["min"], fields["density"]["above"], fields["density"]["max"]) == (1, 0, 1)
     assert fields["model"]["default"] == "tiny" and "emoji-clip-vit" not in fields["model"]["choices"]
-    assert fields["preset"]["choices"] == ["paper", "quick"] and fields["output"]["kind"] == "text"
+    assert fields["preset"]["choices"] == ["paper", "quick", "small-batch"] and fields["output"]["kind"] == "text"
     assert {field["name"]: field["labelled"] for field in rows["tune mask"]["fields"]}["data"] is True
 
 

@@ -45,7 +45,7 @@ def last_step(curve: Locator) -> int:
 def test_a_subject_is_taught_from_five_pictures_and_drawn(tabs: Tabs, studio: StudioPage, tmp_path: Path) -> None:
     tab = tabs.open("subject")
     fill(tab, tmp_path, name="mine.edit")
-    tab.get_by_label("Caption of picture 2").fill("on a green table")
+    tab.get_by_label("Caption of picture 2").fill("a bear on a green table")
     tab.get_by_role("button", name="Crop thing-000.png").click()
     crop = tab.get_by_label("The part that is learnt from")
     crop.focus()
@@ -60,7 +60,7 @@ def test_a_subject_is_taught_from_five_pictures_and_drawn(tabs: Tabs, studio: St
     assert tab.locator(".samples img").count() == 2
     (job,) = studio.get("/api/jobs")
     sent = studio.get(f"/api/jobs/{job['id']}")["form"]
-    assert [each["caption"] for each in sent["pictures"]] == ["", "on a green table", "", "", ""]
+    assert [each["caption"] for each in sent["pictures"]] == ["", "a bear on a green table", "", "", ""]
     assert sent["pictures"][0]["crop"] == [0.02, 0.02, 0.94, 0.94] and sent["pictures"][1]["crop"] is None
     assert sent["token"] == "<mine>" and sent["sample_every"] == 2
 
