@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,4 +143,4 @@ def test_an_interaction_takes_a_tenth_of_a_second_while_a_job_runs(tabs: Tabs, s
     times = sorted(tab.evaluate("times"))
     studio.ask("DELETE", f"/api/jobs/{job}")
     assert running == "running" and len(times) > 20
-    assert statistics.median(times) <= 100, times
+    assert times[len(times) * 3 // 4] <= 100, times  # the 75th percentile
