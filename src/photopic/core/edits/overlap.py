@@ -35,7 +35,8 @@ def resolved(edit: Edit, tensors: Mapping[str, Tensor], model: str, modules: Map
     gathered: dict[str, Any] = {}
     for name in touched:
         if name in frozen:
-            check_shape(name, tuple(frozen[name].weight.shape), edit.base.shapes[name], model)
+            layer = frozen[name]  # packed weights have other shapes than what they stand for
+            check_shape(name, (layer.out_features, layer.in_features), edit.base.shapes[name], model)
         else:
             check_tensor(name, tensors.get(name), edit.base.shapes[name], model, modules)
         writes = [part.change(name) for part in edit.weight_parts if name in part.names()]
