@@ -142,10 +142,11 @@ def test_an_interrupted_search_goes_on_after_a_restart_to_the_same_edit(
     form = {"noun": "bear", "options": QUICK | {"steps": 12}, "output": "bear.edit"}
     with running(tmp_path / "a", model) as page:
         form["pictures"] = [{"id": page.picture()}]
-        whole = page.do("subject", form)
+        whole = page.do("subject", form | {"sample_every": 5})
+        assert len(whole["samples"]) == 2  # they change nothing: compared below
     with running(tmp_path / "b", model) as page:
         page.picture()
-        job = page.start("subject", form)
+        job = page.start("subject", form | {"sample_every": 0})
         page.wait(job, lambda job: job["stage"] == "locating" and job["done"] > 3)
         waiting = page.start("draw", SHORT)
     assert json.loads((tmp_path / "b/runs" / job / "job.json").read_text())["state"] == "interrupted"
