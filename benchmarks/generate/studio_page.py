@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +142,8 @@ class Tab:
     def close(self) -> None:
         """Leave in the middle, as a tab that is closed does."""
         if self._connection.sock is not None:
+            with suppress(OSError):  # it has ended by itself
+                self._connection.sock.shutdown(socket.SHUT_RDWR)  # close alone waits for whoever reads from it
             self._connection.sock.close()
 
     def kinds(self, job: str) -> list[str]:
