@@ -116,7 +116,7 @@ def follow(page: Page, seen: Seen, job: str, also: tuple[str, ...] = ()) -> None
     found = answer.json
     with seen.lock:
         seen.ended[f"{found['kind']} {found['state']}"] += 1
-        gone = "expected an edit of the workspace" in (found["error"] or "")
+        gone = "of the workspace, found none" in (found["error"] or "")
         if found["state"] not in ("done", *also) and not gone:
             seen.failures.append(f"{found['kind']} {found['state']}: {found['error']}"[:200])
     for each in found["results"]:

@@ -193,3 +193,21 @@ def test_what_the_drawing_refuses_is_said_without_paths(page: StudioPage, taught
     failed = page.wait(page.start("draw", form))
     assert failed["state"] == "failed" and failed["results"] == []
     assert failed["error"].startswith("bear.edit: expected its word <mine> in the prompt")
+
+
+def test_an_edit_that_is_deleted_while_its_drawing_begins_is_named(
+    page: StudioPage, taught: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from photopic.calls import drawing
+
+    edits, prepare = page.studio.workspace.edits, drawing.prepare
+    (edits / "brief.edit").write_bytes((edits / "bear.edit").read_bytes())
+
+    def late(asked: drawing.Asked) -> drawing.Prepared:
+        (edits / "brief.edit").unlink()
+        return prepare(asked)
+
+    monkeypatch.setattr(drawing, "prepare", late)
+    job = page.start("draw", {"prompt": "a <mine> bear", "count": 1, "steps": 1, "edits": [{"name": "brief.edit"}]})
+    found = page.wait(job)
+    assert found["state"] == "failed" and "of the workspace, found none" in found["error"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from photopic.core.errors import EditError
 from photopic.core.events import Event
 from photopic.core.files import write_atomically
 from photopic.studio.forms import DrawForm, Region, checked
@@ -113,7 +114,12 @@ def draw(work: Work) -> Iterator[Event[Any]]:
     from photopic.calls.drawing import draw_events, prepare
 
     form = checked(DrawForm, work.job.form)
-    prepared = prepare(asked(form, work.workspace, work.pictures, work.folder))
+    try:
+        prepared = prepare(asked(form, work.workspace, work.pictures, work.folder))
+    except EditError:
+        for each in form.edits:  # one that was deleted since it was asked for is named as such
+            work.workspace.edit(each.name, exists=True)
+        raise
     for event in draw_events(prepared, work.models.current):
         if event.result is not None:
             work.job.provenance = {**event.result.settings, "seeds": [form.seed, form.count]}
