@@ -81,8 +81,9 @@ class Branches:
             return
         layers = frozen_weights(modules, pending)
         for name, writes in pending.items():
-            branch = _low_rank(name, loaded) or _sparse(plain_weight(layers[name]), writes)
-            self._hooks.append(layers[name].register_forward_hook(_Beside(branch)))
+            layer: Any = layers[name]
+            branch = _low_rank(name, loaded, layer.weight.device) or _sparse(plain_weight(layer), writes)
+            self._hooks.append(layer.register_forward_hook(_Beside(branch)))
 
     def clear(self) -> None:
         """Take all away."""
@@ -90,8 +91,8 @@ class Branches:
             self._hooks.pop().remove()
 
 
-def _low_rank(name: str, loaded: Sequence[LoadedEdit]) -> LowRankBranch | None:
-    """The factors of all edits side by side, if nothing but factors changes the matrix."""
+def _low_rank(name: str, loaded: Sequence[LoadedEdit], device: torch.device) -> LowRankBranch | None:
+    """The factors of all edits side by side, if nothing but factors changes the matrix; where the matrix is."""
     ups, downs = [], []
     for each in loaded:
         for part in each.edit.weight_parts if each.is_on else ():
@@ -101,7 +102,12 @@ def _low_rank(name: str, loaded: Sequence[LoadedEdit]) -> LowRankBranch | None:
                 return None
             ups.append(each.weight_at(name) * part.scales[name] * part.up[name].float())  # (out, rank)
             downs.append(part.down[name].float())  # (rank, in)
-    return LowRankBranch(torch.cat(ups, dim=1), torch.cat(downs)) if ups else None
+    if not ups:
+        return None
+    place = (
+        torch.device("cpu") if device.type == "meta" else device
+    )  # offloaded: it comes with each call, and so do they
+    return LowRankBranch(torch.cat(ups, dim=1).to(place), torch.cat(downs).to(place))
 
 
 def _sparse(base: Tensor, writes: Sequence[Write]) -> SparseBranch:
