@@ -116,7 +116,7 @@ def follow(page: Page, seen: Seen, job: str, also: tuple[str, ...] = ()) -> None
     found = answer.json
     with seen.lock:
         seen.ended[f"{found['kind']} {found['state']}"] += 1
-        gone = "of the workspace, found none" in (found["error"] or "")
+        gone = (found["field"] or "").startswith("edits.")  # somebody else deleted it
         if found["state"] not in ("done", *also) and not gone:
             seen.failures.append(f"{found['kind']} {found['state']}: {found['error']}"[:200])
     for each in found["results"]:

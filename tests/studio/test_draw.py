@@ -210,4 +210,4 @@ def test_an_edit_that_is_deleted_while_its_drawing_begins_is_named(
     monkeypatch.setattr(drawing, "prepare", late)
     job = page.start("draw", {"prompt": "a <mine> bear", "count": 1, "steps": 1, "edits": [{"name": "brief.edit"}]})
     found = page.wait(job)
-    assert found["state"] == "failed" and "of the workspace, found none" in found["error"]
+    assert (found["state"], found["field"]) == ("failed", "edits.0") and "of the workspace" in found["error"]

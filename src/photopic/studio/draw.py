@@ -30,8 +30,7 @@ def check(form: Mapping[str, Any], workspace: Workspace, pictures: Pictures) -> 
         Refused: Names what does not fit.
     """
     found = checked(DrawForm, form)
-    for number, each in enumerate(found.edits):
-        workspace.edit(each.name, exists=True, field=f"edits.{number}")
+    edit_files(found, workspace)
     for name, key in [] if found.start is None else [("picture", found.start.picture), ("mask", found.start.mask)]:
         if key is not None:
             pictures.about(key, field=f"start.{name}")
@@ -41,6 +40,15 @@ def check(form: Mapping[str, Any], workspace: Workspace, pictures: Pictures) -> 
     for number, region in enumerate(found.layout):
         _check_region(region, f"layout.{number}", names, workspace)
     return found.prompt, found.model_dump(mode="json")
+
+
+def edit_files(form: DrawForm, workspace: Workspace) -> list[Path]:
+    """The files of a drawing's edits.
+
+    Raises:
+        Refused: Names the first that is not there.
+    """
+    return [workspace.edit(each.name, exists=True, field=f"edits.{number}") for number, each in enumerate(form.edits)]
 
 
 def _check_region(region: Region, field: str, names: set[str], workspace: Workspace) -> None:
@@ -92,7 +100,7 @@ def asked(form: DrawForm, workspace: Workspace, pictures: Pictures, folder: Path
 
     return Asked(
         prompt=form.prompt,
-        edits=[(workspace.edit(each.name, exists=True), each.weight) for each in form.edits],
+        edits=[(file, each.weight) for file, each in zip(edit_files(form, workspace), form.edits, strict=True)],
         count=form.count,
         seed=form.seed,
         config=config,
@@ -117,8 +125,7 @@ def draw(work: Work) -> Iterator[Event[Any]]:
     try:
         prepared = prepare(asked(form, work.workspace, work.pictures, work.folder))
     except EditError:
-        for each in form.edits:  # one that was deleted since it was asked for is named as such
-            work.workspace.edit(each.name, exists=True)
+        edit_files(form, work.workspace)  # one that was deleted since it was asked for is named as such
         raise
     for event in draw_events(prepared, work.models.current):
         if event.result is not None:

@@ -17,6 +17,17 @@ const SAID: Record<Job["state"], string> = {
 
 export const said = (job: Job) => SAID[job.state] ?? job.state;
 
+/** What a job is called and how it stands, with the button that stops it. */
+export function JobHead({ job, title = job.title }: { job: Job; title?: string }) {
+  return (
+    <header class="outcome-head">
+      <h2>{title}</h2>
+      <span class={`state ${job.state}`}>{said(job)}</span>
+      <Cancel job={job} />
+    </header>
+  );
+}
+
 export function JobProgress({ job, numbers = true }: { job: Job; numbers?: boolean }) {
   const stage = job.state === "running" ? sentence(job.stage || "starting") : said(job);
   const known = job.state === "running" && job.total > 0;

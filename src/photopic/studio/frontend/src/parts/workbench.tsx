@@ -7,7 +7,7 @@ import { fetchJob, curves, isLive, methods, needMethods, newest } from "../lib/s
 import { duration } from "../lib/words";
 import { Curves } from "./curve";
 import { MethodForm } from "./method-form";
-import { Cancel, JobProgress, said } from "./progress";
+import { JobHead, JobProgress } from "./progress";
 import { Results } from "./results";
 
 const commandOf = (job: Job) => (job.form?.command as string | undefined) ?? null;
@@ -45,11 +45,7 @@ export function JobOutcome({ job }: { job: Job }) {
   const took = job.started && job.ended ? job.ended - job.started : null;
   return (
     <>
-      <header class="outcome-head">
-        <h2>{job.title}</h2>
-        <span class={`state ${job.state}`}>{said(job)}</span>
-        <Cancel job={job} />
-      </header>
+      <JobHead job={job} />
       <div class="outcome-line">
         {isLive(job) && <JobProgress job={job} />}
         {job.state === "failed" && <p class="alert">{job.error}</p>}

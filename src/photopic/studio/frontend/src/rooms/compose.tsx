@@ -8,7 +8,7 @@ import { Field, Slider } from "../parts/field";
 import { JobProgress } from "../parts/progress";
 import { Results } from "../parts/results";
 import { ViewPage } from "../parts/view";
-import { OVERLAPS } from "./draw-edits";
+import { OverlapField, OVERLAPS } from "./draw-edits";
 import { Loaded, useView } from "./edits";
 
 interface Refusal {
@@ -95,17 +95,7 @@ export function Compose({ names, done }: { names: string[]; done: (name: string)
         ))}
       </fieldset>
       <div class="row">
-        <Field label="Where they set the same weights" problem={at("overlap")}>
-          {(control) => (
-            <select {...control} value={overlap.value} onChange={(event) => (overlap.value = event.currentTarget.value)}>
-              {OVERLAPS.map(([name, text]) => (
-                <option key={name} value={name}>
-                  {name}: {text}
-                </option>
-              ))}
-            </select>
-          )}
-        </Field>
+        <OverlapField value={overlap.value} change={(value) => (overlap.value = value)} problem={at("overlap")} />
         <Field label="Name of the file" problem={at("output")}>
           {(control) => <input {...control} type="text" value={output.value} onInput={(event) => (output.value = event.currentTarget.value)} />}
         </Field>

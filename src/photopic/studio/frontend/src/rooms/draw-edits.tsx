@@ -15,6 +15,22 @@ export const OVERLAPS: [string, string][] = [
   ["ties", "trim, elect a sign, average (TIES)"],
 ];
 
+export function OverlapField({ value, change, problem }: { value: string; change: (value: string) => void; problem: string | null }) {
+  return (
+    <Field label="Where they set the same weights" problem={problem}>
+      {(control) => (
+        <select {...control} value={value} onChange={(event) => change(event.currentTarget.value)}>
+          {OVERLAPS.map(([name, text]) => (
+            <option key={name} value={name}>
+              {name}: {text}
+            </option>
+          ))}
+        </select>
+      )}
+    </Field>
+  );
+}
+
 export function EditChooser({ submit }: { submit: Submit }) {
   const form = drawing.value;
   const known = edits.value ?? [];
@@ -42,17 +58,7 @@ export function EditChooser({ submit }: { submit: Submit }) {
       ))}
       {problem && <p class="problem">{problem}</p>}
       {on > 1 && (
-        <Field label="Where they set the same weights" problem={submit.at("overlap")}>
-          {(control) => (
-            <select {...control} value={form.overlap} onChange={(event) => change({ overlap: event.currentTarget.value })}>
-              {OVERLAPS.map(([name, text]) => (
-                <option key={name} value={name}>
-                  {name}: {text}
-                </option>
-              ))}
-            </select>
-          )}
-        </Field>
+        <OverlapField value={form.overlap} change={(overlap) => change({ overlap })} problem={submit.at("overlap")} />
       )}
     </fieldset>
   );

@@ -12,7 +12,7 @@ import { duration, plural } from "../lib/words";
 import { Drop } from "../parts/drop";
 import { Alert, Field, NumberField, Switch } from "../parts/field";
 import { Fold } from "../parts/fold";
-import { Cancel, JobProgress, said } from "../parts/progress";
+import { JobHead, JobProgress } from "../parts/progress";
 import { Results } from "../parts/results";
 import { EditChooser } from "./draw-edits";
 import { LayoutEditor } from "./draw-layout";
@@ -154,11 +154,7 @@ function Drawn({ job }: { job: Job }) {
   const title = form?.prompt ?? job.title;
   return (
     <>
-      <header class="outcome-head">
-        <h2>{title}</h2>
-        <span class={`state ${job.state}`}>{said(job)}</span>
-        <Cancel job={job} />
-      </header>
+      <JobHead job={job} title={title} />
       <div class="outcome-line">
         {isLive(job) && <JobProgress job={job} numbers={false} />}
         {job.state === "failed" && <p class="alert">{job.error}</p>}

@@ -17,7 +17,7 @@ import { Drop } from "../parts/drop";
 import { Alert, Field, NumberField } from "../parts/field";
 import { Fold } from "../parts/fold";
 import { MethodField } from "../parts/method-field";
-import { Cancel, JobProgress, said } from "../parts/progress";
+import { JobHead, JobProgress, said } from "../parts/progress";
 import { EditMade, Results } from "../parts/results";
 
 interface Taught {
@@ -240,11 +240,7 @@ function Search({ job }: { job: Job }) {
   const took = job.started && job.ended ? job.ended - job.started : null;
   return (
     <>
-      <header class="outcome-head">
-        <h2>{job.title}</h2>
-        <span class={`state ${job.state}`}>{said(job)}</span>
-        <Cancel job={job} />
-      </header>
+      <JobHead job={job} />
       <div class="outcome-line">
         {isLive(job) && <JobProgress job={job} numbers={false} />}
         {job.state === "failed" && <p class="alert">{job.error}</p>}
