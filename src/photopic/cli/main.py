@@ -35,6 +35,7 @@ VERBS = {  # verb: the line that `photopic --help` shows
     "guard": "Decide which inputs of a classifier to trust.",
     "verify": "Check that an edit does to a model what it says, and nothing else.",
     "measure": "Look inside a classifier, or compare methods that learn from few pictures.",
+    "knowledge": "Say what pictures show and how it hangs together, and ask, draw and link by it.",
     "demo": "One new subject from its pictures to new scenes, as one report.",
     "studio": "See, draw and compare without typing, in your browser.",
 }
