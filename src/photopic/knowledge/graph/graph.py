@@ -1,0 +1,206 @@
+"""A knowledge graph in its folder: nodes, triples, features, neighbourhoods and SQL, read when they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float16, Int8, Int64
+
+from photopic.core.errors import DataError
+from photopic.core.files import read_file, what_is_there
+from photopic.knowledge.graph.index import SPLITS, mapped, ranges
+from photopic.knowledge.graph.records import normalised
+from photopic.knowledge.graph.schema import KINDS, RELATIONS, Triples
+from photopic.knowledge.graph.tables import CARD
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """A node of a graph.
+
+    Attributes:
+        id: From 0, by sorted (kind, key).
+        kind: Of ``KINDS``.
+        key: What tells it from others of its kind.
+        text: What a person reads for it.
+        uris: Where it lies; a picture under two names has two.
+        attributes: JSON values.
+    """
+
+    id: int
+    kind: str
+    key: str
+    text: str
+    uris: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+class Graph:
+    """A folder that ``photopic knowledge build`` wrote.
+
+    Args:
+        folder: With ``card.json``.
+
+    Raises:
+        DataError: If there is no graph, or one whose building was broken off.
+
+    Example:
+        >>> graph = Graph("pictures.graph")  # doctest: +SKIP
+        >>> [graph.node(each).text for each in graph.find("panda")]  # doctest: +SKIP
+        ['panda']
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        there = what_is_there(self.folder)
+        if there != "a folder":
+            raise DataError(f"{folder}: expected the folder of a graph, found {there or 'a file'}; check the path")
+        if not (self.folder / CARD).is_file():
+            raise DataError(
+                f"{folder}: expected a graph with {CARD}, found none; make it, or go on after a kill, with: photopic "
+                "knowledge build"
+            )
+        self._index, metadata = mapped(self.folder / "index.safetensors")
+        self.sources: tuple[str, ...] = tuple(json.loads(metadata["sources"]))
+
+    def __len__(self) -> int:
+        return len(self._index["by_text"])
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """What ``card.json`` says: counts, extractors, encoder, licences, hashes, what could not be read."""
+        found: dict[str, Any] = json.loads(read_file(self.folder / CARD, DataError))
+        return found
+
+    def digest(self) -> str:
+        """Hex sha256 of the tables, from the card."""
+        return str(self.card["digest"])
+
+    # -- nodes
+
+    def ids_of(self, kind: str) -> range:
+        """The ids of all nodes of a kind, which lie together."""
+        starts, place = self._index["kind_starts"], KINDS.index(kind)
+        return range(int(starts[place]), int(starts[place + 1]))
+
+    def kinds(self) -> Int8[np.ndarray, " nodes"]:
+        """The kind of every node, as its place in ``KINDS``."""
+        return np.repeat(np.arange(len(KINDS), dtype=np.int8), np.diff(self._index["kind_starts"]))
+
+    def node(self, number: int) -> GraphNode:
+        """One node.
+
+        Args:
+            number: Its id.
+
+        Raises:
+            IndexError: If there is no such node.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"node {number}: expected 0 to {len(self) - 1}")
+        kind = KINDS[int(np.searchsorted(self._index["kind_starts"], number, side="right")) - 1]
+        found = self._line(number)
+        return GraphNode(number, kind, found["key"], found["text"], tuple(found["uris"]), found["attributes"])
+
+    def find(self, word: str) -> list[int]:
+        """Nodes whose text is a word, whatever its capitals and spaces, by their ids; by halving, in no time."""
+        wanted, order = normalised(word), self._index["by_text"]
+        low, high = 0, len(order)
+        while low < high:  # the first whose text is not smaller
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._text(int(order[middle])) < wanted else (low, middle)
+        found = []
+        while low < len(order) and self._text(int(order[low])) == wanted:
+            found.append(int(order[low]))
+            low += 1
+        return sorted(found)
+
+    def _line(self, number: int) -> dict[str, Any]:
+        start, stop = self._index["line_starts"][number : number + 2]
+        found: dict[str, Any] = json.loads(self._index["lines"][start:stop].tobytes())
+        return found
+
+    def _text(self, number: int) -> str:
+        return normalised(self._line(number)["text"])
+
+    def bases(self) -> Int64[np.ndarray, " nodes"]:
+        """The number of the concept that each node is a variant of, from 0; nodes of one base have one number."""
+        numbers: dict[str, int] = {}
+        lines = (self._line(number) for number in range(len(self)))
+        named = (line["attributes"].get("base") for line in lines)
+        # a node without a base is one of its own
+        found = [numbers.setdefault(each or str(place), len(numbers)) for place, each in enumerate(named)]
+        return np.array(found, np.int64)
+
+    @cached_property
+    def features(self) -> dict[str, Float16[np.ndarray, "nodes dim"]]:
+        """Features of length 1, by kind, in the order of the ids; none where the graph was built without an encoder."""
+        path = self.folder / "features.safetensors"
+        return mapped(path)[0] if path.is_file() else {}
+
+    # -- edges
+
+    def triples(self, split: str | None = None) -> Triples:
+        """The edges as arrays, sorted by head, relation, tail.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``; None for all.
+        """
+        whole = Triples(*(np.array(self._index[name]) for name in ("head", "relation", "tail")))
+        return whole if split is None else whole.take(np.array(self._index["split"]) == SPLITS.index(split))
+
+    def rows_of(self, nodes: Sequence[int]) -> Int64[np.ndarray, " rows"]:
+        """The rows of all edges at some nodes, in order, each once."""
+        some = np.asarray(nodes, np.int64)
+        leaving = ranges(self._index["out_starts"], some)
+        reaching = self._index["in_rows"][ranges(self._index["in_starts"], some)]
+        return np.unique(np.concatenate([leaving, reaching]))
+
+    def neighbourhood(self, nodes: Sequence[int], hops: int = 1) -> Int64[np.ndarray, " rows"]:
+        """The rows of all edges on the paths of so many steps from some nodes, whatever their direction.
+
+        Args:
+            nodes: Where to begin.
+            hops: Steps.
+
+        Example:
+            >>> graph.neighbourhood(graph.find("panda"), hops=2).shape  # doctest: +SKIP
+            (412,)
+        """
+        reached, new = np.asarray(nodes, np.int64), np.asarray(nodes, np.int64)
+        rows = np.empty(0, np.int64)
+        for _ in range(hops):
+            found = self.rows_of(new)  # type: ignore[arg-type]
+            rows = np.union1d(rows, found)
+            ends = np.union1d(self._index["head"][found], self._index["tail"][found])
+            new = np.setdiff1d(ends, reached, assume_unique=True)
+            reached = np.union1d(reached, new)
+        return rows
+
+    def edges(self, rows: Int64[np.ndarray, " rows"]) -> list[dict[str, Any]]:
+        """Some edges with the names of all that an edge has.
+
+        Args:
+            rows: As ``neighbourhood`` gives them.
+
+        Returns:
+            ``head``, ``relation``, ``family``, ``tail``, ``weight``, ``source`` of each.
+        """
+        columns = [self._index[name][rows].tolist() for name in ("head", "relation", "tail", "weight", "source")]
+        return [
+            {
+                "head": head,
+                "relation": RELATIONS[relation].name,
+                "family": RELATIONS[relation].family,
+                "tail": tail,
+                "weight": weight,
+                "source": self.sources[source],
+            }
+            for head, relation, tail, weight, source in zip(*columns, strict=True)
+        ]

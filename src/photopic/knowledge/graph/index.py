@@ -1,0 +1,107 @@
+"""The index of a graph: what a query asks for, as arrays that are mapped into memory and never read whole.
+
+Edges lie in the order of their heads, so those that leave a node are a range of rows; for those that reach it the rows are
+listed by tail. Everything in the index follows from the tables.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from photopic.core.errors import DataError
+from photopic.knowledge.graph.records import normalised
+from photopic.knowledge.graph.schema import KINDS
+from photopic.knowledge.graph.tables import Construction
+
+DTYPES = {"I64": np.int64, "I16": np.int16, "F32": np.float32, "U8": np.uint8, "F16": np.float16}  # of safetensors
+SPLITS = ("train", "valid", "test")  # their places are the numbers in the index
+
+
+def write_index(made: Construction, path: Path) -> None:
+    """Write the index of tables that are closed and split.
+
+    Args:
+        made: The tables.
+        path: The safetensors file to write.
+    """
+    from safetensors.numpy import save_file
+
+    nodes = made.arrays("""
+        SELECT kind, text, to_json({'key': key, 'text': text, 'uris': uris, 'attributes': attributes})::VARCHAR AS line
+        FROM nodes ORDER BY id
+    """)
+    edges = made.arrays(
+        "SELECT e.head, e.relation, e.tail, e.weight, e.source, s.split FROM edges e POSITIONAL JOIN splits s"
+    )
+    lines = [str(line).encode() for line in nodes["line"]]
+    texts = [normalised(str(text)) for text in nodes["text"]]
+    names, codes = np.unique(np.asarray(edges["source"], str), return_inverse=True)  # few names, one a row
+    count = len(lines)
+    tensors = {
+        "kind_starts": _starts(np.searchsorted(KINDS, np.asarray(nodes["kind"], str)), len(KINDS)),  # (kinds + 1,)
+        "line_starts": np.cumsum([0, *map(len, lines)], dtype=np.int64),  # (nodes + 1,)
+        "lines": np.frombuffer(b"".join(lines), np.uint8),
+        "by_text": np.array(sorted(range(count), key=texts.__getitem__), np.int64),
+        "out_starts": _starts(edges["head"], count),  # (nodes + 1,)
+        "in_starts": _starts(edges["tail"], count),
+        "in_rows": np.argsort(edges["tail"], kind="stable").astype(np.int64),  # (edges,)
+        "source": codes.astype(np.int16),
+        "split": np.searchsorted(sorted(SPLITS), np.asarray(edges["split"], str)).astype(np.uint8),
+        **{name: np.ascontiguousarray(edges[name]) for name in ("head", "relation", "tail", "weight")},
+    }
+    tensors["split"] = np.array([SPLITS.index(name) for name in sorted(SPLITS)], np.uint8)[tensors["split"]]
+    save_file(tensors, path, metadata={"sources": json.dumps(names.tolist())})
+
+
+def mapped(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tensors of a safetensors file as arrays over the file, and its metadata; nothing is read before it is asked for.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: If it is no such file, or shorter than its header says.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length >= path.stat().st_size:
+                raise ValueError("shorter than its header")
+            header = json.loads(file.read(length))
+        whole = np.memmap(path, np.uint8, "r", offset=8 + length)  # the data follow the header
+        metadata = header.pop("__metadata__", {})
+        found = {}
+        for name, each in header.items():
+            start, stop = each["data_offsets"]
+            found[name] = whole[start:stop].view(DTYPES[each["dtype"]]).reshape(each["shape"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: expected an index of a graph, found a damaged file ({error}); build the graph again"
+        ) from error
+    return found, metadata
+
+
+def ranges(starts: Int64[np.ndarray, " nodes_1"], nodes: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " rows"]:
+    """The rows of several nodes one after the other, without a loop over them.
+
+    Args:
+        starts: The first row of every node, and one past the last.
+        nodes: Whose rows.
+
+    Example:
+        >>> ranges(np.array([0, 2, 2, 5]), np.array([2, 0]))
+        array([2, 3, 4, 0, 1])
+    """
+    first, count = starts[nodes], starts[nodes + 1] - starts[nodes]
+    before = np.cumsum(count) - count  # rows of the nodes before
+    return np.arange(int(count.sum())) + np.repeat(first - before, count)
+
+
+def _starts(values: Any, count: int) -> Int64[np.ndarray, " count_1"]:
+    """Where each of 0 to count - 1 begins among its sorted values."""
+    return np.concatenate([[0], np.cumsum(np.bincount(values, minlength=count))]).astype(np.int64)

@@ -1,0 +1,130 @@
+"""What a knowledge graph of pictures and texts holds: five kinds of nodes, twelve relations in families, and its triples.
+
+After UKnow (arXiv 2302.06891): every relation belongs to one family and joins fixed kinds of nodes. The ids of the relations are
+written into tables, so they never change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int16, Int64
+
+Kind = Literal["entity", "fact", "image", "object", "text"]
+KINDS: tuple[Kind, ...] = ("entity", "fact", "image", "object", "text")  # ids go by (kind, key), so in this order
+FAMILIES = ("I_in", "T_in", "I_cross", "T_cross", "IT_cross", "fact")
+
+
+@dataclass(frozen=True)
+class RelationType:
+    """One relation of the protocol.
+
+    Attributes:
+        name: Such as ``contains``.
+        family: In-image, in-text, image-image, text-text, image-text, or ``fact`` for what belongs to one event.
+        heads: Kinds that it leads from.
+        tail: Kind that it leads to.
+        symmetric: Whether an edge holds in both directions; it is stored once, from the smaller id to the larger.
+        inverse: The relation that says the same the other way round and is never stored, or empty.
+    """
+
+    name: str
+    family: str
+    heads: tuple[Kind, ...]
+    tail: Kind
+    symmetric: bool = False
+    inverse: str = ""
+
+
+RELATIONS = (  # the id of a relation is its place
+    RelationType("contains", "I_in", ("image",), "object"),
+    RelationType("left of", "I_in", ("object",), "object", inverse="right of"),
+    RelationType("right of", "I_in", ("object",), "object", inverse="left of"),
+    RelationType("above", "I_in", ("object",), "object", inverse="below"),
+    RelationType("below", "I_in", ("object",), "object", inverse="above"),
+    RelationType("mentions", "T_in", ("text",), "entity"),
+    RelationType("similar", "I_cross", ("image",), "image", symmetric=True),
+    RelationType("same thing", "I_cross", ("image",), "image", symmetric=True),
+    RelationType("continues", "T_cross", ("text",), "text"),
+    RelationType("similar text", "T_cross", ("text",), "text", symmetric=True),
+    RelationType("describes", "IT_cross", ("text",), "image"),
+    RelationType("of event", "fact", ("image", "text"), "fact"),
+)
+STORED_AS = {"right of": "left of", "below": "above"}  # of two that say the same only one is stored
+MODEL_MADE = (
+    "similar",
+    "similar text",
+)  # an encoder that made them knows them already: leave them out where it is judged
+
+
+def relation_id(name: str) -> int:
+    """The number that stands for a relation in tables.
+
+    Args:
+        name: Of the relation.
+
+    Raises:
+        KeyError: If there is no such relation.
+
+    Example:
+        >>> relation_id("describes")
+        10
+    """
+    for place, relation in enumerate(RELATIONS):
+        if relation.name == name:
+            return place
+    raise KeyError(f"no relation is named {name!r}; the relations are {', '.join(each.name for each in RELATIONS)}")
+
+
+def relation_table() -> list[dict[str, Any]]:
+    """The relations as ``relations.json`` holds them.
+
+    Example:
+        >>> relation_table()[7]["family"]
+        'I_cross'
+    """
+    return [
+        {
+            "id": place,
+            "name": each.name,
+            "family": each.family,
+            "heads": list(each.heads),
+            "tail": each.tail,
+            "symmetric": each.symmetric,
+            "inverse": each.inverse,
+        }
+        for place, each in enumerate(RELATIONS)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Triples:
+    """Edges as arrays: ``relation[i]`` leads from node ``head[i]`` to node ``tail[i]``.
+
+    Attributes:
+        head: Node ids.
+        relation: Relation ids.
+        tail: Node ids.
+
+    Example:
+        >>> several = Triples(np.array([0, 1]), np.array([10, 5], np.int16), np.array([4, 2]))
+        >>> len(several), several.only("mentions").head
+        (2, array([1]))
+    """
+
+    head: Int64[np.ndarray, " triples"]
+    relation: Int16[np.ndarray, " triples"]
+    tail: Int64[np.ndarray, " triples"]
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+    def take(self, chosen: Any) -> Triples:
+        """Those that an index or a mask chooses."""
+        return Triples(self.head[chosen], self.relation[chosen], self.tail[chosen])
+
+    def only(self, *relations: str) -> Triples:
+        """Those of some relations, by name."""
+        return self.take(np.isin(self.relation, [relation_id(name) for name in relations]))
