@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.models.classifier_files import CONFIG, PREPROCESSOR, check_files, check_size, read_preprocessor
-from photopic.models.files import BUNDLED, first_line, no_progress_bars, quiet
+from photopic.models.files import BUNDLED, DUAL_ENCODER, first_line, kind_of, no_progress_bars, quiet
 from photopic.models.preprocessing import Preprocessing
 
 TOKENIZER = "tokenizer_config.json"
@@ -22,7 +22,8 @@ def bundled_dual_encoders() -> tuple[str, ...]:
         >>> "emoji-diffusion" in bundled_dual_encoders()
         False
     """
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob(f"*/{TOKENIZER}")))
+    folders = (path.parent for path in BUNDLED.glob(f"*/{TOKENIZER}"))  # captioners have a tokenizer too
+    return tuple(sorted(folder.name for folder in folders if kind_of(folder) == DUAL_ENCODER))
 
 
 class Loaded(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ INDEX = "model_index.json"  # of a diffusers pipeline
 PROCESS = "process.safetensors"  # of a diffusion model trained here
 SINGLE_FILE = ".safetensors"  # how the name of a whole pipeline in one file ends
 TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
-DUAL_ENCODER, CLASSIFIER = "a dual encoder", "a classifier"
+DUAL_ENCODER, CLASSIFIER, CAPTIONER = "a dual encoder", "a classifier", "a captioner"
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
+WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
 
 
 def bundled_names() -> tuple[str, ...]:
@@ -77,7 +78,16 @@ def kind_of(source: Path | str) -> str:
             f"{source}: {where}: it has no {INDEX}, as a diffusers pipeline, and no config.json, as a model of transformers; "
             "check the name, and the connection where it is on the hub"
         )
-    return DUAL_ENCODER if config.get("model_type") in DUAL_ENCODERS else CLASSIFIER
+    if config.get("model_type") in DUAL_ENCODERS:
+        return DUAL_ENCODER
+    return CAPTIONER if _writes_of_pictures(config) else CLASSIFIER
+
+
+def _writes_of_pictures(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration is of a model that reads pictures and writes text; a language model alone reads none."""
+    classes = [name for name in config.get("architectures") or () if isinstance(name, str)]
+    two_towers = config.get("model_type") == "vision-encoder-decoder"
+    return two_towers or ("vision_config" in config and any(name.endswith(WRITERS) for name in classes))
 
 
 def read_json(source: Path | str, name: str) -> dict[str, Any] | None:

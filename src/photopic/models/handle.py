@@ -1,6 +1,7 @@
 """What every handle over a pretrained network offers, whatever the network is: edits, digests, parameters by name, a pure forward.
 
-``photopic.load`` returns one; its kinds are text-to-image pipelines, dual encoders, classifiers and diffusion models.
+``photopic.load`` returns one; its kinds are text-to-image pipelines, dual encoders, classifiers, captioners and
+diffusion models.
 """
 
 from __future__ import annotations

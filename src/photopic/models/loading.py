@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from photopic.core.errors import ModelError
 from photopic.models.factories import is_factory
 from photopic.models.files import (
+    CAPTIONER,
     CLASSIFIER,
     DIFFUSION,
     DUAL_ENCODER,
@@ -31,6 +32,7 @@ HANDLES = {  # kind: its class, imported when one is loaded
     DIFFUSION: "photopic.models.diffusion.model:DiffusionModel",
     DUAL_ENCODER: "photopic.models.dual_encoder:DualEncoder",
     CLASSIFIER: "photopic.models.classifier:Classifier",
+    CAPTIONER: "photopic.models.captioner:Captioner",
 }
 
 
@@ -42,7 +44,7 @@ def load(
     preprocess: Callable[..., Any] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Handle:
-    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder or classifier.
+    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier or captioner.
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from photopic.calls.problems import line_of
 from photopic.core.errors import ModelError
 from photopic.models.files import (
+    CAPTIONER,
     CLASSIFIER,
     DIFFUSION,
     DUAL_ENCODER,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     TEXT_TO_IMAGE: "text_to_image", DIFFUSION: "diffusion", DUAL_ENCODER: "dual_encoder", CLASSIFIER: "classifier",
+    CAPTIONER: "captioner",
 }  # fmt: skip
 ANY = "photopic.models.handle:Handle"
 
@@ -76,7 +78,7 @@ class Models:
         return [name for name in self._words if kind in (ANY, HANDLES.get(self._kind(name)))]
 
     def all(self) -> list[dict[str, str]]:
-        """Every model with its family: ``text_to_image``, ``dual_encoder``, ``classifier`` or ``diffusion``."""
+        """Every model with its family: ``text_to_image``, ``dual_encoder``, ``classifier``, ``captioner`` or ``diffusion``."""
         return [{"name": name, "family": FAMILIES.get(self._kind(name), "unknown")} for name in self._words]
 
     def check(self, name: str, kind: str = ANY) -> str:
