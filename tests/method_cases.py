@@ -23,6 +23,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
+from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
 from photopic.data.picture_set import PictureSet
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
@@ -37,6 +38,7 @@ from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
 from tests.tiny_classifiers import knowing_classifier, tinted_class_folder, tiny_class_folder, tiny_classifier
 from tests.tiny_encoders import tiny_dual_encoder
+from tests.tiny_link_graph import tiny_link_graph
 
 QUICK: Mapping[str, Any] = {"steps": 4, "batch": 2}  # of configs that have such fields
 WEIGHT = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -82,6 +84,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.safetensors",
     },
     "edit.explain.explain": {"steps": 1, "pictures": 1, "edit": lambda: located_edit()},
+    "knowledge.links.link_prediction": {"scorers": ("distmult", "rotate"), "dim": 4},
     "locate.concept_neurons": {"noun": "bear", "preservation_count": 2, "evaluation": 2, "tune": 2},
     "locate.attribution.grad_cam": {
         "relu": False
@@ -135,6 +138,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Edit: edit,
     AnyEdit: edit,
     Handle: pipeline,
+    KnowledgeGraph: tiny_link_graph,
     TextToImage: pipeline,
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
     PictureSet: lambda: PictureSet("emoji-scenes:2"),

@@ -64,7 +64,10 @@ def test_a_constant_scorer_has_the_middle_rank_and_a_perfect_one_the_first() -> 
 def test_a_random_scorer_has_its_expected_reciprocal_rank() -> None:
     questions = np.arange(NODES * RELATIONS)
     links = Triples(questions // RELATIONS, (questions % RELATIONS).astype(np.int16), questions % NODES)
-    draw, tails = torch.Generator().manual_seed(0), KnownTails(links, RELATIONS)  # one tail each: all nodes are candidates
+    draw, tails = (
+        torch.Generator().manual_seed(0),
+        KnownTails(links, RELATIONS),
+    )  # one tail each: all nodes are candidates
     several = [filtered_ranks(lambda h, r: torch.rand(len(h), NODES, generator=draw), links, tails) for _ in range(20)]
     found = LinkRanks(*(np.concatenate([getattr(each, name) for each in several]) for name in ("rank", "candidates")))
     expected = sum(1 / rank for rank in range(1, NODES + 1)) / NODES  # H_m / m

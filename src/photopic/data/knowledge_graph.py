@@ -8,17 +8,24 @@ a symmetric one is stored in one direction only.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int16, Int64
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from photopic.core.errors import DataError
+from photopic.core.files import read_file
 
 PARTS = ("train", "valid", "test")
+KINDS = ("entity", "fact", "image", "object", "text")  # of nodes, in the order in which tables number them
 
 
 class RelationType(NamedTuple):
@@ -159,3 +166,50 @@ class KnowledgeGraph:
     def digest(self) -> str:
         """Hex sha256 of everything."""
         return self._digest
+
+
+def read_knowledge_graph(folder: str | Path) -> KnowledgeGraph:
+    """The graph of a folder that ``photopic knowledge build`` wrote, whole.
+
+    Args:
+        folder: With ``index.safetensors`` and ``relations.json``, and perhaps ``features.safetensors``.
+
+    Raises:
+        DataError: If there is no graph, or a file of it cannot be read.
+
+    Example:
+        >>> read_knowledge_graph("my.graph").nodes  # doctest: +SKIP
+        15851
+    """
+    place = Path(folder)
+    if not (place / "card.json").is_file():
+        raise DataError(
+            f"{folder}: expected the folder of a graph, found none; make one with: photopic knowledge build"
+        )
+    relations = json.loads(read_file(place / "relations.json", DataError))
+    arrays, features = _tensors(place / "index.safetensors"), place / "features.safetensors"
+    bounds, lines = arrays["line_starts"], arrays["lines"].tobytes()
+    nodes = [json.loads(lines[start:stop]) for start, stop in itertools.pairwise(bounds)]
+    # attributes of a node are a mapping, or JSON once more
+    attributes = [
+        each if isinstance(each, dict) else json.loads(each) for each in (node["attributes"] for node in nodes)
+    ]
+    bases = [str(each.get("base", number)) for number, each in enumerate(attributes)]
+    return KnowledgeGraph(
+        KINDS,
+        np.repeat(np.arange(len(KINDS), dtype=np.int8), np.diff(arrays["kind_starts"])),
+        tuple(node["text"] for node in nodes),
+        Triples(arrays["head"].astype(np.int64), arrays["relation"].astype(np.int16), arrays["tail"].astype(np.int64)),
+        tuple(RelationType(each["name"], each["family"], each["symmetric"]) for each in relations),
+        arrays["split"].astype(np.int8),
+        np.unique(bases, return_inverse=True)[1].astype(np.int64),
+        tuple(node["uris"][0] if node["uris"] else "" for node in nodes),
+        _tensors(features) if features.is_file() else {},
+    )
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read: {error}; build the graph again") from error

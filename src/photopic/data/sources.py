@@ -20,6 +20,7 @@ from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.clips import SPLITS, ActionTask, load_splits
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, ShotPool, labelled_folder, split
+from photopic.data.knowledge_graph import KnowledgeGraph, read_knowledge_graph
 from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
 from photopic.data.picture_set import SCENES, PictureSet
@@ -153,6 +154,10 @@ SOURCES: dict[type, Source[Any]] = {
     StoredEdit: Source(
         "Edit files for one base model; each is read when its turn comes, so they may be many and large.",
         lambda word, options, model: StoredEdit(Path(word)),
+    ),
+    KnowledgeGraph: Source(
+        "Folder of a knowledge graph, as photopic knowledge build writes it.",
+        lambda word, options, model: read_knowledge_graph(word),
     ),
     Layout: Source(
         "JSON with a box or a painted mask for each subject; see docs/methods/layout_guidance.md.",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from photopic.core.errors import DivergedError
+from photopic.core.errors import DataError, DivergedError
 from photopic.knowledge.links.embeddings import EmbeddingConfig, LinkEmbeddings
 from tests.tiny_link_graph import tiny_link_graph
 
-CONFIG = EmbeddingConfig(steps=3, dim=4, batch=16, negatives=8)
+CONFIG = EmbeddingConfig(steps=3, dim=4, batch=16, negatives=8, dropout=0.0)
 
 
 @pytest.mark.parametrize("plugin", [False, True])
@@ -58,6 +60,22 @@ def vars_of(edges: object) -> list[np.ndarray]:
 def test_with_the_plug_in_it_begins_as_the_plain_one() -> None:
     plain, helped = (LinkEmbeddings(tiny_link_graph(), "rotate", plugin, CONFIG).vectors() for plugin in (False, True))
     assert torch.equal(plain, helped)
+
+
+def test_dropout_leaves_numbers_out_of_a_step_but_not_of_the_result() -> None:
+    config = replace(CONFIG, dropout=0.9)
+    learners = [LinkEmbeddings(tiny_link_graph(), "distmult", False, each) for each in (CONFIG, config, config)]
+    assert torch.equal(learners[0].vectors(), learners[1].vectors())
+    losses = [each.step(0)["loss"] for each in learners]
+    assert losses[0] != losses[1] == losses[2]
+
+
+def test_only_the_relations_that_are_named_are_learnt_from() -> None:
+    graph = tiny_link_graph()
+    learner = LinkEmbeddings(graph, "distmult", False, replace(CONFIG, learn_from=("mentions",)))
+    assert set(learner.edges.relation.tolist()) == {0, len(graph.relations)}
+    with pytest.raises(DataError, match="expected one of mentions"):
+        LinkEmbeddings(graph, "distmult", False, replace(CONFIG, learn_from=("mention",)))
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,12 +32,14 @@ class EmbeddingConfig(Config):
     steps: Annotated[int, Ge(1)] = 3000  # steps of learning of each scorer; more takes longer
     dim: Annotated[int, Ge(1)] = 64  # complex numbers of a node, twice as many real ones
     lr: Annotated[float, Gt(0)] = 0.1  # size of a step of Adagrad
-    l2: Annotated[float, Ge(0)] = 1e-3  # weight of the squared lengths of the vectors of a batch
+    l2: Annotated[float, Ge(0)] = 3e-3  # weight of the squared lengths of the vectors of a batch
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.4  # share of a node's numbers that a step leaves out
     batch: Annotated[int, Ge(1)] = 512  # edges a step
     negatives: Annotated[int, Ge(0)] = 256  # nodes drawn as further wrong answers of a whole batch
     feature_scale: Annotated[float, Gt(0)] = (
         0.1  # length of features before W; Adagrad moves W as far whatever they are
     )
+    learn_from: tuple[str, ...] = ()  # relations to learn from, commas between; by default all
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
 
@@ -58,6 +60,8 @@ class LinkEmbeddings:
         self.scorer, self.config, self.nodes = SCORERS[scorer], config, graph.nodes
         self.relations = 2 * len(graph.relations)
         train = graph.training()
+        if config.learn_from:
+            train = train[np.isin(train.relation, [graph.relation(name) for name in config.learn_from])]
         self.edges = train.joined(train.reversed(len(graph.relations)))
         self.known = KnownTails(self.edges, self.relations)
         self.features = _features(graph, config.feature_scale) if plugin else {}
@@ -92,6 +96,10 @@ class LinkEmbeddings:
             for each in leaves.values():
                 each.requires_grad_()
             vectors = self._with_features(leaves, rows["nodes"])  # (nodes of the batch, dim)
+            if self.config.dropout:  # what is left is scaled up, as torch's dropout does, by a draw of the step alone
+                draw = torch.Generator().manual_seed((self.config.seed << 32) + step)
+                kept = torch.rand(vectors.shape, generator=draw) >= self.config.dropout
+                vectors = vectors * kept / (1 - self.config.dropout)
             heads, tails = (vectors[torch.from_numpy(each)] for each in np.split(place.reshape(-1), [len(edges)]))
             relations = leaves["relations"][torch.from_numpy(edges.relation.astype(np.int64))]
             scores = self.scorer(heads, relations, tails)  # (batch, columns)
