@@ -124,7 +124,7 @@ def link_prediction(
         )
         scores[name] = learner.scores()
         ranks[name] = asked.ranks(scores[name])
-    best = max(scores or {"": None}, key=lambda name: ranks[name].reciprocal.mean() if name else 0.0)
+    best = max(scores, key=lambda name: ranks[name].reciprocal.mean(), default="")
     guesses = asked.guesses(scores[best], ranks[best], config.shown) if best else ()
     values = {"relation": config.relation, "links": len(asked.links), "candidates": config.candidates, "best": best}
     return LinkReport("link prediction", values, _rows(ranks, asked), ranks=ranks, guesses=guesses)
