@@ -28,6 +28,7 @@ from photopic.data.layout import Layout, Region
 from photopic.data.picture_set import PictureSet
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
+from photopic.knowledge.build import build
 from photopic.learning.subject.new_token import new_rows
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
@@ -53,6 +54,13 @@ def edit(first: int = 0) -> Edit:
     """Ten entries of the tiny pipeline's shut, from ``first`` on."""
     part = ZeroedWeights({WEIGHT: torch.arange(first, first + 10)})
     return Edit((part,), pipeline().edits.fingerprint(WEIGHT), {"noun": "bear"})
+
+
+def small_graph() -> str:
+    """A knowledge graph of three scenes."""
+    folder = mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])
+    build("emoji-scenes:3", output=folder)
+    return folder
 
 
 def encoder_edit(seed: int = 0) -> Edit:
@@ -82,6 +90,16 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "edit.interop.export_file": {
         "to": "kohya",
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.safetensors",
+    },
+    "knowledge.build": {
+        "folder": "emoji-scenes:3",
+        "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]),
+        "encoder": lambda: tiny_dual_encoder(),
+    },
+    "knowledge.query": {"graph": lambda: small_graph(), "word": "scene-00001"},
+    "knowledge.export": {
+        "graph": lambda: small_graph(),
+        "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.graphml",
     },
     "edit.explain.explain": {"steps": 1, "pictures": 1, "edit": lambda: located_edit()},
     "knowledge.links.link_prediction": {"scorers": ("distmult", "rotate"), "dim": 4},

@@ -13,7 +13,9 @@ from photopic.knowledge.graph.graph import Graph
 
 def emoji_lines() -> list[str]:
     """What the concept table says, a line a concept."""
-    return [emoji_concepts.extract(each).line("emoji_concepts/1", str(each.index)) for each in emoji_world.concepts()]
+    return [
+        emoji_concepts.concept_found(each).line("emoji_concepts/1", str(each.index)) for each in emoji_world.concepts()
+    ]
 
 
 def assembled(lines: list[str], folder: Path, **settings: object) -> Graph:

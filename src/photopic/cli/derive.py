@@ -114,7 +114,8 @@ def _option(option: Mapping[str, Any], *, required: bool = False) -> inspect.Par
     words = f": {', '.join(option['choices'])}" if _has_commas(option) and "choices" in option else ""
     text, flags = _sentence(option["help"] + words), list(option["flags"])
     if flags and not flags[0].startswith("-"):
-        return _parameter(option["name"], kind, typer.Argument(help=text, metavar=flags[0]))
+        default = ... if option.get("required", True) else option["default"]
+        return _parameter(option["name"], kind, typer.Argument(help=text, metavar=flags[0]), default)
     if kind is bool:  # --flip and --no-flip
         flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
     bounded = kind in (int, float)

@@ -46,7 +46,7 @@ def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) ->
         raise PhotopicError(f"{output}: expected a new folder name, found one; choose another or add --overwrite")
     if output is not None and result in ("Map", "Model", "Edits"):
         check_folder(output)
-    elif output is not None:
+    elif output is not None and not (_is_own(entry) and output.is_dir()):  # a folder is for the method to judge
         check_output(output, overwrite=given.get("overwrite", False))
         for each in entry["parameters"]:
             words = given.get(each["name"], []) if each["role"] == "edit" else []
@@ -54,6 +54,11 @@ def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) ->
                 if output.exists() and read.exists() and output.samefile(read):
                     raise PhotopicError(f"{output}: is one of the edits to read; choose another --output")
     return output
+
+
+def _is_own(entry: Mapping[str, Any]) -> bool:
+    """Whether a method writes its output itself."""
+    return any(each["name"] == "output" for each in entry["parameters"])
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:

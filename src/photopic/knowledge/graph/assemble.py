@@ -24,7 +24,8 @@ from photopic.knowledge.graph.tables import CARD, ROWS_PER_FILE, TABLES, Constru
 FORMAT = 1
 SIMILARITY = {"image": "similar", "text": "similar text"}  # relation that features of a kind make
 VERSION = 1  # of the similarity, which is an extractor as well
-WORK = "work"  # folder inside a graph's, for what is not yet it
+CONTINUITY = "continuity/1"  # source of edges between captions that share an object
+WORK = "extracted"  # folder inside a graph's, for what was found so far and what is not yet a table
 Rows = Callable[[Sequence[str]], Float16[np.ndarray, "nodes dim"]]  # features of nodes by their keys, of length 1
 
 
@@ -38,6 +39,7 @@ class Assembly:
         features: For a kind of nodes the function that gives their features; none where there is no encoder.
         encoder: Name and fingerprint of the model that made the features, or None.
         facts: What else the card says, JSON values.
+        licence: Of pictures for which no extractor found one; None for unknown.
         similarity: When two nodes are alike.
         split_relations: Relations whose edges are parted.
         shares: Of validation and test.
@@ -50,6 +52,7 @@ class Assembly:
     features: Mapping[str, Rows] = field(default_factory=dict)
     encoder: Mapping[str, str] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    licence: str | None = None
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     split_relations: tuple[str, ...] = ("mentions",)
     shares: tuple[float, float] = (0.1, 0.1)
@@ -75,6 +78,9 @@ def assemble(parts: Assembly, folder: Path) -> Steps[dict[str, Any]]:
     made.mkdir(parents=True)
     yield Event("numbering")
     tables = Construction(parts.lines, made, parts.wanted)
+    tables.chain_texts(CONTINUITY)
+    if parts.licence is not None:
+        tables.license_pictures(parts.licence)
     features, thresholds = {}, {}
     for kind, rows in parts.features.items():
         yield Event("comparing")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Int8, Int64
+from jaxtyping import Float16, Float32, Int8, Int64
 
 from photopic.core.errors import DataError
 from photopic.core.files import read_file, what_is_there
@@ -18,6 +18,8 @@ from photopic.knowledge.graph.index import SPLITS, mapped, ranges
 from photopic.knowledge.graph.records import normalised
 from photopic.knowledge.graph.schema import KINDS, RELATIONS, Triples
 from photopic.knowledge.graph.tables import CARD
+
+Ids = Sequence[int] | Int64[np.ndarray, " ids"]  # of nodes
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Graph:
         self.sources: tuple[str, ...] = tuple(json.loads(metadata["sources"]))
 
     def __len__(self) -> int:
-        return len(self._index["by_text"])
+        return int(self._index["kind_starts"][-1])
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -109,25 +111,35 @@ class Graph:
         return GraphNode(number, kind, found["key"], found["text"], tuple(found["uris"]), found["attributes"])
 
     def find(self, word: str) -> list[int]:
-        """Nodes whose text is a word, whatever its capitals and spaces, by their ids; by halving, in no time."""
-        wanted, order = normalised(word), self._index["by_text"]
-        low, high = 0, len(order)
-        while low < high:  # the first whose text is not smaller
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self._text(int(order[middle])) < wanted else (low, middle)
-        found = []
-        while low < len(order) and self._text(int(order[low])) == wanted:
-            found.append(int(order[low]))
-            low += 1
+        """Nodes whose text or uri is a word, whatever its capitals and spaces, by their ids; by halving, in no time."""
+        wanted, place, found = normalised(word), self._place_of(word), list[int]()
+        while place < len(self._index["name_ids"]) and self._name(place) == wanted:
+            found.append(int(self._index["name_ids"][place]))
+            place += 1
         return sorted(found)
+
+    def names_near(self, word: str, count: int) -> list[str]:
+        """Texts and uris beside where a word stands or would stand in their order, at most so many."""
+        place, last = self._place_of(word), len(self._index["name_ids"])
+        return list(dict.fromkeys(map(self._name, range(max(place - count // 2, 0), min(place + count // 2, last)))))
+
+    def _place_of(self, word: str) -> int:
+        """The place of the first name that is not smaller, in the order of UTF-8."""
+        wanted = normalised(word).encode()
+        low, high = 0, len(self._index["name_ids"])
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._name(middle).encode() < wanted else (low, middle)
+        return low
+
+    def _name(self, place: int) -> str:
+        start, stop = self._index["name_starts"][place : place + 2]
+        return self._index["names"][start:stop].tobytes().decode()
 
     def _line(self, number: int) -> dict[str, Any]:
         start, stop = self._index["line_starts"][number : number + 2]
         found: dict[str, Any] = json.loads(self._index["lines"][start:stop].tobytes())
         return found
-
-    def _text(self, number: int) -> str:
-        return normalised(self._line(number)["text"])
 
     def bases(self) -> Int64[np.ndarray, " nodes"]:
         """The number of the concept that each node is a variant of, from 0; nodes of one base have one number."""
@@ -155,33 +167,41 @@ class Graph:
         whole = Triples(*(np.array(self._index[name]) for name in ("head", "relation", "tail")))
         return whole if split is None else whole.take(np.array(self._index["split"]) == SPLITS.index(split))
 
-    def rows_of(self, nodes: Sequence[int]) -> Int64[np.ndarray, " rows"]:
+    def rows_of(self, nodes: Ids) -> Int64[np.ndarray, " rows"]:
         """The rows of all edges at some nodes, in order, each once."""
         some = np.asarray(nodes, np.int64)
         leaving = ranges(self._index["out_starts"], some)
         reaching = self._index["in_rows"][ranges(self._index["in_starts"], some)]
         return np.unique(np.concatenate([leaving, reaching]))
 
-    def neighbourhood(self, nodes: Sequence[int], hops: int = 1) -> Int64[np.ndarray, " rows"]:
-        """The rows of all edges on the paths of so many steps from some nodes, whatever their direction.
+    def neighbourhood(self, nodes: Ids, hops: int = 1) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
+        """All edges on the paths of so many steps from some nodes, whatever their direction.
 
         Args:
             nodes: Where to begin.
             hops: Steps.
 
+        Returns:
+            Their rows, and at which step each was met, from 1.
+
         Example:
-            >>> graph.neighbourhood(graph.find("panda"), hops=2).shape  # doctest: +SKIP
-            (412,)
+            >>> rows, hop = graph.neighbourhood(graph.find("panda"), hops=2)  # doctest: +SKIP
         """
-        reached, new = np.asarray(nodes, np.int64), np.asarray(nodes, np.int64)
-        rows = np.empty(0, np.int64)
+        start = np.unique(np.asarray(nodes, np.int64))
+        reached, new = start, start
+        rows: list[Any] = [np.empty(0, np.int64)]
         for _ in range(hops):
-            found = self.rows_of(new)  # type: ignore[arg-type]
-            rows = np.union1d(rows, found)
+            # an edge between two nodes of the step before was met from its other end already
+            found = np.setdiff1d(self.rows_of(new), np.concatenate(rows), assume_unique=True)
+            rows.append(found)
             ends = np.union1d(self._index["head"][found], self._index["tail"][found])
             new = np.setdiff1d(ends, reached, assume_unique=True)
             reached = np.union1d(reached, new)
-        return rows
+        return np.concatenate(rows), np.repeat(np.arange(hops + 1), [len(each) for each in rows])
+
+    def weights(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, " rows"]:
+        """The weights of some edges."""
+        return np.asarray(self._index["weight"][rows])
 
     def edges(self, rows: Int64[np.ndarray, " rows"]) -> list[dict[str, Any]]:
         """Some edges with the names of all that an edge has.

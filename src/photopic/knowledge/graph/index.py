@@ -32,21 +32,23 @@ def write_index(made: Construction, path: Path) -> None:
     from safetensors.numpy import save_file
 
     nodes = made.arrays("""
-        SELECT kind, text, to_json({'key': key, 'text': text, 'uris': uris, 'attributes': attributes})::VARCHAR AS line
+        SELECT kind, text, uris, to_json({'key': key, 'text': text, 'uris': uris, 'attributes': attributes})::VARCHAR AS line
         FROM nodes ORDER BY id
     """)
     edges = made.arrays(
         "SELECT e.head, e.relation, e.tail, e.weight, e.source, s.split FROM edges e POSITIONAL JOIN splits s"
     )
     lines = [str(line).encode() for line in nodes["line"]]
-    texts = [normalised(str(text)) for text in nodes["text"]]
-    names, codes = np.unique(np.asarray(edges["source"], str), return_inverse=True)  # few names, one a row
+    names = _names(nodes["text"], nodes["uris"])
+    sources, codes = np.unique(np.asarray(edges["source"], str), return_inverse=True)  # few names, one a row
     count = len(lines)
     tensors = {
         "kind_starts": _starts(np.searchsorted(KINDS, np.asarray(nodes["kind"], str)), len(KINDS)),  # (kinds + 1,)
         "line_starts": np.cumsum([0, *map(len, lines)], dtype=np.int64),  # (nodes + 1,)
         "lines": np.frombuffer(b"".join(lines), np.uint8),
-        "by_text": np.array(sorted(range(count), key=texts.__getitem__), np.int64),
+        "name_starts": np.cumsum([0, *(len(name) for name, _ in names)], dtype=np.int64),  # (names + 1,)
+        "names": np.frombuffer(b"".join(name for name, _ in names), np.uint8),
+        "name_ids": np.array([number for _, number in names], np.int64),
         "out_starts": _starts(edges["head"], count),  # (nodes + 1,)
         "in_starts": _starts(edges["tail"], count),
         "in_rows": np.argsort(edges["tail"], kind="stable").astype(np.int64),  # (edges,)
@@ -55,7 +57,14 @@ def write_index(made: Construction, path: Path) -> None:
         **{name: np.ascontiguousarray(edges[name]) for name in ("head", "relation", "tail", "weight")},
     }
     tensors["split"] = np.array([SPLITS.index(name) for name in sorted(SPLITS)], np.uint8)[tensors["split"]]
-    save_file(tensors, path, metadata={"sources": json.dumps(names.tolist())})
+    save_file(tensors, path, metadata={"sources": json.dumps(sources.tolist())})
+
+
+def _names(texts: Any, uris: Any) -> list[tuple[bytes, int]]:
+    """All that a node may be asked for by, with its id: its text and where it lies, sorted."""
+    found = {(normalised(str(text)).encode(), number) for number, text in enumerate(texts)}
+    found |= {(normalised(str(uri)).encode(), number) for number, several in enumerate(uris) for uri in several}
+    return sorted(found)
 
 
 def mapped(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int16, Int64
 
+from photopic.core.errors import DataError
+
 Kind = Literal["entity", "fact", "image", "object", "text"]
 KINDS: tuple[Kind, ...] = ("entity", "fact", "image", "object", "text")  # ids go by (kind, key), so in this order
 FAMILIES = ("I_in", "T_in", "I_cross", "T_cross", "IT_cross", "fact")
@@ -66,7 +68,7 @@ def relation_id(name: str) -> int:
         name: Of the relation.
 
     Raises:
-        KeyError: If there is no such relation.
+        DataError: If there is no such relation.
 
     Example:
         >>> relation_id("describes")
@@ -75,7 +77,7 @@ def relation_id(name: str) -> int:
     for place, relation in enumerate(RELATIONS):
         if relation.name == name:
             return place
-    raise KeyError(f"no relation is named {name!r}; the relations are {', '.join(each.name for each in RELATIONS)}")
+    raise DataError(f"no relation is named {name!r}; the relations are {', '.join(each.name for each in RELATIONS)}")
 
 
 def relation_table() -> list[dict[str, Any]]:

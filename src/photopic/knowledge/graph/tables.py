@@ -30,6 +30,7 @@ OUTPUTS = (
     "features.safetensors",
     "index.safetensors",
 )
+LONGEST = 256 * 2**20  # bytes of a line
 NEEDED = "needs {}, which is not installed; pip install 'photopic[knowledge]'"
 LINE = {  # columns of a line of JSON, as ``Found.line`` writes it
     "source": "VARCHAR",
@@ -69,26 +70,22 @@ class Construction:
 
     def __init__(self, files: Sequence[Path], scratch: Path, wanted: Sequence[tuple[str, str]] | None = None):
         self.database = database()
-        self.database.execute(f"SET temp_directory = '{_quoted(scratch)}'")
+        self.database.execute(f"SET temp_directory = '{quoted(scratch)}'")
         self._read(files, wanted)
         self._number()
         self._join()
 
     def _read(self, files: Sequence[Path], wanted: Sequence[tuple[str, str]] | None) -> None:
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in LINE.items())
-        self.database.execute(
-            f"CREATE TABLE lines AS FROM read_json(?, format = 'newline_delimited', columns = {{{columns}}})",
-            [[str(file) for file in files]],
-        )
+        lines = f"read_json(?, format = 'newline_delimited', maximum_object_size = {LONGEST}, columns = {{{columns}}})"
         if wanted is not None:
-            pairs = {
-                name: np.array([pair[place] for pair in wanted], str)
-                for place, name in enumerate(("source", "content"))
-            }
-            self.database.register("wanted", pairs)
-            self.database.execute(
-                "DELETE FROM lines WHERE (source, content) NOT IN (SELECT (source, content) FROM wanted)"
-            )
+            self.database.execute("CREATE TABLE wanted (source VARCHAR, content VARCHAR)")
+            names = ("source", "content")
+            pairs = {name: np.array([pair[at] for pair in wanted], object) for at, name in enumerate(names)}
+            self.database.register("pairs", pairs)
+            self.database.execute("INSERT INTO wanted SELECT source, content FROM pairs")
+            lines += " SEMI JOIN wanted USING (source, content)"
+        self.database.execute(f"CREATE TABLE lines AS FROM {lines}", [[str(file) for file in files]])
 
     def _number(self) -> None:
         """Dense ids by sorted (kind, key); what several extractors say of a node is put together."""
@@ -164,6 +161,31 @@ class Construction:
         )
         self.database.unregister("further")
 
+    def chain_texts(self, source: str) -> None:
+        """Texts of pictures that contain an object of one name continue each other, in the order of their ids.
+
+        A chain has an edge less than texts, where all pairs would be a square of them.
+        """
+        self.database.execute(
+            """
+            INSERT INTO edges
+            SELECT DISTINCT text, ?::SMALLINT, before, 1, ? FROM (
+                SELECT text, lag(text) OVER (PARTITION BY name ORDER BY text) AS before FROM (
+                    SELECT DISTINCT d.head AS text, n.text AS name FROM edges d
+                    JOIN edges c ON c.relation = ? AND c.head = d.tail JOIN nodes n ON n.id = c.tail WHERE d.relation = ?
+                )
+            ) WHERE before IS NOT NULL
+            """,
+            [relation_id("continues"), source, relation_id("contains"), relation_id("describes")],
+        )
+
+    def license_pictures(self, licence: str) -> None:
+        """Give a licence to pictures that have none."""
+        self.database.execute(
+            "UPDATE nodes SET attributes = json_merge_patch(json_object('licence', ?), attributes) WHERE kind = 'image'",
+            [licence],
+        )
+
     def keys(self, kind: str) -> tuple[int, list[str]]:
         """The first id of a kind and the keys of all its nodes in the order of their ids."""
         found = self.database.execute("SELECT id, key FROM nodes WHERE kind = ? ORDER BY id", [kind]).fetchall()
@@ -193,7 +215,7 @@ class Construction:
             # rows lie in the order they were put in, which is that of their ids or ends
             self.database.execute(
                 f"COPY (SELECT * FROM {table} WHERE rowid >= {start} AND rowid < {start + rows_per_file} ORDER BY rowid) "
-                f"TO '{_quoted(folder / name)}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+                f"TO '{quoted(folder / name)}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
             )
 
 
@@ -229,5 +251,6 @@ def _unlink(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """A path inside quotes of SQL."""
     return str(path).replace("'", "''")

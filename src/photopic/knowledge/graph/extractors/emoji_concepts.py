@@ -7,9 +7,10 @@ from functools import cache
 
 from photopic.data import emoji_world
 from photopic.data.emoji_world import Concept
+from photopic.knowledge.graph.extractor import Extractor
 from photopic.knowledge.graph.records import Edge, End, Found, Node, normalised
+from photopic.knowledge.graph.things import CONCEPTS, Thing
 
-NAME, VERSION = "emoji_concepts", 1
 LICENCES = {
     "noto": "Apache-2.0",
     "twemoji": "CC-BY-4.0",
@@ -18,7 +19,17 @@ LICENCES = {
 }  # by style's first word
 
 
-def extract(concept: Concept) -> Found:
+def reads(thing: Thing) -> str | None:
+    """The concept and the table it stands in."""
+    return thing.content if thing.of == CONCEPTS else None
+
+
+def extract(thing: Thing) -> Found:
+    """What the table says of the concept that a thing is."""
+    return concept_found(thing.subject)
+
+
+def concept_found(concept: Concept) -> Found:
     """What the table says of one concept.
 
     A drawing's key is ``style/name``: 434 drawings look as another one does and are drawings of different concepts all the same. Of
@@ -28,7 +39,7 @@ def extract(concept: Concept) -> Found:
         concept: Of ``emoji_world.concepts()``.
 
     Example:
-        >>> found = extract(emoji_world.concept("panda"))
+        >>> found = concept_found(emoji_world.concept("panda"))
         >>> [edge.tail[1] for edge in found.edges if edge.relation == "of event"]
         ['animals-nature', 'animals-nature/animal-mammal']
     """
@@ -69,3 +80,6 @@ def _keywords(concept: Concept) -> list[str]:
 def _uses() -> Counter[str]:
     """In how many concepts each keyword stands."""
     return Counter(word for concept in emoji_world.concepts() for word in _keywords(concept))
+
+
+EXTRACTOR = Extractor("emoji_concepts", 1, reads, extract)
