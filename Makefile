@@ -8,6 +8,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz lint style contract types format bench docs claims studio-page venv clean
 
+# Both workers of the tests and the processes they start share what is compiled.
+test: export PYTHONDONTWRITEBYTECODE =
+
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=

@@ -6,6 +6,7 @@ is imported.  Only where a shape is named does a call keep the sizes of its dime
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,12 +22,15 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["PHOTOPIC_CACHE"] = mkdtemp(prefix="photopic-cache-")  # not the user's
 
+gc.disable()  # until all is imported
+
 import jaxtyping
 import pytest
 import torch
 from jaxtyping import AbstractArray, install_import_hook
 
 shapes_checked = jaxtyping.jaxtyped
+ALL_CHECKED, CHECKED_LATER = 500, 20  # a function's first calls in a process are all checked, then one in so many
 
 
 def names_shapes(hint: Any) -> bool:
@@ -56,11 +60,16 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
     if not isinstance(function, FunctionType) or "<locals>" in function.__qualname__:
         return shapes_checked(function, typechecker=typechecker)
     made: list[Callable[..., Any]] = []
+    calls = 0
 
     @wraps(function)
     def lazily(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
         __tracebackhide__ = True
         if torch.compiler.is_compiling():  # which looks into the function itself, and not into how it is checked
+            return function(*args, **kwargs)
+        calls += 1
+        if calls > ALL_CHECKED and calls % CHECKED_LATER:
             return function(*args, **kwargs)
         if not made:
             made.append(checked_now(function, typechecker))
@@ -72,6 +81,13 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
 jaxtyping.jaxtyped = checked
 install_import_hook("photopic", "beartype.beartype")
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and tests stay for good: the garbage collector need not look through them again, a second each time."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
