@@ -22,8 +22,6 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["PHOTOPIC_CACHE"] = mkdtemp(prefix="photopic-cache-")  # not the user's
 
-gc.disable()  # until all is imported
-
 import jaxtyping
 import pytest
 import torch
@@ -80,6 +78,7 @@ def checked(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
 
 jaxtyping.jaxtyped = checked
 install_import_hook("photopic", "beartype.beartype")
+gc.disable()  # until everything is imported
 torch.set_num_threads(1)
 
 
