@@ -33,10 +33,10 @@ def sentence(text: str) -> str:
         a (small) owl\\; v\\. old
     """
     text = _IN_SENTENCE.sub(lambda found: found[0] if found["bare"] else "\\" + found[0], text)
-    if not _is_balanced(text):
-        text = _BRACKETS.sub(r"\\\g<0>", text)
     if any(not closed for _, _, closed in quotations(text)):
         text = _QUOTES.sub(r"\\\g<0>", text)
+    if not _is_balanced(text):
+        text = _BRACKETS.sub(r"\\\g<0>", text)
     return text
 
 
@@ -116,9 +116,9 @@ def _placed(spans: Iterator[tuple[int, int, bool]], start: int, open_end: bool) 
 
 
 def _is_balanced(text: str) -> bool:
-    """Whether each round bracket has its other half."""
-    depth = 0
-    for found in _BRACKETS.finditer(text):
+    """Whether each round bracket outside quotations has its other half."""
+    depth, marked = 0, hidden(text)
+    for found in outside_quotations(_BRACKETS, marked, 0, len(marked)):
         depth += 1 if found[0] == "(" else -1
         if depth < 0:
             return False

@@ -145,12 +145,12 @@ def _object(text: str, draft: _Draft, damage: Damage) -> ConceptObject:
     place: Place | None = None
     colour: tuple[str, ...] = ()
     is_whole = len(pieces) == 4
-    if (first := _word(text, pieces[0])) in LIVING or is_whole:
+    if (first := word(text, pieces[0])) in LIVING or is_whole:
         living = LIVING.get(first)
         _told(first, living, pieces.pop(0), damage, "says nothing of life")
-    if pieces and ((word := _word(text, pieces[0])) in PLACES or is_whole):
-        place = PLACES.get(word)
-        _told(word, place, pieces.pop(0), damage, "says nothing of depth")
+    if pieces and ((depth := word(text, pieces[0])) in PLACES or is_whole):
+        place = PLACES.get(depth)
+        _told(depth, place, pieces.pop(0), damage, "says nothing of depth")
     if pieces and ((prefix := COLOUR.match(text, *pieces[-1])) or is_whole):
         start, end = pieces.pop()
         colour = sentences(text, prefix.end() if prefix else start, end)
@@ -167,12 +167,13 @@ def _object(text: str, draft: _Draft, damage: Damage) -> ConceptObject:
     return ConceptObject(draft.name, living, place, description, colour)
 
 
-def _told(word: str, meaning: object, piece: Span, damage: Damage, nothing: str) -> None:
-    if word and meaning is None:
+def _told(said: str, meaning: object, piece: Span, damage: Damage, nothing: str) -> None:
+    if said and meaning is None:
         damage.note("missing field", *piece, f"a word that {nothing} is left out")
 
 
-def _word(text: str, piece: Span) -> str:
+def word(text: str, piece: Span) -> str:
+    """A field of one word, as the words of life and depth are compared."""
     return re.sub(r"\s*/\s*", "/", folded(shown(text[slice(*piece)])).rstrip("."))
 
 

@@ -16,7 +16,7 @@ _MARK = re.compile(r"[<>\[\]\n;,]|\.(?=\s|<|\Z)")
 _JOINTS = {"", "and", "or", "&", "the", "a", "an", "-", "*"}  # words between names that say nothing more
 _POSITION = re.compile(r"(?P<name>[^{}()\n]{0,200})[({](?P<numbers>[^{}()]{0,200})[)}]")
 _NUMBER = re.compile(
-    r"\b(?P<key>width|height|x|y)\b[\"']?\s{0,3}[:=]\s{0,3}(?P<number>-?\d{1,9}(?:\.\d{1,9})?)", re.IGNORECASE
+    r"\b(?P<key>width|height|x|y)\b[\"']?\s{0,3}[:=]\s{0,3}(?P<number>-?\d{1,9}(?:\.\d{1,9})?)\s{0,3}(?:px)?\s{0,3}(?=[;,]|\Z)", re.IGNORECASE
 )
 
 
@@ -81,6 +81,8 @@ def boxes(text: str, spans: Sequence[Span], names: Names, damage: Damage) -> dic
             else:
                 if any(number % 1 for number in numbers.values()):
                     damage.note("position", match.start(), match.end(), "rounded to whole pixels")
+                if re.search(r"\w", _NUMBER.sub("", match["numbers"])):
+                    damage.note("position", match.start(), match.end(), "words among the numbers are left out")
                 found[meant[0]] = box
         _unread(text, here, end, damage)
     return found

@@ -25,7 +25,7 @@ _KNOWN = "|".join(sorted(_KEYS, key=len, reverse=True))
 # every repetition has a bound or cannot begin twice at one place, so that reading takes linear time
 _HEAD = re.compile(
     rf"(?:(?P<opened>%%|&&)[ \t]{{0,9}})?\*{{0,2}}Part[ \t]{{0,3}}\d(?:\.\d)?[ \t]{{0,3}}[:.：–-]?[ \t]{{0,3}}"
-    rf"(?:{_KNOWN})\*{{0,2}}[:：]?(?:[ \t]{{0,9}}(?P<closed>%%|&&))?"  # known words, with any of their marks
+    rf"(?:{_KNOWN})\b\*{{0,2}}[:：]?(?:[ \t]{{0,9}}(?P<closed>%%|&&))?"  # known words, with any of their marks
     r"|%%[^%&\n]{1,160}%%|&&[^%&\n]{1,160}&&"  # any words between two marks
     r"|(?:%%|&&)[ \t]{0,9}\w{1,20}[ \t]{0,3}\d(?:\.\d)?\b[^%&\n]{0,120}$"  # half, up to the end of its line
     r"|^[^%&\n<>()]{1,160}(?:%%|&&)"  # half, from the beginning of its line
@@ -55,7 +55,7 @@ def sections(text: str, damage: Damage) -> dict[str, list[Span]]:
     heads = list(_headings(text, damage))
     if heads and text[: heads[0].start].strip():
         damage.note("unread", 0, heads[0].start, "words before the first heading are left out")
-    ends = [head.start for head in heads[1:]] + [len(text)]
+    ends = [*(head.start for head in heads[1:]), len(text)][: len(heads)]
     for head, end in zip(heads, ends, strict=True):
         if head.key in found:
             damage.note("repeated section", head.start, head.end, "a heading comes again, its words are added")
@@ -85,7 +85,7 @@ def _headings(text: str, damage: Damage) -> Iterator[Heading]:
         parts, subs = (parts, subs + 1) if "." in key else (int(key), subs)
         marks = "&&" if "." in key else "%%"
         is_whole = raw.startswith(marks) and raw.endswith(marks)
-        if not is_whole or (words not in _KEYS and key != "4"):
+        if not is_whole or words not in _KEYS:
             damage.note("heading", *match.span(), f"read as the heading of part {key}")
         yield Heading(key, *match.span())
 

@@ -18,9 +18,12 @@ makes it a plain letter. ``parse(write(bag)).bag == bag`` for every bag.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
 from photopic.core.errors import DataError
+from photopic.knowledge.bag_file import record_of
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject
 from photopic.knowledge.caption_marks import phrase, sentence
 from photopic.knowledge.caption_repairs import Parsed, recover
@@ -28,6 +31,7 @@ from photopic.knowledge.caption_repairs import Parsed, recover
 LIVING = {True: "Living", False: "Inanimate", None: ""}
 PLACES = {"foreground": "foreground", "background": "background", "both": "foreground/background", None: ""}
 COLOUR = "Color information:"
+_FENCED = re.compile(r"\A```\w{0,9}\s*(.*?)\s*```\Z", re.DOTALL)
 
 
 def write(bag: BagOfConcepts, *, positions: bool = True) -> str:
@@ -72,16 +76,32 @@ def parse(text: str, *, strict: bool = False) -> Parsed:
         strict: Whether anything but the grammar is refused; else it is repaired, and each repair is told with its place.
 
     Raises:
-        DataError: If nothing of it is a bag of concepts; with ``strict`` if anything needs repair.
+        DataError: If nothing of it is a bag of concepts; with ``strict`` if anything needs repair,
+            or if lark is not installed.
 
     Example:
         >>> parse("%%Part2: List of objects%%\\n<owl 1> (Living; both; it sleeps)").repairs[-1].kind
         'missing section'
     """
-    parsed = recover(text)
-    if strict and parsed.repairs:
-        raise DataError(f"the text of a bag of concepts: {parsed.repairs[0]}; read it without strict to repair it")
-    return parsed
+    if bare := _as_json(text):
+        return Parsed(bare)
+    if strict:
+        from photopic.knowledge.caption_grammar import read_strictly
+
+        return Parsed(read_strictly(text))
+    return recover(text)
+
+
+def _as_json(text: str) -> BagOfConcepts | None:
+    """The bag of a text that is JSON, alone or fenced as in Markdown; None for any other text."""
+    bare = _FENCED.sub(r"\1", text.strip())
+    if not bare.startswith("{"):
+        return None
+    try:
+        stated = json.loads(bare)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"expected JSON, as the text begins like it, found something else ({error})") from None
+    return record_of(stated).bag
 
 
 def _object_line(item: ConceptObject) -> str:
