@@ -34,6 +34,7 @@ MODULES = {
     "guard-costs": "guard.guard_costs",
     "guard-serve": "guard.guard_serve",
     "index-code": "edit.index_code",
+    "knowledge-text": "knowledge.knowledge_text",
     "jackpots": "tune.sparse_towers",
     "layout": "generate.layout",
     "lora-files": "edit.lora_files",

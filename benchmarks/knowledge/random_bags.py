@@ -19,9 +19,16 @@ PIECES = (
     *";.()<>[]%&\"“”{},*\\#-:1", " ", "\n", "%%", "&&", ". ", "Part2: List of objects", "Color information:", "(Living;", "<owl 1>",
     "owl", "tree", "it sleeps", "1.5 m", "o", "é", "貓", "\u0301", "🦉", "\u202e",
 )  # fmt: skip
-WORDS = "owl branch night white sleeps quiet 1.5 wing's old-fashioned (small) \"a; b\" snowy beak forest light".split(" ")
+WORDS = 'owl branch night white sleeps quiet 1.5 wing\'s old-fashioned (small) "a; b" snowy beak forest light'.split(
+    " "
+)
 # words that stand in every text; all others belong to what is told
-FRAME = set(re.findall(r"\w+", write(BagOfConcepts(objects=(ConceptObject("a 1", True, "both", ("a",), ("a",), (0, 0, 1, 1)),))).lower()))
+FRAME = set(
+    re.findall(
+        r"\w+",
+        write(BagOfConcepts(objects=(ConceptObject("a 1", True, "both", ("a",), ("a",), (0, 0, 1, 1)),))).lower(),
+    )
+)
 FRAME |= {"inanimate", "120px", "px", "and", "or", "the", "a", "an", "part", "1", "2", "3", "4"}
 
 
@@ -50,7 +57,8 @@ def random_bag(draw: random.Random, text: Callable[[random.Random], str] = odd_t
     listed = tuple(objects.values())
     names = [item.name for item in listed] or ["owl"]
     triples = [
-        Relation(draw.choice([*names, text(draw)]), text(draw), draw.choice([*names, text(draw)])) for _ in range(draw.randint(0, 5))
+        Relation(draw.choice([*names, text(draw)]), text(draw), draw.choice([*names, text(draw)]))
+        for _ in range(draw.randint(0, 5))
     ]
     one = draw.choice(["", text(draw)])
     return BagOfConcepts(one, text(draw), texts(), texts(), listed, tuple(_allowed(listed, triples)))
@@ -74,7 +82,7 @@ def lost_words(text: str, parsed: Parsed) -> Counter[str]:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", shown(hidden(text)).casefold())
+    return re.findall(r"[^\W_]+?(?=px\b|\b|_)", shown(hidden(text)).casefold())  # 9px is 9
 
 
 def _box(draw: random.Random) -> Box | None:
@@ -102,7 +110,11 @@ def _lose_mark(text: str, draw: random.Random) -> str:
 
 def _add_mark(text: str, draw: random.Random) -> str:
     place = draw.randrange(len(text) + 1)
-    return text[:place] + draw.choice(("%%", "&&", "<", ">", "[", "]", "(", ")", ";", ". ", '"', "“", "{", "\\", "\n")) + text[place:]
+    return (
+        text[:place]
+        + draw.choice(("%%", "&&", "<", ">", "[", "]", "(", ")", ";", ". ", '"', "“", "{", "\\", "\n"))
+        + text[place:]
+    )
 
 
 def _lines(change: Callable[[list[str], int], object]) -> Callable[[str, random.Random], str]:
@@ -115,7 +127,12 @@ def _lines(change: Callable[[list[str], int], object]) -> Callable[[str, random.
 
 
 def _translate(text: str, draw: random.Random) -> str:
-    words = {"Overall description": "Gesamtbild", "Style": "Stil", "List of objects": "Liste der Dinge", "Relationships": "Beziehungen"}
+    words = {
+        "Overall description": "Gesamtbild",
+        "Style": "Stil",
+        "List of objects": "Liste der Dinge",
+        "Relationships": "Beziehungen",
+    }
     for word, other in words.items():
         text = text.replace(word, other)
     return text.replace("Part", draw.choice(["Teil ", "Partie ", "", "Part "]))

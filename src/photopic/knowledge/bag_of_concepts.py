@@ -18,6 +18,10 @@ from photopic.data.scenes import plural
 Place = Literal["foreground", "background", "both"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
 LAST_INDEX = 200  # a larger number belongs to the name: "Boeing 747"
+_IRREGULAR = {  # endings of nouns and of their plurals
+    "man": "men", "child": "children", "person": "people", "foot": "feet", "tooth": "teeth", "goose": "geese", "mouse": "mice",
+    "leaf": "leaves", "loaf": "loaves", "shelf": "shelves", "wolf": "wolves", "knife": "knives",
+}  # fmt: skip
 _NUMBERED = re.compile(r"(?P<concept>.*\S) (?P<index>[1-9][0-9]{0,2})")
 # what no text holds: controls, halves of surrogate pairs, and the noncharacters that the reader of texts works with
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef]")
@@ -173,7 +177,7 @@ class Names:
         for name in names:
             self._by_fold.setdefault(folded(name), []).append(name)
             concept = folded(ConceptObject(name).concept)
-            for word in {concept, plural(concept)}:
+            for word in {concept, plural(concept), _irregular_plural(concept)}:
                 self._by_concept.setdefault(word, []).append(name)
 
     def resolve(self, phrase: str) -> tuple[str, ...]:
@@ -230,6 +234,12 @@ def folded(name: str) -> str:
         "owl's nest 1"
     """
     return " ".join(name.translate(_STRAIGHT).casefold().split())
+
+
+def _irregular_plural(noun: str) -> str:
+    """``snowy owl`` -> itself, ``old fisherman`` -> ``old fishermen``."""
+    ending = next((each for each in _IRREGULAR if noun.endswith(each)), "")
+    return noun.removesuffix(ending) + _IRREGULAR.get(ending, "")
 
 
 def _number(name: str) -> re.Match[str] | None:

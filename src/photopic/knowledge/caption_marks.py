@@ -17,7 +17,7 @@ _STAND_IN = {mark: chr(0xFDD0 + index) for index, mark in enumerate(MARKS)}
 _BACKSLASH = "\ufdef"
 _ESCAPED = re.compile(r"\\([" + re.escape(MARKS) + "])")
 _SHOWN = str.maketrans({stand_in: mark for mark, stand_in in _STAND_IN.items()} | {_BACKSLASH: None})
-_FOREIGN = re.compile("[\ufdd0-\ufdef]")
+FOREIGN = re.compile("[\ufdd0-\ufdef]")
 # what is written bare: a noun in angle brackets that no bracket follows; else what needs a backslash
 _BARE_NOUN = r"(?P<bare><[\w' -]{1,80}>(?! ?\())"
 _IN_SENTENCE = re.compile(_BARE_NOUN + r"|[\\;<>\[\]{}]|\.(?=\s|$)|(?:%(?=%)|(?<=%)%|&(?=&)|(?<=&)&)")
@@ -52,7 +52,7 @@ def phrase(text: str) -> str:
 
 def hidden(text: str) -> str:
     """The same length of text, where what a backslash protects is no mark any more."""
-    text = _FOREIGN.sub("\ufffd", text)
+    text = FOREIGN.sub("\ufffd", text)
     return _ESCAPED.sub(lambda found: _BACKSLASH + _STAND_IN[found[1]], text)
 
 

@@ -32,7 +32,7 @@ COLOUR = re.compile(r"\s*colou?rs?(?: information)?\s*[:：]\s*", re.IGNORECASE)
 _LIFE = r"(?:living|inanimate|animate|non-living)\b"
 _TOKEN = re.compile(
     rf"(?P<full><(?P<name>[^<>\n]+)>\s{{0,9}}(?P<opens>\()(?P<sure>\s{{0,9}}{_LIFE})?)"
-    r"|(?P<half>(?:^|(?<=%%))[ \t*\d.-]{0,9}<?(?P<named>[^\s<>()\[\];][^<>()\[\];\n]{0,80})>?"
+    r"|(?P<half>(?:^|(?<=%%))[ \t*\d.-]{0,9}(?!<[^<>\n]+>)<?(?P<named>[^\s<>()\[\];][^<>()\[\];\n]{0,80})>?"
     rf"\s{{0,9}}(?P<open>\()(?=\s{{0,9}}{_LIFE}))"
     r"|[();]",
     re.IGNORECASE | re.MULTILINE,
@@ -59,14 +59,14 @@ def objects(text: str, spans: Sequence[Span], damage: Damage) -> tuple[list[Conc
         spans: Where the section stands.
         damage: Takes the repairs.
     """
-    found: list[ConceptObject] = []
+    found: list[tuple[_Draft, ConceptObject]] = []
     others: list[Span] = []
     for start, end in spans:
         here = start
         for draft in _drafts(text, start, end, damage):
             others.append((here, draft.start))
             here = draft.end + 1
-            found.append(_object(text, draft, damage))
+            found.append((draft, _object(text, draft, damage)))
         others.append((here, end))
     return _apart(found, damage), [(start, end) for start, end in others if text[start:end].strip(" \t\n)")]
 
@@ -181,13 +181,13 @@ def _begins_line(text: str, place: int) -> bool:
     return not text[max(0, place - 20) : place].rpartition("\n")[2].strip() and "\n" in text[max(0, place - 20) : place]
 
 
-def _apart(found: Sequence[ConceptObject], damage: Damage) -> list[ConceptObject]:
+def _apart(found: Sequence[tuple[_Draft, ConceptObject]], damage: Damage) -> list[ConceptObject]:
     """The same with names that differ: a second ``owl 1`` becomes the owl of the next free number."""
-    taken = {folded(item.name) for item in found}
+    taken = {folded(item.name) for _, item in found}
     seen: set[str] = set()
     last: dict[str, int] = {}
     apart = []
-    for item in found:
+    for draft, item in found:
         if folded(item.name) in seen:
             number = last.get(folded(item.concept), 1) + 1
             while folded(f"{item.concept} {number}") in taken:
@@ -195,7 +195,7 @@ def _apart(found: Sequence[ConceptObject], damage: Damage) -> list[ConceptObject
             last[folded(item.concept)] = number
             new = f"{item.concept} {number}"
             taken.add(folded(new))
-            damage.note("duplicate name", 0, 0, f"a second {item.name!r} is called {new!r}")
+            damage.note("duplicate name", draft.start, draft.opened, f"a second {item.name!r} is called {new!r}")
             item = replace(item, name=new)
         seen.add(folded(item.name))
         apart.append(item)

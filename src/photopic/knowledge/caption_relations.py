@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
+from photopic.core.errors import DataError
 from photopic.knowledge.bag_of_concepts import Box, Names, Relation, folded
 from photopic.knowledge.caption_damage import Damage
 from photopic.knowledge.caption_marks import shown
 from photopic.knowledge.caption_sections import Span
 
+MAX_RELATIONS = 10_000  # of one picture
 _MARK = re.compile(r"[<>\[\]\n;,]|\.(?=\s|<|\Z)")
 _JOINTS = {"", "and", "or", "&", "the", "a", "an", "-", "*"}  # words between names that say nothing more
 _POSITION = re.compile(r"(?P<name>[^{}()\n]{0,200})[({](?P<numbers>[^{}()]{0,200})[)}]")
 _NUMBER = re.compile(
-    r"\b(?P<key>width|height|x|y)\b[\"']?\s{0,3}[:=]\s{0,3}(?P<number>-?\d{1,9}(?:\.\d{1,9})?)\s{0,3}(?:px)?\s{0,3}(?=[;,]|\Z)", re.IGNORECASE
+    r"\b(?P<key>width|height|x|y)\b[\"']?\s{0,3}[:=]\s{0,3}(?P<number>-?\d{1,9}(?:\.\d{1,9})?)\s{0,3}(?:px)?\s{0,3}(?=[;,]|\Z)",
+    re.IGNORECASE,
 )
 
 
@@ -51,11 +55,18 @@ def relations(text: str, spans: Sequence[Span], names: Names, damage: Damage) ->
         spans: Where the section stands.
         names: Of the objects that ends may stand for.
         damage: Takes the repairs.
+
+    Raises:
+        DataError: If they are more than ``MAX_RELATIONS``.
     """
-    found = []
+    found: list[Relation] = []
     for start, end in spans:
         for pending in _grouped(list(_pieces(text, start, end, damage)), damage):
             found += _resolved(pending, names, damage)
+            if len(found) > MAX_RELATIONS:  # plurals on both sides multiply
+                raise DataError(
+                    f"expected at most {MAX_RELATIONS:,} relations, found more; name their objects one by one"
+                )
     return found
 
 
@@ -67,8 +78,7 @@ def boxes(text: str, spans: Sequence[Span], names: Names, damage: Damage) -> dic
         for match in _POSITION.finditer(text, start, end):
             _unread(text, here, match.start(), damage)
             here = match.end()
-            name = shown(match["name"].strip(" \t,;*-.:\"'").removeprefix("<").removesuffix(">"))
-            meant = names.resolve(name)
+            meant = _placed(match["name"], names)
             numbers = {each["key"].lower(): float(each["number"]) for each in _NUMBER.finditer(match["numbers"])}
             box = _box(numbers)
             if len(meant) != 1 or box is None or meant[0] in found:
@@ -86,6 +96,15 @@ def boxes(text: str, spans: Sequence[Span], names: Names, damage: Damage) -> dic
                 found[meant[0]] = box
         _unread(text, here, end, damage)
     return found
+
+
+def _placed(words: str, names: Names) -> tuple[str, ...]:
+    """The object that a position is of; the first of a list may stand behind a title of its own."""
+    for part in (words, words.rpartition('"')[2], words.rpartition(":")[2]):
+        name = shown(part.strip(" \t,;*-.:\"'").removeprefix("<").removesuffix(">"))
+        if meant := names.resolve(name):
+            return meant
+    return ()
 
 
 def _box(numbers: dict[str, float]) -> Box | None:
@@ -190,16 +209,21 @@ def _resolved(pending: _Pending, names: Names, damage: Damage) -> list[Relation]
     subjects = [name for piece in pending.subjects for name in _end(piece, names, damage)]
     ends = [name for piece in pending.objects for name in _end(piece, names, damage)]
     is_one = len(subjects) == len(ends) == 1
-    return [Relation(first, predicate, second) for first in subjects for second in ends if is_one or first != second]
+    pairs = ((first, second) for first in subjects for second in ends if is_one or first != second)
+    return [Relation(first, predicate, second) for first, second in islice(pairs, MAX_RELATIONS + 1)]
 
 
 def _end(piece: _Piece, names: Names, damage: Damage) -> tuple[str, ...]:
     meant = names.resolve(piece.words)
     if len(meant) > 1:
-        damage.note("plural", piece.start, piece.end, f"stands for {', '.join(meant)}")
+        damage.note("plural", piece.start, piece.end, f"stands for {_listed(meant)}")
     elif meant and meant[0] != piece.words:
         damage.note("other spelling", piece.start, piece.end, f"read as {meant[0]}")
     return meant or (piece.words,)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _unread(text: str, start: int, end: int, damage: Damage) -> None:

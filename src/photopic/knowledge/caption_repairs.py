@@ -9,7 +9,7 @@ from dataclasses import replace
 from photopic.core.errors import DataError, printable
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, Names
 from photopic.knowledge.caption_damage import Damage, Parsed
-from photopic.knowledge.caption_marks import hidden, shown
+from photopic.knowledge.caption_marks import FOREIGN, hidden, shown
 from photopic.knowledge.caption_objects import objects, sentences
 from photopic.knowledge.caption_relations import boxes, relations
 from photopic.knowledge.caption_sections import Span, sections
@@ -26,6 +26,8 @@ def recover(text: str) -> Parsed:
     """
     damage = Damage(text)
     marked = hidden(text)
+    for letter in FOREIGN.finditer(text):
+        damage.note("letter", *letter.span(), "a letter that no text may hold is replaced")
     spans = sections(marked, damage)
     if not spans:
         raise DataError(
