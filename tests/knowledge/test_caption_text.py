@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from benchmarks.knowledge.random_bags import damaged, lost_words, odd_text, plain_text, random_bag
 from photopic.core.errors import DataError
 from photopic.data.scenes import SceneOptions, sample_scene
-from photopic.knowledge.bag_file import BagRecord, from_json, to_json
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject, Relation
+from photopic.knowledge.bag_record import BagRecord, from_json, to_json
 from photopic.knowledge.caption_text import parse, write
 from photopic.knowledge.scene_bags import bag_of_scene
 from tests.knowledge.captions import HARBOUR, MARKET, POSITIONS, STARRED

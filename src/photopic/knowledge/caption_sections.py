@@ -23,10 +23,11 @@ TITLES = {
 _KEYS = {title: key for key, titles in TITLES.items() for title in titles}
 _KNOWN = "|".join(sorted(_KEYS, key=len, reverse=True))
 # every repetition has a bound or cannot begin twice at one place, so that reading takes linear time
+_PART = r"\*{0,2}Part[ \t]{0,3}\d(?:\.\d)?[ \t]{0,3}[:.：–-]?[ \t]{0,3}" + rf"(?:{_KNOWN})\b\*{{0,2}}[:：]?"
 _HEAD = re.compile(
-    rf"(?:(?P<opened>%%|&&)[ \t]{{0,9}})?\*{{0,2}}Part[ \t]{{0,3}}\d(?:\.\d)?[ \t]{{0,3}}[:.：–-]?[ \t]{{0,3}}"
-    rf"(?:{_KNOWN})\b\*{{0,2}}[:：]?(?:[ \t]{{0,9}}(?P<closed>%%|&&))?"  # known words, with any of their marks
-    r"|%%[^%&\n]{1,160}%%|&&[^%&\n]{1,160}&&"  # any words between two marks
+    rf"(?:(?:%%|&&)[ \t]{{0,9}})?{_PART}[ \t]{{0,9}}(?P<closed>%%|&&)"  # known words with a mark behind
+    r"|%%(?:[^%&\n<>().]|\.(?=\d)){1,80}%%|&&(?:[^%&\n<>().]|\.(?=\d)){1,80}&&"  # any words between two marks
+    rf"|(?:(?:%%|&&)[ \t]{{0,9}})?{_PART}"  # known words with a mark before, or alone on a line
     r"|(?:%%|&&)[ \t]{0,9}\w{1,20}[ \t]{0,3}\d(?:\.\d)?\b[^%&\n]{0,120}$"  # half, up to the end of its line
     r"|^[^%&\n<>()]{1,160}(?:%%|&&)"  # half, from the beginning of its line
     rf"|^#{{1,6}}[ \t]{{0,9}}(?:Part[ \t]{{0,3}}\d[^\n]{{0,120}}|(?:{_KNOWN})[ \t]{{0,9}}:?[ \t]{{0,9}}$)",  # of Markdown

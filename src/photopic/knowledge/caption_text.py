@@ -23,8 +23,8 @@ import re
 from collections.abc import Iterator
 
 from photopic.core.errors import DataError
-from photopic.knowledge.bag_file import record_of
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject
+from photopic.knowledge.bag_record import from_json
 from photopic.knowledge.caption_marks import phrase, sentence
 from photopic.knowledge.caption_repairs import Parsed, recover
 
@@ -101,7 +101,7 @@ def _as_json(text: str) -> BagOfConcepts | None:
         stated = json.loads(bare)
     except (ValueError, RecursionError) as error:
         raise DataError(f"expected JSON, as the text begins like it, found something else ({error})") from None
-    return record_of(stated).bag
+    return from_json(stated).bag
 
 
 def _object_line(item: ConceptObject) -> str:
