@@ -37,6 +37,7 @@ MODULES = {
     "knowledge-text": "knowledge.knowledge_text",
     "jackpots": "tune.sparse_towers",
     "layout": "generate.layout",
+    "links": "knowledge.links",
     "lora-files": "edit.lora_files",
     "mask-tuning": "tune.mask_tuning",
     "merging": "edit.merging",

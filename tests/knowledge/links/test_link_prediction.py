@@ -49,6 +49,9 @@ def test_a_sibling_comes_before_every_count() -> None:
     first = score(torch.tensor([head]), torch.tensor([0]))[0].topk(3).indices.tolist()
     edges = graph.edges("mentions")
     assert set(first) == set(edges.tail[edges.head == other].tolist())
+    # asked for a head, the texts of that base come first and its pictures do not
+    inverse = score(torch.tensor([first[0]]), torch.tensor([len(graph.relations)]))[0]
+    assert inverse[head] > 1e5 and inverse[graph.of_kind("image")].max() < 1e5
 
 
 def test_learnt_scorers_are_compared_to_counting_on_the_same_links() -> None:

@@ -26,7 +26,7 @@ class Counter:
     """Counts of the training edges, as scores of all nodes as tails.
 
     Args:
-        graph: Its training edges are counted; ``of event`` says which nodes are of one class, ``bases`` which are siblings.
+        graph: Its training edges are counted; ``of event`` says which nodes are of one class, ``bases`` which of a kind are siblings.
 
     Example:
         >>> counter.scores("frequency")(heads, relations).shape  # doctest: +SKIP
@@ -41,8 +41,10 @@ class Counter:
         # members (nodes, groups): nodes of one group count for each other
         self.classes = _members(np.flatnonzero(labels >= 0), labels[labels >= 0], nodes)
         bases = np.arange(nodes) if graph.bases is None else graph.bases
-        several = np.bincount(bases)[bases] > 1
-        self.siblings = _members(np.flatnonzero(several), bases[several], nodes)
+        # of one kind: a picture of a thing is no sibling of the text that names it
+        _, families = np.unique(bases * len(graph.kinds) + graph.kind, return_inverse=True)
+        several = np.bincount(families)[families] > 1
+        self.siblings = _members(np.flatnonzero(several), families[several], nodes)
 
     def scores(self, name: str) -> Callable[[Tensor, Tensor], Float[Tensor, "b nodes"]]:
         """What ``filtered_ranks`` asks of one of ``COUNTERS``."""
