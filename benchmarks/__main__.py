@@ -31,6 +31,7 @@ MODULES = {
     "firewall-vit": "guard.firewall",
     "fisher-weights": "edit.fisher_weights",
     "flow-costs": "models.flow",
+    "graph-contrast": "tune.graph_contrast",
     "guard-costs": "guard.guard_costs",
     "guard-serve": "guard.guard_serve",
     "index-code": "edit.index_code",

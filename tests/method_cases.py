@@ -146,6 +146,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "turning": (500,),
         "share": 100,
     },
+    "tune.graph_contrast": {"pictures": "emoji-world"},
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
     "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},
 }

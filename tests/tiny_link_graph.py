@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from photopic.data import emoji_world
 from photopic.data.knowledge_graph import KnowledgeGraph, RelationType, Triples
 
 KINDS = ("entity", "fact", "image", "text")
@@ -14,7 +15,7 @@ RELATIONS = (
     RelationType("describes", "IT_cross"),
     RelationType("of event", "fact"),
 )
-CLASSES, MEMBERS, STYLES = 4, 6, 2  # so many concepts of each class, pictures of each concept
+CLASSES, MEMBERS, STYLES = 4, 6, 2  # so many concepts of each class, drawings of each concept
 
 
 def tiny_link_graph(*, seed: int = 0) -> KnowledgeGraph:
@@ -39,16 +40,24 @@ def tiny_link_graph(*, seed: int = 0) -> KnowledgeGraph:
     # of each class one base is for validation and one for test
     places = np.array([0, 1, 2])[np.select([base % MEMBERS == 1, base % MEMBERS == 2], [1, 2], 0)]
     part = np.where(relation == 0, places[np.maximum(head - first_text, 0)], 0)
+    names = [each.name for each in emoji_world.select(split="known", style="noto") if "twemoji" in each.styles][
+        :concepts
+    ]
+    texts = [f"{KINDS[kind]} {number}" for kind, count in enumerate(sizes[:3]) for number in range(count)] + names
+    uris = (
+        [""] * first_picture + [f"{style}/{name}" for name in names for style in ("noto", "twemoji")] + [""] * concepts
+    )
     labels = np.arange(concepts) // MEMBERS
     seen = np.eye(CLASSES)[labels] + rng.normal(0, 0.3, (concepts, CLASSES))
     features = {"text": seen, "image": np.repeat(seen, STYLES, 0)}
     return KnowledgeGraph(
         KINDS,
         np.repeat(np.arange(4), sizes).astype(np.int8),
-        tuple(f"{KINDS[kind]} {number}" for kind, count in enumerate(sizes) for number in range(count)),
+        tuple(texts),
         Triples(head.astype(np.int64), relation.astype(np.int16), tail.astype(np.int64)),
         RELATIONS,
         part.astype(np.int8),
         bases.astype(np.int64),
+        tuple(uris),
         features={kind: rows.astype(np.float16) for kind, rows in features.items()},
     )
