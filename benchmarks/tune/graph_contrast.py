@@ -105,7 +105,7 @@ def measure(bench: Bench[ContrastConfig, Any], case: Case) -> dict[str, list[boo
     if case.arm != "untouched":
         weight = 0.0 if case.arm == "pairs" else case.weight
         config = GraphContrastConfig(
-            steps=case.steps, batch=case.batch, lr=case.lr, pictures=weight, template=TEMPLATES[0], seed=case.seed
+            steps=case.steps, batch=case.batch, lr=case.lr, picture_weight=weight, template=TEMPLATES[0], seed=case.seed
         )
         graph = drawings(case.seed if case.arm == "shuffled" else None)
         model.edits.load(graph_contrast(model, graph, pictures="emoji-world", config=config))

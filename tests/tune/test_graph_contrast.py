@@ -29,7 +29,7 @@ def deltas(graph: KnowledgeGraph, config: GraphContrastConfig) -> dict[str, torc
 
 
 def test_a_family_of_weight_0_is_as_if_its_edges_were_not_there() -> None:
-    config = replace(QUICK, pictures=0.0)
+    config = replace(QUICK, picture_weight=0.0)
     with_edges, absent = deltas(tiny_link_graph(), config), deltas(without(tiny_link_graph(), "same thing"), config)
     assert with_edges and all(torch.equal(each, absent[name]) for name, each in with_edges.items())
     both = deltas(tiny_link_graph(), QUICK)
@@ -69,7 +69,7 @@ def test_all_texts_of_a_picture_in_a_batch_are_right_for_it() -> None:
 def test_pictures_of_one_thing_come_nearer_each_other() -> None:
     graph, config = (
         tiny_link_graph(),
-        GraphContrastConfig(steps=40, batch=8, pairs=0.0, pictures=1.0, lr=3e-3, augment=False),
+        GraphContrastConfig(steps=40, batch=8, pair_weight=0.0, picture_weight=1.0, lr=3e-3, augment=False),
     )
     model = tiny_dual_encoder()
     edit = graph_contrast(model, graph, pictures="emoji-world", config=config)
@@ -98,4 +98,4 @@ def test_a_graph_without_captioned_pictures_and_no_weight_at_all_are_refused() -
             tiny_dual_encoder(), without(tiny_link_graph(), "describes"), pictures="emoji-world", config=QUICK
         )
     with pytest.raises(FieldError, match="found 0 for both"):
-        GraphContrastConfig(pairs=0.0, pictures=0.0)
+        GraphContrastConfig(pair_weight=0.0, picture_weight=0.0)

@@ -58,16 +58,16 @@ class GraphContrastConfig(Config):
     steps: Annotated[int, Ge(1)] = 200  # steps of learning; more takes longer
     batch: Annotated[int, Ge(2)] = 32  # pictures a step, each with one neighbour
     lr: Annotated[float, Gt(0)] = 3e-4  # size of a step of AdamW at first; it falls along a half cosine
-    pairs: Annotated[float, Ge(0)] = 1.0  # weight of pictures and the texts that describe them; alone it is CLIP
-    pictures: Annotated[float, Ge(0)] = 0.5  # weight of pictures of the same thing
+    pair_weight: Annotated[float, Ge(0)] = 1.0  # weight of pictures and the texts that describe them; alone it is CLIP
+    picture_weight: Annotated[float, Ge(0)] = 0.5  # weight of pictures of the same thing
     template: Annotated[str, Sentence()] = "{}"  # sentence with {} where a text goes, where texts are names
     augment: bool = True  # crop pictures at random while learning, to half the area or more
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pairs == self.pictures == 0:
-            raise FieldError("pairs", "expected a weight above 0 here or for pictures, found 0 for both")
+        if self.pair_weight == self.picture_weight == 0:
+            raise FieldError("pair_weight", "expected a weight above 0 here or for pictures, found 0 for both")
 
 
 def graph_contrast_view(edit: Edit) -> View:
@@ -198,21 +198,23 @@ class GraphContrast(OptimizedTensors):
         pictures, texts = self._batch(rng)
         images = F.normalize(self.features(self._pixels(pictures, step)), dim=-1)  # (n, dim)
         losses = {}
-        if self.config.pairs:
+        if self.config.pair_weight:
             losses["pairs"] = self._pairs(images, pictures, texts)
-        if self.config.pictures:
+        if self.config.picture_weight:
             losses["pictures"] = self._pictures(images, pictures)
-        weights = {name: getattr(self.config, name) for name in losses}
-        loss = torch.stack([weights[name] * each for name, each in losses.items()]).sum() / sum(weights.values())
+        weights = {"pairs": self.config.pair_weight, "pictures": self.config.picture_weight}
+        loss = torch.stack([weights[name] * each for name, each in losses.items()]).sum() / sum(
+            weights[name] for name in losses
+        )
         self.update(loss, step=step)
         return {"loss": loss.item(), **{name: each.item() for name, each in losses.items()}}
 
     def _batch(self, rng: np.random.Generator) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
         """Places of pictures and of texts, each once: pairs at random, with a neighbour each where that family counts."""
         known, size = self.neighbours.of_text, self.config.batch
-        drawn = rng.integers(len(known), size=size if self.config.pictures else 2 * size)
+        drawn = rng.integers(len(known), size=size if self.config.picture_weight else 2 * size)
         pictures, texts = known[drawn].T
-        if self.config.pictures:
+        if self.config.picture_weight:
             partners = self.neighbours.partners(pictures, rng)
             # a text of each neighbour: the first that describes it, of those in a random order
             order = rng.permutation(len(known))
