@@ -266,7 +266,7 @@ def test_the_import_contract_is_the_one_of_the_architecture() -> None:
         "serve | demo",
         "calls",
         "report",
-        "locate | edit | tune | train | generate | measure | guard",
+        "locate | edit | tune | train | generate | measure | guard | knowledge",
         "learning | metrics",
         "models",
         "data",

@@ -23,6 +23,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from photopic.core.about import About
 from photopic.core.config import Existing, Flags, comments, hints_of, unpacked
 from photopic.core.method import Method
+from photopic.core.results import Report
 from photopic.data.sources import SOURCES
 
 VERBS = ("locate", "edit", "tune", "train", "generate", "measure", "guard", "knowledge")  # the rooms that hold methods
@@ -95,6 +96,8 @@ def _result(annotation: Any) -> str:
     kind = get_args(annotation)[2]
     if getattr(kind, "saves_file", False):
         return "File"
+    if inspect.isclass(kind) and issubclass(kind, Report):  # one with fields of its own is asked for as any other
+        return "Report"
     return "Model" if hasattr(kind, "save") else str(kind.__name__)
 
 
