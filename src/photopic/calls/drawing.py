@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from photopic.data.pictures import png_bytes
 from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes
 from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
 from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
+from photopic.knowledge.graph_drawing import read_drawing
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.word_attention import positions_of
 from photopic.models.text_to_image.words import words_of
@@ -56,6 +57,7 @@ class Asked:
         image: A picture to start from.
         mask: Light where it is drawn anew.
         layout: A file with a region for each subject.
+        graph: A file with a bag of concepts, in place of prompt and layout.
         layout_strength: How strongly a subject is drawn into its region, where the layout does not say.
         repeats: How often each step is done with a layout.
         in_region: Whether each edit changes its own region only.
@@ -74,6 +76,7 @@ class Asked:
     image: Path | None = None
     mask: Path | None = None
     layout: Path | None = None
+    graph: Path | None = None
     layout_strength: float | None = None
     repeats: int | None = None
     in_region: bool = False
@@ -134,6 +137,10 @@ def prepare(asked: Asked) -> Prepared:
         PhotopicError: Names what does not fit, and the fix.
     """
     _check(asked)
+    layout = read_layout(asked.layout) if asked.layout is not None else None
+    if asked.graph is not None:
+        drawing = read_drawing(asked.graph)
+        asked, layout = replace(asked, prompt=drawing.prompt), drawing.layout
     if asked.image is not None:  # the size that it becomes is not known yet
         load_picture(asked.image, CHECKED_SIDE)
         if asked.mask is not None:
@@ -141,12 +148,8 @@ def prepare(asked: Asked) -> Prepared:
     edits = [load(path) for path in asked.paths]
     check_tokens(asked.prompt, asked.paths, edits)
     check_words(asked.prompt, asked.paths, edits)
-    layout = None
-    if asked.layout is not None:
-        layout = read_layout(asked.layout)
-        layout.place_of(
-            [token for edit in edits for token in edit.subjects]
-        )  # each edit's word has a region of its own
+    if layout is not None:  # each edit's word has a region of its own
+        layout.place_of([token for edit in edits for token in edit.subjects])
     return Prepared(asked, edits, layout)
 
 
@@ -155,8 +158,10 @@ def _check(asked: Asked) -> None:
     if asked.image is None and (asked.mask is not None or asked.config.strength is not None):
         raise PhotopicError("--mask and --strength: expected a picture to start from; add --image")
     said = asked.layout_strength is not None or asked.repeats is not None or asked.in_region
-    if asked.layout is None and said:
-        raise PhotopicError("--layout-strength, --repeats and --in-region: expected a layout; add --layout")
+    if asked.graph is not None and (asked.prompt or asked.layout is not None):
+        raise PhotopicError("--graph: says what to draw and where, found a prompt or a layout besides; leave one out")
+    if asked.layout is None and asked.graph is None and said:
+        raise PhotopicError("--layout-strength, --repeats and --in-region: expected a layout; add --layout or --graph")
     if asked.in_region and asked.overlap != "error":
         raise PhotopicError(
             f"--overlap {asked.overlap}: expected no policy with --in-region, where each edit has its own place; leave one out"
@@ -257,8 +262,8 @@ def settings_of(prepared: Prepared, model: TextToImage) -> dict[str, Any]:
     files = {"image": asked.image, "mask": asked.mask}
     found |= {name: _named(path) for name, path in files.items() if path is not None}
     found |= {"controls": list(asked.controls)} if asked.controls else {}
-    if asked.layout is not None and prepared.layout is not None:
-        found["layout"] = _named(asked.layout) | {
+    if (source := asked.layout or asked.graph) is not None and prepared.layout is not None:
+        found["graph" if asked.graph else "layout"] = _named(source) | {
             "strength": asked.layout_strength,
             "repeats": asked.repeats or 1,
             "in_region": asked.in_region,

@@ -16,6 +16,7 @@ from photopic.cli.careful import DEVICE, checked_device
 from photopic.cli.overlap import Overlap
 from photopic.cli.places import check_folder
 from photopic.cli.says import INTERRUPTED, say
+from photopic.core.errors import PhotopicError
 from photopic.edit.applying import weights_of
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ EPILOG = (
 
 def generate(
     prompt: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="What to draw. With an edit, say its word before the noun: 'a <mine> bear on a red background'."
+            help="What to draw. With an edit, say its word before the noun: 'a <mine> bear on a red background'.",
+            show_default="what --graph says",
         ),
-    ],
+    ] = None,
     edits: Annotated[
         list[Path] | None,
         typer.Option(
@@ -97,6 +99,14 @@ def generate(
             callback=files,
         ),
     ] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON Lines with one bag of concepts, in place of prompt and layout; see docs/methods/bag_of_concepts_drawing.md.",
+            show_default="none",
+            callback=files,
+        ),
+    ] = None,
     layout_strength: Annotated[
         float | None,
         typer.Option(
@@ -108,12 +118,16 @@ def generate(
     repeats: Annotated[
         int | None,
         typer.Option(
-            min=1, help="With --layout: how often each step is done, for as many times the time.", show_default="1"
+            min=1,
+            help="With --layout or --graph: how often each step is done, for as many times the time.",
+            show_default="1",
         ),
     ] = None,
     in_region: Annotated[
         bool,
-        typer.Option("--in-region", help="With --layout: let each edit change its own region of the picture only."),
+        typer.Option(
+            "--in-region", help="With --layout or --graph: let each edit change its own region of the picture only."
+        ),
     ] = False,
     control: Annotated[
         list[str] | None,
@@ -164,13 +178,15 @@ def generate(
     from photopic.models.text_to_image.handle import TextToImage
     from photopic.report.progress import waiting
 
+    if prompt is None and graph is None:
+        raise PhotopicError("prompt: expected words that say what to draw, found none; write them, or give --graph")
     check_folder(output)
     config = GenerateConfig(
         steps=steps, guidance=guidance, batch=batch, negative_prompt=negative, scheduler=scheduler, strength=strength
     )
     prepared = prepare(
         Asked(
-            prompt=prompt,
+            prompt=prompt or "",  # with a graph it comes from there
             edits=list(zip(edits or [], weights, strict=True)),
             count=count,
             seed=seed,
@@ -180,6 +196,7 @@ def generate(
             image=image,
             mask=mask,
             layout=layout,
+            graph=graph,
             layout_strength=layout_strength,
             repeats=repeats,
             in_region=in_region,
