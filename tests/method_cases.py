@@ -9,11 +9,13 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 
 from photopic.core.config import hints_of, unpacked
 from photopic.core.editfile.content import AnyEdit
@@ -26,10 +28,14 @@ from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
 from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
 from photopic.data.picture_set import PictureSet
+from photopic.data.scenes import Background, Placement, compose
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
+from photopic.knowledge.bag_file import BagRecord, write_bags
 from photopic.knowledge.build import build
+from photopic.knowledge.scene_bags import bag_of_scene
 from photopic.learning.subject.new_token import new_rows
+from photopic.models.captioner import Captioner
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.handle import Handle
@@ -37,6 +43,7 @@ from photopic.models.text_to_image.attention_weights import attention_weights, r
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
+from tests.tiny_captioners import tiny_captioner
 from tests.tiny_classifiers import knowing_classifier, tinted_class_folder, tiny_class_folder, tiny_classifier
 from tests.tiny_encoders import tiny_dual_encoder
 from tests.tiny_link_graph import tiny_link_graph
@@ -80,6 +87,8 @@ def exported() -> str:
 
 
 SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
+    "knowledge.ground": {"picture": lambda: grounded()[0], "graph": lambda: grounded()[1], "threshold": -1.0},
+    "knowledge.detect": {"picture": lambda: grounded()[0], "names": ["bear", "cat"], "threshold": -1.0},
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
@@ -151,6 +160,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},
 }
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
+    Captioner: lambda: tiny_captioner(),
     Classifier: lambda: tiny_classifier(),
     ClassFolder: tiny_class_folder,
     DualEncoder: lambda: tiny_dual_encoder(),
@@ -165,6 +175,15 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
     CaptionedImages: lambda: captioned(2),
 }
+
+
+def grounded() -> tuple[str, str]:
+    """A picture of a bear beside a cat, and the file of its graph."""
+    pair = [Placement("bear", "noto", (0.26, 0.5), 0.4), Placement("cat", "noto", (0.74, 0.5), 0.4)]
+    scene, folder = compose(pair, Background("red")), Path(mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]))
+    Image.fromarray(scene.image).save(folder / "a.png")
+    write_bags(folder / "a.jsonl", [BagRecord(bag_of_scene(scene))])
+    return str(folder / "a.png"), str(folder / "a.jsonl")
 
 
 def clips(split: str) -> Clips:

@@ -118,7 +118,7 @@ def _draw(path: Path, start: int) -> None:
     for index in range(CHUNK):
         rng = np.random.default_rng((22, start, index))
         style, known = str(rng.choice(emoji_world.TRAINING_STYLES)), bool(rng.random() < 0.5)
-        scene = scenes.sample_scene(options(style, known), rng.integers(2**31))
+        scene = scenes.sample_scene(options(style, known), int(rng.integers(2**31)))
         images.append(scene.image)
         texts["graph"].append(" ".join(write_scene(scene)))
         texts["caption"].append(" ".join(plain_words(scene)))

@@ -108,9 +108,11 @@ def _page(result: Report | Verdict, wanted: Wanted) -> Path | None:
 
 
 def _map(found: Map, wanted: Wanted) -> Path:
+    from photopic.report.html import page
     from photopic.report.pictures import write_map
 
-    for line in write_map(found, wanted.place):
+    view = wanted.about.view
+    for line in write_map(found, wanted.place, page(view(found)) if view else ""):
         say(line)
     return wanted.place
 

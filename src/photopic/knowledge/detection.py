@@ -44,7 +44,7 @@ def detect(
 
     Args:
         model: A bundled dual encoder, a folder with one of transformers, or a hub id.
-        picture: The picture.
+        picture: The picture to look at, a file.
         names: A name to look for; several times for several.
         detector: What finds regions, as for photopic knowledge ground.
         config: How regions are named; weights of colour and description count for nothing here.

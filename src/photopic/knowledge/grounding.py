@@ -59,7 +59,7 @@ def ground(
 
     Args:
         model: A bundled dual encoder, a folder with one of transformers, or a hub id.
-        picture: The picture.
+        picture: The picture to look at, a file.
         graph: Its bag of concepts, as JSON Lines; of several the one that names the picture.
         detector: What finds regions: components for scenes on a plain background, or a folder with a zero-shot detector of
             transformers, which is asked for one class after the other.

@@ -18,12 +18,13 @@ from photopic.data.pictures import contact_sheet, next_number, png_bytes
 SHOWN = 256  # pixels of a picture's side, or the nearest whole multiple of its own
 
 
-def write_map(found: Map, folder: Path) -> list[str]:
+def write_map(found: Map, folder: Path, page: str = "") -> list[str]:
     """Write a map under the next free numbers of a folder, one a picture; nothing there is overwritten.
 
     Args:
         found: The map, with or without pictures.
         folder: Made if missing.
+        page: HTML that shows it in the way of its method; "" writes none.
 
     Returns:
         What to tell the user: the files, then each label's mean and highest value.
@@ -44,13 +45,16 @@ def write_map(found: Map, folder: Path) -> list[str]:
     together = png_bytes(contact_sheet(sheet, columns=columns, gap=6), about | {"words": list(found.labels)})
     write_atomically(folder / f"{first:04d}-sheet.png", together, new=True)
     save(found, folder / f"{first:04d}-{str(about.get('method', 'map')).rpartition('.')[2]}.safetensors")
+    if page:
+        write_atomically(folder / f"{first:04d}.html", page.encode(), new=True)
     maps = "one map" if len(found.labels) == 1 else f"{len(found.labels)} maps"
     lines = [
         f"  {label}: {values.mean():.3g} on average, {values.max():.3g} at its brightest"
         for label, values in zip(found.labels, found.values.swapaxes(0, 1), strict=True)  # (pictures, h, w) each
     ]
     return [
-        f"{folder}: {first:04d}-sheet.png with all pictures and {maps} of each, one PNG each",
+        f"{folder}: {first:04d}-sheet.png with all pictures and {maps} of each, one PNG each"
+        + (f"; {first:04d}.html, to open in a browser" if page else ""),
         *lines,
     ]
 
