@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from photopic.core.errors import DataError
 from photopic.core.nn.evaluating import evaluating
 from photopic.models.captioner_files import Reader, read
-from photopic.models.files import CAPTIONER
+from photopic.models.files import CAPTIONER, quiet
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, put_on
 from photopic.models.preprocessing import OneOrMore, batched, starts
@@ -99,7 +99,8 @@ class Captioner(Handle):
             given = self.reader.inputs(several[start : start + batch], prompt)
             given = {key: self._placed(value) for key, value in given.items()}
             # greedy: the same picture gives the same text on every machine
-            found = self.network.generate(**given, do_sample=False, num_beams=1, **limit)  # (n, tokens)
+            with quiet():  # transformers takes texts that have ended for a mask that was forgotten
+                found = self.network.generate(**given, do_sample=False, num_beams=1, **limit)  # (n, tokens)
             texts += self.reader.texts(found, given.get("input_ids"), prompt)
         return texts
 
