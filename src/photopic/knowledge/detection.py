@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from photopic.core.config import Flags
+from photopic.core.config import Existing, Flags
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
@@ -34,7 +34,7 @@ from photopic.models.dual_encoder import DualEncoder
 )
 def detect(
     model: DualEncoder,
-    picture: Annotated[str, Flags("PICTURE")],
+    picture: Annotated[str, Flags("PICTURE"), Existing()],
     names: Annotated[Sequence[str], Flags("--name")],
     *,
     detector: str = "components",

@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import UInt8
 
-from photopic.core.config import Flags
+from photopic.core.config import Existing, Flags
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
@@ -47,8 +47,8 @@ MANY = 200  # objects from which on the cost is told
 )
 def ground(
     model: DualEncoder,
-    picture: Annotated[str, Flags("PICTURE")],
-    graph: Annotated[str, Flags("GRAPH")],
+    picture: Annotated[str, Flags("PICTURE"), Existing()],
+    graph: Annotated[str, Flags("GRAPH"), Existing()],
     *,
     detector: str = "components",
     config: GroundingConfig = GroundingConfig(),  # noqa: B008 (frozen)
