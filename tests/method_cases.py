@@ -31,7 +31,8 @@ from photopic.data.picture_set import PictureSet
 from photopic.data.scenes import Background, Placement, compose
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
-from photopic.knowledge.bag_file import BagRecord, write_bags
+from photopic.knowledge.bag_file import write_bags
+from photopic.knowledge.bag_record import BagRecord
 from photopic.knowledge.build import build
 from photopic.knowledge.scene_bags import bag_of_scene
 from photopic.learning.subject.new_token import new_rows
@@ -88,6 +89,11 @@ def exported() -> str:
 
 SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
     "knowledge.ground": {"picture": lambda: grounded()[0], "graph": lambda: grounded()[1], "threshold": -1.0},
+    "knowledge.caption": {
+        "model": lambda: Captioner.load("emoji-captioner", device="cpu"),
+        "pictures": lambda: grounded()[0],
+        "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/bags.jsonl",
+    },
     "knowledge.detect": {"picture": lambda: grounded()[0], "names": ["bear", "cat"], "threshold": -1.0},
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},

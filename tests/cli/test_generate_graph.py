@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from photopic.data.pictures import read_settings
-from photopic.knowledge.bag_file import BagRecord, write_bags
+from photopic.knowledge.bag_file import write_bags
+from photopic.knowledge.bag_record import BagRecord
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject
 from tests.cli.conftest import refusal, run
 

@@ -12,8 +12,9 @@ from photopic.core.errors import DataError
 from photopic.data.layout import Layout, Region
 from photopic.data.renderings import classes
 from photopic.data.scenes import SceneOptions, sample_scene
-from photopic.knowledge.bag_file import BagRecord, ImageFile, write_bags
+from photopic.knowledge.bag_file import write_bags
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject, Relation
+from photopic.knowledge.bag_record import BagRecord, ImageFile
 from photopic.knowledge.graph_drawing import drawing_of, read_drawing
 from photopic.knowledge.relation_layout import boxes_by_relations, holds
 from photopic.knowledge.scene_bags import bag_of_scene

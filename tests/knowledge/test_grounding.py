@@ -19,8 +19,9 @@ from photopic.knowledge._calibration import false_pairs, threshold_of
 from photopic.knowledge._candidates import Candidate, components, finder_of
 from photopic.knowledge._matching import GroundingConfig, crop, crop_on_white, match, scores_of
 from photopic.knowledge._region_views import detection_view, grounding_view
-from photopic.knowledge.bag_file import BagRecord, ImageFile, write_bags
+from photopic.knowledge.bag_file import write_bags
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject
+from photopic.knowledge.bag_record import BagRecord, ImageFile
 from photopic.knowledge.detection import detect
 from photopic.knowledge.grounding import bag_of_picture, ground, ground_objects, with_boxes
 from photopic.knowledge.scene_bags import bag_of_scene

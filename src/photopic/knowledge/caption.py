@@ -2,7 +2,7 @@
 
 Paper: Improving Clarity of Image Captions via Bag-of-Concept Graphs (arXiv:2407.03314), its captioner. Changed: the bundled model
 writes a short form of 1,372 words from 64 pixels and takes no prompt; any vision-language model of transformers is asked for the
-published text with its marks, and its answer is repaired as language models need it. Claims ``bacon.object_*``, ``bacon.relation_*``,
+published text with its marks, and its answer is repaired. Claims ``bacon.object_*``, ``bacon.relation_*``,
 ``bacon.attribute_*`` and ``bacon.captioner_*`` of benchmarks/knowledge/bacon_captions.py.
 """
 
@@ -27,8 +27,9 @@ from photopic.core.results import Report
 from photopic.core.view import Section, Table, View
 from photopic.data.folder import picture_files
 from photopic.data.picture_file import read_picture
-from photopic.knowledge.bag_file import BagRecord, ImageFile, write_bags
+from photopic.knowledge.bag_file import write_bags
 from photopic.knowledge.bag_of_concepts import resized
+from photopic.knowledge.bag_record import BagRecord, ImageFile
 from photopic.knowledge.caption_damage import Parsed
 from photopic.knowledge.caption_text import parse
 from photopic.knowledge.compact_reading import read_compact
@@ -98,7 +99,6 @@ def caption(
 
     Raises:
         DataError: If there is no picture, or not one text could be read.
-        FileExistsError: If the output is there.
 
     Example:
         >>> caption(Captioner.load("emoji-captioner"), "scenes/", output="scenes.jsonl").values["read"]  # doctest: +SKIP
@@ -121,7 +121,7 @@ def caption(
             rows.append(_row(file, found, ""))
     if not records:
         raise DataError(f"{pictures}: expected texts of bags of concepts, found none; {rows[0]['not read because']}")
-    write_bags(output, records)
+    write_bags(output, records, overwrite=True)  # the command has refused what is there
     counts = [len(each.bag.objects) for each in records], [len(each.repairs) for each in records]
     objects, repairs = (float(np.mean(each)) for each in counts)
     values = {"pictures": len(files), "read": len(records), "objects": objects, "repairs": repairs, "file": output}
@@ -163,4 +163,10 @@ def bags_of(
 def _row(file: Path, found: Parsed | None, reason: str) -> dict[str, Any]:
     bag = found.bag if found else None
     counts = (len(bag.objects), len(bag.relations), len(found.repairs)) if bag and found else (0, 0, 0)
-    return dict(zip(("picture", "objects", "relations", "repairs", "not read because"), (file.name, *counts, reason), strict=True))
+    return dict(
+        zip(
+            ("picture", "objects", "relations", "repairs", "not read because"),
+            (file.name, *counts, reason),
+            strict=True,
+        )
+    )
