@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -63,7 +64,7 @@ class ProcessorReader:
     def texts(self, found: Tensor, given: Tensor | None, prompt: str) -> list[str]:
         """Tokens as words; a model that goes on with its prompt repeats it, as tokens or as words."""
         begun = 0 if given is None else given.shape[1]
-        if begun and found.shape[1] >= begun and bool((found[:, :begun] == given).all()):
+        if given is not None and torch.equal(found[:, :begun], given):
             found = found[:, begun:]
         texts: Sequence[str] = self.processor.batch_decode(found, skip_special_tokens=True)
         said = prompt.strip()
@@ -91,7 +92,6 @@ def read(name: str, source: Path | str) -> tuple[PreTrainedModel, Reader]:
     if not named:  # else the processor's own file may hold how pictures are prepared
         check_files(name, source, "captioner", (PREPROCESSOR,), fix)
     with quiet(), no_progress_bars():
-        import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
         try:
