@@ -23,6 +23,7 @@ MODULES = {
     "concept-neurons": "locate.concept_neurons",
     "covlasso": "measure.covlasso",
     "customisation": "tune.customisation",
+    "dagnn": "knowledge.dagnn",
     "dependencies": "measure.dependencies",
     "dvdp": "train.dvdp",
     "edit-costs": "edit.edit_costs",

@@ -117,6 +117,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.graphml",
     },
     "edit.explain.explain": {"steps": 1, "pictures": 1, "edit": lambda: located_edit()},
+    "knowledge.graphs.dagnn": {"depth": 2, "hidden": 4},
     "knowledge.links.link_prediction": {"scorers": ("distmult", "rotate"), "dim": 4},
     "locate.concept_neurons": {"noun": "bear", "preservation_count": 2, "evaluation": 2, "tune": 2},
     "locate.attribution.grad_cam": {
