@@ -57,11 +57,14 @@ class GraphContrastConfig(Config):
 
     steps: Annotated[int, Ge(1)] = 200  # steps of learning; more takes longer
     batch: Annotated[int, Ge(2)] = 32  # pictures a step, each with one neighbour
-    lr: Annotated[float, Gt(0)] = 3e-4  # size of a step of AdamW at first; it falls along a half cosine
+    lr: Annotated[float, Gt(0)] = 1e-4  # size of a step of AdamW at first; it falls along a half cosine
     pair_weight: Annotated[float, Ge(0)] = 1.0  # weight of pictures and the texts that describe them; alone it is CLIP
-    picture_weight: Annotated[float, Ge(0)] = 0.5  # weight of pictures of the same thing
+    picture_weight: Annotated[float, Ge(0)] = 0.3  # weight of pictures of the same thing
+    picture_temperature: Annotated[float, Gt(0)] = (
+        0.1  # tau among pictures; the encoder's own is for pairs and far smaller
+    )
     template: Annotated[str, Sentence()] = "{}"  # sentence with {} where a text goes, where texts are names
-    augment: bool = True  # crop pictures at random while learning, to half the area or more
+    augment: bool = False  # crop pictures at random while learning, to half the area or more
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
     def __post_init__(self) -> None:
@@ -238,7 +241,7 @@ class GraphContrast(OptimizedTensors):
         thing = torch.from_numpy(self.neighbours.thing[pictures]).to(images.device)
         others = ~torch.eye(len(pictures), dtype=torch.bool, device=images.device)
         right = ((thing[:, None] == thing[None]) & others).to(images)
-        return multi_positive_contrast(self.model.logit_scale * images @ images.mT, right, others)
+        return multi_positive_contrast(images @ images.mT / self.config.picture_temperature, right, others)
 
     def _pixels(self, pictures: np.ndarray, step: int) -> Float[Tensor, "n 3 height width"]:
         uris = [self.neighbours.graph.uris[node] for node in self.neighbours.pictures[pictures].tolist()]

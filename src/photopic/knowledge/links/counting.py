@@ -26,7 +26,8 @@ class Counter:
     """Counts of the training edges, as scores of all nodes as tails.
 
     Args:
-        graph: Its training edges are counted; ``of event`` says which nodes are of one class, ``bases`` which of a kind are siblings.
+        graph: Its training edges are counted; ``of event`` says which nodes are of one class, ``bases`` which of a kind are
+            siblings.
 
     Example:
         >>> counter.scores("frequency")(heads, relations).shape  # doctest: +SKIP
