@@ -6,9 +6,10 @@ Graph: names and keywords of the emoji world's concepts (1,914 texts, and keywor
 ``continues``; features of ``emoji-clip-vit``'s text encoder. Asked for: the group of a concept (coarse classes). Base concepts are
 parted .6, .2, .2 by the seed, and pairs share the parts and the start.
 
-Protocol, written before the run. Five seeds; depths 0, 2, 10, 30, 50 for DAGNN, without the gate and with shuffled edges, and 2,
-10, 30 for the graph convolution (H <- relu(A_hat H W), as wide as DAGNN's perceptron, same optimizer, steps and dropout; those
-weights count that do best on validation). DAGNN's learning rate, dropout and steps are the method's defaults, for all arms alike.
+Protocol, written before the run. Five seeds; depths 0, 2, 10, 30, 50 for DAGNN, 10 and 30 without the gate and with shuffled
+edges, and 2, 10, 30 for the graph convolution (H <- relu(A_hat H W), as wide as DAGNN's perceptron, same optimizer, steps and
+dropout; those weights count that do best on validation). DAGNN's learning rate, dropout and steps are the method's defaults, for
+all arms alike.
 
 - ``dagnn.depth_gain``: test accuracy at depth 30, DAGNN minus graph convolution; baseline: the convolution; control: DAGNN with
   shuffled edges minus the convolution. Intervals: Student's t over seeds.
