@@ -14,6 +14,7 @@ from typing import Any
 # Where each benchmark is, by the name of its result; two of one module share what they measure with.
 MODULES = {
     "adaptive-guidance": "generate.adaptive_guidance",
+    "aro": "measure.aro",
     "attribution": "locate.attribution",
     "attribution-peers": "locate.attribution_peers",
     "bacon-captions": "knowledge.bacon_captions",

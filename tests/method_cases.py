@@ -163,6 +163,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "share": 100,
     },
     "tune.graph_contrast": {"pictures": "emoji-world"},
+    "measure.aro": {"pairs": 3},
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
     "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},
 }
