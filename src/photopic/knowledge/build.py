@@ -2,7 +2,7 @@
 
 Paper: UKnow, a unified knowledge protocol with multimodal knowledge graph datasets (arXiv:2302.06891). Its five families of
 relations and three phases are as published; the relations, thresholds and files are ours, since the paper's were never published.
-Claims: ``uknow.build_seconds``, ``uknow.query_seconds`` and ``uknow.rebuilt_equal`` of benchmarks/knowledge/graph.py.
+Claims: ``uknow.build_seconds``, ``uknow.query_seconds`` and ``uknow.rebuilt_equal`` of benchmarks/knowledge/graph_building.py.
 """
 
 from __future__ import annotations
@@ -153,7 +153,6 @@ def _merge(
         )
     for warning in _notes(listed, problems):
         yield Event("numbering", warning=warning)
-    kept = Extracted(kept.folder, kept.encoder)  # with what the other processes wrote
     uris = kept.folder / "uris.json"
     write_atomically(uris, "".join(_uri_line(each) for each in listed if things.one_picture).encode())
     wanted = {(source, content) for each in listed for source, content in each.wanted} | {

@@ -2,7 +2,7 @@
 
 A neighbourhood is read from the index beside the tables, so its cost is that of its edges and not of the graph's. SQL runs in
 DuckDB over the Parquet files and can change nothing. Part of the protocol of UKnow (arXiv:2302.06891). Claim:
-``uknow.query_seconds`` of benchmarks/knowledge/graph.py.
+``uknow.query_seconds`` of benchmarks/knowledge/graph_building.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-import numpy as np
 from annotated_types import Ge, Le
 
 from photopic.core.config import Existing, Flags
@@ -105,10 +104,10 @@ def query(
 
 def _around(graph: Graph, word: str, start: list[int], hops: int, limit: int) -> Report:
     rows, hop = graph.neighbourhood(start, hops)
-    weight = graph.weights(rows)
-    order = np.lexsort((rows, -weight, hop))[:limit]  # nearest, then heaviest
+    order = graph.nearest(rows, hop, limit)
     edges = graph.edges(rows[order])
-    nodes = {number: graph.node(number) for edge in edges for number in (edge["head"], edge["tail"])}
+    ends = {number for edge in edges for number in (edge["head"], edge["tail"])} | set(start[:limit])
+    nodes = {number: graph.node(number) for number in sorted(ends)}
     listed = tuple(
         {
             "hop": int(hop[place]),
@@ -120,8 +119,7 @@ def _around(graph: Graph, word: str, start: list[int], hops: int, limit: int) ->
         }
         for place, edge in zip(order, edges, strict=True)
     )
-    ends = sorted({**nodes, **{number: graph.node(number) for number in start}}.values(), key=lambda each: each.id)
-    values = {"word": word, "hops": hops, "edges": len(rows), "nodes": [_node(each) for each in ends]}
+    values = {"word": word, "hops": hops, "edges": len(rows), "nodes": [_node(each) for each in nodes.values()]}
     return Report("neighbourhood", values, listed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int8, Int64
+from jaxtyping import Float16, Int8, Int64
 
 from photopic.core.errors import DataError
 from photopic.core.files import read_file, what_is_there
-from photopic.knowledge.graph.index import SPLITS, mapped, ranges
+from photopic.knowledge.graph.index import SPLITS, among, mapped, ranges
 from photopic.knowledge.graph.records import normalised
 from photopic.knowledge.graph.schema import KINDS, RELATIONS, Triples
 from photopic.knowledge.graph.tables import CARD
@@ -69,10 +70,11 @@ class Graph:
                 "knowledge build"
             )
         self._index, metadata = mapped(self.folder / "index.safetensors")
+        self._kind_starts: list[int] = self._index["kind_starts"].tolist()  # (kinds + 1,)
         self.sources: tuple[str, ...] = tuple(json.loads(metadata["sources"]))
 
     def __len__(self) -> int:
-        return int(self._index["kind_starts"][-1])
+        return self._kind_starts[-1]
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -88,8 +90,8 @@ class Graph:
 
     def ids_of(self, kind: str) -> range:
         """The ids of all nodes of a kind, which lie together."""
-        starts, place = self._index["kind_starts"], KINDS.index(kind)
-        return range(int(starts[place]), int(starts[place + 1]))
+        place = KINDS.index(kind)
+        return range(self._kind_starts[place], self._kind_starts[place + 1])
 
     def kinds(self) -> Int8[np.ndarray, " nodes"]:
         """The kind of every node, as its place in ``KINDS``."""
@@ -106,7 +108,7 @@ class Graph:
         """
         if not 0 <= number < len(self):
             raise IndexError(f"node {number}: expected 0 to {len(self) - 1}")
-        kind = KINDS[int(np.searchsorted(self._index["kind_starts"], number, side="right")) - 1]
+        kind = KINDS[bisect(self._kind_starts, number) - 1]
         found = self._line(number)
         return GraphNode(number, kind, found["key"], found["text"], tuple(found["uris"]), found["attributes"])
 
@@ -138,7 +140,7 @@ class Graph:
 
     def _line(self, number: int) -> dict[str, Any]:
         start, stop = self._index["line_starts"][number : number + 2]
-        found: dict[str, Any] = json.loads(self._index["lines"][start:stop].tobytes())
+        found: dict[str, Any] = json.loads(self._index["lines"][start:stop].tobytes().decode())
         return found
 
     def bases(self) -> Int64[np.ndarray, " nodes"]:
@@ -168,11 +170,11 @@ class Graph:
         return whole if split is None else whole.take(np.array(self._index["split"]) == SPLITS.index(split))
 
     def rows_of(self, nodes: Ids) -> Int64[np.ndarray, " rows"]:
-        """The rows of all edges at some nodes, in order, each once."""
-        some = np.asarray(nodes, np.int64)
+        """The rows of all edges at some nodes, each once: those that leave one first, then those that only reach one."""
+        some = np.unique(np.asarray(nodes, np.int64))
         leaving = ranges(self._index["out_starts"], some)
         reaching = self._index["in_rows"][ranges(self._index["in_starts"], some)]
-        return np.unique(np.concatenate([leaving, reaching]))
+        return np.concatenate([leaving, reaching[~among(self._index["head"][reaching], some)]])
 
     def neighbourhood(self, nodes: Ids, hops: int = 1) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
         """All edges on the paths of so many steps from some nodes, whatever their direction.
@@ -187,21 +189,35 @@ class Graph:
         Example:
             >>> rows, hop = graph.neighbourhood(graph.find("panda"), hops=2)  # doctest: +SKIP
         """
-        start = np.unique(np.asarray(nodes, np.int64))
-        reached, new = start, start
+        new, passed = np.unique(np.asarray(nodes, np.int64)), np.empty(0, np.int64)
         rows: list[Any] = [np.empty(0, np.int64)]
-        for _ in range(hops):
-            # an edge between two nodes of the step before was met from its other end already
-            found = np.setdiff1d(self.rows_of(new), np.concatenate(rows), assume_unique=True)
-            rows.append(found)
-            ends = np.union1d(self._index["head"][found], self._index["tail"][found])
-            new = np.setdiff1d(ends, reached, assume_unique=True)
-            reached = np.union1d(reached, new)
+        for hop in range(hops):
+            found = self.rows_of(new)
+            head, tail = self._index["head"][found], self._index["tail"][found]
+            # an edge was met before if one of its ends was passed before
+            fresh = ~(among(head, passed) | among(tail, passed))
+            rows.append(found[fresh])
+            passed = np.union1d(passed, new)
+            if hop + 1 < hops:
+                new = np.setdiff1d(np.concatenate([head[fresh], tail[fresh]]), passed)
         return np.concatenate(rows), np.repeat(np.arange(hops + 1), [len(each) for each in rows])
 
-    def weights(self, rows: Int64[np.ndarray, " rows"]) -> Float32[np.ndarray, " rows"]:
-        """The weights of some edges."""
-        return np.asarray(self._index["weight"][rows])
+    def nearest(
+        self, rows: Int64[np.ndarray, " rows"], hop: Int64[np.ndarray, " rows"], limit: int
+    ) -> Int64[np.ndarray, " some"]:
+        """Places of the nearest edges of a neighbourhood, of one step the heaviest, then in the order of rows; at most so many."""
+        weight, last = self._index["weight"][rows], len(rows)
+        chosen = np.arange(last)
+        if last > limit:
+            # what cannot be among them is left out before anything is sorted: later steps, then lighter edges, then later rows
+            step = np.partition(hop, limit - 1)[limit - 1]
+            sure, open_ = np.flatnonzero(hop < step), np.flatnonzero(hop == step)
+            room = limit - len(sure)
+            lightest = -np.partition(-weight[open_], room - 1)[room - 1]
+            heavier, equal = open_[weight[open_] > lightest], open_[weight[open_] == lightest]
+            equal = equal[np.argpartition(rows[equal], limit - len(sure) - len(heavier) - 1)]
+            chosen = np.concatenate([sure, heavier, equal[: limit - len(sure) - len(heavier)]])
+        return chosen[np.lexsort((rows[chosen], -weight[chosen], hop[chosen]))]
 
     def edges(self, rows: Int64[np.ndarray, " rows"]) -> list[dict[str, Any]]:
         """Some edges with the names of all that an edge has.
