@@ -2,22 +2,24 @@
 
     python -m benchmarks knowledge-graph       # writes benchmarks/results/knowledge-graph.json
 
-Protocol, written before the run. 40,000 pictures drawn at random, each with a caption of 20 words of a vocabulary of 5,000 (few of them
-frequent), 3 objects of 1,000 concepts in a row, a class of two levels, and prepared features of picture and caption (128 numbers
-around 2,000 centres), lie extracted in files, as extractors leave them; that is a little more than 10^6 edges with those of similarity.
+Protocol, written before the run. 40,000 pictures drawn at random, each with a caption of 20 words of a vocabulary of 5,000 (few
+of them frequent), 3 objects of 1,000 concepts in a row, a class of two levels, and prepared features of picture and caption (128
+numbers around 2,000 centres), lie extracted in files, as extractors leave them; that is a little more than 10^6 edges with those of
+similarity.
 
-Building: from those files to the finished folder (reading, numbering, all-with-all similarity of 40,000 pictures and 40,000 captions,
-joining, splits, Parquet, index, card), each build in a process of its own with two threads for the similarity. Side by side, in turns,
-the same graph with dictionaries, NumPy's matrix products on as many threads and CSV files, without splits, index or checks. Seconds are
-those of the wall from the first line of the build (imports count in neither), medians over the rounds with their range, on a machine
-that other work shares; seconds of the processor are told beside. Memory is the most that the process held at any time.
+Building: from those files to the finished folder (reading, numbering, all-with-all similarity of 40,000 pictures and 40,000
+captions, joining, splits, Parquet, index, card), each build in a process of its own with two threads for the similarity. Side by
+side, in turns, the same graph with dictionaries, NumPy's matrix products on as many threads and CSV files, without splits, index or
+checks. Seconds are those of the wall from the first line of the build (imports count in neither), medians over the rounds with
+their range, on a machine that other work shares; seconds of the processor are told beside. Memory is the most that the process
+held at any time.
 
-Equal: every file of the graph has the same bytes after a build from the pictures in another order. The control is a graph of
-other pictures, drawn with another seed: of its files only ``relations.json`` may be the same.
+Equal: every file of the graph has the same bytes after a build from the pictures in another order. The control is a graph of other
+pictures, drawn with another seed: of its files only ``relations.json`` may be the same.
 
 Asking: ``knowledge query`` of 300 nodes drawn uniformly (by their texts; objects of one concept share one), whole, with opening the
-graph, the names of all ends and 200 edges shown, medians with their intervals; one and two steps. The node with the most edges is told
-apart. The baseline is one SQL query of the same edges over the Parquet file, without the index, for one step.
+graph, the names of all ends and 200 edges shown, medians with their intervals; one and two steps. The node with the most edges is
+told apart. The baseline is one SQL query of the same edges over the Parquet file, without the index, for one step.
 """
 
 from __future__ import annotations

@@ -77,6 +77,19 @@ def test_the_heaviest_edges_of_a_step_come_first(tmp_path: Path) -> None:
     assert {each["licence"] for each in report.values["nodes"]} == {"unknown"}
 
 
+@pytest.mark.parametrize("limit", [1, 7, 300, 524, 10_000])
+def test_the_nearest_are_those_that_come_first_when_all_are_sorted(limit: int, emoji_graph: Graph) -> None:
+    rows, hop = emoji_graph.neighbourhood(emoji_graph.find("panda"), 2)
+    weight = emoji_graph._index["weight"]
+    drawn = np.random.default_rng(0).integers(0, 3, len(weight)).astype(np.float32)  # many are equal
+    emoji_graph._index["weight"] = drawn
+    try:
+        places = emoji_graph.nearest(rows, hop, limit)
+    finally:
+        emoji_graph._index["weight"] = weight
+    assert places.tolist() == np.lexsort((rows, -drawn[rows], hop))[:limit].tolist()
+
+
 def test_sql_reads_all_tables(emoji_graph: Graph) -> None:
     asked = """
         SELECT r.family, r.name, count(*) AS edges, max(n.text) AS head FROM edges e JOIN relations r ON r.id = e.relation

@@ -118,11 +118,10 @@ def _index(features: Float[np.ndarray, "nodes dim"], config: SimilarityConfig) -
     count, dim = features.shape
     index: Any = faiss.IndexFlatIP(dim)
     if config.search == "approximate":
-        cells = max(int(4 * count**0.5) // 4, 1)
+        cells = max(int(count**0.5), 1)
         # cells of k-means with faiss's fixed seed; each search looks into the nearest of them
         index = faiss.IndexIVFFlat(index, dim, cells, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = max(int(cells * config.probed), 1)
-        index.own_fields = False
         index.train(np.ascontiguousarray(features[:: max(count // (64 * cells), 1)], np.float32))
     for start in range(0, count, BLOCK):
         index.add(features[start : start + BLOCK].astype(np.float32))
