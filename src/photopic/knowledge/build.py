@@ -31,7 +31,8 @@ from photopic.knowledge.graph.neighbours import SimilarityConfig
 from photopic.knowledge.graph.records import Found, Node
 from photopic.knowledge.graph.schema import relation_id
 from photopic.knowledge.graph.tables import CARD, database
-from photopic.knowledge.graph.things import Things, things_of
+from photopic.knowledge.graph.thing import Things
+from photopic.knowledge.graph.things import things_of
 from photopic.models.dual_encoder import DualEncoder
 
 URIS = "listing/1"  # source of where each picture lies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,9 @@ from PIL import Image
 
 from photopic.core.errors import DataError
 from photopic.core.runs import RunInUseError
+from photopic.knowledge.bag_file import write_bags
+from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject, Relation
+from photopic.knowledge.bag_record import BagRecord, ImageFile
 from photopic.knowledge.build import BuildConfig, build
 from photopic.knowledge.graph.graph import Graph
 from photopic.knowledge.graph.schema import RELATIONS
@@ -91,6 +95,36 @@ def test_a_folder_gives_captions_words_classes_and_one_node_for_each_picture(pic
     assert unread["uri"] == "broken.png" and unread["problem"].startswith("broken.png: expected a readable image")
 
 
+def test_bags_beside_pictures_give_their_objects(pictures: Path, tmp_path: Path) -> None:
+    objects = (ConceptObject("bear 1", box=(0, 0, 4, 7)), ConceptObject("fox 1", colour=("red",)))
+    relations = (
+        Relation("bear 1", "left of", "fox 1"),
+        Relation("bear 1", "looks at", "fox 1"),
+        Relation("fox 1", "above", "tree"),
+    )
+    bag = BagOfConcepts(objects=objects, relations=relations)
+    content = hashlib.sha256((pictures / "bear/2.png").read_bytes()).hexdigest()
+    records = [
+        BagRecord(bag, ImageFile("2.png", content, 9, 7), "a model"),
+        BagRecord(bag, ImageFile("1.png", "0" * 64)),
+    ]
+    write_bags(pictures / "bear/bags.jsonl", records)
+    with (pictures / "bear/bags.jsonl").open("a") as file:
+        file.write("{}\n")
+    report = build(str(pictures), output=str(tmp_path / "graph"))
+    graph = Graph(tmp_path / "graph")
+    found = facts(graph)
+    assert {("bear/2.png", "contains", "bear"), ("bear/2.png", "contains", "fox"), ("bear", "left of", "fox")} <= found
+    assert report.values["relations"]["above"] == 0 and report.values["sources"]["bags/1"] == 3
+    (bear,) = [graph.node(each) for each in graph.find("bear") if graph.node(each).kind == "object"]
+    assert bear.attributes == {"annotator": "a model", "box": [0, 0, 4, 7]}
+    problems = {each["uri"]: each["problem"] for each in report.values["unreadable"]}
+    assert problems["bear/bags.jsonl"].startswith("bear/bags.jsonl: line 3: expected")
+    assert problems["bear/1.png"].startswith(
+        "bear/1.png: expected the picture that its bag was made of, with sha256 000000000000"
+    )
+
+
 def test_what_is_left_out_is_said(pictures: Path, tmp_path: Path) -> None:
     for caption in pictures.rglob("*.txt"):
         caption.unlink()
@@ -137,13 +171,13 @@ def test_captions_that_share_an_object_are_a_chain(tmp_path: Path) -> None:
     report = build("emoji-scenes:150", output=str(tmp_path / "graph"))
     graph = Graph(tmp_path / "graph")
     shown: dict[str, set[int]] = {}
-    triples = graph.triples()
-    objects = triples.only("contains")
-    texts = dict(zip(triples.only("describes").tail.tolist(), triples.only("describes").head.tolist(), strict=True))
+    objects = graph.triples(relation="contains")
+    captions = graph.triples(relation="describes")
+    texts = dict(zip(captions.tail.tolist(), captions.head.tolist(), strict=True))
     for picture, thing in zip(objects.head.tolist(), objects.tail.tolist(), strict=True):
         shown.setdefault(graph.node(thing).text, set()).add(texts[picture])
     expected = {pair for several in shown.values() for pair in zip(sorted(several)[1:], sorted(several), strict=False)}
-    chained = triples.only("continues")
+    chained = graph.triples(relation="continues")
     assert expected == set(zip(chained.head.tolist(), chained.tail.tolist(), strict=True)) and len(expected) > 2
     assert report.values["relations"]["continues"] == len(expected)
 
@@ -226,7 +260,7 @@ def test_similar_pictures_are_each_others_nearest_above_chance(whole: Path) -> N
     np.put_along_axis(names, nearest, True, axis=1)
     above = cosine > graph.card["similarity_thresholds"]["image"]
     expected = {(a, b) for a, b in zip(*np.nonzero(names & names.T & above), strict=True) if a < b}
-    alike, first = graph.triples().only("similar"), graph.ids_of("image")[0]
+    alike, first = graph.triples(relation="similar"), graph.ids_of("image")[0]
     found = set(zip(alike.head - first, alike.tail - first, strict=True))
     assert found == expected and len(found) > 20
     chance = np.quantile(cosine[~np.eye(150, dtype=bool)], 0.95)
@@ -278,7 +312,7 @@ def test_bad_input_is_told_in_one_line(pictures: Path, tmp_path: Path) -> None:
             str(pictures),
             tmp_path / "new",
             {"config": BuildConfig(extractors=("captons",))},
-            "expected captions, class_folders,",
+            "expected bags, captions, class_folders,",
         ),
         (str(pictures), tmp_path / "new", {"config": BuildConfig(split=("shows",))}, "no relation is named 'shows'"),
     ]

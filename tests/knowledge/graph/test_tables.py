@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from photopic.core.errors import DataError
+from photopic.data.knowledge_graph import KINDS
 from photopic.knowledge.graph.graph import Graph
 from photopic.knowledge.graph.records import Edge, Found, Node
-from photopic.knowledge.graph.schema import FAMILIES, KINDS, RELATIONS, relation_id
+from photopic.knowledge.graph.schema import FAMILIES, RELATIONS, relation_id
 from tests.tiny_graphs import assembled, emoji_lines
 
 BEAR, PICTURE, THING, WORD = ("text", "a bear"), ("image", "aa"), ("object", "aa#1"), ("entity", "bear")
@@ -108,7 +109,7 @@ def test_what_cannot_be_is_refused_in_one_line(edge: Edge, problem: str, tmp_pat
 
 def test_variants_of_one_concept_stay_on_one_side(emoji_graph: Graph) -> None:
     bases = emoji_graph.bases()
-    sides = [set(bases[emoji_graph.triples(split).only("mentions").head]) for split in ("train", "valid", "test")]
+    sides = [set(bases[emoji_graph.triples(split, "mentions").head]) for split in ("train", "valid", "test")]
     assert all(sides) and not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
     assert sum(len(emoji_graph.triples(split)) for split in ("train", "valid", "test")) == 34_775
     share = len(sides[2]) / sum(map(len, sides))

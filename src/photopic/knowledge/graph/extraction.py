@@ -16,7 +16,7 @@ from photopic.core.events import Event, Steps
 from photopic.core.files import write_atomically
 from photopic.knowledge.graph.extracted import Extracted, Named
 from photopic.knowledge.graph.extractor import Extractor
-from photopic.knowledge.graph.things import Thing, Things
+from photopic.knowledge.graph.thing import Thing, Things
 
 if TYPE_CHECKING:
     from photopic.models.dual_encoder import DualEncoder

@@ -11,9 +11,9 @@ from photopic.core.errors import DataError
 from photopic.knowledge.graph.records import Found
 
 if TYPE_CHECKING:
-    from photopic.knowledge.graph.things import Thing
+    from photopic.knowledge.graph.thing import Thing
 
-OWN = ("captions", "class_folders", "emoji_concepts", "pictures", "scenes")  # one file of ``extractors`` each
+OWN = ("bags", "captions", "class_folders", "emoji_concepts", "pictures", "scenes")  # one file of ``extractors`` each
 
 
 @dataclass(frozen=True)

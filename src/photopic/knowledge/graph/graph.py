@@ -15,9 +15,10 @@ from jaxtyping import Float16, Int8, Int64
 
 from photopic.core.errors import DataError
 from photopic.core.files import read_file, what_is_there
-from photopic.knowledge.graph.index import SPLITS, among, mapped, ranges
+from photopic.data.knowledge_graph import KINDS, PARTS, Triples
+from photopic.knowledge.graph.index import among, mapped, ranges
 from photopic.knowledge.graph.records import normalised
-from photopic.knowledge.graph.schema import KINDS, RELATIONS, Triples
+from photopic.knowledge.graph.schema import RELATIONS, relation_id
 from photopic.knowledge.graph.tables import CARD
 
 Ids = Sequence[int] | Int64[np.ndarray, " ids"]  # of nodes
@@ -160,14 +161,20 @@ class Graph:
 
     # -- edges
 
-    def triples(self, split: str | None = None) -> Triples:
+    def triples(self, split: str | None = None, relation: str | None = None) -> Triples:
         """The edges as arrays, sorted by head, relation, tail.
 
         Args:
             split: ``train``, ``valid`` or ``test``; None for all.
+            relation: Name of the one relation that is asked for; None for all.
         """
         whole = Triples(*(np.array(self._index[name]) for name in ("head", "relation", "tail")))
-        return whole if split is None else whole.take(np.array(self._index["split"]) == SPLITS.index(split))
+        chosen = np.ones(len(whole), bool)
+        if split is not None:
+            chosen &= self._index["split"] == PARTS.index(split)
+        if relation is not None:
+            chosen &= whole.relation == relation_id(relation)
+        return whole[chosen]
 
     def rows_of(self, nodes: Ids) -> Int64[np.ndarray, " rows"]:
         """The rows of all edges at some nodes, each once: those that leave one first, then those that only reach one."""

@@ -14,12 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from photopic.core.errors import DataError
+from photopic.data.knowledge_graph import KINDS, PARTS
 from photopic.knowledge.graph.records import normalised
-from photopic.knowledge.graph.schema import KINDS
 from photopic.knowledge.graph.tables import Construction
 
 DTYPES = {"I64": np.int64, "I16": np.int16, "F32": np.float32, "U8": np.uint8, "F16": np.float16}  # of safetensors
-SPLITS = ("train", "valid", "test")  # their places are the numbers in the index
 
 
 def write_index(made: Construction, path: Path) -> None:
@@ -53,10 +52,11 @@ def write_index(made: Construction, path: Path) -> None:
         "in_starts": _starts(edges["tail"], count),
         "in_rows": np.argsort(edges["tail"], kind="stable").astype(np.int64),  # (edges,)
         "source": codes.astype(np.int16),
-        "split": np.searchsorted(sorted(SPLITS), np.asarray(edges["split"], str)).astype(np.uint8),
+        "split": np.select([np.asarray(edges["split"], str) == name for name in PARTS], range(len(PARTS))).astype(
+            np.uint8
+        ),
         **{name: np.ascontiguousarray(edges[name]) for name in ("head", "relation", "tail", "weight")},
     }
-    tensors["split"] = np.array([SPLITS.index(name) for name in sorted(SPLITS)], np.uint8)[tensors["split"]]
     save_file(tensors, path, metadata={"sources": json.dumps(sources.tolist())})
 
 

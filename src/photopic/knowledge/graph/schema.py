@@ -1,4 +1,4 @@
-"""What a knowledge graph of pictures and texts holds: five kinds of nodes, twelve relations in families, and its triples.
+"""What a knowledge graph of pictures and texts holds: five kinds of nodes, twelve relations in families.
 
 After UKnow (arXiv 2302.06891): every relation belongs to one family and joins fixed kinds of nodes. The ids of the relations are
 written into tables, so they never change.
@@ -9,13 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Int16, Int64
-
 from photopic.core.errors import DataError
 
 Kind = Literal["entity", "fact", "image", "object", "text"]
-KINDS: tuple[Kind, ...] = ("entity", "fact", "image", "object", "text")  # ids go by (kind, key), so in this order
 FAMILIES = ("I_in", "T_in", "I_cross", "T_cross", "IT_cross", "fact")
 
 
@@ -99,34 +95,3 @@ def relation_table() -> list[dict[str, Any]]:
         }
         for place, each in enumerate(RELATIONS)
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class Triples:
-    """Edges as arrays: ``relation[i]`` leads from node ``head[i]`` to node ``tail[i]``.
-
-    Attributes:
-        head: Node ids.
-        relation: Relation ids.
-        tail: Node ids.
-
-    Example:
-        >>> several = Triples(np.array([0, 1]), np.array([10, 5], np.int16), np.array([4, 2]))
-        >>> len(several), several.only("mentions").head
-        (2, array([1]))
-    """
-
-    head: Int64[np.ndarray, " triples"]
-    relation: Int16[np.ndarray, " triples"]
-    tail: Int64[np.ndarray, " triples"]
-
-    def __len__(self) -> int:
-        return len(self.head)
-
-    def take(self, chosen: Any) -> Triples:
-        """Those that an index or a mask chooses."""
-        return Triples(self.head[chosen], self.relation[chosen], self.tail[chosen])
-
-    def only(self, *relations: str) -> Triples:
-        """Those of some relations, by name."""
-        return self.take(np.isin(self.relation, [relation_id(name) for name in relations]))

@@ -7,12 +7,13 @@ from photopic.knowledge.bag_of_concepts import BagOfConcepts
 from photopic.knowledge.graph.records import Edge, End, Found, Node
 
 
-def bag_found(picture: str, bag: BagOfConcepts) -> Found:
+def bag_found(picture: str, bag: BagOfConcepts, annotator: str = "") -> Found:
     """Objects with their boxes and words, and those of their relations that the protocol has.
 
     Args:
         picture: Key of the picture's node.
         bag: What it shows; an object's key is ``PICTURE#NAME``.
+        annotator: Who says so, such as the name of a model.
 
     Example:
         >>> from photopic.data.scenes import SceneOptions, sample_scene
@@ -30,6 +31,7 @@ def bag_found(picture: str, bag: BagOfConcepts) -> Found:
             attributes={
                 name: value
                 for name, value in (
+                    ("annotator", annotator),
                     ("box", each.box),
                     ("colour", each.colour),
                     ("description", each.description),

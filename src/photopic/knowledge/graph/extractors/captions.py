@@ -6,7 +6,7 @@ from photopic.core.digests import hashed
 from photopic.knowledge.graph.extractor import Extractor
 from photopic.knowledge.graph.extractors._captions import caption_found
 from photopic.knowledge.graph.records import Found
-from photopic.knowledge.graph.things import Thing
+from photopic.knowledge.graph.thing import Thing
 
 
 def reads(thing: Thing) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from photopic.core.digests import hashed
 from photopic.knowledge.graph.extractor import Extractor
 from photopic.knowledge.graph.records import Edge, Found, Node
-from photopic.knowledge.graph.things import Thing
+from photopic.knowledge.graph.thing import Thing
 
 
 def reads(thing: Thing) -> str | None:

@@ -9,7 +9,7 @@ from photopic.data import emoji_world
 from photopic.data.emoji_world import Concept
 from photopic.knowledge.graph.extractor import Extractor
 from photopic.knowledge.graph.records import Edge, End, Found, Node, normalised
-from photopic.knowledge.graph.things import CONCEPTS, Thing
+from photopic.knowledge.graph.thing import CONCEPTS, Thing
 
 LICENCES = {
     "noto": "Apache-2.0",

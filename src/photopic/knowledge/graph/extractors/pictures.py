@@ -6,7 +6,7 @@ from photopic.data.picture_file import decode
 from photopic.data.pixels import as_rgb
 from photopic.knowledge.graph.extractor import Extractor
 from photopic.knowledge.graph.records import Found, Node
-from photopic.knowledge.graph.things import FOLDER, Thing, pixel_key
+from photopic.knowledge.graph.thing import FOLDER, Thing, pixel_key
 
 COPYRIGHT = 0x8298  # number of the EXIF field
 

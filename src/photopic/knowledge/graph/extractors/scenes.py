@@ -7,7 +7,7 @@ from photopic.knowledge.graph.extractor import Extractor
 from photopic.knowledge.graph.extractors._bags import bag_found
 from photopic.knowledge.graph.extractors._captions import caption_found
 from photopic.knowledge.graph.records import Found, Node
-from photopic.knowledge.graph.things import Thing, pixel_key
+from photopic.knowledge.graph.thing import Thing, pixel_key
 from photopic.knowledge.scene_bags import bag_of_scene
 
 LICENCE = "several: see NOTICE"  # of the drawings in a scene
