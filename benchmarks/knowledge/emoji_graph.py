@@ -5,14 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.harness.cache import ResultCache
-from photopic.core.events import finished
-from photopic.data import emoji_world, renderings
+from photopic.data import renderings
 from photopic.data.knowledge_graph import KnowledgeGraph, read_knowledge_graph
+from photopic.knowledge.build import build
 from photopic.models.dual_encoder import DualEncoder
 
 ENCODER = "emoji-clip-vit"
@@ -26,19 +25,9 @@ def emoji_graph(cache: ResultCache, *, features: Sequence[str] = ()) -> Knowledg
         features: Kinds of nodes that get features: ``entity``, ``fact``, ``image``, ``text``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        graph = _built(Path(folder))
+        build("emoji-world", output=f"{folder}/emoji.graph")
+        graph = read_knowledge_graph(f"{folder}/emoji.graph")
     return replace(graph, features={kind: _features(cache, graph, kind) for kind in features})
-
-
-def _built(folder: Path) -> KnowledgeGraph:
-    from photopic.knowledge.graph.assemble import Assembly, assemble
-    from photopic.knowledge.graph.extractors import emoji_concepts
-
-    found = getattr(emoji_concepts, "concept_found", emoji_concepts.extract)
-    lines = [found(each).line("emoji_concepts/1", str(each.index)) for each in emoji_world.concepts()]
-    (folder / "lines.jsonl").write_text("\n".join(lines))
-    finished(assemble(Assembly([folder / "lines.jsonl"]), folder))
-    return read_knowledge_graph(folder)
 
 
 def _features(cache: ResultCache, graph: KnowledgeGraph, kind: str) -> np.ndarray:

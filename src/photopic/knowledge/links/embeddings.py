@@ -39,7 +39,7 @@ class EmbeddingConfig(Config):
     feature_scale: Annotated[float, Gt(0)] = (
         0.1  # length of features before W; Adagrad moves W as far whatever they are
     )
-    learn_from: tuple[str, ...] = ()  # relations to learn from, commas between; by default all
+    learn_from: tuple[str, ...] = ()  # relation to learn from, several times; by default all
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
 

@@ -52,7 +52,7 @@ class LinkConfig(EmbeddingConfig):
         "distmult",
         "complex",
         "rotate",
-    )  # learnt scorers, commas between; none to count only
+    )  # learnt scorers, commas between
     features: Literal["without", "with", "both"] = "both"  # whether vectors are helped by the nodes' features
     candidates: Literal["all", "kind"] = (
         "all"  # rank among all nodes, or among those of the right kind, which is easier
@@ -80,7 +80,7 @@ class LinkReport(Report):
     command="knowledge link",
     examples=(
         "Example: photopic knowledge link my.graph/ -o links.html",
-        "Count only: photopic knowledge link my.graph/ --scorers '' -o links.html",
+        "One scorer: photopic knowledge link my.graph/ --scorers distmult --features with -o links.html",
     ),
     view=link_view,
 )
