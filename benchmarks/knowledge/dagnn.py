@@ -43,8 +43,8 @@ from photopic.metrics.intervals import student
 
 DEPTHS = {
     "dagnn": (0, 2, 10, 30, 50),
-    "ungated": (2, 10, 30, 50),
-    "shuffled": (2, 10, 30, 50),
+    "ungated": (10, 30),
+    "shuffled": (10, 30),
     "convolution": (2, 10, 30),
 }
 DEEP, SHALLOW = 30, 10
