@@ -42,6 +42,7 @@ MODULES = {
     "index-code": "edit.index_code",
     "knowledge-text": "knowledge.knowledge_text",
     "jackpots": "tune.sparse_towers",
+    "knowledge-graph": "knowledge.graph_building",
     "layout": "generate.layout",
     "links": "knowledge.links",
     "lora-files": "edit.lora_files",

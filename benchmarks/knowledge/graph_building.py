@@ -11,8 +11,8 @@ Building: from those files to the finished folder (reading, numbering, all-with-
 captions, joining, splits, Parquet, index, card), each build in a process of its own with two threads for the similarity. Between
 the first two of them, once since it takes minutes, the same graph with dictionaries, NumPy's matrix products on as many threads and
 CSV files, without splits, index or checks. Seconds are those of the wall from the first line of the build (imports count in
-neither), medians over the builds with their range, on a machine that other work shares; seconds of the processor are told beside. Memory is the most that the process
-held at any time.
+neither), medians over the builds with their range, on a machine that other work shares; seconds of the processor are told beside.
+Memory is the most that the process held at any time.
 
 Equal: every file of the graph has the same bytes after a build from the pictures in another order. The control is a graph of other
 pictures, drawn with another seed: of its files only ``relations.json`` may be the same.

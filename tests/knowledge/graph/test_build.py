@@ -221,6 +221,21 @@ def test_a_build_that_is_killed_goes_on_to_the_same_tables(number: int, whole: P
     assert tables(tmp_path / "graph") == tables(whole)
 
 
+@pytest.mark.parametrize("number", [13, 16, 18])  # while tables take the places of older ones
+def test_a_graph_that_is_killed_half_replaced_is_refused_until_it_is_whole(
+    number: int, whole: Path, tmp_path: Path
+) -> None:
+    build("emoji-scenes:20", output=str(tmp_path / "graph"), encoder=tiny_dual_encoder())
+    victim, _ = started(kill_before, number, tmp_path / "graph")
+    victim.join(120)
+    with pytest.raises(
+        DataError, match=r"expected a graph with card\.json, found none; make it, or go on after a kill"
+    ):
+        Graph(tmp_path / "graph")
+    build(SCENES, output=str(tmp_path / "graph"), encoder=tiny_dual_encoder())
+    assert tables(tmp_path / "graph") == tables(whole)
+
+
 def build_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
     """In a process of its own."""
     be_one_of_two(rank, connection.recv())
