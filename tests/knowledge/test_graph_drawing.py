@@ -63,6 +63,12 @@ def test_a_known_box_stays_and_the_others_are_placed_around_it() -> None:
     assert found["owl 1"] == (0.5, 0.125, 1.0, 0.625) and holds("left of", found["owl 2"], found["owl 1"])
 
 
+def test_a_relation_that_is_told_from_the_other_side_is_turned_round() -> None:
+    pair = (ConceptObject("owl 1"), ConceptObject("bear 1"))
+    bag = BagOfConcepts(objects=pair, relations=(Relation("bear 1", "to the right of", "owl 1"),))
+    assert drawing_of(bag).prompt == "an owl left of a bear"
+
+
 def test_objects_of_one_phrase_share_a_region_and_are_counted() -> None:
     drawing = drawing_of(owls((0, 0, 16, 16), (48, 48, 64, 64)))
     (region,) = drawing.layout.regions
