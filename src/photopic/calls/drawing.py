@@ -28,6 +28,7 @@ from photopic.data.pictures import png_bytes
 from photopic.edit.applying import check_tokens, check_unknown_tokens, check_words, in_force, notes
 from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
 from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
+from photopic.generate.guidance.regional_prompts import RegionalPrompts
 from photopic.knowledge.graph_drawing import read_drawing
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.word_attention import positions_of
@@ -102,6 +103,7 @@ class Prepared:
     asked: Asked
     edits: Sequence[Edit]
     layout: Layout | None
+    prompts: Sequence[str] = ()  # of the regions, where they have some of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +139,10 @@ def prepare(asked: Asked) -> Prepared:
         PhotopicError: Names what does not fit, and the fix.
     """
     _check(asked)
-    layout = read_layout(asked.layout) if asked.layout is not None else None
+    layout, prompts = read_layout(asked.layout) if asked.layout is not None else None, ()
     if asked.graph is not None:
         drawing = read_drawing(asked.graph)
-        asked, layout = replace(asked, prompt=drawing.prompt), drawing.layout
+        asked, layout, prompts = replace(asked, prompt=drawing.prompt), drawing.layout, drawing.prompts
     if asked.image is not None:  # the size that it becomes is not known yet
         load_picture(asked.image, CHECKED_SIDE)
         if asked.mask is not None:
@@ -150,7 +152,7 @@ def prepare(asked: Asked) -> Prepared:
     check_words(asked.prompt, asked.paths, edits)
     if layout is not None:  # each edit's word has a region of its own
         layout.place_of([token for edit in edits for token in edit.subjects])
-    return Prepared(asked, edits, layout)
+    return Prepared(asked, edits, layout, prompts)
 
 
 def _check(asked: Asked) -> None:
@@ -204,6 +206,7 @@ def _controls(prepared: Prepared, model: TextToImage) -> list[Control]:
         chosen: dict[str, Any] = {"strength": asked.layout_strength, "repeats": asked.repeats}
         config = LayoutGuidanceConfig(**{name: value for name, value in chosen.items() if value is not None})
         controls.append(LayoutGuidance(prepared.layout, config=config))
+        controls += [RegionalPrompts(prepared.layout, prepared.prompts)] if prepared.prompts else []
         if asked.in_region:
             controls += [
                 RegionalEdits(prepared.layout, [edit], config=RegionalEditsConfig(weight=weight))

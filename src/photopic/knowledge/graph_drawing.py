@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject
 from photopic.knowledge.relation_layout import SYNONYMS, boxes_by_relations
 
 CANVAS = 64  # pixels of the smallest square that boxes are taken to lie in where no size is told
+TOGETHER = 2  # things that captions of text-to-image models name well in one sentence; of more each region has its own
 GRID = 64  # cells along each side of a mask of several boxes
 
 
@@ -33,10 +34,12 @@ class GraphDrawing:
     Attributes:
         prompt: One sentence.
         layout: A region for each phrase of the prompt that names objects.
+        prompts: For each region a sentence about its object alone; none where the whole one names no more than two things.
     """
 
     prompt: str
     layout: Layout
+    prompts: tuple[str, ...]
 
 
 def drawing_of(bag: BagOfConcepts, size: tuple[int, int] | None = None) -> GraphDrawing:
@@ -66,7 +69,11 @@ def drawing_of(bag: BagOfConcepts, size: tuple[int, int] | None = None) -> Graph
     spoken = {each: plural(each) if _counted(counts) else each for each in counts}
     regions = [_region(spoken[each], [boxes[name] for name, said in words.items() if said == each]) for each in counts]
     overlapping = any(_shared(first, second) for first, second in combinations(regions, 2))
-    return GraphDrawing(sentence(bag), Layout(tuple(regions), may_overlap=overlapping))
+    first = {said: bag.by_name[name] for name, said in reversed(words.items())}  # of each phrase the first object
+    alone = tuple(sentence(replace(bag, objects=(first[each],), relations=())) for each in counts)
+    return GraphDrawing(
+        sentence(bag), Layout(tuple(regions), may_overlap=overlapping), alone if len(counts) > TOGETHER else ()
+    )
 
 
 def read_drawing(path: str | Path) -> GraphDrawing:
