@@ -69,6 +69,19 @@ def test_a_relation_that_is_told_from_the_other_side_is_turned_round() -> None:
     assert drawing_of(bag).prompt == "an owl left of a bear"
 
 
+def test_of_more_than_two_things_each_region_has_a_sentence_of_its_own() -> None:
+    objects = tuple(
+        ConceptObject(f"{name} 1", box=(x, 0, x + 16, 16)) for name, x in (("owl", 0), ("bear", 20), ("cat", 40))
+    )
+    bag = BagOfConcepts(
+        background=("red background",), objects=objects, relations=(Relation("owl 1", "left of", "cat 1"),)
+    )
+    drawing = drawing_of(bag)
+    assert drawing.prompts == tuple(f"{noun} on a red background" for noun in ("an owl", "a bear", "a cat"))
+    assert [region.words for region in drawing.layout.regions] == ["owl", "bear", "cat"]
+    assert drawing_of(replace(bag, objects=objects[::2])).prompts == ()
+
+
 def test_objects_of_one_phrase_share_a_region_and_are_counted() -> None:
     drawing = drawing_of(owls((0, 0, 16, 16), (48, 48, 64, 64)))
     (region,) = drawing.layout.regions
