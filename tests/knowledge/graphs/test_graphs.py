@@ -91,6 +91,17 @@ def test_the_weights_that_count_are_those_best_on_validation() -> None:
     assert valid.any()
 
 
+def test_the_best_weights_come_back_with_the_state() -> None:
+    one, other = learner(replace(CONFIG, dropout=0.5)), learner(replace(CONFIG, dropout=0.5))
+    for step in range(3):
+        one.step(step)
+    other.restore({name: each.clone() for name, each in one.state().items()})
+    assert torch.equal(one.best, other.best) and all(
+        torch.equal(each, other.kept[name]) for name, each in one.kept.items()
+    )
+    assert one.step(3) == other.step(3)
+
+
 def test_nodes_of_one_base_concept_are_in_one_part() -> None:
     for seed in range(5):
         found = node_classes(GRAPH, NodeClassesConfig(seed=seed))
