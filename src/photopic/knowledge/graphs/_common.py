@@ -113,7 +113,7 @@ class Propagation:
         >>> edges = Triples(np.array([0]), np.array([0], np.int16), np.array([1]))
         >>> continues, part = (RelationType("continues", "T_cross"),), np.zeros(1, np.int8)
         >>> both = KnowledgeGraph(("text",), np.zeros(2, np.int8), ("a", "b"), edges, continues, part)
-        >>> Propagation(both)(torch.tensor([[1.0], [0.0]])).tolist()
+        >>> Propagation(both)(torch.tensor([[1.0], [0.0]])).round(decimals=3).tolist()
         [[0.5], [0.5]]
     """
 
