@@ -88,6 +88,11 @@ def exported() -> str:
 
 
 SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by their names, arguments by theirs
+    "knowledge.describe": {"output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.jsonl", "overwrite": True},
+    "knowledge.check": {"file": lambda: grounded()[1]},
+    "knowledge.ask": {"graph": lambda: grounded()[1], "question": "where is the cat?"},
+    "knowledge.show": {"graph": lambda: grounded()[1]},
+    "knowledge.compare_graphs": {"predicted": lambda: grounded()[1], "truth": lambda: grounded()[1]},
     "knowledge.ground": {"picture": lambda: grounded()[0], "graph": lambda: grounded()[1], "threshold": -1.0},
     "knowledge.caption": {
         "model": lambda: Captioner.load("emoji-captioner", device="cpu"),

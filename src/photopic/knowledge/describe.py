@@ -80,7 +80,7 @@ def describe_view(report: Report) -> View:
         "Texts beside pictures, photo.txt of photo.jpg: photopic knowledge describe photos/ -o photos.jsonl",
     ),
     view=describe_view,
-    after=("next: photopic knowledge show {output}",),
+    after=("next: photopic knowledge show {bags}",),
     page=False,
 )
 def describe(
@@ -137,7 +137,7 @@ def describe(
         "objects": sum(row["objects"] for row in rows), "relations": sum(row["relations"] for row in rows),
         "external": sum(each.external for record in records for each in record.bag.relations),
     }  # fmt: skip
-    return Report("bags of concepts", values, tuple(rows), {"output": output})
+    return Report("bags of concepts", values, tuple(rows), {"bags": output})
 
 
 def scene_records(count: int, config: DescribeConfig = DescribeConfig(), folder: str = "") -> Iterator[Described]:
