@@ -102,7 +102,7 @@ def generate(
     graph: Annotated[
         Path | None,
         typer.Option(
-            help="JSON Lines with one bag of concepts, in place of prompt and layout; see docs/methods/bag_of_concepts_drawing.md.",
+            help="JSON Lines with one bag of concepts, in place of prompt and layout; see docs/methods/drawing_graphs.md.",
             show_default="none",
             callback=files,
         ),
