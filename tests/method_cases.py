@@ -22,6 +22,7 @@ from photopic.core.editfile.content import AnyEdit
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, TokenEmbedding, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.captioned import CaptionedImages
+from photopic.data.captioned_pictures import CaptionedPictures, captioned_scenes
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
@@ -187,6 +188,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
     CaptionedImages: lambda: captioned(2),
+    CaptionedPictures: lambda: captioned_scenes(6),
 }
 
 

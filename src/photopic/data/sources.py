@@ -16,6 +16,8 @@ from photopic.core.config import Config
 from photopic.core.edits.stored import StoredEdit
 from photopic.core.errors import DataError
 from photopic.data.captioned import CaptionedImages, read_captioned
+from photopic.data.captioned_pictures import SCENES as CAPTIONED_SCENES
+from photopic.data.captioned_pictures import CaptionedPictures, read_captioned_pictures
 from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.clips import SPLITS, ActionTask, load_splits
 from photopic.data.emoji_tasks import emoji_task
@@ -131,6 +133,12 @@ SOURCES: dict[type, Source[Any]] = {
         "Folder with 1 to 10 pictures of the thing: PNG, JPEG, WebP, ... A text file of the same name (bear-1.txt beside "
         "bear-1.jpg) holds a picture's caption; captions help to tell thing from background.",
         lambda word, options, model: read_captioned(word, model.image_size),
+    ),
+    CaptionedPictures: Source(
+        "Folder of pictures, each with a text file of the same name that holds its caption (bear-1.txt beside bear-1.jpg), or a "
+        f"metadata.jsonl; or {CAPTIONED_SCENES}: captioned scenes of the emoji world, {CAPTIONED_SCENES}:5000 for so many.",
+        lambda word, options, model: read_captioned_pictures(word, model.image_size),
+        words=(CAPTIONED_SCENES,),
     ),
     FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions, (TASK,)),
     ActionTask: Source(

@@ -98,6 +98,12 @@ class DualEncoder(Handle):
         """What cosines are multiplied with: exp of the learnt scale, an inverse temperature."""
         return float(self.network.logit_scale.detach().float().exp())
 
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the pictures it reads, the longer one; 224 where its files do not say."""
+        size = getattr(self._preprocess, "size", None)
+        return max(size) if size else int(getattr(self.network.config.vision_config, "image_size", 224))
+
     # -- pictures
 
     def preprocess(self, images: OneOrMore) -> Float[Tensor, "n 3 height width"]:

@@ -37,3 +37,64 @@ def multi_positive_contrast(
     # a weight of 0 times log 0 of what is not allowed would be nan
     each = -torch.where(positives > 0, positives * chances, 0.0).sum(1)
     return (each[total > 0] / total[total > 0]).mean()
+
+
+def info_nce(logits: Float[Tensor, "n m"], right: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
+    """CLIP's loss: pictures find their texts among all, texts their pictures; texts of no picture are negatives of pictures alone.
+
+    Args:
+        logits: Scaled cosines of pictures and texts; the texts after the first n belong to no picture.
+        right: 1 where a text is true of a picture.
+
+    Source: CLIP (arXiv:2103.00020); with texts of no picture NegCLIP's (arXiv:2210.01936).
+
+    Example:
+        >>> info_nce(torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 9.0]]), torch.eye(2, 3)) > 0.3  # the third text is as near
+        tensor(True)
+    """
+    n = len(logits)
+    pictures = multi_positive_contrast(logits, right)
+    # columns of texts without a picture have no right answer and are left out
+    texts = multi_positive_contrast(logits[:, :n].mT, right[:, :n].mT)
+    return (pictures + texts) / 2
+
+
+def info_loob(logits: Float[Tensor, "n n"], right: Float[Tensor, "n n"]) -> Float[Tensor, ""]:
+    """The leave-one-out bound: -s_ii + log sum_{j: not right} exp(s_ij), meaned over i.
+
+    The positive does not stand in the denominator, so the gradient of its score is -1 / n however near it is, where that of InfoNCE
+    vanishes. Without a bound: keep the temperature fixed.
+
+    Args:
+        logits: s / tau; the positive of each row is on the diagonal.
+        right: 1 where an entry is no negative, the diagonal among it. A row without a negative is left out.
+
+    Source: CLOOB (arXiv:2110.11316), equation 5, without the constant log (n - 1).
+
+    Example:
+        >>> info_loob(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.eye(2))
+        tensor(-2.)
+    """
+    has_negatives = (right == 0).any(1)
+    if not bool(has_negatives.any()):
+        return logits.sum() * 0.0
+    negatives = logits.masked_fill(right > 0, -torch.inf)[has_negatives].logsumexp(1)
+    return (negatives - logits.diagonal()[has_negatives]).mean()
+
+
+def retrieved(states: Float[Tensor, "n dim"], stored: Float[Tensor, "m dim"], beta: float) -> Float[Tensor, "n dim"]:
+    """What a modern Hopfield network gives back for each state: stored^T softmax(beta stored state), of length 1.
+
+    Args:
+        states: Of length 1.
+        stored: What is remembered, of length 1.
+        beta: Inverse temperature; the larger, the nearer to the one stored embedding that is nearest.
+
+    Source: CLOOB (arXiv:2110.11316), equations 8 to 11.
+
+    Example:
+        >>> retrieved(torch.tensor([[0.6, 0.8]]), torch.eye(2), beta=1000.0)
+        tensor([[0., 1.]])
+    """
+    weights = (beta * states @ stored.mT).softmax(1)  # (n, m)
+    return torch.nn.functional.normalize(weights @ stored, dim=-1)

@@ -1,0 +1,1 @@
+"""Dual encoders trained on with another contrast: hard negatives, mixtures on the sphere, retrievals."""
