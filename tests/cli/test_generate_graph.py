@@ -10,8 +10,8 @@ from PIL import Image
 
 from photopic.data.pictures import read_settings
 from photopic.knowledge.bag_file import write_bags
-from photopic.knowledge.bag_record import BagRecord
 from photopic.knowledge.bag_of_concepts import BagOfConcepts, ConceptObject
+from photopic.knowledge.bag_record import BagRecord
 from tests.cli.conftest import refusal, run
 
 
@@ -22,8 +22,10 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path / "graph.jsonl"
 
 
-def draw(graph: Path, model: Path, out: Path, *more: object) -> np.ndarray:
-    run("generate", "--graph", graph, "-n", 1, "-o", out, "--steps", 2, "--model", model, *more)
+def draw(
+    graph: Path, model: Path, out: Path, *more: object, words: tuple[str, ...] = ("generate", "--graph")
+) -> np.ndarray:
+    run(*words, graph, "-n", 1, "-o", out, "--steps", 2, "--model", model, *more)
     return np.array(Image.open(out / "0001.png"))
 
 
@@ -35,6 +37,9 @@ def test_a_graph_is_drawn_with_edits_in_their_regions(tmp_path: Path, model: Pat
     assert settings["prompt"] == "a <mine> bear and a cat on a red background"
     assert [each["words"] for each in settings["graph"]["regions"]] == ["<mine> bear", "cat"]
     assert settings["graph"]["in_region"] is True and (tmp_path / "in" / "layout-0001-0001.png").is_file()
+
+    same = draw(graph, model, tmp_path / "draw", "--with", edit, "--in-region", words=("knowledge", "draw"))
+    assert (same == inside).all()
 
 
 @pytest.mark.parametrize(

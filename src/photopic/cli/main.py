@@ -45,6 +45,7 @@ BY_HAND = {  # command: the line that its group shows
     "demo": VERBS["demo"],
     "studio": VERBS["studio"],
     "guard check": "Accept or reject each picture, with the score, the threshold and the reason.",
+    "knowledge draw": "Draw a bag of concepts, each object in its box.",
     "guard serve": "Answer POST /check with accept or reject, the prediction, the scores and the reason.",
 }
 USAGE_ERROR: Any = typer.BadParameter.__bases__[0]  # of what typer brings along under changing names
