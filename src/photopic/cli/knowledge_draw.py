@@ -47,3 +47,4 @@ def _signature() -> inspect.Signature:
 
 
 draw.__signature__ = _signature()  # type: ignore[attr-defined]
+draw.__annotations__ = {name: each.annotation for name, each in inspect.signature(draw).parameters.items()}
