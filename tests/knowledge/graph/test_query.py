@@ -44,6 +44,7 @@ def test_a_neighbourhood_is_every_edge_that_a_search_edge_by_edge_meets(
     assert len(start) == 1
     rows, hop = emoji_graph.neighbourhood(start, hops)
     assert dict(zip(rows.tolist(), hop.tolist(), strict=True)) == around(emoji_graph, start[0], hops)
+    assert len(set(rows.tolist())) == len(rows)  # each once
 
 
 def test_the_report_names_both_ends_family_weight_source_and_licence(emoji_graph: Graph) -> None:
