@@ -61,7 +61,7 @@ def ask(
 
     Args:
         graph: JSON Lines of bags of concepts.
-        question: In words.
+        question: What is asked, in words.
         picture: Name of the picture that is asked about; by default all of the file are.
         region: Left, top, right and bottom in pixels with commas between; only what overlaps it is told.
         boxes: Left, top, right and bottom of a box to choose from; several times, then the answer is a box.
@@ -125,7 +125,7 @@ def answers_to(
 
     Args:
         record: Of one picture.
-        question: In words.
+        question: What is asked, in words.
         region: Left, top, right, bottom in pixels; None for the whole picture.
         similarity: Of a question to texts.
     """

@@ -23,7 +23,7 @@ TITLES = {
 _KEYS = {title: key for key, titles in TITLES.items() for title in titles}
 _KNOWN = "|".join(sorted(_KEYS, key=len, reverse=True))
 # every repetition has a bound or cannot begin twice at one place, so that reading takes linear time
-_PART = r"\*{0,2}Part[ \t]{0,3}\d(?:\.\d)?[ \t]{0,3}[:.：–-]?[ \t]{0,3}" + rf"(?:{_KNOWN})\b\*{{0,2}}[:：]?"
+_PART = r"\*{0,2}(?<!\w)Part[ \t]{0,3}\d(?:\.\d)?[ \t]{0,3}[:.：–-]?[ \t]{0,3}" + rf"(?:{_KNOWN})\b\*{{0,2}}[:：]?"
 _HEAD = re.compile(
     rf"(?:(?:%%|&&)[ \t]{{0,9}})?{_PART}[ \t]{{0,9}}(?P<closed>%%|&&)"  # known words with a mark behind
     r"|%%(?:[^%&\n<>().]|\.(?=\d)){1,80}%%|&&(?:[^%&\n<>().]|\.(?=\d)){1,80}&&"  # any words between two marks
@@ -86,7 +86,7 @@ def _headings(text: str, damage: Damage) -> Iterator[Heading]:
         parts, subs = (parts, subs + 1) if "." in key else (int(key), subs)
         marks = "&&" if "." in key else "%%"
         is_whole = raw.startswith(marks) and raw.endswith(marks)
-        if not is_whole or words not in _KEYS:
+        if not is_whole or words != TITLES[key][0]:
             damage.note("heading", *match.span(), f"read as the heading of part {key}")
         yield Heading(key, *match.span())
 
