@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from photopic.core.edits import Edit, ZeroedWeights
+from photopic.core.edits import DenseDelta, Edit, ZeroedWeights
 from photopic.core.errors import DataError, ModelError
 from photopic.models.dual_encoder import DualEncoder
 from tests.tiny_encoders import saved_dual_encoder, tiny_dual_encoder
@@ -59,6 +59,23 @@ def test_a_saved_folder_is_read_as_it_was(kind, tmp_path: Path) -> None:
     (tmp_path / "m" / "tokenizer_config.json").unlink()
     with pytest.raises(ModelError, match="has no tokenizer_config"):
         DualEncoder.load(tmp_path / "m")
+
+
+def test_a_model_with_an_edit_in_force_is_saved_as_a_folder_of_transformers(tmp_path: Path) -> None:
+    model, name = tiny_dual_encoder(), "network.visual_projection.weight"
+    edit = Edit((DenseDelta({name: torch.ones_like(model.parameters(name)[name])}),), model.fingerprint(name))
+    with model.edits.applied(edit):
+        model.save(tmp_path)
+        weights = {name: each.clone() for name, each in model.parameters().items()}
+        features = model.image_features(IMAGES)
+    again = DualEncoder.load(str(tmp_path))
+    assert all(torch.equal(each, weights[name]) for name, each in again.parameters().items())
+    torch.testing.assert_close(again.image_features(IMAGES), features)
+    torch.testing.assert_close(again.text_features(["a bear"]), model.text_features(["a bear"]))
+    assert not torch.equal(model.parameters(name)[name], weights[name])
+    own = DualEncoder(model.network, tokenizer=model.tokenizer, preprocess=lambda images: torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ModelError, match="a function of its own, which no file holds"):
+        own.save(tmp_path / "own")
 
 
 def test_a_tower_alone_or_a_damaged_network_is_refused(tmp_path: Path) -> None:

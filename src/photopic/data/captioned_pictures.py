@@ -66,7 +66,7 @@ def read_captioned_pictures(word: str, size: int) -> CaptionedPictures:
 
     Example:
         >>> read_captioned_pictures("emoji-scenes:2", 64).captions[0]
-        'an abacus above a compass on a yellow background'
+        'a warning above a repeat single button on a red background'
     """
     kind, _, count = word.partition(":")
     if kind == SCENES:

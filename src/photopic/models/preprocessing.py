@@ -88,6 +88,34 @@ class Preprocessing:
             blue_first=bool(config.get("do_flip_channel_order", False)),
         )
 
+    def config(self) -> dict[str, Any]:
+        """The values of a ``preprocessor_config.json``; ``of`` is the inverse.
+
+        Example:
+            >>> steps = Preprocessing(resize=(32, 48), crop=(32, 32), std=(0.5,) * 3)
+            >>> Preprocessing.of(steps.config()) == steps
+            True
+        """
+        found: dict[str, Any] = {
+            "do_resize": self.resize is not None,
+            "do_center_crop": self.crop is not None,
+            "do_rescale": True,
+            "do_normalize": True,
+            "rescale_factor": self.scale,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "resample": self.resample,
+            "do_flip_channel_order": self.blue_first,
+        }
+        if self.resize is not None:
+            sides = self.resize if isinstance(self.resize, tuple) else None
+            found["size"] = (
+                dict(zip(("height", "width"), sides, strict=True)) if sides else {"shortest_edge": self.resize}
+            )
+        if self.crop is not None:
+            found["crop_size"] = dict(zip(("height", "width"), self.crop, strict=True))
+        return found
+
     @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) of what comes out, where it is the same for every picture."""
