@@ -111,6 +111,8 @@ def test_the_edit_is_what_was_learnt_and_the_temperature_stays(tmp_path: Path, d
     before, scale = loss(), model.logit_scale
     edit = contrastive(model, data, config=config)
     assert loss() == before and "network.logit_scale" not in edit.base.shapes
+    # all but the temperature
+    assert edit.provenance["trained"] == sum(each.numel() for each in model.network.parameters()) - 1
     model.edits.load(edit)
     assert loss() < 0.9 * before and model.logit_scale == scale
 
