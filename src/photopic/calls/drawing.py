@@ -139,7 +139,8 @@ def prepare(asked: Asked) -> Prepared:
         PhotopicError: Names what does not fit, and the fix.
     """
     _check(asked)
-    layout, prompts = read_layout(asked.layout) if asked.layout is not None else None, ()
+    layout = read_layout(asked.layout) if asked.layout is not None else None
+    prompts: tuple[str, ...] = ()
     if asked.graph is not None:
         drawing = read_drawing(asked.graph)
         asked, layout, prompts = replace(asked, prompt=drawing.prompt), drawing.layout, drawing.prompts
