@@ -100,7 +100,8 @@ def scenes_to_draw(count: int) -> list[Scene]:
 
 def measure(bench: Bench[Any, JudgedModel], case: Case) -> list[dict[str, list[bool]]]:
     """Which facts of each scene its picture keeps, by kind."""
-    drawn, found = scenes_to_draw(case.scenes), []
+    drawn = scenes_to_draw(case.scenes)
+    found: list[dict[str, list[bool]]] = []
     for number in range(case.first, case.first + case.count):
         if case.way == "regions alone" and len(drawn[number].placements) == 2:  # drawn so by the graph already
             found.append({"thing": [], "other": [], "relation": []})

@@ -73,9 +73,9 @@ class GraphConfig(Config):
 
 def cases(config: GraphConfig) -> list[dict[str, Any]]:
     """Builds one after the other, then the one of other order and the one of other pictures, then questions."""
-    turns = [{"build": "ours", "round": turn} for turn in range(config.rounds)]
+    turns: list[dict[str, Any]] = [{"build": "ours", "round": turn} for turn in range(config.rounds)]
     turns.insert(1, {"build": "plain", "round": 0})
-    sizes = {"pictures": config.pictures}
+    sizes: dict[str, Any] = {"pictures": config.pictures}
     return [each | sizes for each in (*turns, {"equal": True}, {"words": config.words})]
 
 

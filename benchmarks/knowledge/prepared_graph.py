@@ -123,11 +123,11 @@ def plain(folder: Path, into: Path) -> None:
     for several in texts.values():
         chain = sorted(several)
         found |= {(later, relation_id("continues"), before): 1.0 for before, later in itertools.pairwise(chain)}
-    for kind, relation in (("image", "similar"), ("text", "similar text")):
+    for kind, alike in (("image", "similar"), ("text", "similar text")):
         keys = [key for each, key in sorted(nodes) if each == kind]
         first = numbers[kind, keys[0]]
         for one, other, cosine in _alike(kept.rows(kind)(keys).astype(np.float32)):
-            found[first + one, relation_id(relation), first + other] = cosine
+            found[first + one, relation_id(alike), first + other] = cosine
     into.mkdir(parents=True, exist_ok=True)
     with (into / "nodes.csv").open("w", newline="") as file:
         csv.writer(file).writerows((number, *end, *nodes[end]) for end, number in numbers.items())

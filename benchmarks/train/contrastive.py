@@ -188,7 +188,10 @@ def gain(bench: Bench[ContrastConfig, Any], claim: str, what: str, arm: str, con
 
 def differences(values: np.ndarray) -> tuple[float, float | None, float | None]:
     """Mean and Student's interval; of one seed the mean alone."""
-    return tuple(student(values.tolist())) if len(values) > 1 else (float(values[0]), None, None)
+    if len(values) == 1:
+        return float(values[0]), None, None
+    mean, low, high = student(values.tolist())
+    return mean, low, high
 
 
 def negclip_rows(bench: Bench[ContrastConfig, Any]) -> Iterator[Row]:

@@ -19,7 +19,7 @@ never on the held-out style. Edges that an encoder made are not in the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -37,7 +37,7 @@ from photopic.tune.graph_contrast import GraphContrastConfig, graph_contrast
 
 MODEL = "emoji-clip-vit"
 ARMS = ("graph", "pairs", "shuffled")
-JUDGED = {"style": renderings.held_out_style_pairs, "pairs": renderings.held_out_pairs}
+JUDGED: dict[str, Callable[[], Any]] = {"style": renderings.held_out_style_pairs, "pairs": renderings.held_out_pairs}
 CLAIMS = (
     Claim("uknow.pretraining_gain", "low > 0", "held-out style, zero-shot top-1: graph neighbours minus pairs only"),
     Claim("uknow.pretraining_vs_shuffled", "low > 0", "graph neighbours minus as many shuffled edges"),

@@ -136,7 +136,8 @@ def reorderings(caption: str, rng: np.random.Generator) -> dict[str, str] | None
         >>> found["nouns and adjectives"]
         'a red left of a bear on a cat background'
     """
-    words, found = caption.split(), {}
+    words = caption.split()
+    found: dict[str, str] = {}
     for kind, shuffle in ORDERS.items():
         for _ in range(TRIES):
             text = " ".join(shuffle(words, rng))

@@ -12,7 +12,7 @@ from photopic.core.errors import DataError
 from photopic.data import renderings
 from photopic.data.folder import load_folder
 from photopic.data.pixels import to_pixels
-from photopic.data.scenes import SceneOptions, sample_scene
+from photopic.data.scenes import Scene, SceneOptions, sample_scene
 
 SCENES = "emoji-scenes"
 SEED = 68  # of the scenes, the same for everybody
@@ -93,7 +93,8 @@ def captioned_scenes(count: int, *, seed: int = SEED, tinted: float = 0.5) -> Ca
         (2, 64, 64, 3)
     """
     options = SceneOptions(concepts=renderings.classes(), objects=(0.3, 0.7, 0.0, 0.0), style_named=0.2, tinted=tinted)
-    held_out, found, attempt = set(renderings.held_out_pairs()), [], 0
+    held_out, attempt = set(renderings.held_out_pairs()), 0
+    found: list[Scene] = []
     while len(found) < count:
         scene = sample_scene(options, (seed, attempt))
         attempt += 1

@@ -27,7 +27,10 @@ def compare_view(report: Report) -> View:
         )
         for kind, words in KINDS.items()
     ]
-    intervals = [Interval(words, *values["f1"][kind], strong=True) for kind, words in KINDS.items()]
+    intervals = []
+    for kind, words in KINDS.items():
+        f1, low, high = values["f1"][kind]
+        intervals.append(Interval(words, f1, low, high, strong=True))
     head = ("what", "precision", "recall", "F1", "F1 of all counts together", "F1 with pictures shuffled")
     honest = Section(
         "Scores",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from annotated_types import Ge
@@ -87,7 +87,7 @@ def ask(
     alike = by_words if similarity == WORDS else encoder_similarity(DualEncoder.load(similarity))
     candidates = [_box(each) for each in boxes]
     asked = _box(region) if region else None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for record in records:
         name = record.image.name if record.image else ""
         if candidates:

@@ -156,7 +156,7 @@ def from_json(stated: Any) -> BagRecord:
         raise DataError(f'expected "format": "{FORMAT}", found {printable(repr(found)[:60])}')
     objects = [_read_object(each) for each in _list(stated, "objects", Mapping)]
     relations = [
-        Relation(*(_text(each, name) for name in ("subject", "predicate", "object")))
+        Relation(_text(each, "subject"), _text(each, "predicate"), _text(each, "object"))
         for each in _list(stated, "relations", Mapping)
     ]
     bag = BagOfConcepts(

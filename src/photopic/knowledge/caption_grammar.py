@@ -80,7 +80,9 @@ def read_strictly(text: str) -> BagOfConcepts:
         tree = parser.parse(marked)
     except UnexpectedInput as error:
         found = text[error.pos_in_stream :][:40] if error.pos_in_stream is not None else ""
-        names = getattr(error, "accepts", None) or getattr(error, "allowed", None) or getattr(error, "expected", ())
+        names: Any = (
+            getattr(error, "accepts", None) or getattr(error, "allowed", None) or getattr(error, "expected", ())
+        )
         expected = " or ".join(sorted(WORDS.get(name, name) for name in names))
         raise DataError(
             f"line {error.line}, column {error.column}: expected {expected}, found "
@@ -119,13 +121,13 @@ def _bag(text: str, tree: Tree[Token]) -> BagOfConcepts:
     )
 
 
-def _overall(text: str, tokens: list[Token]) -> tuple[str, ...]:
+def _overall(text: str, tokens: list[Any]) -> tuple[str, ...]:
     return sentences(text, tokens[1].start_pos, tokens[1].end_pos) if len(tokens) > 1 else ()
 
 
 def _object(text: str, tokens: list[Any], boxes: dict[str, Box]) -> ConceptObject:
     name = _inside(tokens[0])
-    marks = [each for each in tokens[1:] if isinstance(each, str)]  # ( ; ; ; )
+    marks: list[Any] = [each for each in tokens[1:] if isinstance(each, str)]  # tokens ( ; ; ; )
     spans = [(first.start_pos + 1, second.start_pos) for first, second in pairwise(marks)]
     living, place = (word(text, span) for span in spans[:2])
     if living not in (*LIVING, "") or place not in (*PLACES, ""):

@@ -92,7 +92,9 @@ def check(
         told += [{"record": name, "accepted": verdict.accepted, "lines": lines}] if lines else []
     if not totals["records"]:
         raise DataError(f"{file}: expected texts of bags of concepts, found nothing in it")
-    evidence = {name: totals[name] for name in ("records", "readable", "whole", "objects", "relations", "external")}
+    evidence: dict[str, Any] = {
+        name: totals[name] for name in ("records", "readable", "whole", "objects", "relations", "external")
+    }
     evidence |= {"repairs": dict(repairs.most_common()), "told": told}
     wrong = totals["records"] - totals["readable"]
     first = next((f"; the first is {each['record']}: {each['lines'][0]}" for each in told if not each["accepted"]), "")

@@ -89,11 +89,11 @@ def compare_graphs(
         for name, each in zip(true, found, strict=True)
     )
     values = _values(found, seed) | {
-        "published": {**asdict(detection(bags, truths)), "triples_right": triples_right(bags, truths)},
+        "published": dict[str, float](asdict(detection(bags, truths)), triples_right=triples_right(bags, truths)),
         "shuffled": {kind: means(shuffled, kind)["f1"] for kind in KINDS},
         "predicted": len(told) + problems,
         "read": len(told),
-        "repairs": float(np.mean([len(each.repairs) for each in told] or [0.0])),
+        "repairs": float(np.mean([float(len(each.repairs)) for each in told] or [0.0])),
     }
     return Report("graphs", values, rows, {"files": [Path(predicted).name, Path(truth).name], "seed": seed})
 

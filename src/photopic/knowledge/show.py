@@ -80,7 +80,8 @@ def show(
         >>> show("scenes.jsonl", pictures="scenes/").rows[0]["objects"]  # doctest: +SKIP
         3
     """
-    kept, count = [], 0
+    kept: list[Any] = []
+    count = 0
     for record in read_bags(graph):
         count += 1
         if len(kept) < most and (not picture or (record.image and record.image.name == picture)):

@@ -97,8 +97,10 @@ def aro(model: DualEncoder, *, config: AroConfig = AroConfig()) -> Steps[Report]
     for part in config.parts:
         scores, others, kinds = yield from _scores(model, part, config)
         # the true caption is the first; one that the model reads as it reads a false one is not found
-        right, elsewhere = scores[:, :1] > scores[:, 1:], others[:, :1] > others[:, 1:]  # (cases, false captions)
-        rows.append(_row(part, "all", chance(part), right.all(1), elsewhere.all(1)))
+        right, elsewhere = (
+            np.asarray(each[:, :1] > each[:, 1:]) for each in (scores, others)
+        )  # (cases, false captions)
+        rows.append(_row(part, "all", chance(part), np.asarray(right.all(1)), np.asarray(elsewhere.all(1))))
         for kind in sorted(set(kinds.ravel().tolist())) if part != "attribution" else ():
             rows.append(_row(part, kind, 0.5, right[kinds == kind], elsewhere[kinds == kind]))
     values = {row["part"]: row["share"] for row in rows if row["kind"] == "all"}
