@@ -122,7 +122,8 @@ def _parameter(given: inspect.Parameter, annotation: Any, text: str) -> dict[str
     found |= {"role": role, "type": _path(item), "many": plural, "flags": _flags(given.name, beside)}
     if role == "model":
         own = next((each.default for each in beside if isinstance(each, Flags)), "")
-        found["default"] = own or getattr(item, "default_name", "")
+        # one that may be left out is left out where none is named
+        found["default"] = own or (getattr(item, "default_name", "") if found["required"] else "")
         found["help"] = re.split(r"(?<=\.)\s", text)[0] or f"{item.described}: a bundled name, a folder or a hub id."
     elif role == "data":
         source = SOURCES[item]
