@@ -109,6 +109,7 @@ def sensible(words: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     roles = {each["name"]: each.get("role") for each in _entries(words)}
     choices = {each["name"]: each["choices"][0] for each in _entries(words) if "choices" in each}
+    choices |= {each["name"]: "file" for each in _entries(words) if each.get("exists")}
     typed = {"edit": "good.edit", "data": "folder", "model": "no-such-model"}
     for param, kind, _ in options(words):
         word = choices.get(param.name, {int: "1", float: "0.5"}.get(kind, "word"))

@@ -167,5 +167,5 @@ def test_what_cannot_be_grounded_is_one_line(tmp_path: Path) -> None:
         bag_of_picture(str(tmp_path / "two.jsonl"), "a.png")
     with pytest.raises(DataError, match="names: expected one or more, each once, found owl, owl"):
         detect(tiny_dual_encoder(), "a.png", ["owl", "owl"])
-    with pytest.raises(DataError, match=r"template: expected a sentence with \{\}"):
+    with pytest.raises(DataError, match=r"template: expected a sentence with one \{\}"):
         GroundingConfig(template="a photo")

@@ -53,7 +53,8 @@ def test_whatever_names_a_file_is_marked_so_that_no_path_of_a_browser_is_read() 
             each for parameter in entry["parameters"] for each in (parameter, *parameter.get("options", ()))
         ):
             is_word = option.get("kind") == "text" and "choices" not in option and "exists" not in option
-            if is_word and (command, option["name"]) not in (("edit export", "output"), ("edit import", "token")):
+            # "output" is asked for as a name in the folder of the studio
+            if is_word and option["name"] != "output" and (command, option["name"]) != ("edit import", "token"):
                 assert not re.search(r"\b(file|path)\b", option["help"], re.IGNORECASE), (command, option["name"])
 
 

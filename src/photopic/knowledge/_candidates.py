@@ -63,10 +63,10 @@ def components(image: UInt8[np.ndarray, "height width 3"], names: Sequence[str] 
         DataError: If the picture has no plain background.
 
     Example:
-        >>> from photopic.data.scenes import Placement, compose
+        >>> from photopic.data.scenes import Background, Placement, compose
         >>> scene = compose([Placement("owl", "noto", (0.5, 0.5), 0.5)], Background("red", "striped"))
         >>> scene.boxes[0].astype(int).tolist(), [found.box for found in components(scene.image)]
-        ([17, 17, 47, 47], [(17, 17, 47, 47)])
+        ([21, 18, 43, 47], [(21, 18, 43, 47)])
     """
     height, width = image.shape[:2]
     ground = _enlarged(estimated_background(image), height, width)

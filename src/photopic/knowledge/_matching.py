@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from photopic.core.config import Config
+from photopic.core.config import Config, Sentence
 from photopic.core.errors import DataError
 from photopic.knowledge._candidates import Candidate
 from photopic.knowledge.bag_of_concepts import ConceptObject
@@ -37,12 +37,10 @@ class GroundingConfig(Config):
     name_weight: Annotated[float, Ge(0)] = 0.4  # of the score with the object's name
     colour_weight: Annotated[float, Ge(0)] = 0.4  # of the score with its colour, where that is told
     description_weight: Annotated[float, Ge(0)] = 0.2  # of the score with its description, where there is one
-    template: str = "a photo of a {}."  # sentence with {} where a name goes
+    template: Annotated[str, Sentence()] = "a photo of a {}."  # sentence with {} where a name goes
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if "{}" not in self.template:
-            raise DataError(f"template: expected a sentence with {{}} for the name, found {self.template!r}")
         if not self.name_weight:
             raise DataError("name_weight: expected above 0, since an object may have nothing but its name, found 0")
 

@@ -62,7 +62,7 @@ def ask(
     Args:
         graph: JSON Lines of bags of concepts.
         question: What is asked, in words.
-        picture: Name of the picture that is asked about; by default all of the file are.
+        picture: Name of the picture that is asked about; by default every one is.
         region: Left, top, right and bottom in pixels with commas between; only what overlaps it is told.
         boxes: Left, top, right and bottom of a box to choose from; several times, then the answer is a box.
         similarity: How alike two texts are: words that they share, or a dual encoder's name or folder.

@@ -70,7 +70,7 @@ def write_scene(scene: Scene) -> list[str]:
     """The words of a scene of one style whose objects are all in sight.
 
     Example:
-        >>> from photopic.data.scenes import Placement, compose
+        >>> from photopic.data.scenes import Background, Placement, compose
         >>> pair = [Placement("owl", "noto", (0.25, 0.5), 0.4), Placement("bear", "noto", (0.75, 0.5), 0.4)]
         >>> " ".join(write_scene(compose(pair, Background("red"))))
         'noto flat red owl 7 20 25 44 bear 36 21 60 43 #1 left_of #2'

@@ -73,7 +73,7 @@ def query(
 
     Args:
         graph: Folder of the graph, as knowledge build writes it.
-        word: What to begin at: a text, word, concept, fact or path of a picture, whatever its capitals.
+        word: What to begin at: a text, word, concept, fact or picture (as the graph calls it), whatever its capitals.
         hops: Steps from there, whatever the direction of an edge.
         limit: Edges or rows that are shown, the nearest and heaviest first.
         sql: One SELECT over the tables nodes, edges, splits and relations in place of a word; nothing can be changed.

@@ -25,7 +25,7 @@ def bag_of_scene(scene: Scene) -> BagOfConcepts:
 
     Example:
         >>> from photopic.data.scenes import SceneOptions, sample_scene
-        >>> bag = bag_of_scene(sample_scene(SceneOptions(("cat", "fox"), objects=(0, 1, 0, 0)), seed=3))
+        >>> bag = bag_of_scene(sample_scene(SceneOptions(("cat", "fox"), objects=(0.0, 1.0, 0.0, 0.0)), seed=3))
         >>> [item.name for item in bag.objects], [each.predicate for each in bag.relations]
         (['cat 1', 'fox 1'], ['right of'])
     """

@@ -67,7 +67,7 @@ def show(
     Args:
         graph: JSON Lines of bags of concepts.
         pictures: Folder of the pictures; without it the page has none.
-        picture: Name of the one picture to show; by default the first ones of the file.
+        picture: Name of the one picture to show; by default the first ones.
         most: How many are shown at most.
 
     Returns:

@@ -42,8 +42,8 @@ def classification_dimension(
         DataError: If labels are not as many as features, none is predicted right, or features are not finite.
 
     Example:
-        >>> features = torch.randn(200, 8)
-        >>> features[:, :2] *= 10
+        >>> features = torch.randn(200, 8, generator=torch.Generator().manual_seed(0))
+        >>> features[:, :2] *= torch.tensor([15.0, 10.0])
         >>> classification_dimension(features, torch.eye(2, 8), torch.zeros(2))["centred"]
         2
     """

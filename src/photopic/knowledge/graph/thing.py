@@ -73,7 +73,7 @@ def pixel_key(image: Image.Image | np.ndarray) -> str:
 
     Example:
         >>> pixel_key(Image.new("RGB", (2, 2)))[:12]
-        '95fb8e4bd2d0'
+        'bfc96c2b121e'
     """
     pixels = np.ascontiguousarray(np.asarray(image), np.uint8)  # (height, width, 3)
     return hashlib.sha256(f"{pixels.shape[1]}x{pixels.shape[0]} ".encode() + pixels.tobytes()).hexdigest()

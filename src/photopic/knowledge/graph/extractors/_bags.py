@@ -18,7 +18,7 @@ def bag_found(picture: str, bag: BagOfConcepts, annotator: str = "") -> Found:
     Example:
         >>> from photopic.data.scenes import SceneOptions, sample_scene
         >>> from photopic.knowledge.scene_bags import bag_of_scene
-        >>> bag = bag_of_scene(sample_scene(SceneOptions(("cat", "fox"), objects=(0, 1, 0, 0)), seed=3))
+        >>> bag = bag_of_scene(sample_scene(SceneOptions(("cat", "fox"), objects=(0.0, 1.0, 0.0, 0.0)), seed=3))
         >>> [(edge.head[1], edge.relation, edge.tail[1]) for edge in bag_found("aa", bag).edges][-1]
         ('aa#cat 1', 'right of', 'aa#fox 1')
     """
