@@ -10,7 +10,7 @@ from photopic.data.knowledge_graph import KnowledgeGraph, RelationType, Triples
 KINDS = ("entity", "fact", "image", "text")
 RELATIONS = (
     RelationType("mentions", "T_in"),
-    RelationType("same thing", "I_cross", True),
+    RelationType("same thing", "I_cross", symmetric=True),
     RelationType("continues", "T_cross"),
     RelationType("describes", "IT_cross"),
     RelationType("of event", "fact"),

@@ -94,7 +94,7 @@ def drawings(shuffled_by: int | None = None) -> KnowledgeGraph:
         np.repeat(np.array([0, 1], np.int8), [len(names), len(pairs)]),
         (*names, *("" for _ in pairs)),
         Triples(head, relation, tail),
-        (RelationType("describes", "IT_cross"), RelationType("same thing", "I_cross", True)),
+        (RelationType("describes", "IT_cross"), RelationType("same thing", "I_cross", symmetric=True)),
         np.zeros(len(head), np.int8),
         uris=(*("" for _ in names), *(f"{style}/{name}" for name, style in pairs)),
     )

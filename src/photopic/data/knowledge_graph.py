@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int16, Int64
@@ -25,21 +25,30 @@ from photopic.core.errors import DataError
 from photopic.core.files import read_file
 
 PARTS = ("train", "valid", "test")
-KINDS = ("entity", "fact", "image", "object", "text")  # of nodes, in the order in which tables number them
+Kind = Literal["entity", "fact", "image", "object", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)  # of nodes, in the order in which tables number them
 
 
-class RelationType(NamedTuple):
-    """What a relation is.
+@dataclass(frozen=True)
+class RelationType:
+    """One relation of the protocol.
 
     Attributes:
-        name: Such as ``describes``.
-        family: ``I_in``, ``T_in``, ``I_cross``, ``T_cross``, ``IT_cross`` or ``fact``.
-        symmetric: Whether head and tail may change places.
+        name: Such as ``contains``.
+        family: In-image, in-text, image-image, text-text, image-text (``I_in``, ``T_in``, ``I_cross``, ``T_cross``, ``IT_cross``),
+            or ``fact`` for what belongs to one event.
+        heads: Kinds that it leads from.
+        tail: Kind that it leads to.
+        symmetric: Whether an edge holds in both directions; it is stored once, from the smaller id to the larger.
+        inverse: The relation that says the same the other way round and is never stored, or empty.
     """
 
     name: str
     family: str
+    heads: tuple[Kind, ...] = ()
+    tail: Kind | None = None
     symmetric: bool = False
+    inverse: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +209,12 @@ def read_knowledge_graph(folder: str | Path) -> KnowledgeGraph:
         np.repeat(np.arange(len(KINDS), dtype=np.int8), np.diff(arrays["kind_starts"])),
         tuple(node["text"] for node in nodes),
         Triples(arrays["head"].astype(np.int64), arrays["relation"].astype(np.int16), arrays["tail"].astype(np.int64)),
-        tuple(RelationType(each["name"], each["family"], each["symmetric"]) for each in relations),
+        tuple(
+            RelationType(
+                **{name: value for name, value in each.items() if name != "id"} | {"heads": tuple(each["heads"])}
+            )
+            for each in relations
+        ),
         arrays["split"].astype(np.int8),
         np.unique(bases, return_inverse=True)[1].astype(np.int64),
         tuple(node["uris"][0] if node["uris"] else "" for node in nodes),

@@ -7,6 +7,7 @@ Claims: ``uknow.build_seconds``, ``uknow.query_seconds`` and ``uknow.rebuilt_equ
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,8 +237,6 @@ def _together(shard: Shard) -> None:
 
 
 def _report(card: Mapping[str, Any], place: Path) -> Report:
-    import json
-
     relations = json.loads((place / "relations.json").read_text())
     rows = tuple(
         {"relation": each["name"], "family": each["family"], "edges": count, "share": count / max(card["edges"], 1)}

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from photopic.knowledge.graph.schema import STORED_AS, Kind
+from photopic.data.knowledge_graph import Kind
+from photopic.knowledge.graph.schema import STORED_AS
 
 End = tuple[Kind, str]  # a node by kind and key
 

@@ -6,35 +6,13 @@ written into tables, so they never change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 from photopic.core.errors import DataError
+from photopic.data.knowledge_graph import RelationType
 
-Kind = Literal["entity", "fact", "image", "object", "text"]
 FAMILIES = ("I_in", "T_in", "I_cross", "T_cross", "IT_cross", "fact")
-
-
-@dataclass(frozen=True)
-class RelationType:
-    """One relation of the protocol.
-
-    Attributes:
-        name: Such as ``contains``.
-        family: In-image, in-text, image-image, text-text, image-text, or ``fact`` for what belongs to one event.
-        heads: Kinds that it leads from.
-        tail: Kind that it leads to.
-        symmetric: Whether an edge holds in both directions; it is stored once, from the smaller id to the larger.
-        inverse: The relation that says the same the other way round and is never stored, or empty.
-    """
-
-    name: str
-    family: str
-    heads: tuple[Kind, ...]
-    tail: Kind
-    symmetric: bool = False
-    inverse: str = ""
-
 
 RELATIONS = (  # the id of a relation is its place
     RelationType("contains", "I_in", ("image",), "object"),
@@ -83,15 +61,4 @@ def relation_table() -> list[dict[str, Any]]:
         >>> relation_table()[7]["family"]
         'I_cross'
     """
-    return [
-        {
-            "id": place,
-            "name": each.name,
-            "family": each.family,
-            "heads": list(each.heads),
-            "tail": each.tail,
-            "symmetric": each.symmetric,
-            "inverse": each.inverse,
-        }
-        for place, each in enumerate(RELATIONS)
-    ]
+    return [{"id": place, **asdict(each)} for place, each in enumerate(RELATIONS)]
