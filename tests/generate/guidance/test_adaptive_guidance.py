@@ -49,7 +49,8 @@ def test_each_picture_stops_for_itself_once_its_predictions_agree(model: TextToI
     watched = Agreement()
     draw(model, [0, 1, 2], watched)
     agreement = torch.stack(watched.seen)  # (steps, pictures)
-    threshold = float(agreement[2].median())  # two of three reach it by the third step
+    # two of three reach it by the third step; it lies between two of them, so that no rounding decides
+    threshold = float(agreement[2].sort().values[:2].mean())
     control = adaptive(threshold)
     together = draw(model, [0, 1, 2], control)
     reached = agreement >= threshold

@@ -55,6 +55,11 @@ def trained(folder: Path, process: Diffusion = PLAIN, config: TrainingConfig = C
     return found[0]
 
 
+def close(one: dict, other: dict) -> bool:
+    """To a tenth of one of Adam's steps, which a sum in another order moves an entry by where its gradient is nearly nothing."""
+    return all(torch.allclose(one[name].float(), value.float(), rtol=1e-3, atol=1e-4) for name, value in other.items())
+
+
 def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -128,8 +133,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     assert found is not None and found[1]["step"] == 4
     for connection in both:  # each took every step, and there were two of them
         assert [connection.recv() for _ in range(4)] == [1, 2, 3, 4]
-    for name, value in alone.items():
-        assert torch.allclose(found[0][name].float(), value.float(), rtol=1e-3, atol=2e-5), name
+    assert close(found[0], alone)
 
 
 def test_the_command_in_two_processes_writes_one_model(tmp_path: Path) -> None:
@@ -141,8 +145,8 @@ def test_the_command_in_two_processes_writes_one_model(tmp_path: Path) -> None:
 def test_parts_of_a_batch_add_up_to_the_batch(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", FADING)
     parts = trained(tmp_path / "parts", FADING, replace(CONFIG, accumulation=2))
-    for name, value in whole.items():
-        assert torch.allclose(parts[name].float(), value.float(), rtol=1e-3, atol=2e-5), name
+    assert close(parts, whole)
+    assert not close(trained(tmp_path / "fewer", FADING, replace(CONFIG, batch=2)), whole)
 
 
 def test_nothing_dropped_and_nothing_shared_train_bit_equal_to_the_plain_process(tmp_path: Path) -> None:
