@@ -174,6 +174,11 @@ class DualEncoder(Handle):
 
     # -- texts
 
+    @property
+    def longest_text(self) -> int:
+        """How many tokens of a text are read, with those at its beginning and end."""
+        return min(self.tokenizer.model_max_length, self._positions())
+
     def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n dim"]:
         """Features of texts, projected, of any length; gradients flow to what requires them.
 
@@ -184,13 +189,13 @@ class DualEncoder(Handle):
         """
         if not texts:
             raise DataError("texts: expected one or more, found none")
-        alone = self.tokenizer(list(texts), add_special_tokens=False).input_ids
+        longest = self.longest_text
+        alone = self.tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=longest).input_ids
         for text, ids in zip(texts, alone, strict=True):
             if not len(ids):
                 raise DataError(
                     f"text {text!r}: expected words, found none that {self.name} has a token for; give a name"
                 )
-        longest = min(self.tokenizer.model_max_length, self._positions())
         found = self.tokenizer(
             list(texts), padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
         ).to(self.device)

@@ -154,3 +154,12 @@ def test_captions_that_teach_nothing_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("a mug")
     found = read_captioned_pictures(str(tmp_path), 8)
     assert found.captions == ("a bear left of a cat", "a mug") and found.images.shape == (2, 8, 8, 3)
+
+
+def test_captions_that_are_cut_are_told(data: CaptionedPictures, capfd: pytest.CaptureFixture[str]) -> None:
+    model = tiny_dual_encoder()
+    long = CaptionedPictures(data.images, (" ".join(["bear"] * model.longest_text), *data.captions[1:]))
+    cut = sum(len(model.tokenizer(each, verbose=False).input_ids) > model.longest_text for each in long.captions)
+    notes = [str(event.warning) for event in contrastive.events(model, long, config=QUICK) if event.warning]
+    assert f"{cut} of 12 captions are cut: the model reads {model.longest_text} tokens" in notes
+    assert not capfd.readouterr().err  # transformers has nothing to add

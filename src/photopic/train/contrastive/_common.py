@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from photopic.core.config import Config
 from photopic.core.edits import DenseDelta, Edit
 from photopic.core.errors import DataError
-from photopic.core.events import Steps
+from photopic.core.events import Event, Steps
 from photopic.core.fit import OptimizedTensors, fit
 from photopic.core.runs import Run
 from photopic.core.view import Section, Table, View
@@ -145,7 +145,11 @@ class ContrastiveTuning(OptimizedTensors):
 
 
 def tuned(model: DualEncoder, learner: ContrastiveTuning, run: Run | None) -> Steps[Edit]:
-    """Train, and tell what was added to the weights."""
+    """Train, and tell what was added to the weights; before, how many captions are longer than what the model reads."""
+    ids = model.tokenizer(list(learner.data.captions), verbose=False).input_ids
+    if cut := sum(len(each) > model.longest_text for each in ids):
+        text = f"{cut:,} of {len(ids):,} captions are cut: the model reads {model.longest_text} tokens"
+        yield Event("preparing", warning=text)
     yield from fit(learner, learner.config.steps, run=run)
     base = model.parameters(*learner.tensors)
     deltas = {name: (tensor.detach() - base[name]) for name, tensor in learner.tensors.items()}
