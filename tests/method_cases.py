@@ -104,6 +104,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
+    "edit.bake": {"edits": lambda: [edit(), edit(20)]},
     "edit.merging.merge": {"edits": lambda: [edit(), edit(5)], "model": pipeline},
     "edit.merging.anisotropic_scaling": {"edits": lambda: [encoder_edit(), encoder_edit(1)]},
     "edit.interference": {"edits": lambda: [edit(), edit(5)]},

@@ -26,7 +26,7 @@ from photopic.cli.says import INTERRUPTED, USER_ERROR, say
 VERBS = {  # verb: the line that `photopic --help` shows
     "locate": "Find where a model keeps a thing, and save it as a small edit.",
     "tune": "Learn an edit from a few pictures, or go on learning one.",
-    "train": "Train a diffusion model of your own, with less work.",
+    "train": "Train a model, or go on training one: diffusion, CLIP-like, classifiers, masked pictures.",
     "generate": "Make pictures, with edits applied.",
     "edit": "Look into edits, compare, check, combine and exchange them.",
     "inspect": "Show what an edit file changes, how it was found and what it costs.",

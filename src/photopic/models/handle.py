@@ -117,6 +117,16 @@ class Handle(ABC):
         """
         return self.edits.fingerprint(*tensors)
 
+    def save(self, folder: Path) -> None:
+        """Write a folder that loads again, with the edits in force in its weights; kinds that can are those that say so.
+
+        Raises:
+            ModelError: If this kind is not written.
+        """
+        raise ModelError(
+            f"{self.name}: is {self.described}, which is not written as a folder; keep the base and its edit files"
+        )
+
     def digest(self) -> str:
         """Hex sha256 of every weight as it stands now, edits in force included."""
         if not self.edits.names():

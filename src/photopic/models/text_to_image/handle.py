@@ -22,10 +22,11 @@ from transformers import PreTrainedTokenizerBase
 
 from photopic.core.errors import ModelError
 from photopic.core.events import Event
+from photopic.core.files import share_as_usual
 from photopic.core.fingerprint_cache import LoadedDigest
 from photopic.core.nn.attention import AttentionMaps, capture_attention
 from photopic.core.sampling import Control
-from photopic.models.files import BUNDLED, TEXT_TO_IMAGE
+from photopic.models.files import BUNDLED, TEXT_TO_IMAGE, no_progress_bars, quiet
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
 from photopic.models.text_to_image.checks import (
@@ -97,6 +98,12 @@ class TextToImage(Handle):
         model = kind(pipeline, source.name if isinstance(source, Path) else source, knows_emoji=bundled)
         model.loaded = LoadedDigest(model.components, files_of(source, pipeline, model.components), started)
         return model
+
+    def save(self, folder: Path) -> None:
+        """Write the pipeline as diffusers does, with the edits in force; refused while an edit's new word is."""
+        with quiet(), no_progress_bars():
+            self.pipeline.save_pretrained(folder)
+        share_as_usual(*folder.rglob("*.safetensors"))
 
     @property
     def components(self) -> dict[str, nn.Module]:
