@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Gt
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from photopic.core.config import Config
 from photopic.core.errors import DataError
 from photopic.data.few_shot import LabelledImages
 from photopic.models.dual_encoder import DualEncoder
-from photopic.models.preprocessing import arrays
+from photopic.models.preprocessing import Images, arrays
 
 CROP_AREA = (0.5, 1.0)  # of the picture, that a random crop keeps
 CROP_RATIO = (math.log(3 / 4), math.log(4 / 3))  # logarithm of width to height of a random crop
@@ -142,11 +142,18 @@ def pixels_of(
     model: DualEncoder, data: LabelledImages, index: Int64[np.ndarray, " batch"], training: Training, step: int
 ) -> Float[Tensor, "batch 3 height width"]:
     """Pixel values of some pictures as a step sees them."""
-    pictures = arrays([data.images[each] for each in index.tolist()])
+    return model.preprocess(pictures_of(data.images, index, training, step))
+
+
+def pictures_of(
+    images: Images, index: Int64[np.ndarray, " batch"], training: Training, step: int
+) -> list[UInt8[np.ndarray, "height width 3"]]:
+    """Some pictures as a step sees them, before any model prepares them."""
+    pictures = arrays([images[each] for each in index.tolist()])
     if training.augment or training.flip:
         rng = np.random.default_rng((training.seed, 2, step))
         pictures = [_augmented(picture, training, rng) for picture in pictures]
-    return model.preprocess(pictures)
+    return pictures
 
 
 def _augmented(picture: np.ndarray, training: Training, rng: np.random.Generator) -> np.ndarray:

@@ -19,6 +19,7 @@ PROCESS = "process.safetensors"  # of a diffusion model trained here
 SINGLE_FILE = ".safetensors"  # how the name of a whole pipeline in one file ends
 TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
 DUAL_ENCODER, CLASSIFIER, CAPTIONER = "a dual encoder", "a classifier", "a captioner"
+MASKED_AUTOENCODER = "a masked autoencoder"
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
 WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
 
@@ -80,6 +81,8 @@ def kind_of(source: Path | str) -> str:
         )
     if config.get("model_type") in DUAL_ENCODERS:
         return DUAL_ENCODER
+    if config.get("model_type") == "vit_mae":
+        return MASKED_AUTOENCODER
     return CAPTIONER if _writes_of_pictures(config) else CLASSIFIER
 
 

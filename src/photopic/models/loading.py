@@ -14,6 +14,7 @@ from photopic.models.files import (
     CLASSIFIER,
     DIFFUSION,
     DUAL_ENCODER,
+    MASKED_AUTOENCODER,
     TEXT_TO_IMAGE,
     bundled_names,
     found_source,
@@ -33,6 +34,7 @@ HANDLES = {  # kind: its class, imported when one is loaded
     DUAL_ENCODER: "photopic.models.dual_encoder:DualEncoder",
     CLASSIFIER: "photopic.models.classifier:Classifier",
     CAPTIONER: "photopic.models.captioner:Captioner",
+    MASKED_AUTOENCODER: "photopic.models.masked_autoencoder:MaskedAutoencoder",
 }
 
 
@@ -44,7 +46,8 @@ def load(
     preprocess: Callable[..., Any] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Handle:
-    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier or captioner.
+    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier, captioner or
+    masked autoencoder.
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as

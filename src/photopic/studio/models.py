@@ -15,6 +15,7 @@ from photopic.models.files import (
     DIFFUSION,
     DUAL_ENCODER,
     INDEX,
+    MASKED_AUTOENCODER,
     TEXT_TO_IMAGE,
     bundled_names,
     found_source,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     TEXT_TO_IMAGE: "text_to_image", DIFFUSION: "diffusion", DUAL_ENCODER: "dual_encoder", CLASSIFIER: "classifier",
-    CAPTIONER: "captioner",
+    CAPTIONER: "captioner", MASKED_AUTOENCODER: "masked_autoencoder",
 }  # fmt: skip
 ANY = "photopic.models.handle:Handle"
 
@@ -78,7 +79,8 @@ class Models:
         return [name for name in self._words if kind in (ANY, HANDLES.get(self._kind(name)))]
 
     def all(self) -> list[dict[str, str]]:
-        """Every model with its family: ``text_to_image``, ``dual_encoder``, ``classifier``, ``captioner`` or ``diffusion``."""
+        """Every model with its family: ``text_to_image``, ``dual_encoder``, ``classifier``, ``captioner``, ``diffusion`` or
+        ``masked_autoencoder``."""
         return [{"name": name, "family": FAMILIES.get(self._kind(name), "unknown")} for name in self._words]
 
     def check(self, name: str, kind: str = ANY) -> str:
