@@ -38,6 +38,7 @@ MODULES = {
     "firewall-vit": "guard.firewall",
     "fisher-weights": "edit.fisher_weights",
     "flow-costs": "models.flow",
+    "fmix": "train.mixed_samples",
     "graph-contrast": "tune.graph_contrast",
     "guard-costs": "guard.guard_costs",
     "guard-serve": "guard.guard_serve",

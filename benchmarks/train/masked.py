@@ -3,19 +3,19 @@
     python -m benchmarks color-mae           # writes benchmarks/results/color-mae.json
     python -m benchmarks masked-speed        # writes benchmarks/results/masked-speed.json
 
-Protocol of ``color-mae``, written before the run. A ViT of four layers and 96 channels on a grid of 12 x 12 patches (48 pixels, patches
-of 4) learns from the same 4,000 scenes of the emoji world in 700 steps of 32 pictures, 75 % masked, without labels. A linear probe
-(logistic regression on the vectors of whole pictures' patches) is fitted on 500 other scenes and judged by mean intersection over union
-on 400 more: six concepts in every training style, one to four of them in a scene, and the background. Arms of a seed share weights at
-the start, order of pictures, and scenes of the probe; five seeds, each with its own. Rate, size, steps and concepts were chosen on
-seed 100 by what the random arm learnt beyond its start, before any other arm was trained.
+Protocol of ``color-mae``, written before the run. A ViT of four layers and 96 channels on a grid of 12 x 12 patches (48 pixels,
+patches of 4) learns from the same 4,000 scenes of the emoji world in 700 steps of 32 pictures, 75 % masked, without labels. A
+linear probe (logistic regression on the vectors of whole pictures' patches) is fitted on 500 other scenes and judged by mean
+intersection over union on 400 more: six concepts in every training style, one to four of them in a scene, and the background. Arms
+of a seed share weights at the start, order of pictures, and scenes of the probe; five seeds, each with its own. Rate, size, steps
+and concepts were chosen on seed 100 by what the random arm learnt beyond its start, before any other arm was trained.
 
 - ``color_mae.green_gain``: mIoU of green minus random; Student's t of the paired differences. The baseline is random. The control,
   ``shuffled``, takes windows of the green field and shuffles their values: the same numbers without a spectrum.
 - ``color_mae.learnt_gain``: of random minus the network before training, which says whether the probe sees learning at all.
 
-``masked-speed``: ``masked.step_speedup`` is the time of a step with all patches in the encoder, masked ones blank, over that of a step
-with visible patches only; same network, pictures, masks of 75 % and thread, in turns, median over rounds.
+``masked-speed``: ``masked.step_speedup`` is the time of a step with all patches in the encoder, masked ones blank, over that of a
+step with visible patches only; same network, pictures, masks of 75 % and thread, in turns, median over rounds.
 """
 
 from __future__ import annotations
