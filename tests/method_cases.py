@@ -160,6 +160,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "evaluation": 2,
     },
     "tune.subject.located_weights": {"edit": lambda: located_edit(), "preservation_count": 2, "evaluation": 2},
+    "train.masked.coloured_noise": {"size": 24, "patch": 2, "width": 32, "depth": 1, "decoder_width": 32, "field": 64},
     "train.diffusion.diffusion": {
         "size": 8,
         "channels": (8, 8),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from photopic.core.errors import ModelError
@@ -72,10 +72,12 @@ def maskable_vit(
                 held = network.get_parameter(name)
                 side = size // patch
                 held[0] = get_2d_sincos_pos_embed(held.shape[2], side, True, extra_tokens=1, base_size=side)
-            kernel = network.vit.embeddings.patch_embeddings.projection.weight
-            torch.nn.init.xavier_uniform_(kernel.view(len(kernel), -1))
+            # as the authors draw them: a spread of 0.02, which transformers takes, hardly moves a narrow network at first
+            for module in network.modules():
+                if isinstance(module, nn.Linear | nn.Conv2d):
+                    nn.init.xavier_uniform_(module.weight.view(len(module.weight), -1))
             for token in (network.vit.embeddings.cls_token, network.decoder.mask_token):
-                torch.nn.init.normal_(token, std=0.02)
+                nn.init.normal_(token, std=0.02)
     return network
 
 
