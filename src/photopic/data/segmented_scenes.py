@@ -49,9 +49,9 @@ def segmented_scenes(
         class_of: From the name of a concept to that of its class; ``str`` makes each concept its own.
 
     Example:
-        >>> found = segmented_scenes(2, SceneOptions(concepts=("cat", "mug"), size=32), seed=0, class_of=str)
+        >>> found = segmented_scenes(2, SceneOptions(concepts=("cat", "pizza"), size=32), seed=0, class_of=str)
         >>> found.names, found.labels.shape
-        (('background', 'cat', 'mug'), (2, 32, 32))
+        (('background', 'cat', 'pizza'), (2, 32, 32))
     """
     names = (BACKGROUND, *sorted({class_of(name) for name in options.concepts}))
     scenes = [sample_scene(options, (seed, number)) for number in range(count)]

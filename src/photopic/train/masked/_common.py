@@ -30,6 +30,7 @@ from photopic.models.maskable_vit import (
     visible_places,
 )
 from photopic.models.masked_autoencoder import MaskedAutoencoder
+from photopic.models.networks import fastest, put_on
 from photopic.models.preprocessing import Preprocessing
 
 WARMUP = 0.05  # of the steps, over which the rate rises
@@ -149,6 +150,7 @@ class MaskedLearner(OptimizedTensors):
             decoder_depth=config.decoder_depth,
             seed=config.seed,
         )
+        put_on(network, fastest())
         sides = (config.size, config.size)
         self.model = MaskedAutoencoder(network, Preprocessing(resize=sides, mean=(0.5,) * 3, std=(0.5,) * 3))
         tensors = {name: each.requires_grad_() for name, each in network.named_parameters() if name not in POSITIONS}
