@@ -14,7 +14,7 @@ from photopic.core.errors import DataError
 from photopic.core.runs import Run
 from photopic.data.picture_set import PictureSet
 from photopic.metrics.radial_spectrum import radial_spectrum
-from photopic.models.maskable_vit import patches_of
+from photopic.models.maskable_vit import POSITIONS, patches_of
 from photopic.train.masked._common import MaskedBatch, MaskedLearner, MaskedTask, masked_error
 from photopic.train.masked.coloured_noise import ColouredNoiseConfig, coloured_noise, masks_of, window
 
@@ -111,6 +111,8 @@ def test_it_learns_to_fill_in() -> None:
     held.rate = held.config.rate
     losses = [held.step(step)["loss"] for step in range(60)]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:5])
+    for name in POSITIONS:  # which are fixed
+        assert torch.equal(held.model.network.get_parameter(name), learner().model.network.get_parameter(name))
 
 
 def test_an_interrupted_run_ends_in_the_same_model(tmp_path: Path) -> None:

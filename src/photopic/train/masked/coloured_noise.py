@@ -5,7 +5,8 @@ all but the middle. No picture is looked at to choose, and training costs what i
 
 Paper: *ColorMAE: Exploring data-independent masking strategies in Masked AutoEncoders* (ECCV 2024, arXiv:2407.13036). Changed: the
 widths of the filters are in patches, so that they mean the same on every grid; every picture has a window of its own, where the
-authors cut one place from as many fields; heads have 32 channels. Claims ``color_mae.*`` and ``masked.step_speedup`` of benchmarks/train/masked.py.
+authors cut one place from as many fields; heads have 32 channels. Claims ``color_mae.*`` and ``masked.step_speedup`` of
+benchmarks/train/masked.py.
 """
 
 from __future__ import annotations
