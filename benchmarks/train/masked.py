@@ -27,17 +27,17 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from annotated_types import Ge
+from sklearn.metrics import jaccard_score
 
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.timing import median_ratio, side_by_side
 from photopic.core.config import Config
 from photopic.core.numerics.spectral_noise import spectral_noise, strongest
 from photopic.data.picture_set import PictureSet
+from photopic.data.scene_classes import scenes_with_classes
 from photopic.data.scenes import SceneOptions
-from photopic.data.segmented_scenes import segmented_scenes
 from photopic.learning.patch_probe import fit_patch_probe
 from photopic.metrics.intervals import student
-from photopic.metrics.segmentation import mean_iou
 from photopic.models.masked_autoencoder import MaskedAutoencoder
 from photopic.train.masked._common import MaskedLearner, MaskedTask, Masks
 from photopic.train.masked.coloured_noise import ColouredNoiseConfig, gain_of, masks_of, window
@@ -119,13 +119,13 @@ def probed(model: MaskedAutoencoder, case: Case) -> float:
     """The probe's mIoU on scenes that it was not fitted on."""
     options = SceneOptions(concepts=CONCEPTS, size=model.grid * model.patch, objects=(0.4, 0.4, 0.1, 0.1))
     parts = [
-        segmented_scenes(count, options, seed=FRESH + 2 * case.seed + place, class_of=str)
+        scenes_with_classes(count, options, seed=FRESH + 2 * case.seed + place)
         for place, count in enumerate((case.fitted, case.judged))
     ]
-    tokens = [model.tokens(part.images) for part in parts]
-    probe = fit_patch_probe(tokens[0], torch.from_numpy(parts[0].labels), len(parts[0].names))
-    said = probe.predict(tokens[1], options.size).numpy()
-    return mean_iou(said, parts[1].labels, len(parts[1].names))
+    tokens = [model.tokens(images) for images, _ in parts]
+    probe = fit_patch_probe(tokens[0], torch.from_numpy(parts[0][1]), 1 + len(CONCEPTS))
+    said, truth = probe.predict(tokens[1], options.size).numpy(), parts[1][1]
+    return float(jaccard_score(truth.ravel(), said.ravel(), average="macro"))
 
 
 def color_rows(bench: Bench[MaskedBench, Any]) -> Iterator[Row]:
