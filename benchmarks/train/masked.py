@@ -66,7 +66,7 @@ class MaskedBench(Config):
     scenes: Annotated[int, Ge(2)] = 2000  # to learn from
     fitted: Annotated[int, Ge(2)] = 400  # scenes that the probe is fitted on
     judged: Annotated[int, Ge(2)] = 300  # scenes that it is judged on
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of weights, order, masks and what is judged on
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class MixedBench(Config):
     classes: Annotated[int, Ge(2)] = 30  # concepts
     pictures: Annotated[int, Ge(1)] = 40  # of a class to learn from
     judged: Annotated[int, Ge(1)] = 30  # of a class to judge on
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of weights, order, masks and what is judged on
 
 
 @dataclass(frozen=True)
