@@ -80,5 +80,5 @@ def fit_patch_probe(
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return PatchProbe(weight.detach(), bias.detach(), mean, spread)

@@ -95,7 +95,7 @@ def encode(network: Any, tokens: Float[Tensor, "n some width"]) -> Float[Tensor,
     found: Tensor = torch.cat([first.expand(len(tokens), -1, -1), tokens], dim=1)
     for layer in parts.layers:
         found = layer(found)
-    return parts.layernorm(found)  # type: ignore[no-any-return]
+    return parts.layernorm(found)
 
 
 def decode(
@@ -110,7 +110,7 @@ def decode(
     found = torch.cat([small[:, :1], whole], dim=1) + parts.decoder_pos_embed
     for layer in parts.decoder_layers:
         found = layer(found)
-    return parts.decoder_pred(parts.decoder_norm(found))[:, 1:]  # type: ignore[no-any-return]
+    return parts.decoder_pred(parts.decoder_norm(found))[:, 1:]
 
 
 def at_places(
