@@ -1,14 +1,15 @@
 """Layout files: JSON with a box or a painted mask for each subject.
 
     {"regions": [{"words": "<mine> cat", "box": [0.0, 0.2, 0.5, 1.0], "strength": 2.5},
-                 {"words": "guitar", "mask": "guitar.png"}],
+                 {"words": "guitar", "mask": "guitar.png"},
+                 {"words": "mug", "alpha": "mug-cut-out.png"}],
      "outside": "shut", "may_overlap": false}
 
 or one picture in which each subject has its colour, painted without soft edges:
 
     {"image": "layout.png", "colours": {"#ff0000": "<mine> cat", "#0000ff": {"words": "guitar", "strength": 2.5}}}
 
-A mask is inside where it is light and opaque; pictures are named relative to the file.
+A mask is inside where it is light and opaque, a cut-out (``alpha``) where it is opaque; pictures are named relative to the file.
 ``outside`` and ``may_overlap`` are as in ``Layout``.
 """
 
@@ -46,14 +47,32 @@ def read_layout(path: str | Path) -> Layout:
         >>> read_layout("layout.json").regions[0].words  # doctest: +SKIP
         '<mine> cat'
     """
-    path = Path(path)
+    return read_stated(Path(path))[1]
+
+
+def read_stated(path: Path, *, picture: bool = False) -> tuple[Path | None, Layout]:
+    """The layout of a file and, where one is asked for, the picture that the file says it is of.
+
+    Args:
+        path: The file.
+        picture: Whether it must name its picture, as ``"picture"``; otherwise it may not.
+
+    Raises:
+        DataError: As ``read_layout``.
+    """
     content = read_file(path, DataError)
     try:
         stated = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a layout as JSON, found something else ({error})") from None
     try:
-        return _layout(stated, path.parent)
+        named = None
+        if picture and isinstance(stated, Mapping):
+            if not isinstance(stated.get("picture"), str):
+                raise DataError(f'expected "picture", the name of the picture it is of, found {stated.get("picture")!r}')
+            named = path.parent / stated["picture"]
+            stated = {key: value for key, value in stated.items() if key != "picture"}
+        return named, _layout(stated, path.parent)
     except DataError as error:
         raise DataError(f"{path}: {str(error).removeprefix('layout: ')}") from None
 
@@ -79,10 +98,16 @@ def _layout(stated: Any, folder: Path) -> Layout:
 
 def _region(stated: Any, folder: Path) -> Region:
     if not isinstance(stated, Mapping):
-        raise DataError(f'a region: expected an object with "words" and "box" or "mask", found {stated!r}')
-    _check_keys(f"region {stated.get('words', '?')!r}", stated, ("words", "box", "mask", "strength"))
+        raise DataError(f'a region: expected an object with "words" and "box", "mask" or "alpha", found {stated!r}')
+    _check_keys(f"region {stated.get('words', '?')!r}", stated, ("words", "box", "mask", "alpha", "strength"))
     words, strength = _words(stated), _strength(stated)
     mask = None if "mask" not in stated else as_mask(_picture(stated["mask"], folder))
+    if "alpha" in stated:
+        if mask is not None:
+            raise DataError(f"region {words!r}: expected a mask or a cut-out (alpha), found both; leave one out")
+        mask = opaque(_picture(stated["alpha"], folder))
+        if mask.all():
+            raise DataError(f"region {words!r}: {stated['alpha']} is opaque everywhere; cut the thing out, or paint a mask")
     return Region(words, _box(words, stated["box"]) if "box" in stated else None, mask, strength)
 
 

@@ -25,6 +25,7 @@ from photopic.data.few_shot import FewShotTask, ShotPool, labelled_folder, split
 from photopic.data.knowledge_graph import KnowledgeGraph, read_knowledge_graph
 from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
+from photopic.data.masked_picture import MaskedPicture, read_masked_picture
 from photopic.data.picture_set import SCENES, PictureSet
 from photopic.data.sprite_videos import MOTIONS, SpriteVideos, actions, sprite_clips
 
@@ -170,5 +171,9 @@ SOURCES: dict[type, Source[Any]] = {
     Layout: Source(
         "JSON with a box or a painted mask for each subject; see docs/methods/layout_guidance.md.",
         lambda word, options, model: read_layout(word),
+    ),
+    MaskedPicture: Source(
+        "JSON with one picture and a box, a painted mask or a cut-out for each thing in it; see docs/methods/break_a_scene.md.",
+        lambda word, options, model: read_masked_picture(word, model.image_size),
     ),
 }
