@@ -145,6 +145,16 @@ class DualEncoder(Handle):
         """
         return self._preprocess(images).to(self.device, self.dtype)
 
+    def encode_images(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n dim"]:
+        """Features of pictures of 0 to 1, projected, of any length; gradients flow to the pictures.
+
+        Raises:
+            ModelError: If pictures are prepared by a function of one's own, through which no gradient is known to flow.
+        """
+        if not isinstance(self._preprocess, Preprocessing):
+            raise ModelError(f"{self.name}: prepares pictures by a function of its own; give a Preprocessing")
+        return self.encode_pixels(self._preprocess.differentiable(images).to(self.device, self.dtype))
+
     def encode_pixels(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n dim"]:
         """Features of pixel values, projected, of any length; gradients flow to the pixels and to what requires them."""
         with evaluating(self.network):

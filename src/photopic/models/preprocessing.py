@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -137,6 +138,28 @@ class Preprocessing:
         batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() * self.scale  # (n, 3, h, w)
         batch = (batch - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
         return (batch.flip(1) if self.blue_first else batch).contiguous()
+
+    def differentiable(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 height width"]:
+        """The same of pictures as tensors of 0 to 1, through which gradients flow; resizing is bilinear or bicubic, antialiased.
+
+        Example:
+            >>> steps, picture = Preprocessing(mean=(0.5,) * 3), np.full((1, 2, 2, 3), 7, np.uint8)
+            >>> torch.allclose(steps.differentiable(torch.full((1, 3, 2, 2), 7 / 255)), steps(picture))
+            True
+        """
+        target = self.resize
+        if isinstance(target, int):
+            short = min(images.shape[2:])
+            target = (int(target * images.shape[2] / short), int(target * images.shape[3] / short))
+        if target is not None and target != tuple(images.shape[2:]):
+            mode = "bicubic" if self.resample == 3 else "bilinear"
+            images = F.interpolate(images, target, mode=mode, antialias=True)
+        if self.crop is not None:
+            top, left = ((has - wanted) // 2 for wanted, has in zip(self.crop, images.shape[2:], strict=True))
+            images = images[..., top : top + self.crop[0], left : left + self.crop[1]]
+        mean, std = (torch.tensor(each, device=images.device)[:, None, None] for each in (self.mean, self.std))
+        batch = (images * (255 * self.scale) - mean) / std
+        return batch.flip(1) if self.blue_first else batch
 
     def pictures(self, pixels: Float[Tensor, "n 3 height width"]) -> UInt8[np.ndarray, "n height width 3"]:
         """What the network reads as pictures: scaling and normalising undone, resizing and cropping kept.

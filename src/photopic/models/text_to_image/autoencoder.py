@@ -36,6 +36,11 @@ def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[
 @torch.no_grad()
 def decode_latents(pipeline: Any, latents: Float[Tensor, "batch c latent_h latent_w"]) -> Float[Tensor, "batch 3 h w"]:
     """Images in -1 to 1 of scaled latents; the inverse of ``encode_images`` up to the VAE's loss."""
+    return pictures_of(pipeline, latents)
+
+
+def pictures_of(pipeline: Any, latents: Float[Tensor, "batch c latent_h latent_w"]) -> Float[Tensor, "batch 3 h w"]:
+    """The same where gradients flow to the latents; they end where a picture is clipped."""
     vae = pipeline.vae
     with _full_precision(vae):
         images = vae.decode(_unscaled(vae, latents).to(vae.device, vae.dtype), return_dict=False)[0]  # (batch, 3, h, w)

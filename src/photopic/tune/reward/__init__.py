@@ -1,0 +1,1 @@
+"""Methods that tune a text-to-image model towards what a reward likes."""
