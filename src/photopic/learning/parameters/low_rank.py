@@ -33,8 +33,8 @@ class LowRankFactors:
         for name, weight in self.base.items():
             out, inner = weight.shape
             down = torch.randn(rank, inner, generator=generator) / rank  # as diffusers starts its adapters
-            self.factors[f"up.{name}"] = torch.zeros(out, rank, device=weight.device)
-            self.factors[f"down.{name}"] = down.to(weight.device)
+            like = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
+            self.factors[f"up.{name}"], self.factors[f"down.{name}"] = torch.zeros(out, rank, **like), down.to(**like)
         for each in self.factors.values():
             each.requires_grad_()
 

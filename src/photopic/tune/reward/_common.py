@@ -160,8 +160,8 @@ class RewardLearner:
         Raises:
             DataError: If the reward is no finite number a picture.
         """
-        pictures = (pictures_of(self.model.pipeline, latents).float() + 1) / 2
-        found = self.reward(pictures, prompts)
+        pictures = (pictures_of(self.model.pipeline, latents) + 1) / 2
+        found = self.reward(pictures.to(torch.promote_types(pictures.dtype, torch.float32)), prompts)
         if not isinstance(found, Tensor) or found.shape != (len(prompts),):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise DataError(f"reward: expected a tensor of {len(prompts)} numbers, one a picture, found {shape}")

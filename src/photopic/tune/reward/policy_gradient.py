@@ -156,8 +156,7 @@ def log_probability(
     deviation = scheduler.step(zero, step.timestep, zero, variance_noise=one, **said)[0]  # sigma_t: of noise alone
     prediction = predict(sampling, scheduler, before, step)
     mean = scheduler.step(prediction, step.timestep, before, variance_noise=zero, **said)[0]
-    spread = torch.distributions.Normal(mean.float(), deviation.float())
-    return spread.log_prob(after.float()).flatten(1).mean(1)
+    return torch.distributions.Normal(mean, deviation).log_prob(after).float().flatten(1).mean(1)
 
 
 def clipped_loss(
