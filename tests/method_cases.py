@@ -28,6 +28,7 @@ from photopic.data.clips import ActionTask, Clips
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
 from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
+from photopic.data.masked_picture import MaskedPicture
 from photopic.data.picture_set import PictureSet
 from photopic.data.scenes import Background, Placement, compose
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
@@ -173,6 +174,9 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "tune.graph_contrast": {"pictures": "emoji-world"},
     "measure.aro": {"pairs": 3},
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
+    "tune.reward.reward_backpropagation": {"prompts": ["a bear", "a cat"], "encoder": tiny_dual_encoder, "drawing_steps": 2},
+    "tune.reward.policy_gradient": {"prompts": ["a bear", "a cat"], "encoder": tiny_dual_encoder, "drawing_steps": 2},
+    "tune.subject.break_a_scene": {"embedding_steps": 2, "weight_steps": 2, "preservation_count": 2},
     "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},
 }
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
@@ -190,6 +194,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),
     CaptionedImages: lambda: captioned(2),
+    MaskedPicture: lambda: masked_picture(),
     CaptionedPictures: lambda: captioned_scenes(6),
 }
 
@@ -227,6 +232,12 @@ def joint_edit() -> Edit:
     """Two located edits made one, without learning."""
     edits, data = [located_edit(), located_edit("<two>", "cat", 2)], [captioned(1), captioned(1, seed=1)]
     return joint_tuning(pipeline(), edits, data, config=JointTuningConfig(steps=0, evaluation=0, prior_weight=0.0))
+
+
+def masked_picture() -> MaskedPicture:
+    """Noise with two things side by side."""
+    halves = (Region("<one> bear", (0.0, 0.0, 0.5, 1.0)), Region("<two> cat", (0.5, 0.0, 1.0, 1.0)))
+    return MaskedPicture(captioned(1).images[0], Layout(halves))
 
 
 def labelled(count: int, *, seed: int = 0) -> LabelledImages:
