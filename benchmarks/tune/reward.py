@@ -6,7 +6,7 @@ Protocol, written before the run; rates were chosen by the reward of training on
 known things and a relation to learn on, and 8 others. The reward is the text alignment of the bundled dual encoder; every way draws as
 many pictures (8 a step) with as many denoising steps. Ways: the gradient through a random number of the last steps; through all of
 them; through the random number where prompts are dealt among the pictures anew at each step (negative control: what training without
-a meaningful reward does); policy gradient (DDPO); and no tuning. Measured on 4 fresh noises of each of the 16 prompts, under the edit as
+a meaningful reward does); policy gradient (DDPO); and no tuning. Measured on 3 fresh noises of each of the 16 prompts, under the edit as
 it is stored: the reward, and the oracle's text alignment, which no way has seen. Seconds are of the processor, drawing included. Seeds
 are resampled whole.
 """
@@ -34,7 +34,7 @@ from photopic.tune.reward.policy_gradient import PolicyGradientConfig, policy_gr
 from photopic.tune.reward.reward_backpropagation import RewardBackpropagationConfig, reward_backpropagation
 
 SEED = 9_800_000  # of the samples
-PROMPTS, NOISES = 8, 4  # to learn on, and as many others; pictures of each that are measured
+PROMPTS, NOISES = 8, 3  # to learn on, and as many others; pictures of each that are measured
 WAYS = ("random", "off", "dealt", "ddpo", "none")
 CLAIMS = (
     Claim("alignprop.reward_vs_ddpo", "low > 0", "reward after as many training pictures, minus that of DDPO", "cosine"),
@@ -56,9 +56,9 @@ class RewardBenchConfig(Config):
 
     seeds: Annotated[int, Ge(1)] = 5  # of prompts and noise
     gradient: RewardBackpropagationConfig = field(
-        default_factory=lambda: RewardBackpropagationConfig(steps=20, drawing_steps=8, lr=3e-3)
+        default_factory=lambda: RewardBackpropagationConfig(steps=12, drawing_steps=8, lr=3e-3)
     )
-    policy: PolicyGradientConfig = field(default_factory=lambda: PolicyGradientConfig(steps=20, drawing_steps=8, lr=3e-3))
+    policy: PolicyGradientConfig = field(default_factory=lambda: PolicyGradientConfig(steps=12, drawing_steps=8, lr=3e-3))
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

@@ -45,10 +45,10 @@ from photopic.models.text_to_image.handle import TextToImage
 class BreakASceneConfig(Config):
     """How to learn; every field is written into the edit."""
 
-    embedding_steps: Annotated[int, Ge(0)] = 200  # steps in which the new words learn alone
-    weight_steps: Annotated[int, Ge(0)] = 200  # steps after them, in which weights learn too; 0 learns words alone
-    embedding_lr: Annotated[float, Gt(0)] = 5e-3  # size of a step of the words alone
-    weight_lr: Annotated[float, Gt(0)] = 1e-4  # size of a step of words and weights together
+    embedding_steps: Annotated[int, Ge(0)] = 150  # steps in which the new words learn alone
+    weight_steps: Annotated[int, Ge(0)] = 150  # steps after them, in which weights learn too; 0 learns words alone
+    embedding_lr: Annotated[float, Gt(0)] = 2e-3  # size of a step of the words alone
+    weight_lr: Annotated[float, Gt(0)] = 1e-3  # size of a step of words and weights together
     weights: Literal["cross", "all"] = "cross"  # what learns: keys and values of cross-attention, or all of the UNet
     attention_weight: Annotated[float, Ge(0)] = 0.01  # weight of each word's attention to its mask; 0 leaves it out
     union: bool = True  # name random sets of the things together; without it one thing at a time
