@@ -44,11 +44,11 @@ SAVE_EVERY = 5  # steps: one takes seconds
 class RewardTuning(Config):
     """How to draw and to learn; every field is written into the edit."""
 
-    steps: Annotated[int, Ge(1)] = 40  # steps of learning; more raises the reward, and in the end spoils the pictures
+    steps: Annotated[int, Ge(1)] = 12  # steps of learning; more raises the reward, and in the end spoils the pictures
     batch: Annotated[int, Ge(1)] = 8  # pictures a step; lower it when memory is short
-    drawing_steps: Annotated[int, Ge(1)] = 10  # denoising steps of a picture
+    drawing_steps: Annotated[int, Ge(1)] = 8  # denoising steps of a picture
     guidance: Annotated[float, Ge(1)] = 4.0  # how strongly the prompt is followed
-    lr: Annotated[float, Gt(0)] = 1e-3  # size of a step
+    lr: Annotated[float, Gt(0)] = 3e-3  # size of a step
     rank: Annotated[int, Ge(1)] = 4  # width of every product; more can change more
     palette: tuple[str, ...] = ()  # colours of the reward palette, such as #d63031; commas between
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same

@@ -4,7 +4,7 @@ Pictures are drawn with the full noise of DDIM, so that every step is a draw fro
 known; steps that led to better pictures than usual for their prompt are made more likely, within a clipped ratio.
 
 Paper: Training Diffusion Models with Reinforcement Learning (DDPO, arXiv:2305.13301), its importance-sampling form. Changed: low-rank
-factors of attention only; ten steps and small batches. It is the baseline of ``alignprop.*`` of benchmarks/tune/reward.py.
+factors of attention only; eight steps and small batches. It is the baseline of ``alignprop.*`` of benchmarks/tune/reward.py.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ ENOUGH = 4  # of them; with fewer the batch says it
 class PolicyGradientConfig(RewardTuning):
     """How to draw and to learn; every field is written into the edit."""
 
+    steps: Annotated[int, Ge(1)] = 100  # steps of learning; more raises the reward, and takes longer
+    lr: Annotated[float, Gt(0)] = 1e-3  # size of a step
     passes: Annotated[int, Ge(1)] = 1  # steps of the optimiser on each batch of pictures
     ratio_clip: Annotated[float, Gt(0)] = 1e-4  # how far a step's probability may move from that it was drawn with
     largest: Annotated[float, Gt(0)] = 5.0  # largest advantage that counts, in standard deviations

@@ -5,8 +5,8 @@ memory does not grow with the number of steps. The gradient goes through a rando
 finds pictures that please the reward alone.
 
 Paper: Aligning Text-to-Image Diffusion Models with Reward Backpropagation (AlignProp, arXiv:2310.03739). Changed: the reward is any
-differentiable function, by default the text alignment of a dual encoder; low-rank factors of attention only; 10 steps of DDIM and
-dozens of steps of learning. Claims: ``alignprop.*`` of benchmarks/tune/reward.py.
+differentiable function, by default the text alignment of a dual encoder; low-rank factors of attention only; 8 steps of DDIM and a
+dozen steps of learning. Claims: ``alignprop.*`` of benchmarks/tune/reward.py.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RewardBackpropagationConfig(RewardTuning):
 @method(
     paper="arXiv:2310.03739",
     claims="alignprop.",
-    presets={"paper": RewardBackpropagationConfig(drawing_steps=50, guidance=5.0, batch=128, steps=100)},
+    presets={"paper": RewardBackpropagationConfig(drawing_steps=50, guidance=5.0, batch=128, steps=100, lr=1e-3)},
     command="tune reward",
     examples=(
         "Example: photopic tune reward --prompt 'a bear left of a cat' --prompt 'a mug on a red background' -o aligned.edit",
