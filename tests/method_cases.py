@@ -174,7 +174,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "tune.graph_contrast": {"pictures": "emoji-world"},
     "measure.aro": {"pairs": 3},
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
-    "tune.reward.reward_backpropagation": {"prompts": ["a bear", "a cat"], "encoder": tiny_dual_encoder, "drawing_steps": 2},
+    "tune.reward.reward_backpropagation": {
+        "prompts": ["a bear", "a cat"],
+        "encoder": tiny_dual_encoder,
+        "drawing_steps": 2,
+    },
     "tune.reward.policy_gradient": {"prompts": ["a bear", "a cat"], "encoder": tiny_dual_encoder, "drawing_steps": 2},
     "tune.subject.break_a_scene": {"embedding_steps": 2, "weight_steps": 2, "preservation_count": 2},
     "tune.subject.token_residual": {"noun": "bear", "sentences": 4, "evaluation": 2},

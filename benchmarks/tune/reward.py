@@ -1,15 +1,14 @@
-"""Does the gradient of a reward through the chain of denoising raise the reward faster than policy gradient, and does the oracle agree?
+"""Does a reward's gradient through the chain of denoising raise it faster than policy gradient, and does the oracle agree?
 
     python -m benchmarks reward                    # writes benchmarks/results/reward.json
 
-Protocol, written before the run; rates were chosen by the reward of training on other prompts (of
-1e-3 and 3e-3, for DDPO the first, for the gradient 3e-3 alone was tried). Five seeds, each with 8 prompts of two
-known things and a relation to learn on, and 8 others. The reward is the text alignment of the bundled dual encoder; every way draws as
-many pictures (8 a step) with as many denoising steps. Ways: the gradient through a random number of the last steps; through all of
-them; through the random number where prompts are dealt among the pictures anew at each step (negative control: what training without
-a meaningful reward does); policy gradient (DDPO); and no tuning. Measured on 3 fresh noises of each of the 16 prompts, under the edit as
-it is stored: the reward, and the oracle's text alignment, which no way has seen. Seconds are of the processor, drawing included. Seeds
-are resampled whole.
+Protocol, written before the run; rates were chosen by the reward of training on other prompts (for DDPO of 1e-3 and 3e-3 the first, for
+the gradient 3e-3 alone was tried). Five seeds, each with 8 prompts of two known things and a relation to learn on, and 8 others. The
+reward is the text alignment of the bundled dual encoder; every way draws as many pictures (8 a step) with as many denoising steps.
+Ways: the gradient through a random number of the last steps; through all of them; through the random number where prompts are dealt
+among the pictures anew at each step (negative control: what training without a meaningful reward does); policy gradient (DDPO); and no
+tuning. Measured on 3 fresh noises of each of the 16 prompts, under the edit as it is stored: the reward, and the oracle's text
+alignment, which no way has seen. Seconds are of the processor, drawing included. Seeds are resampled whole.
 """
 
 from __future__ import annotations
@@ -38,14 +37,31 @@ SEED = 9_800_000  # of the samples
 PROMPTS, NOISES = 8, 3  # to learn on, and as many others; pictures of each that are measured
 WAYS = ("random", "off", "dealt", "ddpo", "none")
 CLAIMS = (
-    Claim("alignprop.reward_vs_ddpo", "low > 0", "reward after as many training pictures, minus that of DDPO", "cosine"),
-    Claim("alignprop.per_second_vs_ddpo", "low > 0", "reward gained a minute of training, minus that of DDPO", "cosine/min"),
+    Claim(
+        "alignprop.reward_vs_ddpo", "low > 0", "reward after as many training pictures, minus that of DDPO", "cosine"
+    ),
+    Claim(
+        "alignprop.per_second_vs_ddpo",
+        "low > 0",
+        "reward gained a minute of training, minus that of DDPO",
+        "cosine/min",
+    ),
     Claim("alignprop.reward_gain", "low > 0", "reward, minus that of the model untuned", "cosine"),
     Claim("alignprop.reward_vs_dealt", "low > 0", "reward, minus that of training on dealt prompts", "cosine"),
-    Claim("alignprop.unseen_gain", "low > 0", "reward of prompts not trained on, minus that of the model untuned", "cosine"),
+    Claim(
+        "alignprop.unseen_gain",
+        "low > 0",
+        "reward of prompts not trained on, minus that of the model untuned",
+        "cosine",
+    ),
     Claim("alignprop.oracle_gain", "low > 0", "the oracle's text alignment, minus that of the model untuned"),
     Claim("alignprop.oracle_vs_ddpo", "", "the oracle's text alignment, minus that of DDPO"),
-    Claim("alignprop.full_reward", "", "reward with the gradient through all steps, minus through a random number", "cosine"),
+    Claim(
+        "alignprop.full_reward",
+        "",
+        "reward with the gradient through all steps, minus through a random number",
+        "cosine",
+    ),
     Claim("alignprop.full_oracle", "", "the oracle's text alignment, all steps minus a random number"),
     Claim("ddpo.reward_gain", "low > 0", "reward of DDPO, minus that of the model untuned", "cosine"),
 )
@@ -150,7 +166,9 @@ def rows(bench: Bench[RewardBenchConfig, JudgedModel]) -> Iterator[Row]:
     seconds = {way: np.array([[each["seconds"]] for each in found[way]]) for way in WAYS}
     said = f"{seconds['random'].mean():.0f} s of training against {seconds['ddpo'].mean():.0f} s"
     yield gap("alignprop.reward_vs_ddpo", ours, policy, dealt, said)
-    rates = [60 * (each - none).mean(1, keepdims=True) / seconds[way] for way, each in (("random", ours), ("ddpo", policy))]
+    rates = [
+        60 * (each - none).mean(1, keepdims=True) / seconds[way] for way, each in (("random", ours), ("ddpo", policy))
+    ]
     yield gap("alignprop.per_second_vs_ddpo", *rates, note=said)
     yield gap("alignprop.reward_gain", ours, none, dealt)
     yield gap("alignprop.reward_vs_dealt", ours, dealt)

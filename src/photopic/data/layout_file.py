@@ -69,7 +69,9 @@ def read_stated(path: Path, *, picture: bool = False) -> tuple[Path | None, Layo
         named = None
         if picture and isinstance(stated, Mapping):
             if not isinstance(stated.get("picture"), str):
-                raise DataError(f'expected "picture", the name of the picture it is of, found {stated.get("picture")!r}')
+                raise DataError(
+                    f'expected "picture", the name of the picture it is of, found {stated.get("picture")!r}'
+                )
             named = path.parent / stated["picture"]
             stated = {key: value for key, value in stated.items() if key != "picture"}
         return named, _layout(stated, path.parent)
@@ -107,7 +109,9 @@ def _region(stated: Any, folder: Path) -> Region:
             raise DataError(f"region {words!r}: expected a mask or a cut-out (alpha), found both; leave one out")
         mask = opaque(_picture(stated["alpha"], folder))
         if mask.all():
-            raise DataError(f"region {words!r}: {stated['alpha']} is opaque everywhere; cut the thing out, or paint a mask")
+            raise DataError(
+                f"region {words!r}: {stated['alpha']} is opaque everywhere; cut the thing out, or paint a mask"
+            )
     return Region(words, _box(words, stated["box"]) if "box" in stated else None, mask, strength)
 
 

@@ -74,7 +74,9 @@ def read_masked_picture(path: str | Path, size: int) -> MaskedPicture:
     for region in layout.regions:
         mask = _square(region.coverage(height, width) >= HALF)
         if not mask.any():
-            raise DataError(f"{path}: region {region.words!r} lies outside the central square of {picture.name}; crop it")
+            raise DataError(
+                f"{path}: region {region.words!r} lies outside the central square of {picture.name}; crop it"
+            )
         regions.append(Region(region.words, mask=mask))
     image = from_pixels(np.stack([load_picture(picture, size)]))[0]  # (size, size, 3) -> (3, size, size)
     return MaskedPicture(image, replace(layout, regions=tuple(regions)))

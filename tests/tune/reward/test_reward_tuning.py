@@ -149,7 +149,8 @@ def test_memory_is_flat_in_the_number_of_steps(model: TextToImage) -> None:
     assert cut[0][:2] == cut[1][:2] == cut[2][:2]
     assert cut[2][2] <= cut[0][2] + 4 * latents
     whole = [saved_and_peak(model, steps, checkpoint=True) for steps in (4, 16)]
-    assert whole[1][2] - whole[0][2] <= 12 * 12 * latents  # of a step: its latents, guided twice, and the scheduler's sums
+    # of a step: its latents, guided twice, and the scheduler's sums
+    assert whole[1][2] - whole[0][2] <= 12 * 12 * latents
     plain = [saved_and_peak(model, steps) for steps in (4, 16)]
     assert plain[1][2] - plain[0][2] > 20 * (whole[1][2] - whole[0][2])  # what checkpointing is for
 
@@ -168,7 +169,10 @@ def test_the_density_of_a_step_is_that_of_the_noise_it_was_drawn_with(precise: T
         path = list(sample_events(sampling, noise))
         before = [noise, *(each.latents for each in path)]
         generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
-        drawn = [torch.stack([torch.randn(4, 8, 8, generator=each, dtype=torch.float64) for each in generators]) for _ in range(4)]
+        drawn = [
+            torch.stack([torch.randn(4, 8, 8, generator=each, dtype=torch.float64) for each in generators])
+            for _ in range(4)
+        ]
         torch.testing.assert_close(drawn[0], noise)
         for place, event in enumerate(path):
             found = log_probability(sampling, before[place], event.latents, event.step)
@@ -197,7 +201,8 @@ def test_advantages_are_of_a_prompt_as_soon_as_it_has_a_history(model: TextToIma
     torch.testing.assert_close(first, torch.tensor([-1.0, 1.0]))
     for step in range(1, 4):
         found = learnt._advantages(step, torch.tensor([1.0 + step, 30.0]))
-    assert found[0] > 1 and abs(found[1]) < 1  # the first prompt is better than it was, though the second is far above it
+    # the first prompt is better than it was, though the second is far above it
+    assert found[0] > 1 and abs(found[1]) < 1
 
 
 @pytest.mark.parametrize("config", [QUICK, PolicyGradientConfig(steps=2, batch=2, drawing_steps=3)])

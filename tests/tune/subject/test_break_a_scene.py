@@ -175,9 +175,17 @@ def test_masks_come_from_boxes_paintings_and_cut_outs_and_are_cropped_as_the_pic
     ]
     (tmp_path / "scene.json").write_text(json.dumps({"picture": "scene.png", "regions": regions}))
     found = read_masked_picture(tmp_path / "scene.json", 32)
-    assert found.image.shape == (3, 32, 32) and (found.image[:, :, :16] == 1).all() and (found.image[:, :, 16:] == -1).all()
+    assert (
+        found.image.shape == (3, 32, 32)
+        and (found.image[:, :, :16] == 1).all()
+        and (found.image[:, :, 16:] == -1).all()
+    )
     cells = found.layout.cells(2, 2)
-    assert cells.tolist() == [[[True, False], [True, False]], [[False, False], [False, True]], [[False, True], [False, False]]]
+    assert cells.tolist() == [
+        [[True, False], [True, False]],
+        [[False, False], [False, True]],
+        [[False, True], [False, False]],
+    ]
     assert found.digest() != replace(found, layout=Layout(found.layout.regions[:2])).digest()
 
 
@@ -186,7 +194,10 @@ def test_masks_come_from_boxes_paintings_and_cut_outs_and_are_cropped_as_the_pic
     [
         ({"regions": [{"words": "<one> bear", "box": [0, 0, 1, 1]}]}, 'expected "picture"'),
         ({"picture": "scene.png", "regions": [{"words": "<one> bear", "alpha": "scene.png"}]}, "opaque everywhere"),
-        ({"picture": "scene.png", "regions": [{"words": "<one> bear", "box": [0, 0, 0.2, 1]}]}, "outside the central square"),
+        (
+            {"picture": "scene.png", "regions": [{"words": "<one> bear", "box": [0, 0, 0.2, 1]}]},
+            "outside the central square",
+        ),
         (
             {"picture": "scene.png", "regions": [{"words": "<one> bear", "alpha": "scene.png", "mask": "scene.png"}]},
             "found both",

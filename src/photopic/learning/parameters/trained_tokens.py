@@ -58,7 +58,9 @@ class TrainedTokens:
     def parts(self) -> tuple[TokenEmbedding, ...]:
         """The words with their rows as they are now, in half precision."""
         return tuple(
-            TokenEmbedding(each.token, {name: self.values[f"{name}/{each.token}"].detach().half() for name in each.rows})
+            TokenEmbedding(
+                each.token, {name: self.values[f"{name}/{each.token}"].detach().half() for name in each.rows}
+            )
             for each in self._first
         )
 
@@ -66,7 +68,9 @@ class TrainedTokens:
 def _answer(rows: dict[int, Tensor]) -> Any:
     def hook(module: Any, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
         for number, row in rows.items():
-            output = torch.where((arguments[0] == number)[..., None], row.to(output.dtype), output)  # (batch, tokens, dim)
+            output = torch.where(
+                (arguments[0] == number)[..., None], row.to(output.dtype), output
+            )  # (batch, tokens, dim)
         return output
 
     return hook

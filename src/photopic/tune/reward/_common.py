@@ -1,6 +1,6 @@
 """What tuning by a reward shares: rewards, low-rank factors that learn, the chain that draws, and the edit with its curve.
 
-A reward is a function of pictures and their prompts: ``(n, 3, height, width)`` of 0 to 1 and n texts to n numbers, higher is better.
+A reward is a function of pictures ``(n, 3, height, width)`` of 0 to 1 and their n prompts to n numbers; higher is better.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Pictures are drawn with the full noise of DDIM, so that every step is a draw from a normal distribution whose log-probability is
 known; steps that led to better pictures than usual for their prompt are made more likely, within a clipped ratio.
 
-Paper: Training Diffusion Models with Reinforcement Learning (DDPO, arXiv:2305.13301), its importance-sampling form. Changed: low-rank
-factors of attention only; eight steps and small batches. It is the baseline of ``alignprop.*`` of benchmarks/tune/reward.py.
+Paper: Training Diffusion Models with Reinforcement Learning (DDPO, arXiv:2305.13301), its importance-sampling form. Changed:
+low-rank factors of attention only; eight steps and small batches. It is the baseline of ``alignprop.*`` of benchmarks/tune/reward.py.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def policy_gradient(
 ) -> Steps[Edit]:
     """Tune a model so that its pictures get a higher reward, where the reward has no gradient.
 
-    Interrupted with Ctrl-C, the same command goes on where it stopped. Where the reward has a gradient, photopic tune reward is faster.
+    Interrupted with Ctrl-C, the same command goes on where it stopped. With a gradient photopic tune reward is faster.
 
     Args:
         model: A bundled model, a folder with a diffusers pipeline, or a hub id. Its weights are never written.
@@ -161,9 +161,7 @@ def log_probability(
     return torch.distributions.Normal(mean, deviation).log_prob(after).float().flatten(1).mean(1)
 
 
-def clipped_loss(
-    log_ratio: Float[Tensor, " n"], advantages: Float[Tensor, " n"], clip: float
-) -> Float[Tensor, ""]:
+def clipped_loss(log_ratio: Float[Tensor, " n"], advantages: Float[Tensor, " n"], clip: float) -> Float[Tensor, ""]:
     """Of proximal policy optimisation: the ratio counts within ``1 - clip`` to ``1 + clip`` (equation 5).
 
     Example:

@@ -116,7 +116,9 @@ class _Backpropagation(RewardLearner):
         with self.in_force():
             rewards = self.judged(sample(sampling, noise), prompts)
             if not rewards.requires_grad:
-                raise DataError("reward: has no gradient; compute it with torch from the pictures, or use photopic tune ddpo")
+                raise DataError(
+                    "reward: has no gradient; compute it with torch from the pictures, or use photopic tune ddpo"
+                )
             (-rewards.mean()).backward()
         self.descend()
         self.rewards[step] = rewards.detach().mean().cpu()

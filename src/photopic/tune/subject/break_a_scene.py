@@ -1,4 +1,4 @@
-"""Several things out of one picture: a new word for each masked thing, learnt together so that they can be drawn apart and together.
+"""Several things out of one picture: a new word for each masked thing, so that they can be drawn apart and together.
 
 Each step names a random set of the things; the loss of denoising counts inside the union of their masks, and the cross-attention
 of each thing's words is drawn to its mask. First the words learn at a high rate, then words and weights at a low one.
@@ -66,7 +66,13 @@ class BreakASceneConfig(Config):
 
 
 PAPER = BreakASceneConfig(
-    embedding_steps=400, weight_steps=400, embedding_lr=5e-4, weight_lr=2e-6, weights="all", template="a photo of {}", batch=1
+    embedding_steps=400,
+    weight_steps=400,
+    embedding_lr=5e-4,
+    weight_lr=2e-6,
+    weights="all",
+    template="a photo of {}",
+    batch=1,
 )
 
 
@@ -117,7 +123,9 @@ def break_a_scene(
     if tuple(scene.image.shape) != (3, side, side):
         raise DataError(f"scene: {model.name} draws {side}x{side} pixels, found {tuple(scene.image.shape)}; resize it")
     if not config.steps:
-        raise DataError("steps: expected a step of one of the phases, found none; raise embedding_steps or weight_steps")
+        raise DataError(
+            "steps: expected a step of one of the phases, found none; raise embedding_steps or weight_steps"
+        )
     has_prior = config.prior_weight > 0 and config.weight_steps > 0  # what is kept names no new word: nothing for rows
     if preserved is None and has_prior:
         preserved = yield from _kept(model, [noun for _, noun in things], config, run)
@@ -126,7 +134,9 @@ def break_a_scene(
     facts = {
         "prompt": _sentence(scene, range(len(things))),
         "parents": [{"token": token, "noun": noun} for token, noun in things],  # the noun of each word
-        "regions": [{"words": each.words, "share": float(each.coverage(side, side).mean())} for each in scene.layout.regions],
+        "regions": [
+            {"words": each.words, "share": float(each.coverage(side, side).mean())} for each in scene.layout.regions
+        ],
     }
     return Edit(learner.parts(), model.fingerprint(*learner.weights), facts)
 
@@ -187,7 +197,9 @@ class _Scene:
         return {"loss": masked.item(), "attention": attention.item(), "prior": prior.item()}
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{phase}.{name}": each for phase, held in enumerate(self.phases) for name, each in held.state().items()}
+        return {
+            f"{phase}.{name}": each for phase, held in enumerate(self.phases) for name, each in held.state().items()
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         for phase, held in enumerate(self.phases):
@@ -246,11 +258,15 @@ def _weights(model: TextToImage, config: BreakASceneConfig) -> dict[str, Tensor]
     return found
 
 
-def _kept(model: TextToImage, nouns: Sequence[str], config: BreakASceneConfig, run: Run | None) -> Steps[CaptionedImages]:
+def _kept(
+    model: TextToImage, nouns: Sequence[str], config: BreakASceneConfig, run: Run | None
+) -> Steps[CaptionedImages]:
     """What must not change, for each noun once."""
     found = []
     for number, noun in enumerate(dict.fromkeys(nouns)):
         kind, count, seed = config.preservation, config.preservation_count, config.seed + number
         part = run and run.part(f"preserved{number}")
         found.append((yield from preservation_examples(model, noun, kind=kind, count=count, seed=seed, run=part)))
-    return CaptionedImages(torch.cat([each.images for each in found]), [text for each in found for text in each.captions or ()])
+    return CaptionedImages(
+        torch.cat([each.images for each in found]), [text for each in found for text in each.captions or ()]
+    )
