@@ -3,13 +3,13 @@
     python -m benchmarks break-a-scene                    # writes benchmarks/results/break-a-scene.json
 
 Protocol, written before the run; settings were chosen on the pair polar bear, tiger. Five scenes of two held-out concepts in a
-held-out style, side by side on one background, with exact masks; the words are ``<one> noun`` and ``<two> noun``. Ways: the method;
-DreamBooth with the masked loss but without the loss of attention; textual inversion with the masked loss (words alone, as many steps
-as both phases, at the rate that the race chose for it); the method without union sampling; and words that learnt nothing (negative
-control: what the nouns give). Each draws pictures of each word alone and twice as many of both, every other one with the two named
-the other way round, on the other colours, with the same seeds. The judge is the oracle: a subject is there if the place most like it
-is taken for it and not for the other or for a noun of either. Alone is right if that one is there and the other is not; both are
-right if both are there, apart. Scenes are resampled whole.
+held-out style, side by side on one background, with exact masks; the words are ``<one> noun`` and ``<two> noun``. Ways: the
+method; DreamBooth with the masked loss but without the loss of attention; textual inversion with the masked loss (words alone, as
+many steps as both phases, at the rate that the race chose for it); the method without union sampling; and words that learnt
+nothing (negative control: what the nouns give). Each draws pictures of each word alone and twice as many of both, every other one
+with the two named the other way round, on the other colours, with the same seeds. The judge is the oracle: a subject is there if
+the place most like it is taken for it and not for the other or for a noun of either. Alone is right if that one is there and the
+other is not; both are right if both are there, apart. Scenes are resampled whole.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Pictures are drawn with the full noise of DDIM, so that every step is a draw fro
 known; steps that led to better pictures than usual for their prompt are made more likely, within a clipped ratio.
 
 Paper: Training Diffusion Models with Reinforcement Learning (DDPO, arXiv:2305.13301), its importance-sampling form. Changed:
-low-rank factors of attention only; eight steps and small batches. It is the baseline of ``alignprop.*`` of benchmarks/tune/reward.py.
+low-rank factors of attention only; eight steps and small batches. It is the baseline of ``alignprop.*`` of
+benchmarks/tune/reward.py.
 """
 
 from __future__ import annotations
