@@ -22,13 +22,17 @@ import numpy as np
 from annotated_types import Ge
 
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.cache import NotMeasured
+from benchmarks.harness.ledger import ROOT
 from benchmarks.harness.subjects import COLOURS, JudgedModel
 from benchmarks.tune.race.presence import found as recognised
 from photopic.core.config import Config
+from photopic.core.files import write_atomically
 from photopic.data import scenes, splits
 from photopic.data.emoji_world import HELD_OUT_STYLE
 from photopic.data.layout import Layout, Region
 from photopic.data.masked_picture import MaskedPicture
+from photopic.data.pictures import contact_sheet, png_bytes
 from photopic.data.pixels import from_pixels
 from photopic.metrics.intervals import paired_bootstrap
 from photopic.tune.subject.break_a_scene import BreakASceneConfig, break_a_scene
@@ -148,9 +152,23 @@ def rows(bench: Bench[SceneBenchConfig, JudgedModel]) -> Iterator[Row]:
         yield row(f"break_a_scene.{claim}", gap, baseline=theirs.mean(), control=control.mean(), n=len(ours), note=note)
 
 
+def missing() -> np.ndarray:
+    """What stands for pictures that are not kept."""
+    raise NotMeasured
+
+
+def draw(bench: Bench[SceneBenchConfig, JudgedModel], rows: Any) -> None:
+    """The picture of the page: of two scenes each way's first pictures, words alone and then both."""
+    shown = [case for case in bench.cases if case.scene in (0, 2) and case.way != "nothing"]
+    sheets = [bench.array({"pictures": case}, missing) for case in shown]  # (18, 64, 64, 3) each
+    chosen = [each[at] for each in sheets for at in (0, 1, 2, 6, 7, 8, 12, 13, 14, 15, 16, 17)]
+    write_atomically(ROOT / "docs/images/break-a-scene.png", png_bytes(contact_sheet(chosen, columns=12)))
+
+
 BENCHMARKS = (
     Benchmark(
         "break-a-scene", __doc__, SceneBenchConfig(), QUICK, CLAIMS, rows, cases, measure,
         open=lambda config, cache: JudgedModel(config.model, cache), seeds=(0, 1, 2, 3, 4, SEED),
+        finish=draw,
     ),
 )  # fmt: skip
