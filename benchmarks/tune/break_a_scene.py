@@ -130,8 +130,10 @@ def _said(pair: tuple[str, str]) -> list[str]:
 
 
 def cases(config: SceneBenchConfig) -> list[Case]:
-    """Every scene in every way."""
-    return [Case(number, way, config.samples, config.learning) for number in range(config.scenes) for way in WAYS]
+    """Every scene in every way; those without union sampling come last."""
+    asked = [(number, way) for number in range(config.scenes) for way in WAYS]
+    asked.sort(key=lambda each: each[1] == "single")
+    return [Case(number, way, config.samples, config.learning) for number, way in asked]
 
 
 def rows(bench: Bench[SceneBenchConfig, JudgedModel]) -> Iterator[Row]:
@@ -159,7 +161,7 @@ def missing() -> np.ndarray:
 
 def draw(bench: Bench[SceneBenchConfig, JudgedModel], rows: Any) -> None:
     """The picture of the page: of two scenes each way's first pictures, words alone and then both."""
-    shown = [case for case in bench.cases if case.scene in (0, 2) and case.way != "nothing"]
+    shown = [case for number in (0, 2) for case in bench.cases if case.scene == number and case.way != "nothing"]
     sheets = [bench.array({"pictures": case}, missing) for case in shown]  # (18, 64, 64, 3) each
     chosen = [each[at] for each in sheets for at in (0, 1, 2, 6, 7, 8, 12, 13, 14, 15, 16, 17)]
     write_atomically(ROOT / "docs/images/break-a-scene.png", png_bytes(contact_sheet(chosen, columns=12)))

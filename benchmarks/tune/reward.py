@@ -5,12 +5,11 @@
 Protocol, written before the run; rates were chosen by the reward of training on other prompts (for DDPO of 1e-3 and 3e-3 the
 first, for the gradient 3e-3 alone was tried). Five seeds, each with 8 prompts of two known things and a relation to learn on, and
 8 others. The reward is the text alignment of the bundled dual encoder; every way draws as many pictures (8 a step) with as many
-denoising steps. Ways: the gradient through a random number of the last steps; through all of
-them (first seed alone); through the random number
-where prompts are dealt among the pictures anew at each step (negative control: what training without a meaningful reward does);
-policy gradient (DDPO); and no tuning. Measured on 3 fresh noises of each of the 16 prompts, under the edit as it is stored: the
-reward, and the oracle's text alignment, which no way has seen. Seconds are of the processor, drawing included. Seeds are
-resampled whole.
+denoising steps. Ways: the gradient through a random number of the last steps; through all of them (first seed alone); through the
+random number where prompts are dealt among the pictures anew at each step (negative control: what training without a meaningful
+reward does); policy gradient (DDPO); and no tuning. Measured on 3 fresh noises of each of the 16 prompts, under the edit as it is
+stored: the reward, and the oracle's text alignment, which no way has seen. Seconds are of the processor, drawing included. Seeds
+are resampled whole.
 """
 
 from __future__ import annotations
@@ -176,7 +175,7 @@ def rows(bench: Bench[RewardBenchConfig, JudgedModel]) -> Iterator[Row]:
     rates = [
         60 * (each - none).mean(1, keepdims=True) / seconds[way] for way, each in (("random", ours), ("ddpo", policy))
     ]
-    yield gap("alignprop.per_second_vs_ddpo", *rates, note=said)
+    yield gap("alignprop.per_second_vs_ddpo", rates[0], rates[1], note=said)
     yield gap("alignprop.reward_gain", ours, none, dealt)
     yield gap("alignprop.reward_vs_dealt", ours, dealt)
     yield gap("alignprop.unseen_gain", column("random", "reward", others), column("none", "reward", others))
