@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class LowRankFactors:
         for name, weight in self.base.items():
             out, inner = weight.shape
             down = torch.randn(rank, inner, generator=generator) / rank  # as diffusers starts its adapters
-            like = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
+            like: dict[str, Any] = {"device": weight.device, "dtype": torch.promote_types(weight.dtype, torch.float32)}
             self.factors[f"up.{name}"], self.factors[f"down.{name}"] = torch.zeros(out, rank, **like), down.to(**like)
         for each in self.factors.values():
             each.requires_grad_()

@@ -12,7 +12,7 @@ subject learners. Claims: ``break_a_scene.*`` of benchmarks/tune/break_a_scene.p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -32,7 +32,7 @@ from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.data.masked_picture import MaskedPicture
 from photopic.data.scenes import with_article
-from photopic.learning.losses.attention_masks import attention_mask_loss, watched_attention
+from photopic.learning.losses.attention_masks import Probabilities, attention_mask_loss, watched_attention
 from photopic.learning.losses.denoising import Examples, encode_examples, uniform_draws
 from photopic.learning.parameters.trained_tokens import TrainedTokens
 from photopic.learning.subject.new_token import check_noun, check_token, new_rows
@@ -219,11 +219,13 @@ class _Scene:
         return tuple(int(each) for each in rng.permutation(count)[:size])
 
     @contextmanager
-    def _in_force(self, tuned: bool) -> Iterator[list[object]]:
+    def _in_force(self, tuned: bool) -> Iterator[Probabilities]:
         """Words, and in the second phase weights, as they are now; gives the attention that is seen meanwhile."""
         model = self.model
         weights = {name: each.to(model.dtype) for name, each in self.weights.items()} if tuned else {}
-        watching = watched_attention(model.unet) if self.config.attention_weight else nullcontext([])
+        watching: AbstractContextManager[Probabilities] = nullcontext([])
+        if self.config.attention_weight:
+            watching = watched_attention(model.unet)
         with self.tokens.applied(), replaced(model.components, weights), watching as seen:
             yield seen
 
