@@ -128,7 +128,8 @@ def measure(bench: Bench[Any, JudgedModel], case: Case) -> dict[str, Any]:
         edits = [policy_gradient(judge.model, learnt, encoder=encoder, config=replace(case.policy, seed=case.seed))]
     elif case.way != "none":
         config = replace(config, seed=case.seed, truncation="off" if case.way == "off" else "random")
-        reward = Dealt(encoder) if case.way == "dealt" else "alignment"
+        dealt = Dealt(encoder)
+        reward = (lambda pictures, said: dealt(pictures, said)) if case.way == "dealt" else "alignment"
         edits = [reward_backpropagation(judge.model, learnt, reward=reward, encoder=encoder, config=config)]
     seconds = time.process_time() - began
     asked = [each for each in said for _ in range(NOISES)]
@@ -151,6 +152,9 @@ def measure(bench: Bench[Any, JudgedModel], case: Case) -> dict[str, Any]:
 def cases(config: RewardBenchConfig) -> list[Case]:
     """Every seed in every way; all steps of the gradient for the first seed alone."""
     asked = [(seed, way) for seed in range(config.seeds) for way in WAYS if way != "off" or seed == 0]
+    asked.sort(
+        key=lambda each: ("none", "random", "ddpo", "dealt", "off").index(each[1]) // 3
+    )  # the claim by itself first
     return [Case(seed, way, config.gradient, config.policy) for seed, way in asked]
 
 

@@ -57,7 +57,8 @@ def digest_of(name: str, value: Any) -> Any:
     if isinstance(value, Sequence):
         return [digest_of(name, each) for each in value]
     if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
+        named = value if hasattr(value, "__qualname__") else type(value)  # an object that can be called
+        return f"{named.__module__}.{named.__qualname__}"
     raise TypeError(f"{name}: a {type(value).__name__} does not say what it is; give it a method digest()")
 
 

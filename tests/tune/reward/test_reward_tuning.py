@@ -230,8 +230,12 @@ def test_interrupted_is_uninterrupted_and_the_model_is_left_alone(
 def test_the_reward_rises(model: TextToImage) -> None:
     config = replace(QUICK, steps=12, lr=0.03)
     rewards = reward_backpropagation.reward_backpropagation(
-        model, PROMPTS, reward="palette", config=replace(config, palette=("#ffffff",))
+        model, PROMPTS, reward=Palette(["#ffffff"]), config=config
     ).provenance["rewards"]
+    by_name = reward_backpropagation.reward_backpropagation(
+        model, PROMPTS, reward="palette", config=replace(config, palette=("#ffffff",))
+    )
+    assert by_name.provenance["rewards"] == rewards
     assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.02
 
 
