@@ -70,7 +70,7 @@ class SceneBenchConfig(Config):
 
     scenes: Annotated[int, Ge(1)] = len(SCENES)  # of two things each
     samples: Annotated[int, Ge(1)] = 8  # pictures of each word alone; twice as many of both
-    learning: BreakASceneConfig = field(default_factory=BreakASceneConfig)
+    learning: BreakASceneConfig = field(default_factory=BreakASceneConfig)  # how scenes are learnt
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

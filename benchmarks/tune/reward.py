@@ -77,7 +77,10 @@ class RewardBenchConfig(Config):
     """How much is measured."""
 
     seeds: Annotated[int, Ge(1)] = 5  # of prompts and noise
-    gradient: RewardBackpropagationConfig = field(default_factory=RewardBackpropagationConfig)
+    gradient: RewardBackpropagationConfig = field(
+        default_factory=RewardBackpropagationConfig
+    )  # of the reward's gradient
+    # of policy gradient
     policy: PolicyGradientConfig = field(default_factory=lambda: PolicyGradientConfig(steps=12))
     model: str = "emoji-diffusion"  # a bundled name or a folder
 

@@ -78,14 +78,10 @@ def test_all_sets_are_drawn_evenly_by_their_size_and_one_at_a_time_without_union
 def test_the_loss_counts_inside_the_union_alone(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the loss of whole pictures, whose noise is changed outside the masks of what is named."""
     learnt = learner(model, replace(QUICK, attention_weight=0.0, batch=1, union=False))
-    predicted: list[Tensor] = []
-    predict = model.predict
+    predict, inside = model.predict, learnt.masks[learnt._set(0, 0)[0]]
 
     def wrong_outside(noisy: Tensor, times: Tensor, conditioning: Any) -> Tensor:
-        found = predict(noisy, times, conditioning)
-        predicted.append(found.detach())
-        named = learnt._set(0, 0)[0]
-        return found + 100 * ~learnt.masks[named]
+        return predict(noisy, times, conditioning) + 100 * ~inside
 
     right = learner(model, replace(QUICK, attention_weight=0.0, batch=1, union=False)).step(0)["loss"]
     monkeypatch.setattr(model, "predict", wrong_outside)
