@@ -37,7 +37,7 @@ class MaskedPicture:
         >>> import torch
         >>> bear = Region("<one> bear", (0.0, 0.0, 0.5, 1.0))
         >>> MaskedPicture(torch.zeros(3, 64, 64), Layout((bear,))).digest()[:8]
-        'a02b8d4f'
+        'a1bca1f6'
     """
 
     image: Float[Tensor, "3 size size"]
