@@ -6,6 +6,7 @@ A new method needs an entry in ``SMALL`` only where the defaults of its config a
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -33,6 +34,7 @@ from photopic.data.picture_set import PictureSet
 from photopic.data.scenes import Background, Placement, compose
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
+from photopic.generate.guidance.linear_guidance import LinearFitConfig, fit_linear_guidance
 from photopic.knowledge.bag_file import write_bags
 from photopic.knowledge.bag_record import BagRecord
 from photopic.knowledge.build import build
@@ -104,6 +106,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "knowledge.detect": {"picture": lambda: grounded()[0], "names": ["bear", "cat"], "threshold": -1.0},
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},
+    "measure.seeds": {"prompts": ["a bear", "a cat"], "count": 4, "steps": 2, "batch": 2},
+    "generate.guidance.fit_linear_guidance": {"prompts": ["a bear"], "pictures": 2, "steps": 3},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
     "edit.bake": {"edits": lambda: [edit(), edit(20)]},
     "edit.merging.merge": {"edits": lambda: [edit(), edit(5)], "model": pipeline},
@@ -271,7 +275,7 @@ def case(method: Method[Any, Any]) -> dict[str, Any]:
 
 
 def control_arguments(control: type, model: TextToImage) -> dict[str, Any]:
-    """Arguments for a control: a layout of the bear, an edit of its new word; configs stay at their defaults."""
+    """Arguments for a control: a layout of the bear, an edit of its new word, a picture, a report; no configs."""
     row = TokenEmbedding("<mine>", {"text_encoder": torch.ones(32)})
     shut = ZeroedWeights({WEIGHT: torch.arange(10)})
     words = "<mine> bear" if "edits" in inspect.signature(control).parameters else "bear"
@@ -279,4 +283,18 @@ def control_arguments(control: type, model: TextToImage) -> dict[str, Any]:
         "layout": Layout((Region(words, (0.0, 0.0, 0.5, 1.0)),)),
         "edits": [Edit((shut, row), model.edits.fingerprint(WEIGHT))],
     }
-    return {name: value for name, value in made.items() if name in inspect.signature(control).parameters}
+    wanted = inspect.signature(control).parameters
+    if "style" in wanted:
+        made["style"] = grounded()[0]
+    if "ranking" in wanted:
+        made["ranking"] = _kept({"name": "measure seeds", "rows": [{"seed": seed} for seed in range(100, 200)]})
+    if "weights" in wanted:
+        fit = LinearFitConfig(steps=2, pictures=2)
+        made["weights"] = _kept(fit_linear_guidance(model, prompts=["a bear"], config=fit).to_dict())
+    return {name: value for name, value in made.items() if name in wanted}
+
+
+def _kept(report: dict[str, Any]) -> str:
+    file = Path(mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])) / "report.json"
+    file.write_text(json.dumps(report))
+    return str(file)

@@ -156,7 +156,7 @@ def test_a_control_leaves_its_model_alone_and_forgets_every_run(method: Any) -> 
         return model.generate(prompt, seeds=[0, 1], steps=steps, controls=[control])
 
     first = drawn()
-    drawn(steps=3)  # another run in between
+    drawn(steps=2 if hasattr(control, "timesteps") else 3)  # another run in between; some are for their steps alone
     assert (drawn() == first).all()
     assert model.digest() == digest and not model.edits.names()
     assert all(model.unet.attn_processors[name] is each for name, each in processors.items())

@@ -93,7 +93,8 @@ def test_the_same_layout_and_edits_as_controls(tmp_path: Path, model: Path, edit
     [
         (
             "adaptive",
-            "--control: expected one of adaptive_guidance, layout_guidance, negative_token_merging, regional_edits, found",
+            "--control: expected one of adaptive_guidance, entropy_scaling, good_seeds, layout_guidance, linear_guidance, "
+            "negative_token_merging, regional_edits, style_injection, found",
         ),
         ("adaptive_guidance:treshold=1", "adaptive_guidance: expected threshold=..., found 'treshold=1'"),
         ("adaptive_guidance:threshold=high", "adaptive_guidance: threshold: expected a number, found 'high'"),

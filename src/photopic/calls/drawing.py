@@ -29,6 +29,7 @@ from photopic.edit.applying import check_tokens, check_unknown_tokens, check_wor
 from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
 from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEditsConfig
 from photopic.generate.guidance.regional_prompts import RegionalPrompts
+from photopic.generate.style.style_injection import StyleInjection
 from photopic.knowledge.graph_drawing import read_drawing
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.word_attention import positions_of
@@ -57,6 +58,7 @@ class Asked:
         force: Whether edits for another base are taken.
         image: A picture to start from.
         mask: Light where it is drawn anew.
+        style_of: A picture whose style is taken; ``image`` is then what is drawn again in it, whole.
         layout: A file with a region for each subject.
         graph: A file with a bag of concepts, in place of prompt and layout.
         layout_strength: How strongly a subject is drawn into its region, where the layout does not say.
@@ -76,6 +78,7 @@ class Asked:
     force: bool = False
     image: Path | None = None
     mask: Path | None = None
+    style_of: Path | None = None
     layout: Path | None = None
     graph: Path | None = None
     layout_strength: float | None = None
@@ -144,6 +147,8 @@ def prepare(asked: Asked) -> Prepared:
     if asked.graph is not None:
         drawing = read_drawing(asked.graph)
         asked, layout, prompts = replace(asked, prompt=drawing.prompt), drawing.layout, drawing.prompts
+    if asked.style_of is not None:
+        load_picture(asked.style_of, CHECKED_SIDE)
     if asked.image is not None:  # the size that it becomes is not known yet
         load_picture(asked.image, CHECKED_SIDE)
         if asked.mask is not None:
@@ -160,6 +165,10 @@ def _check(asked: Asked) -> None:
     """Options that need another, or exclude each other."""
     if asked.image is None and (asked.mask is not None or asked.config.strength is not None):
         raise PhotopicError("--mask and --strength: expected a picture to start from; add --image")
+    if asked.image is not None and (asked.config.width or asked.config.height) is not None:
+        raise PhotopicError("--width and --height: expected none with --image, whose square is drawn; leave them out")
+    if asked.style_of is not None and (asked.mask is not None or asked.config.strength is not None):
+        raise PhotopicError("--style-of: draws the whole of --image again, found --mask or --strength; leave it out")
     said = asked.layout_strength is not None or asked.repeats is not None or asked.in_region
     if asked.graph is not None and (asked.prompt or asked.layout is not None):
         raise PhotopicError("--graph: says what to draw and where, found a prompt or a layout besides; leave one out")
@@ -203,6 +212,8 @@ def _controls(prepared: Prepared, model: TextToImage) -> list[Control]:
     """What steers the sampler: what was asked for by its words, then the layout."""
     asked = prepared.asked
     controls = [read_control(word, model, asked.path_of) for word in asked.controls]
+    if asked.style_of is not None:
+        controls.append(StyleInjection(str(asked.style_of), None if asked.image is None else str(asked.image)))
     if prepared.layout is not None:
         chosen: dict[str, Any] = {"strength": asked.layout_strength, "repeats": asked.repeats}
         config = LayoutGuidanceConfig(**{name: value for name, value in chosen.items() if value is not None})
@@ -221,7 +232,8 @@ def _batches(
 ) -> Iterator[Event[Drawn]]:
     """Batch by batch, each by itself, so that the attention that is read is that of its own pictures."""
     asked = prepared.asked
-    image = load_picture(asked.image, model.image_size) if asked.image else None
+    # with a style the picture is what a control draws again, not what sampling starts from
+    image = load_picture(asked.image, model.image_size) if asked.image and not asked.style_of else None
     mask = load_mask(asked.mask, model.image_size, of=asked.image) if asked.mask and asked.image else None
     size, words = asked.config.batch, words_of(asked.prompt) if asked.attention else ()
     starts = range(0, asked.count, size)
@@ -250,6 +262,7 @@ def settings_of(prepared: Prepared, model: TextToImage) -> dict[str, Any]:
     """What a picture says of how it was made, files by name and content; with edits in force. Its seed comes beside it."""
     asked, config = prepared.asked, prepared.asked.config
     said = {"negative": config.negative_prompt, "scheduler": config.scheduler, "strength": config.strength}
+    said |= {"width": config.width, "height": config.height}
     found: dict[str, Any] = {
         "kind": "draw",
         "prompt": asked.prompt,
@@ -263,7 +276,7 @@ def settings_of(prepared: Prepared, model: TextToImage) -> dict[str, Any]:
         "photopic": __version__,
     } | {name: value for name, value in said.items() if value is not None}
     found |= {} if asked.overlap == "error" else {"overlap": asked.overlap}
-    files = {"image": asked.image, "mask": asked.mask}
+    files = {"image": asked.image, "mask": asked.mask, "style_of": asked.style_of}
     found |= {name: _named(path) for name, path in files.items() if path is not None}
     found |= {"controls": list(asked.controls)} if asked.controls else {}
     if (source := asked.layout or asked.graph) is not None and prepared.layout is not None:

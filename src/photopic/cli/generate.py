@@ -34,7 +34,7 @@ def generate(
         str | None,
         typer.Argument(
             help="What to draw. With an edit, say its word before the noun: 'a <mine> bear on a red background'.",
-            show_default="what --graph says",
+            show_default="what --graph or --image says",
         ),
     ] = None,
     edits: Annotated[
@@ -43,7 +43,12 @@ def generate(
             "--with", help="An edit file to apply; repeat it for several.", show_default="none", callback=files
         ),
     ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many pictures.")] = 8,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "--count", "-n", min=1, help="How many pictures.", show_default="8, or 1 with --style-of and --image"
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder for the pictures; made if missing, nothing in it is overwritten."),
@@ -53,12 +58,22 @@ def generate(
     ] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps: more is finer and slower.")] = 30,
     guidance: Annotated[
-        float,
-        typer.Option(min=1.0, help="How strongly the prompt is followed; 1 is not at all beyond the model's own."),
-    ] = 5.0,
+        float | None,
+        typer.Option(
+            min=1.0,
+            help="How strongly the prompt is followed; 1 is not at all beyond the model's own.",
+            show_default="5, or 1 without a prompt",
+        ),
+    ] = None,
     negative: Annotated[
         str | None,
         typer.Option(help="What the pictures should lead away from, such as 'blurred'; needs --guidance above 1."),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(min=1, help="Of the pictures in pixels.", show_default="the model's own")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option(min=1, help="Of the pictures in pixels.", show_default="the model's own")
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -87,6 +102,14 @@ def generate(
         Path | None,
         typer.Option(
             help="A black and white picture of the size of --image: white is drawn anew, black stays to the bit.",
+            show_default="none",
+            callback=files,
+        ),
+    ] = None,
+    style_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture whose style is taken: --image is drawn again in it, or else what the prompt says.",
             show_default="none",
             callback=files,
         ),
@@ -178,11 +201,22 @@ def generate(
     from photopic.models.text_to_image.handle import TextToImage
     from photopic.report.progress import waiting
 
-    if prompt is None and graph is None:
+    again = style_of is not None and image is not None  # one picture: nothing in it is drawn at random
+    if prompt is None and graph is None and not again:
         raise PhotopicError("prompt: expected words that say what to draw, found none; write them, or give --graph")
+    count = count or (1 if again else 8)
+    if guidance is None:
+        guidance = 1.0 if prompt is None and graph is None else 5.0
     check_folder(output)
     config = GenerateConfig(
-        steps=steps, guidance=guidance, batch=batch, negative_prompt=negative, scheduler=scheduler, strength=strength
+        steps=steps,
+        guidance=guidance,
+        batch=batch,
+        negative_prompt=negative,
+        scheduler=scheduler or ("ddim" if style_of else None),  # the one that is walked backwards
+        strength=strength,
+        width=width,
+        height=height,
     )
     prepared = prepare(
         Asked(
@@ -195,6 +229,7 @@ def generate(
             force=force,
             image=image,
             mask=mask,
+            style_of=style_of,
             layout=layout,
             graph=graph,
             layout_strength=layout_strength,

@@ -131,9 +131,14 @@ class Oracle:
 
     def style(self, images: Images | Scores) -> list[str]:
         """The most probable style of each picture's objects."""
+        names, probabilities = self.style_probabilities(images)
+        return [names[k] for k in probabilities.argmax(1)]
+
+    def style_probabilities(self, images: Images | Scores) -> tuple[tuple[str, ...], Float[np.ndarray, "n styles"]]:
+        """Which style the objects of each picture are drawn in, as (names, probabilities)."""
         scores = self.score(images)
         style, _ = self._attributes(scores, scores.foreground)
-        return [self.config.styles[k] for k in style.argmax(1)]
+        return tuple(self.config.styles), style.softmax(1).numpy()
 
     def background(self, images: Images | Scores) -> list[scenes.Background]:
         """The most probable background of each picture."""

@@ -7,7 +7,8 @@ cost. Nothing is trained, and any scheduler and model will do.
 Paper: *Adaptive Guidance: Training-free Acceleration of Conditional Diffusion Models* (arXiv:2312.12487). Changed: every picture of
 a batch stops for itself, so that a picture does not depend on its batch (the unconditional half is spared once all have stopped);
 the cosine is that of the network's outputs, which for models of noise is the paper's; the default threshold is chosen for the
-bundled model. The paper's LinearAG is not here. Claims ``adaptive_guidance.*`` of benchmarks/generate/adaptive_guidance.py.
+bundled model. The paper's LinearAG is ``linear_guidance``. Claims ``adaptive_guidance.*`` of
+benchmarks/generate/adaptive_guidance.py.
 """
 
 from __future__ import annotations

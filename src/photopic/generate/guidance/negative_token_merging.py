@@ -95,7 +95,7 @@ class NegativeTokenMerging(Control):
         if self.known is not None and self._is_early(step):
             # in the variance-preserving scale, which is the network's whatever the scheduler keeps
             seen = noised(self.known, self.noise, step.sigma, exploding=False).to(latents)
-            self.features = block_outputs(self.sampling, seen.expand_as(latents), step)
+            self.features = block_outputs(self.sampling, seen.expand(len(latents), *seen.shape[1:]), step)
         return latents
 
     def block(

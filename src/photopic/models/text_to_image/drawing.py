@@ -67,6 +67,10 @@ class Drawing:
             return self.config.strength
         return STRENGTH if self.mask is None else 1.0
 
+    def size(self, own: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the pictures, given those the model draws where nobody asks for others."""
+        return self.config.height or own[0], self.config.width or own[1]
+
 
 @runtime_checkable
 class Drawer(Protocol):
@@ -81,6 +85,10 @@ class Drawer(Protocol):
     @property
     def factor(self) -> int:
         """Pixels a latent cell, on each side."""
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of a picture must be multiples of, in pixels."""
 
     def check(self, drawing: Drawing) -> None:
         """Refuse at once what this pipeline cannot draw."""
@@ -189,7 +197,11 @@ def _rows_of(image: np.ndarray, rows: slice, count: int) -> np.ndarray:
 
 
 def _check(drawer: Drawer, drawing: Drawing) -> None:
-    config, size, count = drawing.config, (*drawer.size, 3), len(drawing.prompts)
+    config, size, count = drawing.config, (*drawing.size(drawer.size), 3), len(drawing.prompts)
+    if any(side % drawer.multiple for side in size[:2]):
+        raise ModelError(
+            f"width and height: expected multiples of {drawer.multiple}, found {size[1]} and {size[0]}; change them"
+        )
     negative = config.negative_prompt
     if negative is not None and config.guidance <= 1:
         raise ModelError(f"negative prompt: has no effect at guidance {config.guidance:g}; use guidance above 1")

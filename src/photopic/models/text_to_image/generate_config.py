@@ -32,3 +32,5 @@ class GenerateConfig(Config):
     )
     # share of the steps done from an image, above 0, which keeps it, to 1; by default 0.8, or 1 with a mask
     strength: Annotated[float | None, Gt(0), Le(1)] = None
+    width: Annotated[int | None, Ge(1)] = None  # of the pictures in pixels; by default the model's own
+    height: Annotated[int | None, Ge(1)] = None  # the same

@@ -29,7 +29,7 @@ from photopic.models.text_to_image.denoiser import (
 from photopic.models.text_to_image.drawing import Drawing, course
 from photopic.models.text_to_image.families import Family
 from photopic.models.text_to_image.generate_config import GenerateConfig
-from photopic.models.text_to_image.latents import decode, encode, from_network, latent_shape
+from photopic.models.text_to_image.latents import decode, encode, from_network, latent_shape, multiple_of
 from photopic.models.text_to_image.measured import ones_like_prediction
 from photopic.models.text_to_image.schedulers import check_steps, flow_scheduler, scheduler_named, with_shift
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning, rows_of
@@ -198,6 +198,11 @@ class TransformerDrawer:
         """Pixels a latent cell."""
         return self.model.image_size // latent_shape(self.pipeline, self.family, *self.size)[1]
 
+    @property
+    def multiple(self) -> int:
+        """Of the sides of a picture, in pixels: whole patches of latent cells."""
+        return multiple_of(self.pipeline, self.family)
+
     def check(self, drawing: Drawing) -> None:
         """Refuse controls that look into a UNet, and negative prompts that would do nothing."""
         kind, name = type(self.pipeline).__name__, self.model.name
@@ -235,7 +240,7 @@ class TransformerDrawer:
             self.pipeline,
             self.family,
             prompts,
-            self.size,
+            drawing.size(self.size),
             generators=generators,
             guidance=config.guidance,
             negative=[negative] * len(prompts) if isinstance(negative, str) else negative and list(negative)[rows],

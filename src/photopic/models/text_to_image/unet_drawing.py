@@ -86,6 +86,11 @@ class UNetDrawer:
         """Pixels a latent cell."""
         return self.pipeline.vae_scale_factor
 
+    @property
+    def multiple(self) -> int:
+        """Of the sides of a picture, in pixels: a whole number of latent cells."""
+        return self.factor
+
     def check(self, drawing: Drawing) -> None:
         """Refuse pipelines that draw in a way of their own."""
         if not _is_stock(self.pipeline):
@@ -109,15 +114,15 @@ class UNetDrawer:
         """The run that draws a batch, and the noise it starts from."""
         model, pipeline, config, prompts = self.model, self.pipeline, drawing.config, drawing.prompts[rows]
         distilled = pipeline.unet.config.time_cond_proj_dim is not None  # guidance is an input of the network
-        negative = config.negative_prompt
+        negative, size = config.negative_prompt, drawing.size(self.size)
         conditioning, unconditional = encode(
             pipeline,
             prompts,
-            self.size,
+            size,
             guided=config.guidance > 1 and not distilled,
             negative=[negative] * len(prompts) if isinstance(negative, str) else negative and negative[rows],
         )
-        height, width = (side // self.factor for side in self.size)
+        height, width = (side // self.factor for side in size)
         shape = (len(prompts), pipeline.unet.config.in_channels, height, width)  # of the latents
         noise = standard_noise(generators, conditioning.hidden.new_empty(shape))
         if model.edits.has_start_noise:
