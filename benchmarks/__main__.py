@@ -75,6 +75,7 @@ MODULES = {
     "style-injection": "generate.style_injection",
     "studio": "generate.studio",
     "task-vectors": "edit.task_vectors",
+    "transfer": "train.distillation",
     "transfer-score": "measure.transfer_score",
     "unified-tuners": "tune.unified_tuners",
 }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from photopic.core.errors import ModelError
 from photopic.core.nn.evaluating import evaluating
 from photopic.core.nn.hooks import match, tap
-from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor
+from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor, write
 from photopic.models.classifier_layers import blocks_of, head_name
 from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
@@ -187,6 +187,27 @@ class Classifier(Handle):
         put_on(network, device or fastest())
         network.to(dtype)
         return model if isinstance(model, cls) else cls(network, preprocess=preprocess, labels=labels, name=name)
+
+    def save(self, folder: Path) -> None:
+        """Write a folder as transformers reads it: the network with the edits in force, and the preprocessing.
+
+        Args:
+            folder: Created if missing.
+
+        Raises:
+            ModelError: If the network is no model of transformers, or pictures are prepared by a function of one's own: no file
+                holds these; keep the edit, which goes with them.
+
+        Example:
+            >>> with model.edits.applied(edit):  # doctest: +SKIP
+            ...     model.save(Path("mine"))
+        """
+        if not isinstance(self._preprocess, Preprocessing) or not hasattr(self.network, "save_pretrained"):
+            raise ModelError(
+                f"{self.name}: expected a model of transformers with a Preprocessing, found {type(self.network).__name__} with "
+                f"{type(self._preprocess).__name__}, which no folder holds; keep the edit and load it onto the model"
+            )
+        write(folder, self.network, self._preprocess)
 
     @property
     def components(self) -> dict[str, nn.Module]:

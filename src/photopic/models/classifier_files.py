@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from photopic.core.errors import ModelError
+from photopic.core.files import share_as_usual, write_atomically
 from photopic.models.files import BUNDLED, first_line, no_progress_bars, quiet, read_json
 from photopic.models.preprocessing import Preprocessing
 
@@ -51,6 +53,16 @@ def read(name: str, source: Path | str) -> Loaded:
     if any("position_embeddings" in key for key, _ in network.named_parameters()):
         check_size(name, config, preprocess)
     return Loaded(network, preprocess, tuple(str(config.id2label[index]) for index in range(config.num_labels)))
+
+
+def write(folder: Path, network: Any, preprocess: Preprocessing) -> None:
+    """Write network and preprocessing as transformers reads them; the folder is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet(), no_progress_bars():
+        network.save_pretrained(folder)
+    share_as_usual(*folder.glob("*.safetensors"))
+    config = json.dumps(preprocess.config(), indent=2, sort_keys=True) + "\n"
+    write_atomically(folder / PREPROCESSOR, config.encode())
 
 
 def check_files(name: str, source: Path | str, kind: str, files: Sequence[str], fix: str) -> None:

@@ -5,7 +5,6 @@ Use it as ``DualEncoder.load("emoji-clip-vit").zero_shot(images, ["mug", "bear"]
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -18,11 +17,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from photopic.core.config import Flags, Sentence, check_value
 from photopic.core.errors import DataError, ModelError
-from photopic.core.files import share_as_usual, write_atomically
 from photopic.core.nn.evaluating import evaluating
-from photopic.models.classifier_files import PREPROCESSOR
+from photopic.models.classifier_files import write
 from photopic.models.dual_encoder_files import bundled_dual_encoders, read
-from photopic.models.files import DUAL_ENCODER, no_progress_bars, quiet
+from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, put_on
 from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
@@ -103,13 +101,8 @@ class DualEncoder(Handle):
             raise ModelError(
                 f"{self.name}: prepares pictures by a function of its own, which no file holds; give a Preprocessing"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        with quiet(), no_progress_bars():
-            self.network.save_pretrained(folder)
-        share_as_usual(*folder.glob("*.safetensors"))
+        write(folder, self.network, self._preprocess)
         self.tokenizer.save_pretrained(folder)
-        config = json.dumps(self._preprocess.config(), indent=2, sort_keys=True) + "\n"
-        write_atomically(folder / PREPROCESSOR, config.encode())
 
     @property
     def components(self) -> dict[str, nn.Module]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from photopic.core.config import Config
-from photopic.core.edits import DenseDelta, Edit
+from photopic.core.edits import Edit
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.fit import OptimizedTensors, fit
@@ -24,6 +24,7 @@ from photopic.core.view import Section, Table, View
 from photopic.data.captioned_pictures import CaptionedPictures
 from photopic.learning.few_shot_batches import Training, drawn
 from photopic.learning.losses.contrastive import info_nce
+from photopic.learning.trained_weights import learnt_edit
 from photopic.models.dual_encoder import COMPONENT, DualEncoder
 
 SCALE = "logit_scale"  # stays as it is: losses without a bound would shrink the temperature for ever
@@ -151,11 +152,8 @@ def tuned(model: DualEncoder, learner: ContrastiveTuning, run: Run | None) -> St
         text = f"{cut:,} of {len(ids):,} captions are cut: the model reads {model.longest_text} tokens"
         yield Event("preparing", warning=text)
     yield from fit(learner, learner.config.steps, run=run)
-    base = model.parameters(*learner.tensors)
-    deltas = {name: (tensor.detach() - base[name]) for name, tensor in learner.tensors.items()}
-    deltas = {name: delta for name, delta in deltas.items() if bool(delta.any())}  # what did not move is not stored
     facts = {"pictures": len(learner.data), "trained": sum(each.numel() for each in learner.tensors.values())}
-    return Edit((DenseDelta(deltas),), model.fingerprint(*deltas), facts)
+    return learnt_edit(model, learner.tensors, facts)
 
 
 def check_batch(data: CaptionedPictures) -> None:
