@@ -5,8 +5,8 @@
 Protocol, written before the run. Six bundled classifiers (two architectures, two sizes, and a second seed of the two small ones):
 all 30 ordered pairs of student and teacher, so that half of the teachers are the weaker ones. Each learns from the same 2,500
 pictures of the training pairs, as they are, in 40 steps of 64 and at 1e-4; these were chosen on two pairs by the accuracy on the
-held-out *style*. What is measured is the accuracy on the 725 held-out *renderings* (a known concept in a style it was not seen in), which
-nothing was chosen by and nobody was taught with: the transfer delta is the student's after minus before.
+held-out *style*. What is measured is the accuracy on the 725 held-out *renderings* (a known concept in a style it was not seen in),
+which nothing was chosen by and nobody was taught with: the transfer delta is the student's after minus before.
 
 - arms: data partition by labels (the paper's) and by confidence (which needs none), plain KL divergence (the baseline), KL with
   weight interpolation (momentum 0.98), and as control a partition by lot: as many pictures for the teacher, but not those it is

@@ -50,6 +50,7 @@ class TransferScoreConfig(Config):
     presets={"paper": TransferScoreConfig(draws=1)},
     command="measure transferability",
     examples=("Example: photopic measure transferability emoji-resnet-64-0 unlabelled/ --json",),
+    allow_edits=True,
 )
 def transfer_score(
     model: Classifier, images: ClassFolder | Images, *, config: TransferScoreConfig = TransferScoreConfig()
