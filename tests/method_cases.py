@@ -31,6 +31,7 @@ from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
 from photopic.data.masked_picture import MaskedPicture
 from photopic.data.picture_set import PictureSet
+from photopic.data.segmented import SegmentedPictures, segmented_scenes
 from photopic.data.scenes import Background, Placement, compose
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
@@ -44,6 +45,8 @@ from photopic.models.captioner import Captioner
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.handle import Handle
+from photopic.models.preprocessing import Preprocessing
+from photopic.models.segmenter import Segmenter
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
 from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
@@ -175,6 +178,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "turning": (500,),
         "share": 100,
     },
+    "train.adaptation.segmentation": {"width": 8},
+    "train.adaptation.source_free": {"prior": (0.4, 0.2, 0.2, 0.2)},
     "tune.graph_contrast": {"pictures": "emoji-world"},
     "measure.aro": {"pairs": 3},
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
@@ -195,6 +200,8 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Edit: edit,
     AnyEdit: edit,
     Handle: pipeline,
+    Segmenter: lambda: segmenter(),
+    SegmentedPictures: lambda: segmented_scenes(3, size=32),
     KnowledgeGraph: tiny_link_graph,
     TextToImage: pipeline,
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
@@ -214,6 +221,14 @@ def grounded() -> tuple[str, str]:
     Image.fromarray(scene.image).save(folder / "a.png")
     write_bags(folder / "a.jsonl", [BagRecord(bag_of_scene(scene))])
     return str(folder / "a.png"), str(folder / "a.jsonl")
+
+
+def segmenter() -> Segmenter:
+    """A module of one's own that reads each pixel alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torch.nn.Conv2d(3, 4, 1)
+    return Segmenter(network, preprocess=Preprocessing(resize=(16, 16)), labels=("none", "bear", "mug", "owl"), name="tiny")
 
 
 def clips(split: str) -> Clips:

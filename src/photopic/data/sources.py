@@ -27,6 +27,8 @@ from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
 from photopic.data.masked_picture import MaskedPicture, read_masked_picture
 from photopic.data.picture_set import SCENES, PictureSet
+from photopic.data.segmented import SCENES as SEGMENTED_SCENES
+from photopic.data.segmented import SegmentedOptions, SegmentedPictures, read_segmented
 from photopic.data.sprite_videos import MOTIONS, SpriteVideos, actions, sprite_clips
 
 T = TypeVar("T")
@@ -159,6 +161,13 @@ SOURCES: dict[type, Source[Any]] = {
     ClassFolder: Source(
         "Folder of pictures; for what needs true classes, one sub-folder a class, named as the model names the class.",
         lambda word, options, model: load_classes(word),
+    ),
+    SegmentedPictures: Source(
+        "Folder with images, masks of the same names whose gray value or palette index is the class, and classes.txt with a name a "
+        f"line; or {SEGMENTED_SCENES}: scenes of the emoji world, {SEGMENTED_SCENES}:500 for so many.",
+        read_segmented,
+        SegmentedOptions,
+        (SEGMENTED_SCENES,),
     ),
     StoredEdit: Source(
         "Edit files for one base model; each is read when its turn comes, so they may be many and large.",

@@ -202,12 +202,7 @@ class Classifier(Handle):
             >>> with model.edits.applied(edit):  # doctest: +SKIP
             ...     model.save(Path("mine"))
         """
-        if not isinstance(self._preprocess, Preprocessing) or not hasattr(self.network, "save_pretrained"):
-            raise ModelError(
-                f"{self.name}: expected a model of transformers with a Preprocessing, found {type(self.network).__name__} with "
-                f"{type(self._preprocess).__name__}, which no folder holds; keep the edit and load it onto the model"
-            )
-        write(folder, self.network, self._preprocess)
+        write(folder, self.network, self._preprocess, self.name)
 
     @property
     def components(self) -> dict[str, nn.Module]:

@@ -47,7 +47,7 @@ def read(name: str, source: Path | str) -> Loaded:
         ModelError: If the model is incomplete or no image classifier.
     """
     check_files(name, source, "classifier", (CONFIG, PREPROCESSOR), "copy the whole model")
-    network = _network(name, str(source))
+    network = pretrained(name, str(source), "AutoModelForImageClassification", "an image classifier")
     config: Any = network.config
     preprocess = Preprocessing.of(read_preprocessor(name, source), f"{name}: {PREPROCESSOR}")
     if any("position_embeddings" in key for key, _ in network.named_parameters()):
@@ -55,8 +55,23 @@ def read(name: str, source: Path | str) -> Loaded:
     return Loaded(network, preprocess, tuple(str(config.id2label[index]) for index in range(config.num_labels)))
 
 
-def write(folder: Path, network: Any, preprocess: Preprocessing) -> None:
-    """Write network and preprocessing as transformers reads them; the folder is made if missing."""
+def write(folder: Path, network: Any, preprocess: Any, name: str) -> None:
+    """Write network and preprocessing as transformers reads them.
+
+    Args:
+        folder: Made if missing.
+        network: With the edits in force.
+        preprocess: A ``Preprocessing``.
+        name: What messages call the model.
+
+    Raises:
+        ModelError: If the network is no model of transformers, or the preprocessing another function.
+    """
+    if not isinstance(preprocess, Preprocessing) or not hasattr(network, "save_pretrained"):
+        raise ModelError(
+            f"{name}: expected a model of transformers with a Preprocessing, found {type(network).__name__} with "
+            f"{type(preprocess).__name__}, which no folder holds; keep the edit and load it onto the model"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with quiet(), no_progress_bars():
         network.save_pretrained(folder)
@@ -83,23 +98,34 @@ def check_files(name: str, source: Path | str, kind: str, files: Sequence[str], 
             raise ModelError(f"{name}: is not the folder of a whole {kind}: it has no {file}; {fix}")
 
 
-def _network(name: str, source: str) -> nn.Module:
+def pretrained(name: str, source: str, kind: str, described: str) -> nn.Module:
+    """A network of transformers, whole.
+
+    Args:
+        name: What was asked for.
+        source: The folder, or the id on the hub.
+        kind: The class of transformers that reads it.
+        described: What messages call it, with its article.
+
+    Raises:
+        ModelError: If it cannot be read or lacks weights.
+    """
     with quiet(), no_progress_bars():
         import torch
-        from transformers import AutoModelForImageClassification
+        import transformers
 
         try:
-            network, report = AutoModelForImageClassification.from_pretrained(
+            network, report = getattr(transformers, kind).from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, output_loading_info=True
             )
         except Exception as error:  # transformers, safetensors and the hub each raise their own kinds
-            raise ModelError(f"{name}: cannot be loaded as an image classifier: {first_line(error)}") from error
+            raise ModelError(f"{name}: cannot be loaded as {described}: {first_line(error)}") from error
     lacking = sorted(str(key) for key in (*report["missing_keys"], *report.get("mismatched_keys", ())))
     if lacking:
         raise ModelError(
-            f"{name}: is not a whole classifier: its weights lack {lacking[0]}"
+            f"{name}: is not a whole model: its weights lack {lacking[0]}"
             + (f" and {len(lacking) - 1} more" if len(lacking) > 1 else "")
-            + "; give a model that was saved with its classification head"
+            + "; give a model that was saved with its head"
         )
     return network
 

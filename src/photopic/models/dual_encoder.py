@@ -23,7 +23,7 @@ from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, put_on
-from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
+from photopic.models.preprocessing import OneOrMore, batched, starts
 
 __all__ = ["TEMPLATES", "DualEncoder", "Templates", "bundled_dual_encoders"]
 
@@ -97,11 +97,7 @@ class DualEncoder(Handle):
             >>> with model.edits.applied(edit):  # doctest: +SKIP
             ...     model.save(Path("mine"))
         """
-        if not isinstance(self._preprocess, Preprocessing):
-            raise ModelError(
-                f"{self.name}: prepares pictures by a function of its own, which no file holds; give a Preprocessing"
-            )
-        write(folder, self.network, self._preprocess)
+        write(folder, self.network, self._preprocess, self.name)
         self.tokenizer.save_pretrained(folder)
 
     @property

@@ -20,6 +20,8 @@ SINGLE_FILE = ".safetensors"  # how the name of a whole pipeline in one file end
 TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
 DUAL_ENCODER, CLASSIFIER, CAPTIONER = "a dual encoder", "a classifier", "a captioner"
 MASKED_AUTOENCODER = "a masked autoencoder"
+SEGMENTER = "a segmentation model"
+SEGMENTS = "ForSemanticSegmentation"  # how classes end whose models name the class of every pixel
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
 WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
 
@@ -83,6 +85,8 @@ def kind_of(source: Path | str) -> str:
         return DUAL_ENCODER
     if config.get("model_type") == "vit_mae":
         return MASKED_AUTOENCODER
+    if any(str(name).endswith(SEGMENTS) for name in config.get("architectures") or ()):
+        return SEGMENTER
     return CAPTIONER if _writes_of_pictures(config) else CLASSIFIER
 
 

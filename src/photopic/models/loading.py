@@ -15,6 +15,7 @@ from photopic.models.files import (
     DIFFUSION,
     DUAL_ENCODER,
     MASKED_AUTOENCODER,
+    SEGMENTER,
     TEXT_TO_IMAGE,
     bundled_names,
     found_source,
@@ -35,6 +36,7 @@ HANDLES = {  # kind: its class, imported when one is loaded
     CLASSIFIER: "photopic.models.classifier:Classifier",
     CAPTIONER: "photopic.models.captioner:Captioner",
     MASKED_AUTOENCODER: "photopic.models.masked_autoencoder:MaskedAutoencoder",
+    SEGMENTER: "photopic.models.segmenter:Segmenter",
 }
 
 
@@ -46,8 +48,8 @@ def load(
     preprocess: Callable[..., Any] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Handle:
-    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier, captioner or
-    masked autoencoder.
+    """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier, captioner,
+    segmentation model or masked autoencoder.
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as

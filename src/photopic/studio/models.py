@@ -16,6 +16,7 @@ from photopic.models.files import (
     DUAL_ENCODER,
     INDEX,
     MASKED_AUTOENCODER,
+    SEGMENTER,
     TEXT_TO_IMAGE,
     bundled_names,
     found_source,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     TEXT_TO_IMAGE: "text_to_image", DIFFUSION: "diffusion", DUAL_ENCODER: "dual_encoder", CLASSIFIER: "classifier",
-    CAPTIONER: "captioner", MASKED_AUTOENCODER: "masked_autoencoder",
+    CAPTIONER: "captioner", MASKED_AUTOENCODER: "masked_autoencoder", SEGMENTER: "segmenter",
 }  # fmt: skip
 ANY = "photopic.models.handle:Handle"
 
