@@ -3,8 +3,18 @@
     python -m benchmarks dann        # writes benchmarks/results/dann.json
     python -m benchmarks sfda        # writes benchmarks/results/sfda.json
 
-DANN_PROTOCOL
-SFDA_PROTOCOL
+Protocol, written before the runs. Five seeds, each with its own pictures, weights and batches; all arms of a seed share them.
+Intervals are Student's t of the paired differences. Settings were looked at on seeds 100 to 106 only.
+
+``dann``: a small untrained network with group normalisation learns ten concepts, drawn by the seed, from 20 scenes each of one thing
+in Noto's drawings on any background, and 20 unlabelled ones of each in Twemoji's; 400 steps of 32 and 32. Measured on 30 fresh scenes of
+each concept and style. Baseline: the same steps at strength 0, which is the source alone. Control: other scenes of the source in
+the target's place. The probe is a logistic regression on half of the fresh features, asked about the other half; chance is 1/2.
+
+``sfda``: a small SegFormer learns 500 scenes of Noto's drawings on flat backgrounds (thing or background, 250 steps), and meets Twemoji's
+on textures: 200 unlabelled scenes to adapt to, 200 fresh ones to measure on. The prior is the class ratio of 200 further scenes of
+the target, a single pair of numbers. Baseline: the source model as it is. Ablation: entropy alone. Control: a prior that nobody
+counted, both classes alike.
 """
 
 from __future__ import annotations
@@ -25,7 +35,7 @@ from photopic.core.config import Config
 from photopic.data import renderings
 from photopic.data.few_shot import LabelledImages
 from photopic.data.scenes import SceneOptions, sample_scene
-from photopic.data.segmented import segmented_scenes
+from photopic.data.segmented import SegmentedPictures, segmented_scenes
 from photopic.metrics.intervals import student
 from photopic.metrics.segmentation import class_iou
 from photopic.models.classifier import Classifier
@@ -156,28 +166,33 @@ class SfdaConfig(Config):
     """How much is measured."""
 
     source: str = "noto"  # style the source model is trained on
-    target: str = "openmoji"  # style it is adapted to
+    target: str = "twemoji"  # style it is adapted to
     scenes: Annotated[int, Ge(1)] = 500  # of the source
-    training: Annotated[int, Ge(1)] = 300  # steps of the source model
-    steps: Annotated[int, Ge(1)] = 60  # of adaptation
-    lr: Annotated[float, Gt(0)] = 3e-4  # of adaptation
+    unlabelled: Annotated[int, Ge(1)] = 200  # of the target, and as many fresh ones
+    training: Annotated[int, Ge(1)] = 250  # steps of the source model
+    steps: Annotated[int, Ge(1)] = 50  # of adaptation
+    lr: Annotated[float, Gt(0)] = 1e-4  # of adaptation
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # of scenes, weights and batches
 
 
 def sfda_cases(config: SfdaConfig) -> list[Case]:
     """Every seed: its source model is trained once, and every arm begins there."""
-    how = (config.source, config.target, config.scenes, config.training, config.steps, config.lr)
+    how = (config.source, config.target, config.scenes, config.unlabelled, config.training, config.steps, config.lr)
     return [Case("all", seed, how) for seed in config.seeds]
 
 
 def sfda_measure(bench: Bench[SfdaConfig, Any], case: Case) -> dict[str, dict[str, float]]:
     """Mean IoU and the largest class's share on fresh scenes of the target, by arm."""
-    source, target, scenes, training, steps, lr = case.how
-    labelled = segmented_scenes(scenes, (source,), seed=(case.seed, 0))
-    model = segmentation(labelled, config=SegmentationConfig(steps=training, seed=case.seed))
-    prior = tuple(labelled.class_ratio.tolist())  # of scenes of the source: the target's own are not looked at
-    images = segmented_scenes(300, (target,), seed=(case.seed, 2)).images
-    fresh = {name: segmented_scenes(300, (style,), seed=(case.seed, 3)) for name, style in (("own", source), ("target", target))}
+    source, target, scenes, unlabelled, training, steps, lr = case.how
+
+    def drawn_as(of: str, part: int, count: int = unlabelled) -> SegmentedPictures:
+        flat, textured = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+        style, backgrounds = (source, flat) if of == "own" else (target, textured)
+        return segmented_scenes(count, (style,), seed=(case.seed, part), backgrounds=backgrounds)
+
+    model = segmentation(drawn_as("own", 0, scenes), config=SegmentationConfig(steps=training, seed=case.seed))
+    images, prior = drawn_as("target", 2).images, tuple(drawn_as("target", 4).class_ratio.tolist())
+    fresh = {of: drawn_as(of, 3) for of in ("own", "target")}
 
     def judged(of: str) -> dict[str, float]:
         said, classes = model.segment(fresh[of].images), len(model.labels)
@@ -186,9 +201,8 @@ def sfda_measure(bench: Bench[SfdaConfig, Any], case: Case) -> dict[str, dict[st
         return {"miou": float(np.nanmean(iou)), "dominant": float(shares.max())}
 
     found = {"own": judged("own"), "source": judged("target")}
-    uneven = (0.25, 0.25, 0.25, 0.25)  # the control: what nobody counted
     arms = {"adami": ("mutual-information", prior), "adaent": ("weighted-entropy", prior), "entropy": ("entropy", ())}
-    for name, (loss, shares) in {**arms, "uniform": ("mutual-information", uneven)}.items():
+    for name, (loss, shares) in {**arms, "uniform": ("mutual-information", (0.5, 0.5))}.items():
         config = SourceFreeConfig(prior=shares, loss=loss, steps=steps, lr=lr, seed=case.seed)  # type: ignore[arg-type]
         with model.edits.applied(source_free(model, images, config=config)):
             found[name] = judged("target")
@@ -213,7 +227,7 @@ BENCHMARKS = (
         seeds=DannConfig().seeds,
     ),
     Benchmark(
-        "sfda", __doc__, SfdaConfig(), SfdaConfig(scenes=20, training=3, steps=2, seeds=(0,)), SFDA, sfda_rows, sfda_cases,
+        "sfda", __doc__, SfdaConfig(), SfdaConfig(scenes=20, unlabelled=8, training=3, steps=2, seeds=(0,)), SFDA, sfda_rows, sfda_cases,
         sfda_measure, seeds=SfdaConfig().seeds,
     ),
 )  # fmt: skip

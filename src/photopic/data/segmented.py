@@ -82,7 +82,7 @@ class SegmentedPictures:
 class SegmentedOptions(Config):
     """How pictures and masks are read."""
 
-    size: Annotated[int, Ge(16)] = 64  # side in pixels of the square that a picture and its mask become
+    size: Annotated[int, Ge(32)] = 64  # side in pixels of the square that a picture and its mask become
     # style of the things in emoji scenes
     style: Literal[
         "noto", "twemoji", "openmoji", "openmoji-black", "fluent-modern", "fluent-flat", "fluent-high-contrast"

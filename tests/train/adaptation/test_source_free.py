@@ -23,12 +23,12 @@ from photopic.train.adaptation.source_free import SourceFreeConfig, source_free
 PRIOR = (0.8, 0.2)
 
 
-def squares(count: int, *, seed: int, gray: float = 255) -> SegmentedPictures:
+def squares(count: int, *, seed: int, gray: float = 255, size: int = 24) -> SegmentedPictures:
     """Bright squares of a fifth of the picture on dark noise; with another gray another domain."""
     rng = np.random.default_rng(seed)
-    images, masks = rng.normal(60, 25, (count, 24, 24, 3)), np.zeros((count, 24, 24), np.uint8)
+    images, masks = rng.normal(60, 25, (count, size, size, 3)), np.zeros((count, size, size), np.uint8)
     for image, mask in zip(images, masks, strict=True):
-        top, left = rng.integers(0, 13, 2)
+        top, left = rng.integers(0, size - 11, 2)
         mask[top : top + 11, left : left + 11] = 1
     images[masks == 1] += gray - 60
     return SegmentedPictures(images.clip(0, 255).astype(np.uint8), masks, ("background", "square"))
@@ -70,7 +70,7 @@ def test_a_collapse_is_told() -> None:
 
 
 def test_affine_learns_scales_and_shifts_of_normalisation_alone(tmp_path: Path) -> None:
-    data = squares(8, seed=0)
+    data = squares(8, seed=0, size=32)
     model = segmentation(data, config=SegmentationConfig(steps=2, batch=4, width=8))
     edit = source_free(model, data.images, config=SourceFreeConfig(prior=PRIOR, steps=1, affine=True))
     assert edit.base.shapes and all("norm" in name for name in edit.base.shapes)
@@ -85,9 +85,9 @@ def test_affine_learns_scales_and_shifts_of_normalisation_alone(tmp_path: Path) 
 
 
 def test_a_small_segformer_learns_squares() -> None:
-    data = squares(60, seed=0)
+    data = squares(60, seed=0, size=32)
     model = segmentation(data, config=SegmentationConfig(steps=120, batch=12, width=8))
-    assert iou(model, squares(20, seed=1)) > 0.6
+    assert iou(model, squares(20, seed=1, size=32)) > 0.6
     np.testing.assert_allclose(model.provenance["class_ratio"], data.class_ratio, atol=1e-6)
 
 
@@ -100,20 +100,25 @@ def test_scenes_and_folders_hold_the_class_of_every_pixel(tmp_path: Path) -> Non
     scenes = segmented_scenes(4, ("openmoji",), size=32)
     assert scenes.masks.shape == (4, 32, 32) and set(np.unique(scenes.masks)) == {0, 1}
     assert read_segmented("emoji-scenes:4", SegmentedOptions(size=32, style="openmoji")).digest() == scenes.digest()
-    data = squares(2, seed=0)
+    data = squares(2, seed=0, size=32)
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     for place, (image, mask) in enumerate(zip(data.images, data.masks, strict=True)):
         Image.fromarray(image).save(tmp_path / "images" / f"{place}.png")
         Image.fromarray(mask).save(tmp_path / "masks" / f"{place}.png")
     (tmp_path / "classes.txt").write_text("background\nsquare\n")
-    assert read_segmented(str(tmp_path), SegmentedOptions(size=24)).digest() == data.digest()
+    assert read_segmented(str(tmp_path), SegmentedOptions(size=32)).digest() == data.digest()
     (tmp_path / "classes.txt").write_text("square\n")
     with pytest.raises(DataError, match="name it too"):
-        read_segmented(str(tmp_path), SegmentedOptions(size=24))
+        read_segmented(str(tmp_path), SegmentedOptions(size=32))
     (tmp_path / "masks" / "1.png").unlink()
     with pytest.raises(DataError, match=r"add 1\.png"):
-        read_segmented(str(tmp_path), SegmentedOptions(size=24))
+        read_segmented(str(tmp_path), SegmentedOptions(size=32))
+
+
+def test_pictures_too_small_for_four_resolutions_are_refused() -> None:
+    with pytest.raises(DataError, match="expected pictures of 32 pixels or more a side, found 24 x 24"):
+        segmentation(squares(2, seed=0))
 
 
 def test_a_prior_that_fits_no_model_is_refused() -> None:

@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt
 from torch import nn
 from torch.nn import functional as F
 
+from photopic.core.errors import DataError
 from photopic.core.events import Steps
 from photopic.core.fit import OptimizedTensors, fit
 from photopic.core.method import method
@@ -23,6 +24,8 @@ from photopic.data.segmented import SegmentedPictures
 from photopic.learning.few_shot_batches import Training, drawn
 from photopic.models.preprocessing import Preprocessing
 from photopic.models.segmenter import Segmenter
+
+SMALLEST = 32  # pixels a side: the coarsest of four resolutions is then one place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,17 @@ def segmentation(
     Returns:
         The model, which saves a folder as transformers reads it.
 
+    Raises:
+        DataError: If pictures are smaller than 32 pixels.
+
     Example:
         >>> model = segmentation(segmented_scenes(100))  # doctest: +SKIP
     """
     height, width = data.images.shape[1:3]
+    if min(height, width) < SMALLEST:
+        raise DataError(
+            f"pictures: expected pictures of {SMALLEST} pixels or more a side, found {height} x {width}; read them larger (--size)"
+        )
     preprocess = Preprocessing(resize=(height, width), mean=(0.5,) * 3, std=(0.25,) * 3)
     learner = _Segmentation(small_segformer(data.names, config.width, config.seed), preprocess, data, config)
     yield from fit(learner, config.steps, run=run)
