@@ -31,8 +31,8 @@ from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
 from photopic.data.masked_picture import MaskedPicture
 from photopic.data.picture_set import PictureSet
-from photopic.data.segmented import SegmentedPictures, segmented_scenes
 from photopic.data.scenes import Background, Placement, compose
+from photopic.data.segmented import SegmentedPictures, segmented_scenes
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
 from photopic.generate.guidance.linear_guidance import LinearFitConfig, fit_linear_guidance
@@ -228,7 +228,9 @@ def segmenter() -> Segmenter:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = torch.nn.Conv2d(3, 4, 1)
-    return Segmenter(network, preprocess=Preprocessing(resize=(16, 16)), labels=("none", "bear", "mug", "owl"), name="tiny")
+    return Segmenter(
+        network, preprocess=Preprocessing(resize=(16, 16)), labels=("none", "bear", "mug", "owl"), name="tiny"
+    )
 
 
 def clips(split: str) -> Clips:

@@ -6,15 +6,16 @@
 Protocol, written before the runs. Five seeds, each with its own pictures, weights and batches; all arms of a seed share them.
 Intervals are Student's t of the paired differences. Settings were looked at on seeds 100 to 106 only.
 
-``dann``: a small untrained network with group normalisation learns ten concepts, drawn by the seed, from 20 scenes each of one thing
-in Noto's drawings on any background, and 20 unlabelled ones of each in Twemoji's; 400 steps of 32 and 32. Measured on 30 fresh scenes of
-each concept and style. Baseline: the same steps at strength 0, which is the source alone. Control: other scenes of the source in
-the target's place. The probe is a logistic regression on half of the fresh features, asked about the other half; chance is 1/2.
+``dann``: a small untrained network with group normalisation learns ten concepts, drawn by the seed, from 20 scenes each of one
+thing in Noto's drawings on any background, and 20 unlabelled ones of each in Twemoji's; 400 steps of 32 and 32. Measured on 30
+fresh scenes of each concept and style. Baseline: the same steps at strength 0, which is the source alone. Control: other scenes of the
+source in the target's place. The probe is a logistic regression on half of the fresh features, asked about the other half; chance
+is 1/2.
 
-``sfda``: a small SegFormer learns 500 scenes of Noto's drawings on flat backgrounds (thing or background, 250 steps), and meets Twemoji's
-on textures: 200 unlabelled scenes to adapt to, 200 fresh ones to measure on. The prior is the class ratio of 200 further scenes of
-the target, a single pair of numbers. Baseline: the source model as it is. Ablation: entropy alone. Control: a prior that nobody
-counted, both classes alike.
+``sfda``: a small SegFormer learns 500 scenes of Noto's drawings on flat backgrounds (thing or background, 250 steps), and meets
+Twemoji's on textures: 200 unlabelled scenes to adapt to, 200 fresh ones to measure on. The prior is the class ratio of 200 further
+scenes of the target, a single pair of numbers. Baseline: the source model as it is. Ablation: entropy alone. Control: a prior that
+nobody counted, both classes alike.
 """
 
 from __future__ import annotations
@@ -223,11 +224,25 @@ def sfda_rows(bench: Bench[SfdaConfig, Any]) -> Iterator[Row]:
 
 BENCHMARKS = (
     Benchmark(
-        "dann", __doc__, DannConfig(), DannConfig(steps=3, classes=3, seeds=(0,)), DANN, dann_rows, dann_cases, dann_measure,
+        "dann",
+        __doc__,
+        DannConfig(),
+        DannConfig(steps=3, classes=3, seeds=(0,)),
+        DANN,
+        dann_rows,
+        dann_cases,
+        dann_measure,
         seeds=DannConfig().seeds,
     ),
     Benchmark(
-        "sfda", __doc__, SfdaConfig(), SfdaConfig(scenes=20, unlabelled=8, training=3, steps=2, seeds=(0,)), SFDA, sfda_rows, sfda_cases,
-        sfda_measure, seeds=SfdaConfig().seeds,
+        "sfda",
+        __doc__,
+        SfdaConfig(),
+        SfdaConfig(scenes=20, unlabelled=8, training=3, steps=2, seeds=(0,)),
+        SFDA,
+        sfda_rows,
+        sfda_cases,
+        sfda_measure,
+        seeds=SfdaConfig().seeds,
     ),
-)  # fmt: skip
+)

@@ -342,9 +342,7 @@ def test_a_preprocessor_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_network_without_its_head(tmp_path: Path) -> None:
     body = ViTModel(ViTConfig(image_size=32, **VIT), add_pooling_layer=False)
-    refused(
-        "not a whole model: its weights lack classifier", lambda: Classifier.load(save(body, tmp_path / "vit"))
-    )
+    refused("not a whole model: its weights lack classifier", lambda: Classifier.load(save(body, tmp_path / "vit")))
 
 
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:

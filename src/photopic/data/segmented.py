@@ -150,7 +150,11 @@ def segmented_scenes(
     """
     base = (seed,) if isinstance(seed, int) else tuple(seed)
     options = SceneOptions(
-        concepts=renderings.classes(), styles=tuple(styles), size=size, objects=(0.5, 0.5, 0.0, 0.0), backgrounds=backgrounds
+        concepts=renderings.classes(),
+        styles=tuple(styles),
+        size=size,
+        objects=(0.5, 0.5, 0.0, 0.0),
+        backgrounds=backgrounds,
     )
     scenes = [sample_scene(options, (*base, number)) for number in range(count)]
     masks = np.stack([scene.masks.any(0) for scene in scenes]).astype(np.uint8)

@@ -33,7 +33,11 @@ def test_divergences_are_those_of_the_two_directions() -> None:
         assert float(ratio_divergence(prior[None], prior, direction)) == pytest.approx(0, abs=1e-7)
     # a class that the prior rules out may not be predicted; one that is nowhere predicted is no error of the other direction
     none = torch.tensor([0.7, 0.3, 0.0])
-    assert float(ratio_divergence(ratios, none, "predicted-first")) > 5 > float(ratio_divergence(ratios, none, "prior-first"))
+    assert (
+        float(ratio_divergence(ratios, none, "predicted-first"))
+        > 5
+        > float(ratio_divergence(ratios, none, "prior-first"))
+    )
 
 
 def test_adami_is_mutual_information_with_the_sign_turned_plus_a_cross_entropy() -> None:

@@ -28,7 +28,11 @@ def test_twice_reversed_is_the_product_of_both_strengths() -> None:
     assert gradient.tolist() == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize(("progress", "expected"), [(0.0, 0.0), (0.1, 0.46211716), (0.25, 0.84828364), (1.0, 0.99990920)])
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 0.0), (0.1, 0.46211716), (0.25, 0.84828364), (1.0, 0.99990920)]
+)
 def test_the_schedule_is_that_of_the_paper(progress: float, expected: float) -> None:
     assert adversarial_strength(progress) == pytest.approx(expected, abs=1e-8)
-    assert adversarial_strength(progress, 4.0) == pytest.approx(math.tanh(2 * progress))  # the same function written otherwise
+    assert adversarial_strength(progress, 4.0) == pytest.approx(
+        math.tanh(2 * progress)
+    )  # the same function written otherwise

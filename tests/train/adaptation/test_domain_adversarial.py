@@ -72,7 +72,9 @@ def test_the_network_goes_up_the_domain_loss_and_the_domain_head_down() -> None:
     of_classes, of_domains = (torch.autograd.grad(each, trunk, retain_graph=True)[0] for each in (named, apart))
     (of_head,) = torch.autograd.grad(apart, head)
     one.step(1)
-    torch.testing.assert_close(one.tensors["network.1.weight"].grad, of_classes - strength * of_domains, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        one.tensors["network.1.weight"].grad, of_classes - strength * of_domains, rtol=1e-3, atol=1e-5
+    )
     torch.testing.assert_close(one.tensors["domain.2.weight"].grad, of_head, rtol=1e-3, atol=1e-5)
 
 

@@ -27,7 +27,7 @@ def squares(count: int, *, seed: int, gray: float = 255, size: int = 24) -> Segm
     """Bright squares of a fifth of the picture on dark noise; with another gray another domain."""
     rng = np.random.default_rng(seed)
     images, masks = rng.normal(60, 25, (count, size, size, 3)), np.zeros((count, size, size), np.uint8)
-    for image, mask in zip(images, masks, strict=True):
+    for mask in masks:
         top, left = rng.integers(0, size - 11, 2)
         mask[top : top + 11, left : left + 11] = 1
     images[masks == 1] += gray - 60
