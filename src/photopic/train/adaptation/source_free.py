@@ -43,13 +43,15 @@ class SourceFreeConfig(Training):
     # the divergence of class ratios from the prior: KL(predicted, prior) for mutual-information (AdaMI), KL(prior, predicted) and
     # rare classes weighted for weighted-entropy (AdaEnt), none for entropy, which collapses and is there to compare
     loss: Literal["mutual-information", "weighted-entropy", "entropy"] = "mutual-information"
-    prior_weight: Annotated[float, Gt(0)] = 1.0  # of the divergence, beside the entropy of pixels
+    prior_weight: Annotated[float, Gt(0)] = (
+        10.0  # of the divergence, beside the entropy of pixels; too small lets one class grow
+    )
     per_picture: bool = (
         False  # hold each picture's class ratios near the prior, for pictures that all show the same classes
     )
     affine: bool = False  # learn the scales and shifts of normalisation alone
     steps: Annotated[int, Ge(1)] = 100  # steps of adaptation; more goes further from the source
-    lr: Annotated[float, Gt(0)] = 1e-4  # size of a step of AdamW at first; it falls along a half cosine
+    lr: Annotated[float, Gt(0)] = 3e-4  # size of a step of AdamW at first; it falls along a half cosine
     batch: Annotated[int, Ge(1)] = 16  # pictures a step, all where there are fewer
     augment: Annotated[bool, Flags()] = False  # pictures stay whole: a crop would have other ratios
 
@@ -57,6 +59,7 @@ class SourceFreeConfig(Training):
 @method(
     paper="arXiv:2108.03152",
     claims="sfda.",
+    presets={"paper": SourceFreeConfig(prior_weight=1.0, per_picture=True)},
     command="train adapt-segmentation",
     examples=(
         "Example: photopic train adapt-segmentation mine unlabelled/ --prior 0.67,0.33 -o adapted.edit",
