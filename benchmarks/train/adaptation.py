@@ -13,9 +13,9 @@ of the source in the target's place. The probe is a logistic regression on half 
 chance is 1/2.
 
 ``sfda``: a small SegFormer learns 500 scenes of Noto's drawings on flat backgrounds (thing or background, 250 steps), and meets
-the high-contrast drawings of Fluent on textures: 200 unlabelled scenes to adapt to, 200 fresh ones to measure on. The prior is the class ratio of 200 further
-scenes of the target, a single pair of numbers. Baseline: the source model as it is. Ablation: entropy alone. Control: a prior that
-nobody counted, both classes alike.
+the high-contrast drawings of Fluent on textures: 200 unlabelled scenes to adapt to, 200 fresh ones to measure on. The prior is the
+class ratio of 200 further scenes of the target, a single pair of numbers. Baseline: the source model as it is. Ablation: entropy
+alone. Control: a prior that nobody counted, both classes alike.
 """
 
 from __future__ import annotations
