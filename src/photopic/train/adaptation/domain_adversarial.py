@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from photopic.core.config import Flags
 from photopic.core.edits import Edit
 from photopic.core.errors import DataError
 from photopic.core.events import Steps
@@ -55,14 +54,14 @@ class DomainAdversarialConfig(Training):
     claims="dann.",
     command="train adapt",
     examples=(
-        "Example: photopic train adapt emoji-resnet-64-0 source/ --target unlabelled/ -o adapted.edit",
+        "Example: photopic train adapt emoji-resnet-64-0 source/ unlabelled/ -o adapted.edit",
         "What the source alone teaches: add --strength 0",
     ),
 )
 def domain_adversarial(
     model: Classifier,
     data: ClassFolder | LabelledImages,
-    target: Annotated[ClassFolder | Images, Flags("--target")],
+    target: ClassFolder | Images,
     *,
     config: DomainAdversarialConfig = DomainAdversarialConfig(),
     run: Run | None = None,
