@@ -78,8 +78,8 @@ class Case:
 
 def cases(config: TransferConfig) -> list[Case]:
     """Every pair with every arm."""
-    how = (config.pictures, config.steps, config.lr)
-    return [Case(*pair, arm, *how) for pair in permutations(config.models, 2) for arm in ARMS]
+    pairs = permutations(config.models, 2)
+    return [Case(*pair, arm, config.pictures, config.steps, config.lr) for pair in pairs for arm in ARMS]
 
 
 @cache

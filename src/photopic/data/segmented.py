@@ -124,7 +124,8 @@ def read_segmented(word: str, options: SegmentedOptions, model: Any = None) -> S
                     f"{masks[file.stem]}: expected a gray or palette picture of classes, found {opened.mode}"
                 )
             found.append((picture, np.asarray(opened.resize(side, Image.Resampling.NEAREST)).astype(np.uint8)))
-    return SegmentedPictures(*(np.stack(each) for each in zip(*found, strict=True)), names)
+    pictures, classes = (np.stack(each) for each in zip(*found, strict=True))
+    return SegmentedPictures(pictures, classes, names)
 
 
 def segmented_scenes(

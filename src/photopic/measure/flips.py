@@ -86,9 +86,10 @@ def flips(model: Classifier, other: Classifier, data: ClassFolder | LabelledImag
             "pictures: expected one sub-folder a class, named as the class, found pictures alone; sort them"
         )
     right = []
-    for number, (each, places) in enumerate(((model, slice(None)), (other, order))):
+    for number, each in enumerate((model, other)):
         yield Event("looking", number, 2)
-        right.append(np.asarray(each.logits(images)[:, places].argmax(1).numpy() == labels))
+        logits = each.logits(images)  # (n, classes), the other's in its own order
+        right.append(np.asarray((logits[:, order] if number else logits).argmax(1).numpy() == labels))
     values: dict[str, Any] = {"pictures": len(labels)} | _shares(*right)
     for key in ("accuracy", "other_accuracy", *SHARES):
         values[f"{key}_interval"] = list(wilson(round(values[key] * len(labels)), len(labels))[1:])

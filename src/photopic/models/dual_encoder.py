@@ -23,7 +23,7 @@ from photopic.models.dual_encoder_files import bundled_dual_encoders, read
 from photopic.models.files import DUAL_ENCODER
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, put_on
-from photopic.models.preprocessing import OneOrMore, batched, starts
+from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
 
 __all__ = ["TEMPLATES", "DualEncoder", "Templates", "bundled_dual_encoders"]
 

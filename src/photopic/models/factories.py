@@ -61,7 +61,7 @@ def function_named(name: str) -> Callable[..., Any]:
         found = getattr(_imported(module), function, None)
         if not callable(found):
             raise ModelError(f"{name}: {module} has no function {function}; check the spelling")
-        return found  # type: ignore[no-any-return]
+        return found
 
     return _of_user(name, find)
 
