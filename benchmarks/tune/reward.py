@@ -209,7 +209,9 @@ def draw(bench: Bench[RewardBenchConfig, JudgedModel], rows: Any) -> None:
         Case(0, way, bench.config.gradient, bench.config.policy) for way in ("none", "random", "off", "dealt", "ddpo")
     ]
     sheets = [bench.array({"pictures": case}, missing) for case in shown]  # (12, 64, 64, 3) each
-    write_atomically(ROOT / "docs/images/reward.png", png_bytes(contact_sheet(list(np.concatenate(sheets)), columns=12)))
+    write_atomically(
+        ROOT / "docs/images/reward.png", png_bytes(contact_sheet(list(np.concatenate(sheets)), columns=12))
+    )
 
 
 BENCHMARKS = (

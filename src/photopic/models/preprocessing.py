@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from photopic.core.errors import DataError, ModelError
 from photopic.data.pixels import Images, OneOrMore, arrays, batched
@@ -153,7 +154,7 @@ class Preprocessing:
             target = (int(target * images.shape[2] / short), int(target * images.shape[3] / short))
         if target is not None and target != tuple(images.shape[2:]):
             mode = "bicubic" if self.resample == 3 else "bilinear"
-            images = F.interpolate(images, target, mode=mode, antialias=True)
+            images = F.interpolate(images, target, mode=mode, antialias=True).clamp(0, 1)  # as 8 bits are
         if self.crop is not None:
             top, left = ((has - wanted) // 2 for wanted, has in zip(self.crop, images.shape[2:], strict=True))
             images = images[..., top : top + self.crop[0], left : left + self.crop[1]]

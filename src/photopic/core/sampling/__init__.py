@@ -8,7 +8,7 @@ their schedulers: their list of timesteps drives it, so second-order ones work t
 
 from photopic.core.sampling.control import Conditioned, Control, Sampled, Sampling, Step, steps_from_image
 from photopic.core.sampling.finite import check_finite
-from photopic.core.sampling.inpainting import Inpainting
+from photopic.core.sampling.inpainting import Inpainting, MaskedPicture
 from photopic.core.sampling.inversion import invert, invert_events
 from photopic.core.sampling.levels import noised, standard_noise
 from photopic.core.sampling.loop import sample, sample_events
@@ -18,6 +18,7 @@ __all__ = [
     "Conditioned",
     "Control",
     "Inpainting",
+    "MaskedPicture",
     "Sampled",
     "Sampling",
     "Step",

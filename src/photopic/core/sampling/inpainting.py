@@ -1,4 +1,4 @@
-"""Inpainting: a known region that is put back after every step."""
+"""Inpainting: a known region that is put back after every step, or that the network is told."""
 
 from __future__ import annotations
 
@@ -45,3 +45,27 @@ class Inpainting(Control):
         scale = {"exploding": step.variance_exploding, "straight": step.straight}
         known = noised(self.known, self.noise, step.next_sigma, **scale)
         return torch.where(self.drawn, latents, known.to(latents.dtype))
+
+
+class MaskedPicture(Control):
+    """Tells a network of nine channels what is known: the mask and the latents of the masked picture, after the noisy latents.
+
+    The last of the controls, because those after it would meet nine channels. As Stable Diffusion's inpainting models read it
+    (Rombach et al., arXiv 2112.10752).
+
+    Args:
+        drawn: 1 where to draw, 0 elsewhere.
+        known: Clean latents of the picture whose pixels to draw are grey.
+
+    Example:
+        >>> control = MaskedPicture(torch.ones(1, 1, 8, 8), torch.zeros(1, 4, 8, 8))
+        >>> control.model_input(torch.zeros(1, 4, 8, 8), Step(0, 10, torch.tensor(1), 1.0, 0.0, guided=False)).shape
+        torch.Size([1, 9, 8, 8])
+    """
+
+    def __init__(self, drawn: Float[Tensor, "#batch 1 h w"], known: Float[Tensor, "batch c h w"]):
+        self.told = torch.cat([drawn.to(known).expand(len(known), -1, -1, -1), known], 1)  # (batch, 1 + c, h, w)
+
+    def model_input(self, latents: Float[Tensor, "batch c h w"], step: Step) -> Float[Tensor, "batch channels h w"]:
+        """The latents and what is known."""
+        return torch.cat([latents, self.told.to(latents)], 1)

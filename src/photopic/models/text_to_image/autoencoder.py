@@ -21,6 +21,11 @@ def encode_images(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[
     Raises:
         ModelError: If the sides are not multiples of the VAE's scale factor, or numbers are not finite.
     """
+    return latents_of(pipeline, images)
+
+
+def latents_of(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch c latent_h latent_w"]:
+    """The same where gradients flow to the images; raises as ``encode_images``."""
     factor, vae = pipeline.vae_scale_factor, pipeline.vae
     if images.shape[-1] % factor or images.shape[-2] % factor:
         raise ModelError(

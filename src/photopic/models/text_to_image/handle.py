@@ -302,11 +302,12 @@ class TextToImage(Handle):
 
 def _class_for(pipeline: Any) -> type[TextToImage]:
     """The handle for a pipeline that was read; the module of transformers is imported for one of them only."""
+    # by their names: they import this module
     if getattr(pipeline, "unet", None) is not None or getattr(pipeline, "transformer", None) is None:
-        return TextToImage
-    # by name: it imports this module
-    found: type[TextToImage] = import_module("photopic.models.text_to_image.transformer_handle").TransformerTextToImage
-    return found
+        inpainter = import_module("photopic.models.text_to_image.inpainter")
+        found: type[TextToImage] = inpainter.Inpainter if inpainter.is_inpainting(pipeline) else TextToImage
+        return found
+    return import_module("photopic.models.text_to_image.transformer_handle").TransformerTextToImage  # type: ignore[no-any-return]
 
 
 def _batches_of(events: Iterator[Event[Generated]], on_step: Callable[[int, int], None] | None) -> Iterator[Generated]:

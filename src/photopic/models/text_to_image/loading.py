@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
-from photopic.models.files import INDEX, first_line, no_progress_bars, quiet
+from photopic.models.files import BUNDLED, INDEX, first_line, no_progress_bars, quiet
 from photopic.models.text_to_image.families import FAMILIES, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
@@ -34,13 +34,25 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     if isinstance(source, Path) and source.is_file():
         pipeline = _read_single_file(source, dtype or torch.float32)
     else:
-        pipeline = _read_folder(name, source, dtype or torch.float32)
+        pipeline = _read_difference(source, dtype) or _read_folder(name, source, dtype or torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline.to(device)
     except (RuntimeError, AssertionError) as error:  # what torch raises for a device that does not exist
         raise ModelError(f"device {device}: cannot be used ({first_line(error)}); leave it out, or use cpu") from error
     return pipeline
+
+
+def _read_difference(source: Path | str, dtype: torch.dtype | None) -> Any:
+    """A bundled inpainting model, which holds only the weights that differ from another's; None for any other model."""
+    path = source / "unet" / "inpainting.safetensors" if isinstance(source, Path) else Path()
+    if not path.is_file():
+        return None
+    from photopic.models.text_to_image.inpainter import with_difference  # it imports this module's handle
+
+    with safe_open(path, "pt") as file:
+        base = (file.metadata() or {}).get("base", "")
+    return with_difference(_read_folder(base, BUNDLED / base, dtype or torch.float32), path)
 
 
 def _read_folder(name: str, source: Path | str, dtype: torch.dtype) -> Any:

@@ -123,7 +123,7 @@ class UNetDrawer:
             negative=[negative] * len(prompts) if isinstance(negative, str) else negative and negative[rows],
         )
         height, width = (side // self.factor for side in size)
-        shape = (len(prompts), pipeline.unet.config.in_channels, height, width)  # of the latents
+        shape = (len(prompts), pipeline.vae.config.latent_channels, height, width)  # of the latents
         noise = standard_noise(generators, conditioning.hidden.new_empty(shape))
         if model.edits.has_start_noise:
             noise = model.edits.start_noise(noise)
