@@ -107,20 +107,25 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/bags.jsonl",
     },
     "knowledge.detect": {"picture": lambda: grounded()[0], "names": ["bear", "cat"], "threshold": -1.0},
-    "guard.protect.score_distillation.protect": {
+    "guard.protect.protect": {
         "pictures": lambda: grounded()[0],
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.png",
         "overwrite": True,
         "draws": 1,
     },
-    "guard.protect.noisiest_step.protect_inpainting": {
+    "guard.protect.protect_inpainting": {
         "model": lambda: TextToImage.load("emoji-inpainting", device="cpu"),
         "picture": lambda: grounded()[0],
         "mask": lambda: half_masked(),
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/x.png",
         "overwrite": True,
     },
-    "guard.protect.set_level_guidance.robustness": {"attacks": ("set-level",), "words": 2, "scales": (0.5,)},
+    "guard.protect.robustness": {
+        "model": lambda: DualEncoder.load("emoji-clip-vit", device="cpu"),  # which finds some captions
+        "attacks": ("set-level",),
+        "words": 2,
+        "scales": (0.5,),
+    },
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "measure.seeds": {"prompts": ["a bear", "a cat"], "count": 4, "steps": 2, "batch": 2},

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from photopic.core.errors import DataError, ModelError
 from photopic.data.pixels import Images, OneOrMore, arrays, batched
