@@ -131,6 +131,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "measure.seeds": {"prompts": ["a bear", "a cat"], "count": 4, "steps": 2, "batch": 2},
     "generate.guidance.fit_linear_guidance": {"prompts": ["a bear"], "pictures": 2, "steps": 3},
     "edit.compose": {"edits": lambda: [edit(), edit(5)]},
+    "generate.guidance.start_noise": {"ranking": lambda: ranking()},
     "edit.bake": {"edits": lambda: [edit(), edit(20)]},
     "edit.merging.merge": {"edits": lambda: [edit(), edit(5)], "model": pipeline},
     "edit.merging.anisotropic_scaling": {"edits": lambda: [encoder_edit(), encoder_edit(1)]},
@@ -332,11 +333,16 @@ def control_arguments(control: type, model: TextToImage) -> dict[str, Any]:
     if "style" in wanted:
         made["style"] = grounded()[0]
     if "ranking" in wanted:
-        made["ranking"] = _kept({"name": "measure seeds", "rows": [{"seed": seed} for seed in range(100, 200)]})
+        made["ranking"] = ranking()
     if "weights" in wanted:
         fit = LinearFitConfig(steps=2, pictures=2)
         made["weights"] = _kept(fit_linear_guidance(model, prompts=["a bear"], config=fit).to_dict())
     return {name: value for name, value in made.items() if name in wanted}
+
+
+def ranking() -> str:
+    """What ``measure seeds`` printed of a hundred seeds."""
+    return _kept({"name": "measure seeds", "rows": [{"seed": seed} for seed in range(100, 200)]})
 
 
 def _kept(report: dict[str, Any]) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from photopic.core.edits.file import load, save
 from photopic.core.errors import DataError
 from photopic.core.runs import Run
 from photopic.generate.guidance.good_seeds import GoodSeeds, GoodSeedsConfig
+from photopic.generate.guidance.start_noise import StartNoiseConfig, start_noise
 from photopic.measure.seeds import SeedsConfig, attributes_of, identified, seeds, standardised, typicality
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.text_to_image.handle import TextToImage
@@ -102,3 +104,25 @@ def test_pictures_of_good_seeds_are_those_of_the_ranked_seeds_in_turn(model: Tex
     file.write_text(json.dumps({"name": "measure seeds", "rows": [{"seed": -1}]}))
     with pytest.raises(DataError, match=r"seeds\.json: expected whole numbers from 0 as seeds"):
         drawn([0], top=1)
+
+
+def test_a_start_noise_edit_draws_what_the_ranked_seed_draws_and_is_turned_to_by_degrees(
+    model: TextToImage, tmp_path: Path
+) -> None:
+    file = tmp_path / "seeds.json"
+    file.write_text(json.dumps({"name": "measure seeds", "rows": [{"seed": seed} for seed in (41, 7)]}))
+    edit = start_noise(str(file), model, config=StartNoiseConfig(place=2))
+    save(edit, tmp_path / "seven.edit")
+
+    def drawn(seed: int) -> np.ndarray:
+        return model.generate("a bear", seeds=[seed], steps=2)
+
+    own, ranked = drawn(0), drawn(7)
+    with model.edits.applied(load(tmp_path / "seven.edit")):
+        assert np.array_equal(drawn(0), ranked)
+    with model.edits.applied(edit, weight=0.5):
+        half = drawn(0)
+    assert not np.array_equal(half, own) and not np.array_equal(half, ranked)
+    assert np.array_equal(drawn(0), own)
+    with pytest.raises(DataError, match=r"seeds\.json: expected 3 seeds or more, found 2"):
+        start_noise(str(file), model, config=StartNoiseConfig(place=3))

@@ -33,3 +33,15 @@ def read_rows(path: str | Path, command: str) -> list[dict[str, Any]]:
             f"{Path(path).name}: expected what photopic {command} --json prints, found something else ({error!r})"
         ) from None
     return rows
+
+
+def read_ranking(path: str) -> list[int]:
+    """The seeds of a ranking, best first.
+
+    Raises:
+        DataError: Names the file and what is wrong with it.
+    """
+    seeds = [row.get("seed") for row in read_rows(path, "measure seeds")]
+    if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
+        raise DataError(f"{Path(path).name}: expected whole numbers from 0 as seeds, found others; measure them again")
+    return [int(seed) for seed in seeds if seed is not None]

@@ -22,7 +22,7 @@ from photopic.core.config import Config, Existing
 from photopic.core.errors import DataError
 from photopic.core.method import method
 from photopic.core.sampling import Control, Sampling, standard_noise
-from photopic.generate.guidance._common import read_rows
+from photopic.generate.guidance._common import read_ranking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +65,3 @@ class GoodSeeds(Control):
         asked = [generator.initial_seed() for generator in sampling.generators]
         chosen = [torch.Generator().manual_seed(self.seeds[seed % len(self.seeds)]) for seed in asked]
         return standard_noise(chosen, noise)
-
-
-def read_ranking(path: str) -> list[int]:
-    """The seeds of a ranking, best first.
-
-    Raises:
-        DataError: Names the file and what is wrong with it.
-    """
-    seeds = [row.get("seed") for row in read_rows(path, "measure seeds")]
-    if any(type(seed) is not int or not 0 <= seed < 2**63 for seed in seeds):
-        raise DataError(f"{Path(path).name}: expected whole numbers from 0 as seeds, found others; measure them again")
-    return [int(seed) for seed in seeds if seed is not None]
