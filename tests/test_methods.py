@@ -10,22 +10,24 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from photopic.calls.methods import read_manifest
 from photopic.cli.manifest import manifest, methods, text_of
 from photopic.core.config import check_value, hints_of
-from photopic.core.edits import Edit
+from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.edits.file import load, save
 from photopic.core.edits.several import Edits
 from photopic.core.errors import DataError, ModelError
 from photopic.core.method import Method
 from photopic.core.results import Map, Report, Verdict
 from photopic.core.runs import Run, RunMismatchError
-from tests.method_cases import case, control_arguments
+from tests.method_cases import WEIGHT, case, control_arguments
 from tests.method_cases import pipeline as control_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -161,6 +163,26 @@ def test_a_control_leaves_its_model_alone_and_forgets_every_run(method: Any) -> 
     assert model.digest() == digest and not model.edits.names()
     assert all(model.unet.attn_processors[name] is each for name, each in processors.items())
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.unet.modules())
+
+
+# pairs whose order says something: both say where to start, and a guidance that was taken over cannot be foretold
+ORDERED = ({"good-seeds", "style-injection"}, {"adaptive-guidance", "linear-guidance"})
+CONTROLS = {name.split()[-1]: each for name, each in FOUND.items() if not isinstance(each, Method)}
+
+
+@pytest.mark.parametrize(
+    "pair", [each for each in combinations(CONTROLS, 2) if set(each) not in ORDERED], ids=" and ".join
+)
+def test_two_controls_under_an_edit_draw_the_same_in_either_order(pair: tuple[str, str]) -> None:
+    model = control_model()
+    one, other = (CONTROLS[name](**control_arguments(CONTROLS[name], model)) for name in pair)
+    shut = Edit((ZeroedWeights({WEIGHT: torch.arange(10)}),), model.fingerprint(WEIGHT))
+    with model.edits.applied(shut):
+        drawn = [
+            model.generate("a bear on a red background", seeds=[0], steps=2, controls=controls)
+            for controls in ([one, other], [other, one])
+        ]
+    assert (drawn[0] == drawn[1]).all()
 
 
 # --- what is written about a method
