@@ -165,7 +165,7 @@ def typicality(features: Float[Tensor, "seeds dim"]) -> Float[np.ndarray, " seed
     """Cosine of each picture's features, of length 1, to the mean of all.
 
     Example:
-        >>> typicality(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])).argmin()
+        >>> typicality(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])).argmin().item()
         2
     """
     found: np.ndarray = (features @ F.normalize(features.mean(0), dim=0)).double().cpu().numpy()

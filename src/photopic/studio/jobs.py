@@ -156,10 +156,10 @@ class Jobs:
 
     def end(self, job: Job, state: State, error: str | None = None, field: str | None = None) -> None:
         """It is over; what it could go on from goes unless it was interrupted."""
+        if state != "interrupted":  # first: whoever sees that the job is over finds nothing left
+            shutil.rmtree(self.folder(job) / CHECKPOINTS, ignore_errors=True)
         job.state, job.error, job.field, job.ended, job.eta_s = state, error, field, time.time(), None
         self._told.pop(job.id, None), self._paces.pop(job.id, None)
-        if state != "interrupted":
-            shutil.rmtree(self.folder(job) / CHECKPOINTS, ignore_errors=True)
         self.save(job)
 
     def progress(self, job: Job, event: Event[Any]) -> None:

@@ -60,10 +60,10 @@ def ascended(
         The changed pictures, each channel within ``epsilon`` levels of its own.
 
     Example:
-        >>> from photopic.core.events import last
+        >>> from photopic.core.events import finished
         >>> grey = np.full((1, 2, 2, 3), 100, np.uint8)
-        >>> found = last(ascended(grey, lambda x, step: x, BallConfig(epsilon=3), [torch.Generator()]))
-        >>> found.min(), found.max()
+        >>> found = finished(ascended(grey, lambda x, step: x, BallConfig(epsilon=3), [torch.Generator()]))
+        >>> int(found.min()), int(found.max())
         (103, 103)
     """
     clean: Levels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()  # (n, 3, h, w)

@@ -39,6 +39,7 @@ from photopic.models.text_to_image.checks import (
 from photopic.models.text_to_image.conditioning import Conditioning, token_positions, warn_if_truncated
 from photopic.models.text_to_image.drawing import Drawer, Drawing, Generated, draw
 from photopic.models.text_to_image.generate_config import GenerateConfig
+from photopic.models.text_to_image.inpainting_pipeline import is_inpainting
 from photopic.models.text_to_image.loading import files_of, read
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule
 from photopic.models.text_to_image.start_image import StartImage, StartMask, read_start
@@ -304,8 +305,9 @@ def _class_for(pipeline: Any) -> type[TextToImage]:
     """The handle for a pipeline that was read; the module of transformers is imported for one of them only."""
     # by their names: they import this module
     if getattr(pipeline, "unet", None) is not None or getattr(pipeline, "transformer", None) is None:
-        inpainter = import_module("photopic.models.text_to_image.inpainter")
-        found: type[TextToImage] = inpainter.Inpainter if inpainter.is_inpainting(pipeline) else TextToImage
+        if not is_inpainting(pipeline):
+            return TextToImage
+        found: type[TextToImage] = import_module("photopic.models.text_to_image.inpainter").Inpainter
         return found
     return import_module("photopic.models.text_to_image.transformer_handle").TransformerTextToImage  # type: ignore[no-any-return]
 

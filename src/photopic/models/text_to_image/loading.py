@@ -48,7 +48,7 @@ def _read_difference(source: Path | str, dtype: torch.dtype | None) -> Any:
     path = source / "unet" / "inpainting.safetensors" if isinstance(source, Path) else Path()
     if not path.is_file():
         return None
-    from photopic.models.text_to_image.inpainter import with_difference  # it imports this module's handle
+    from photopic.models.text_to_image.inpainting_pipeline import with_difference  # diffusers with it
 
     with safe_open(path, "pt") as file:
         base = (file.metadata() or {}).get("base", "")
