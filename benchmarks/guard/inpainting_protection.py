@@ -125,16 +125,16 @@ def changed(subject: Subject, part: Part, tasks: list[Task]) -> UInt8[np.ndarray
     """The pictures as they are published: nothing outside the seen mask is changed."""
     images, kept = np.stack([each.image for each in tasks]), np.stack([each.kept["seen"] for each in tasks])
     numbers = list(range(part.number * SIZE, part.number * SIZE + len(tasks)))
-    ball = {"epsilon": SETTINGS.epsilon, "steps": SETTINGS.steps, "step_size": SETTINGS.step_size, "draws": 1}
+    ball: dict[str, Any] = {"epsilon": SETTINGS.epsilon, "steps": SETTINGS.steps, "step_size": SETTINGS.step_size, "draws": 1}
     where = torch.from_numpy(kept)[:, None].float()
     if part.way == "random":
         return np.where(kept[..., None], random_change(images, SETTINGS.epsilon, seeded(NOISE, numbers)), images)
     if part.way == "encoder":
-        config, grey = ProtectConfig(objective="textural", **ball), np.full((64, 64, 3), 128, np.uint8)
-        return last_of(protected(subject.plain, images, numbers, config, grey, where))
+        textural, grey = ProtectConfig(objective="textural", **ball), np.full((64, 64, 3), 128, np.uint8)
+        return last_of(protected(subject.plain, images, numbers, textural, grey, where))
     if part.way == "advdm":
-        config = ProtectConfig(objective="semantic+", lowest=0.0, highest=1.0, **ball)
-        return last_of(protected(subject.plain, images, numbers, config, where=where))
+        ascent = ProtectConfig(objective="semantic+", lowest=0.0, highest=1.0, **ball)
+        return last_of(protected(subject.plain, images, numbers, ascent, where=where))
     if part.way == "clean":
         return images
     config = SETTINGS if part.way == "masks" else replace(SETTINGS, shrink=0.0)
@@ -199,7 +199,7 @@ def rows(bench: Bench[InpaintingConfig, Subject]) -> Iterator[Row]:
     scores = {way: of(way, "score", *UNSEEN) for way in WAYS}
     rival = min(("encoder", "advdm"), key=lambda way: scores[way].mean())
     gain = paired_bootstrap(scores[rival], scores["masks"], groups=groups)
-    beside = {"n": count, "note": f"better baseline: {rival}; {len(UNSEEN)} unseen masks a picture"}
+    beside: dict[str, Any] = {"n": count, "note": f"better baseline: {rival}; {len(UNSEEN)} unseen masks a picture"}
     yield row(
         "diffusionguard.unseen_mask_gain",
         gain,

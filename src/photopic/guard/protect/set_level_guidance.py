@@ -176,7 +176,7 @@ def _moved(
             leaf = levels.detach().requires_grad_()
             copies = [leaf, *(rescaled(leaf, scale) for scale in scales)]
             found = [F.normalize(model.encode_images(each / 255), dim=-1) for each in copies]
-            away = -sum((each * aim).sum() for each in found)
+            away = -torch.stack([(each * aim).sum() for each in found]).sum()
             return torch.autograd.grad(away, leaf)[0].cpu()
 
     return ascended(clean, slope, config, generators, stage="attacking")
@@ -220,7 +220,7 @@ def substitutes(model: DualEncoder, captions: Sequence[str], count: int) -> dict
         for begin, end in phrases(words):
             for place in range(begin, end):
                 kinds[place == end - 1].add(words[place])
-    found = {}
+    found: dict[tuple[str, bool], list[str]] = {}
     for is_noun, several in kinds.items():
         words = sorted(several)
         if len(words) < 2:

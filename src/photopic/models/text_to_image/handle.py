@@ -309,7 +309,7 @@ def _class_for(pipeline: Any) -> type[TextToImage]:
             return TextToImage
         found: type[TextToImage] = import_module("photopic.models.text_to_image.inpainter").Inpainter
         return found
-    return import_module("photopic.models.text_to_image.transformer_handle").TransformerTextToImage  # type: ignore[no-any-return]
+    return import_module("photopic.models.text_to_image.transformer_handle").TransformerTextToImage
 
 
 def _batches_of(events: Iterator[Event[Generated]], on_step: Callable[[int, int], None] | None) -> Iterator[Generated]:
