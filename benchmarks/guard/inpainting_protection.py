@@ -125,7 +125,12 @@ def changed(subject: Subject, part: Part, tasks: list[Task]) -> UInt8[np.ndarray
     """The pictures as they are published: nothing outside the seen mask is changed."""
     images, kept = np.stack([each.image for each in tasks]), np.stack([each.kept["seen"] for each in tasks])
     numbers = list(range(part.number * SIZE, part.number * SIZE + len(tasks)))
-    ball: dict[str, Any] = {"epsilon": SETTINGS.epsilon, "steps": SETTINGS.steps, "step_size": SETTINGS.step_size, "draws": 1}
+    ball: dict[str, Any] = {
+        "epsilon": SETTINGS.epsilon,
+        "steps": SETTINGS.steps,
+        "step_size": SETTINGS.step_size,
+        "draws": 1,
+    }
     where = torch.from_numpy(kept)[:, None].float()
     if part.way == "random":
         return np.where(kept[..., None], random_change(images, SETTINGS.epsilon, seeded(NOISE, numbers)), images)
