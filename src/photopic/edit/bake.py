@@ -57,7 +57,7 @@ class EditedModel:
         "Example: photopic edit bake reads.edit --model emoji-clip-vit -o reads/",
         "Half way: photopic edit bake style.edit --model ./base --weight 0.5 -o half/",
     ),
-    after=("next: photopic.load({output!r}) in Python, or --model {output}",),
+    after=("next: photopic.load('{output}') in Python, or --model {output}",),
 )
 def bake(
     edits: Sequence[Edit],

@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
-from photopic.core.config import Config, Existing
+from photopic.core.config import Config, Existing, Flags
 from photopic.core.edits import Edit, InitialNoise
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
@@ -40,7 +40,10 @@ class StartNoiseConfig(Config):
     ),
 )
 def start_noise(
-    ranking: Annotated[str, Existing()], model: TextToImage, *, config: StartNoiseConfig = StartNoiseConfig()
+    ranking: Annotated[str, Flags("RANKING"), Existing()],
+    model: TextToImage,
+    *,
+    config: StartNoiseConfig = StartNoiseConfig(),
 ) -> Steps[Edit]:
     """Make an edit of one start noise of a ranking: with it every picture begins there, whatever its seed.
 
