@@ -1,8 +1,8 @@
 """One picture with a mask for each thing in it: what several subjects are taught from at once.
 
     {"picture": "shelf.png", "regions": [{"words": "<one> bear", "box": [0.0, 0.2, 0.5, 1.0]},
-                                         {"words": "<two> mug", "mask": "mug-mask.png"},
-                                         {"words": "<three> plant", "alpha": "plant-cut-out.png"}]}
+                                         {"words": "<two> teapot", "mask": "teapot-mask.png"},
+                                         {"words": "<three> cactus", "alpha": "cactus-cut-out.png"}]}
 
 A layout file with a picture: boxes, painted masks, cut-outs (inside where they are opaque) or one picture painted in colours.
 """

@@ -245,7 +245,7 @@ def _named(model: TextToImage, words: str) -> tuple[str, str]:
 
 
 def _sentence(scene: MaskedPicture, things: Sequence[int], template: str = "{}") -> str:
-    """``a <one> bear, a <two> mug and a <three> plant``."""
+    """``a <one> bear, a <two> teapot and a <three> cactus``."""
     named = [with_article(scene.layout.regions[each].words) for each in things]
     return template.format(" and ".join(filter(None, [", ".join(named[:-1]), named[-1]])))
 
