@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import photopic
-from photopic.core.edits import Edit, ParallelAdapter
+from photopic.core.edits import Edit, InitialNoise, ParallelAdapter
 from photopic.core.errors import EditError
 from photopic.edit.bake import bake
 from photopic.models.handle import Handle
@@ -50,8 +50,11 @@ def test_what_weights_cannot_hold_is_refused(model: TextToImage) -> None:
     with pytest.raises(EditError, match="brings the word <mine>"):
         bake([located_edit("<mine>")], model)
     beside = ParallelAdapter({BLOCK: torch.ones(2, 8)}, {BLOCK: torch.ones(8, 2)})
-    with pytest.raises(EditError, match="found insertion, which computes beside them"):
+    with pytest.raises(EditError, match="found insertion, which acts beside them"):
         bake([Edit((beside,), model.fingerprint())], model)
+    start = Edit((InitialNoise(torch.zeros(4, 8, 8)),), model.fingerprint())
+    with pytest.raises(EditError, match="found noise, which"):
+        bake([start], model)
     with pytest.raises(EditError, match="expected one for each of 1 edits, found 2"):
         bake([edit()], model, weights=[1.0, 2.0])
     with pytest.raises(EditError, match="one or more, found none"):

@@ -82,7 +82,7 @@ def bake(
         What ``save`` writes.
 
     Raises:
-        EditError: If an edit was made for another base, brings a new word, or computes beside the weights; if the weights are
+        EditError: If an edit was made for another base, brings a new word, or acts beside the weights; if the weights are
             not one for each.
 
     Example:
@@ -107,7 +107,7 @@ def _check_in_weights(edit: Edit, name: str) -> None:
             f"{name}: brings the word {edit.tokens[0]}, which the folder's tokenizer would lack; use the file with "
             "photopic generate --with, or photopic edit export"
         )
-    if beside := [part.kind for part in edit.parts if part.modules()]:
+    if beside := [part.kind for part in edit.parts if not part.names()]:
         raise EditError(
-            f"{name}: expected changes of weights, found {beside[0]}, which computes beside them; use the edit file itself"
+            f"{name}: expected changes of weights, found {beside[0]}, which acts beside them; use the edit file itself"
         )
