@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from photopic.core.config import Config
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
-from photopic.core.files import what_is_there
+from photopic.core.files import what_is_there, write_atomically
 from photopic.data.folder import picture_files
 from photopic.data.picture_file import read_picture
+from photopic.data.pictures import png_bytes
 
 Levels = Float[Tensor, "n 3 h w"]  # pictures on the scale of 8 bits, 0 to 255
 Slope = Callable[[Levels, int], Levels]  # of what is to rise, at the pictures, in a step
@@ -142,9 +142,9 @@ def places_for(files: Sequence[Path], output: str, *, overwrite: bool) -> list[P
 
 
 def write_png(picture: UInt8[np.ndarray, "h w 3"], place: Path) -> None:
-    """Write a picture without loss; its folder is made if it is missing."""
+    """Write a picture without loss, whole or not at all; its folder is made if it is missing."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(place, format="PNG")
+    write_atomically(place, png_bytes(picture))
 
 
 def batches_of_one_size(pictures: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
