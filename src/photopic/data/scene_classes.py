@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int64, UInt8
 
@@ -9,7 +11,7 @@ from photopic.data.scenes import SceneOptions, sample_scene
 
 
 def scenes_with_classes(
-    count: int, options: SceneOptions, *, seed: int
+    count: int, options: SceneOptions, *, seed: int | Sequence[int]
 ) -> tuple[UInt8[np.ndarray, "n size size 3"], Int64[np.ndarray, "n size size"]]:
     """Draw scenes, and tell what each pixel shows.
 
@@ -26,7 +28,8 @@ def scenes_with_classes(
         >>> images.shape, np.unique(labels).tolist()
         ((2, 32, 32, 3), [0, 1, 2])
     """
-    scenes = [sample_scene(options, (seed, number)) for number in range(count)]
+    base = (seed,) if isinstance(seed, int) else tuple(seed)
+    scenes = [sample_scene(options, (*base, number)) for number in range(count)]
     labels = np.zeros((count, options.size, options.size), np.int64)
     for place, scene in enumerate(scenes):
         for item, mask in zip(scene.placements, scene.masks, strict=True):  # of visible pixels: no two meet

@@ -22,7 +22,8 @@ from photopic.core.files import read_file
 from photopic.data import renderings
 from photopic.data.folder import contents, picture_files
 from photopic.data.picture_file import read_picture
-from photopic.data.scenes import SceneOptions, sample_scene
+from photopic.data.scene_classes import scenes_with_classes
+from photopic.data.scenes import SceneOptions
 
 SCENES = "emoji-scenes"
 SEED = 69  # of the scenes, the same for everybody
@@ -149,7 +150,6 @@ def segmented_scenes(
         >>> segmented_scenes(2).images.shape
         (2, 64, 64, 3)
     """
-    base = (seed,) if isinstance(seed, int) else tuple(seed)
     options = SceneOptions(
         concepts=renderings.classes(),
         styles=tuple(styles),
@@ -157,6 +157,5 @@ def segmented_scenes(
         objects=(0.5, 0.5, 0.0, 0.0),
         backgrounds=backgrounds,
     )
-    scenes = [sample_scene(options, (*base, number)) for number in range(count)]
-    masks = np.stack([scene.masks.any(0) for scene in scenes]).astype(np.uint8)
-    return SegmentedPictures(np.stack([each.image for each in scenes]), masks, NAMES)
+    images, concepts = scenes_with_classes(count, options, seed=seed)
+    return SegmentedPictures(images, (concepts > 0).astype(np.uint8), NAMES)
