@@ -44,6 +44,7 @@ from photopic.learning.subject.new_token import new_rows
 from photopic.models.captioner import Captioner
 from photopic.models.classifier import Classifier
 from photopic.models.dual_encoder import DualEncoder
+from photopic.models.generator import Generator, GeneratorConfig
 from photopic.models.handle import Handle
 from photopic.models.preprocessing import Preprocessing
 from photopic.models.segmenter import Segmenter
@@ -221,6 +222,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     AnyEdit: edit,
     Handle: pipeline,
     Segmenter: lambda: segmenter(),
+    Generator: lambda: tiny_generator(),
     SegmentedPictures: lambda: segmented_scenes(3, size=32),
     KnowledgeGraph: tiny_link_graph,
     TextToImage: pipeline,
@@ -251,6 +253,14 @@ def segmenter() -> Segmenter:
     return Segmenter(
         network, preprocess=Preprocessing(resize=(16, 16)), labels=("none", "bear", "mug", "owl"), name="tiny"
     )
+
+
+def tiny_generator() -> Generator:
+    """At 16 pixels, with stored noise that shows."""
+    model = Generator.fresh(GeneratorConfig(resolution=16, channels=(8, 8, 4), z_width=6, w_width=6, mapping_layers=2))
+    for layer in model.synthesis.convs:
+        layer.strength.fill_(0.3)
+    return model
 
 
 def half_masked() -> str:

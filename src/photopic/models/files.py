@@ -21,14 +21,22 @@ TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
 DUAL_ENCODER, CLASSIFIER, CAPTIONER = "a dual encoder", "a classifier", "a captioner"
 MASKED_AUTOENCODER = "a masked autoencoder"
 SEGMENTER = "a segmentation model"
+GENERATOR, GENERATOR_CONFIG = "a generator", "generator.json"  # style-based; beside its weights
+STYLE_KEYS = (
+    "synthesis.b4.const",
+    "to_rgb1.conv.weight",
+)  # how those of StyleGAN2 are known: NVIDIA's and rosinality's names
 SEGMENTS = "ForSemanticSegmentation"  # how classes end whose models name the class of every pixel
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
 WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
 
 
+MARKS = (INDEX, "config.json", GENERATOR_CONFIG)  # a bundled folder has one of these
+
+
 def bundled_names() -> tuple[str, ...]:
     """Names of the models that come with photopic."""
-    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/*.json") if path.name in (INDEX, "config.json")))
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/*.json") if path.name in MARKS))
 
 
 def found_source(name: str) -> Path | str:
@@ -65,6 +73,8 @@ def kind_of(source: Path | str) -> str:
         >>> kind_of(BUNDLED / "emoji-clip-vit")
         'a dual encoder'
     """
+    if isinstance(source, Path) and ((source / GENERATOR_CONFIG).is_file() or style_file(source)):
+        return GENERATOR
     if isinstance(source, Path) and source.is_file():
         return TEXT_TO_IMAGE  # a whole pipeline in the original layout; its reader says if it is none
     index = read_json(source, INDEX)
@@ -88,6 +98,19 @@ def kind_of(source: Path | str) -> str:
     if any(str(name).endswith(SEGMENTS) for name in config.get("architectures") or ()):
         return SEGMENTER
     return CAPTIONER if _writes_of_pictures(config) else CLASSIFIER
+
+
+def style_file(source: Path) -> Path | None:
+    """The file of a StyleGAN2 state dict: the source itself, or the only weights of a folder without a configuration; else None."""
+    files = [source] if source.is_file() else sorted(source.glob(f"*{SINGLE_FILE}"))
+    if len(files) != 1 or any((source / mark).exists() for mark in MARKS):
+        return None
+    try:
+        with files[0].open("rb") as file:
+            header = file.read(min(int.from_bytes(file.read(8), "little"), 1 << 24))
+    except OSError:
+        return None
+    return files[0] if any(f'{key}"'.encode() in header for key in STYLE_KEYS) else None
 
 
 def _writes_of_pictures(config: Mapping[str, Any]) -> bool:

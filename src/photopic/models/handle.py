@@ -1,7 +1,7 @@
 """What every handle over a pretrained network offers, whatever the network is: edits, digests, parameters by name, a pure forward.
 
 ``photopic.load`` returns one; its kinds are text-to-image pipelines, dual encoders, classifiers, captioners,
-diffusion models and masked autoencoders.
+diffusion models, masked autoencoders and style-based generators.
 """
 
 from __future__ import annotations

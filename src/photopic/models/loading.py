@@ -14,6 +14,7 @@ from photopic.models.files import (
     CLASSIFIER,
     DIFFUSION,
     DUAL_ENCODER,
+    GENERATOR,
     MASKED_AUTOENCODER,
     SEGMENTER,
     TEXT_TO_IMAGE,
@@ -37,6 +38,7 @@ HANDLES = {  # kind: its class, imported when one is loaded
     CAPTIONER: "photopic.models.captioner:Captioner",
     MASKED_AUTOENCODER: "photopic.models.masked_autoencoder:MaskedAutoencoder",
     SEGMENTER: "photopic.models.segmenter:Segmenter",
+    GENERATOR: "photopic.models.generator:Generator",
 }
 
 
@@ -49,7 +51,7 @@ def load(
     labels: Sequence[str] | None = None,
 ) -> Handle:
     """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier, captioner,
-    segmentation model or masked autoencoder.
+    segmentation model, masked autoencoder or style-based generator.
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as

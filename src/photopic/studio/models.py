@@ -14,6 +14,7 @@ from photopic.models.files import (
     CLASSIFIER,
     DIFFUSION,
     DUAL_ENCODER,
+    GENERATOR,
     INDEX,
     MASKED_AUTOENCODER,
     SEGMENTER,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 FAMILIES = {
     TEXT_TO_IMAGE: "text_to_image", DIFFUSION: "diffusion", DUAL_ENCODER: "dual_encoder", CLASSIFIER: "classifier",
     CAPTIONER: "captioner", MASKED_AUTOENCODER: "masked_autoencoder", SEGMENTER: "segmenter",
+    GENERATOR: "generator",
 }  # fmt: skip
 ANY = "photopic.models.handle:Handle"
 
