@@ -20,7 +20,7 @@ from PIL import Image
 
 from photopic.core.config import hints_of, unpacked
 from photopic.core.editfile.content import AnyEdit
-from photopic.core.edits import DenseDelta, Edit, LowRankDelta, TokenEmbedding, ZeroedWeights
+from photopic.core.edits import DenseDelta, Edit, LowRankDelta, SteeringVector, TokenEmbedding, ZeroedWeights
 from photopic.core.method import Method
 from photopic.data.captioned import CaptionedImages
 from photopic.data.captioned_pictures import CaptionedPictures, captioned_scenes
@@ -203,6 +203,12 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "train.adaptation.source_free": {"prior": (0.4, 0.2, 0.2, 0.2)},
     "tune.graph_contrast": {"pictures": "emoji-world"},
     "measure.aro": {"pairs": 3},
+    "locate.latent.low_rank": {"region": "0,0,0.5,1", "min_keep": 0.0},
+    "locate.latent.region_factorization": {"region": "0,0,0.5,1"},
+    "measure.locality": {"edit": lambda: steering(), "region": "0,0,0.5,1", "samples": 2, "strips": 1},
+    "edit.reroll": {"edit": lambda: steering(), "pictures": 1, "count": 1},
+    "tune.latent.linked_latents": {"regions": ["0,0,0.5,1"], "axes": 2, "every": 1},
+    "tune.latent.knowledge_extrapolation": {"samples": 2},
     "tune.subject.take_apart": {"edit": lambda: joint_edit()},
     "tune.reward.reward_backpropagation": {
         "prompts": ["a bear", "a cat"],
@@ -261,6 +267,13 @@ def tiny_generator() -> Generator:
     for layer in model.synthesis.convs:
         layer.strength.fill_(0.3)
     return model
+
+
+def steering() -> Edit:
+    """A direction of the tiny generator, with a link as training one would leave it."""
+    model = tiny_generator()
+    links = [{"region": "0,0,0.5,1", "first": 0, "count": 2}]
+    return Edit((SteeringVector({"mapping": 0.1 * torch.ones(6)}),), model.fingerprint(), {"links": links})
 
 
 def half_masked() -> str:

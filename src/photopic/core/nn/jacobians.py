@@ -83,7 +83,7 @@ def jacobian_columns(
     read = _pulled(network, place, at, layers, widths) if mode == "reverse" else _pushed(network, place, at, layers)
     with evaluating(network), sdpa_kernel(SDPBackend.MATH), _derivative_errors():  # fused attention has no forward mode
         if mode == "forward":
-            _load_forward_mode()
+            load_forward_mode()
             yield from gather(read, widths, len(at), chunk=step, memory=memory, itemsize=at.element_size())
             return
         count = sum(widths.values())
@@ -122,7 +122,7 @@ def jacobians(
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
-def _load_forward_mode() -> None:
+def load_forward_mode() -> None:
     """What torch compiles on first use warns of torch's own deprecations."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

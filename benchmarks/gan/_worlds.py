@@ -1,0 +1,121 @@
+"""Small generators fitted to the procedural faces by latent optimisation, kept for every benchmark that asks for them.
+
+One z a picture and the weights are learnt together to draw the pictures, by mean squares (GLO, arXiv:1707.05776); no
+discriminator. The faces above the 80 % quantile of the face's brightness are left out of every fit, so that a generator has
+something to extrapolate to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from inspect import getsource
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks.harness.benchmark import ROOT
+from benchmarks.harness.cache import ResultCache
+from benchmarks.harness.code import code_of
+from photopic.data.gan_worlds import FaceScenes, faces
+from photopic.models.generator import Generator, GeneratorConfig
+
+SIDE, SCENES, HELD = 32, 640, 0.2  # pixels; scenes drawn; share of the brightest faces that is left out
+NETWORK = GeneratorConfig(resolution=SIDE, channels=(64, 64, 48, 32), z_width=64, w_width=64, noise="none")
+
+
+@dataclass(frozen=True)
+class World:
+    """Which faces, and how a generator is fitted to them."""
+
+    correlated: bool = True
+    seed: int = 0
+    steps: int = 2000
+    batch: int = 16
+    lr: float = 5e-3
+    z_lr: float = 0.03
+
+
+class Fitted(NamedTuple):
+    """A generator with the pictures it was fitted to.
+
+    Attributes:
+        model: The generator.
+        z: A latent for each picture.
+        scenes: The pictures and their factors, the brightest faces among them.
+        used: Places of those that it was fitted to, in the order of z.
+        error: Mean squared error of their pictures.
+    """
+
+    model: Generator
+    z: Float[Tensor, "n z"]
+    scenes: FaceScenes
+    used: Tensor
+    error: float
+
+
+def fitted(world: World) -> Fitted:
+    """A generator of a world, from the cache that all benchmarks share."""
+    cache = ResultCache(ROOT / "runs" / "gan-worlds")
+    # only what decides the fit: the handle may change around the networks
+    code = code_of("photopic.models.style_networks", "photopic.data.gan_worlds")
+    key = {"world": world, "network": NETWORK, "code": code, "fit": getsource(fit)}
+    model = Generator.fresh(GeneratorConfig(**{**vars(NETWORK), "seed": world.seed}), f"{world}")
+    scenes, used = scenes_of(world)
+
+    def make() -> np.ndarray:
+        z = fit(model, scenes.pictures[used], world)
+        weights = [each.detach().flatten() for each in model.parameters().values()]
+        return torch.cat([z.flatten(), *weights]).numpy()
+
+    found = torch.from_numpy(cache.array(key, make))
+    z, rest = found[: len(used) * NETWORK.z_width].reshape(len(used), -1), found[len(used) * NETWORK.z_width :]
+    for each in model.parameters().values():
+        each.data.copy_(rest[: each.numel()].reshape(each.shape))
+        rest = rest[each.numel() :]
+    model.__dict__.pop("_w_moments", None)
+    return Fitted(model, z, scenes, used, float(errors(model, z, scenes.pictures[used]).mean()))
+
+
+def scenes_of(world: World) -> tuple[FaceScenes, Tensor]:
+    """All scenes of a world, and places of those whose face is not among the brightest."""
+    scenes = faces(SCENES, seed=world.seed, correlated=world.correlated, size=SIDE)
+    brightness = scenes.factors["face"].mean(1)
+    return scenes, (brightness <= brightness.quantile(1 - HELD)).nonzero()[:, 0]
+
+
+def fit(model: Generator, pictures: Float[Tensor, "n 3 h w"], world: World) -> Float[Tensor, "n z"]:
+    """Learn the weights and a z for each picture, from whitened principal components on; rates fall along a half cosine."""
+    u, _, _ = torch.linalg.svd(pictures.flatten(1) - pictures.flatten(1).mean(0), full_matrices=False)
+    z = (u[:, : model.config.z_width] * len(u) ** 0.5).clone().requires_grad_()  # (n, z), unit variance
+    weights = [each.requires_grad_() for part in model.components.values() for each in part.parameters()]
+    optimizer = torch.optim.Adam(
+        [{"params": weights, "lr": world.lr}, {"params": [z], "lr": world.z_lr}], betas=(0.5, 0.99)
+    )
+    first = [group["lr"] for group in optimizer.param_groups]
+    draw = torch.Generator().manual_seed(world.seed)
+    for step in range(world.steps):
+        for group, lr in zip(optimizer.param_groups, first, strict=True):
+            group["lr"] = lr * (0.02 + 0.98 * (1 + math.cos(math.pi * step / world.steps)) / 2)
+        places = torch.randint(len(pictures), (world.batch,), generator=draw)
+        loss = (model.synthesize(model.map(z[places])) - pictures[places]).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if step % 250 == 249:
+            print(f"fit {world.seed} step {step + 1}: {loss.item():.4f}", flush=True)
+    for each in weights:
+        each.requires_grad_(False)
+    return z.detach()
+
+
+@torch.no_grad()
+def errors(model: Generator, z: Tensor, pictures: Tensor) -> Float[Tensor, " n"]:
+    """Mean squared error of each picture."""
+    return torch.cat([
+        (model.synthesize(model.map(each)) - wanted).square().mean((1, 2, 3))
+        for each, wanted in zip(z.split(64), pictures.split(64), strict=True)
+    ])  # fmt: skip
