@@ -8,6 +8,7 @@ something to extrapolate to.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import getsource
 from typing import NamedTuple
@@ -19,8 +20,11 @@ from torch import Tensor
 
 from benchmarks.harness.benchmark import ROOT
 from benchmarks.harness.cache import ResultCache
-from benchmarks.harness.code import code_of
+from photopic.core.files import write_atomically
 from photopic.data.gan_worlds import FaceScenes, faces
+from photopic.data.overlays import enlarged, labelled
+from photopic.data.pictures import contact_sheet, png_bytes
+from photopic.data.pixels import to_pixels
 from photopic.models.generator import Generator, GeneratorConfig
 
 SIDE, SCENES, HELD = 32, 640, 0.2  # pixels; scenes drawn; share of the brightest faces that is left out
@@ -60,11 +64,12 @@ class Fitted(NamedTuple):
 def fitted(world: World) -> Fitted:
     """A generator of a world, from the cache that all benchmarks share."""
     cache = ResultCache(ROOT / "runs" / "gan-worlds")
-    # only what decides the fit: the handle may change around the networks
-    code = code_of("photopic.models.style_networks", "photopic.data.gan_worlds")
-    key = {"world": world, "network": NETWORK, "code": code, "fit": getsource(fit)}
     model = Generator.fresh(GeneratorConfig(**{**vars(NETWORK), "seed": world.seed}), f"{world}")
     scenes, used = scenes_of(world)
+    # what decides a fit is what is drawn before it, by the network and by the world, whatever code around them changes
+    drawn = [model.synthesize(model.map(model.sample_z(8))), scenes.pictures[used[:8]]]
+    probe = [[round(float(each), 3) for each in pictures.mean((2, 3)).flatten()] for pictures in drawn]
+    key = {"world": world, "network": NETWORK, "probe": probe, "fit": getsource(fit)}
 
     def make() -> np.ndarray:
         z = fit(model, scenes.pictures[used], world)
@@ -119,3 +124,9 @@ def errors(model: Generator, z: Tensor, pictures: Tensor) -> Float[Tensor, " n"]
         (model.synthesize(model.map(each)) - wanted).square().mean((1, 2, 3))
         for each, wanted in zip(z.split(64), pictures.split(64), strict=True)
     ])  # fmt: skip
+
+
+def write_rows(name: str, rows: Sequence[tuple[str, Float[Tensor, "n 3 h w"]]]) -> None:
+    """A contact sheet of docs/images: one row of pictures for each label."""
+    pictures = [labelled(enlarged(each, 96), label) for label, row in rows for each in to_pixels(row)]
+    write_atomically(ROOT / "docs" / "images" / name, png_bytes(contact_sheet(pictures, columns=len(rows[0][1]))))

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from benchmarks.gan._worlds import SIDE, Fitted, World, fitted
+from benchmarks.gan._worlds import SIDE, Fitted, World, fitted, write_rows
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.timing import median_interval
 from photopic.core.config import Config
@@ -211,6 +211,23 @@ def _keep(generators: Sequence[Any]) -> float:
     )
 
 
+@torch.no_grad()
+def sheet(bench: Bench[DirectionsConfig, Any], rows: Sequence[Row]) -> None:
+    """docs/images/gan-directions.png: one picture of the first CORR generator along the first direction of four ways."""
+    case = cases(bench.config)[0]
+    found = fitted(case.world)
+    model, mask = found.model, eyes_box(found)
+    at = model.map(model.sample_z(1, seed=1000 + case.world.seed))
+    grams = finished(grams_at(model, at, mask))
+    steps = torch.linspace(-1, 1, 7)[:, None] * model.std_w.norm()
+    strips = []
+    for way, directions in ways(model, grams, grams, 0).items():
+        if way in ("low_rank", "refactored", "unprojected", "random") and len(directions.keep):
+            row = torch.from_numpy(directions.vectors[0].copy()).float()
+            strips.append((way.replace("_", " "), model.synthesize(at + steps * row)))
+    write_rows("gan-directions.png", strips)
+
+
 @dataclass(frozen=True)
 class CostsConfig(Config):
     """How much is measured."""
@@ -363,7 +380,10 @@ def cost_rows(bench: Bench[CostsConfig, Any]) -> Iterator[Row]:
 
 
 BENCHMARKS = (
-    Benchmark("low-rank", __doc__, DirectionsConfig(), DirectionsConfig(1, 1, 60), CLAIMS, rows, cases, measure, seeds=SEEDS),
+    Benchmark(
+        "low-rank", __doc__, DirectionsConfig(), DirectionsConfig(1, 1, 60), CLAIMS, rows, cases, measure, seeds=SEEDS,
+        finish=sheet,
+    ),
     Benchmark(
         "gan-costs", __doc__, CostsConfig(), CostsConfig(1, 64, 64), COSTS, cost_rows, cost_cases, measure_cost, seeds=SEEDS
     ),

@@ -25,13 +25,15 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from benchmarks.gan._worlds import SIDE, Fitted, World, errors, fitted
+from benchmarks.gan._worlds import SIDE, Fitted, World, errors, fitted, write_rows
 from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
 from photopic.core.config import Config
 from photopic.core.events import finished
 from photopic.core.fit import fit as steps_of
 from photopic.data.gan_worlds import faces
+from photopic.edit.reroll import rerolled
 from photopic.metrics.intervals import student
+from photopic.models.generator import Generator
 from photopic.tune.latent.knowledge_extrapolation import descend
 from photopic.tune.latent.linked_latents import Link, LinkedLatentsConfig, LinkTuning, moved
 
@@ -88,8 +90,8 @@ def box(found: Fitted, region: str) -> Tensor:
     return mask
 
 
-def linking(bench: Bench[LatentsConfig, Any], case: Case) -> dict[str, Any]:
-    """Train one way; what moves where, before and after, and the error of the fitted pictures."""
+def linked_model(case: Case) -> tuple[LinkTuning, Fitted]:
+    """A generator trained one way."""
     found = fitted(case.world)
     eyes, mouth = box(found, "eyes"), box(found, "mouth")
     mouth = mouth & ~eyes
@@ -104,7 +106,14 @@ def linking(bench: Bench[LatentsConfig, Any], case: Case) -> dict[str, Any]:
 
     learner = LinkTuning(found.model, links, config, pairs)
     finished(steps_of(learner, config.steps))
-    measured = 77 + seed
+    return learner, found
+
+
+def linking(bench: Bench[LatentsConfig, Any], case: Case) -> dict[str, Any]:
+    """Train one way; what moves where, before and after, and the error of the fitted pictures."""
+    learner, found = linked_model(case)
+    links, wanted, measured = learner.links, found.scenes.pictures[found.used], 77 + case.world.seed
+    bench.array({"rerolls": case}, lambda: rerolls(learner.copy))
     return {
         "before": [moved(found.model, link, measured) for link in links],
         "after": [moved(learner.copy, link, measured) for link in links],
@@ -121,6 +130,23 @@ def linking_cases(config: LatentsConfig) -> list[Case]:
         for seed in range(config.seeds)
         for kind in ("linked", "plain", "two")
     ]
+
+
+@torch.no_grad()
+def rerolls(model: Generator) -> np.ndarray:
+    """Three pictures, each with its linked numbers drawn again and then with all others drawn again: (6, 7, 3, h, w)."""
+    w = model.map(model.sample_z(9, seed=500))
+    strips = []
+    for one in w[:3].split(1):
+        for again in (rerolled(one.expand(6, -1), w[3:], 0, 16), rerolled(w[3:], one.expand(6, -1), 0, 16)):
+            strips.append(model.synthesize(torch.cat([one, again])))
+    return torch.stack(strips).numpy()
+
+
+def linking_sheet(bench: Bench[LatentsConfig, Any], rows: Sequence[Row]) -> None:
+    """docs/images/gan-linked.png: what ``rerolls`` kept of the first generator."""
+    strips = torch.from_numpy(bench.array({"rerolls": linking_cases(bench.config)[0]}, lambda: np.zeros(0)))
+    write_rows("gan-linked.png", list(zip(("eyes again", "the rest again") * 3, strips, strict=True)))
 
 
 def linking_rows(bench: Bench[LatentsConfig, Any]) -> Iterator[Row]:
@@ -301,7 +327,10 @@ def extrapolation_rows(bench: Bench[LatentsConfig, Any]) -> Iterator[Row]:
 
 QUICK = LatentsConfig(1, 60, 8, 4)
 BENCHMARKS = (
-    Benchmark("linked-latents", __doc__, LatentsConfig(), QUICK, LINKED, linking_rows, linking_cases, linking, seeds=(0, 1, 2)),
+    Benchmark(
+        "linked-latents", __doc__, LatentsConfig(), QUICK, LINKED, linking_rows, linking_cases, linking, seeds=(0, 1, 2),
+        finish=linking_sheet,
+    ),
     Benchmark(
         "extrapolation", __doc__, LatentsConfig(), QUICK, EXTRAPOLATION, extrapolation_rows, extrapolation_cases, extrapolating,
         seeds=(0, 1, 2),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 
-from photopic.core.config import Config, Flags
+from photopic.core.config import Config
 from photopic.core.edits import Edit
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
@@ -53,12 +53,12 @@ def reroll_view(report: Report) -> View:
     paper="arXiv:2301.04604",
     claims="gan.linked.",
     command="edit reroll",
-    examples=("Example: photopic edit reroll linked.edit --model emoji-gan -o rerolled.html",),
+    examples=("Example: photopic edit reroll linked.edit -o rerolled.html",),
     view=reroll_view,
 )
 def reroll(
     edit: Edit,
-    model: Annotated[Generator, Flags("--model", default="emoji-gan")],
+    model: Generator,
     *,
     config: RerollConfig = RerollConfig(),
 ) -> Steps[Report]:

@@ -72,14 +72,12 @@ def locality_view(report: Report) -> View:
     paper="arXiv:2106.04488 arXiv:2301.04604",
     claims="gan.low_rank. gan.linked.",
     command="measure locality",
-    examples=(
-        "Example: photopic measure locality eyes.edit --model emoji-gan --region 0.2,0.3,0.8,0.5 -o locality.html",
-    ),
+    examples=("Example: photopic measure locality eyes.edit --region 0.2,0.3,0.8,0.5 -o locality.html",),
     view=locality_view,
 )
 def locality(
     edit: Edit,
-    model: Annotated[Generator, Flags("--model", default="emoji-gan")],
+    model: Generator,
     *,
     region: Annotated[str, Flags("--region")],
     config: LocalityConfig = LocalityConfig(),

@@ -43,7 +43,7 @@ def _view(edit: Edit) -> View:
     paper="arXiv:2004.02546 arXiv:2007.06600",
     claims="gan.low_rank.",
     command="locate global-directions",
-    examples=("Example: photopic locate global-directions emoji-gan --kind sefa --direction 2 -o second.edit",),
+    examples=("Example: photopic locate global-directions --kind sefa --direction 2 -o second.edit",),
     view=_view,
 )
 def global_directions(

@@ -87,11 +87,11 @@ PAPER = LowRankConfig(sparse_weight=1 / 60, mean_channels=True, released=True, c
     presets={"paper": PAPER},
     command="locate low-rank",
     examples=(
-        "Example: photopic locate low-rank emoji-gan --region 0.2,0.3,0.8,0.5 -o eyes.edit",
-        "A painted region: photopic locate low-rank emoji-gan --region mask.png -o mouth.edit",
+        "Example: photopic locate low-rank --region 0.2,0.3,0.8,0.5 -o eyes.edit",
+        "A painted region: photopic locate low-rank --region mask.png -o mouth.edit",
     ),
     view=directions_view,
-    after=("next: photopic measure locality {output} emoji-gan --region ... -o locality.html",),
+    after=("next: photopic measure locality {output} --region ... -o locality.html",),
 )
 def low_rank(
     model: Generator,

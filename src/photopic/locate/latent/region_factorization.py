@@ -44,7 +44,7 @@ class RegionFactorizationConfig(DirectionConfig):
     paper="arXiv:2202.09649",
     claims="gan.low_rank.",
     command="locate region-factorization",
-    examples=("Example: photopic locate region-factorization emoji-gan --region 0.2,0.3,0.8,0.5 -o eyes.edit",),
+    examples=("Example: photopic locate region-factorization --region 0.2,0.3,0.8,0.5 -o eyes.edit",),
     view=directions_view,
 )
 def region_factorization(

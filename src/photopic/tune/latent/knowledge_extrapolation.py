@@ -84,11 +84,9 @@ def extrapolation_view(edit: Edit) -> View:
     paper="arXiv:2205.13444",
     claims="gan.extrapolation.",
     command="tune extrapolate",
-    examples=(
-        "Example: photopic tune extrapolate emoji-gan --property brightness --region 0.2,0.2,0.8,0.8 -o bright.edit",
-    ),
+    examples=("Example: photopic tune extrapolate --property brightness --region 0.2,0.2,0.8,0.8 -o bright.edit",),
     view=extrapolation_view,
-    after=("next: photopic measure locality {output} emoji-gan -o locality.html",),
+    after=("next: photopic measure locality {output} --region ... -o locality.html",),
 )
 def knowledge_extrapolation(
     model: Generator,

@@ -37,7 +37,7 @@ from photopic.models.generator import Generator
 
 MOMENTUM = 0.95  # of the running standard deviation of w
 MEASURED = 64  # pictures that are measured before and after
-Pairs = Callable[[int], tuple[Float[Tensor, "batch z"], Float[Tensor, "batch 3 h w"]]]
+Pairs = Callable[[int], tuple[Float[Tensor, "batch z"], Float[Tensor, "batch channels rows columns"]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +68,9 @@ class Link:
 
     first: int
     count: int
-    mask: Bool[Tensor, "h w"]
+    mask: Bool[Tensor, "rows columns"]
 
-    def axes(self, width: int) -> Bool[Tensor, "w"]:
+    def axes(self, width: int) -> Bool[Tensor, "latent"]:
         """Which numbers are linked."""
         places = torch.arange(width, device=self.mask.device)
         return (places >= self.first) & (places < self.first + self.count)
@@ -95,11 +95,11 @@ def linked_view(edit: Edit) -> View:
     claims="gan.linked.",
     command="tune linked",
     examples=(
-        "Example: photopic tune linked emoji-gan --region 0.2,0.3,0.8,0.5 -o linked.edit",
-        "Two regions: photopic tune linked emoji-gan --region 0,0,0.5,0.5 --region 0.5,0.5,1,1 -o corners.edit",
+        "Example: photopic tune linked --region 0.2,0.3,0.8,0.5 -o linked.edit",
+        "Two regions: photopic tune linked --region 0,0,0.5,0.5 --region 0.5,0.5,1,1 -o corners.edit",
     ),
     view=linked_view,
-    after=("next: photopic edit reroll {output} --model ... -o rerolled.html",),
+    after=("next: photopic edit reroll {output} -o rerolled.html",),
 )
 def linked_latents(
     model: Generator,
@@ -169,10 +169,10 @@ def links_of(model: Generator, regions: Sequence[str], axes: int) -> list[Link]:
 
 def link_losses(
     synthesize: Callable[[Tensor], Tensor],
-    w: Float[Tensor, "batch w"],
-    pictures: Float[Tensor, "batch 3 h w"],
+    w: Float[Tensor, "batch latent"],
+    pictures: Float[Tensor, "batch channels rows columns"],
     link: Link,
-    shift: Float[Tensor, "batch w"],
+    shift: Float[Tensor, "batch latent"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean squares of what moves on the wrong side: the region by the others' shift, the rest by that of the linked numbers.
 
