@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import getsource
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Fitted(NamedTuple):
 def fitted(world: World) -> Fitted:
     """A generator of a world, from the cache that all benchmarks share."""
     cache = ResultCache(ROOT / "runs" / "gan-worlds")
-    model = Generator.fresh(GeneratorConfig(**{**vars(NETWORK), "seed": world.seed}), f"{world}")
+    model = Generator.fresh(replace(NETWORK, seed=world.seed), f"{world}")
     scenes, used = scenes_of(world)
     # what decides a fit is what is drawn before it, by the network and by the world, whatever code around them changes
     drawn = [model.synthesize(model.map(model.sample_z(8))), scenes.pictures[used[:8]]]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -176,8 +176,8 @@ def rows(bench: Bench[DirectionsConfig, Any]) -> Iterator[Row]:
     note = f"{len(corr)} generators, error {error:.4f}, {bench.config.analysed} pictures each"
     for where, name in (("self", "r_self"), ("others", "r_transfer")):
         ours, plain, any_way = (r(corr, way, where) for way in ("low_rank", "unprojected", "random"))
-        beside = {"baseline": float(np.mean(plain)), "control": float(np.mean(any_way))}
-        yield row(f"gan.low_rank.{name}", over_seeds(ours), n=n, note=note, **beside)
+        baseline, control = float(np.mean(plain)), float(np.mean(any_way))
+        yield row(f"gan.low_rank.{name}", over_seeds(ours), n=n, note=note, baseline=baseline, control=control)
         yield row(
             f"gan.low_rank.{name}_vs_unprojected", over_seeds([a / b for a, b in zip(ours, plain, strict=True)]), n=n
         )
@@ -307,8 +307,8 @@ def _most_bytes(call: Callable[[], object]) -> float:
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         call()
-    alive = most = 0
-    for event in seen.profiler.kineto_results.events():
+    alive, most, profiler = 0, 0, cast(Any, seen.profiler)
+    for event in profiler.kineto_results.events():
         if event.name() == "[memory]":
             alive += event.nbytes()
             most = max(most, alive)

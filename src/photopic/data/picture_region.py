@@ -13,7 +13,7 @@ from photopic.data.layout import HALF, Region
 from photopic.data.picture_file import open_picture
 from photopic.data.pixels import as_mask
 
-PictureRegion: TypeAlias = "str | Bool[np.ndarray, 'height width']"
+PictureRegion: TypeAlias = str | Bool[np.ndarray, "height width"]
 
 
 def region_mask(region: PictureRegion, size: int) -> Bool[np.ndarray, "size size"]:

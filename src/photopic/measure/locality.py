@@ -41,7 +41,7 @@ class LocalityConfig(Config):
         0.5,
         1.0,
     )  # weights of the edit, commas between: the ratio falls as the step grows
-    samples: Annotated[int, Ge(2)] = 64  # pictures measured
+    samples: Annotated[int, Ge(2)] = 64  # pictures that are measured
     strips: Annotated[int, Ge(0)] = 4  # pictures shown as strips, from the last weight below 0 to that above
     truncation: Annotated[float, Gt(0), Le(1)] = 1.0  # how far pictures lie from the mean one
     seed: Annotated[int, Ge(0)] = 0  # seed of the pictures

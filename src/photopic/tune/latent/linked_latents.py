@@ -222,7 +222,10 @@ class LinkTuning(OptimizedTensors):
         loss, numbers = likeness, {"likeness": likeness.item()}
         if (step + 1) % self.config.every == 0 and self.config.weight:
             parts = self.link_parts(w, pictures, step)
-            loss = loss + self.config.every * self.config.weight * torch.stack([sum(each) for each in parts]).sum()
+            loss = (
+                loss
+                + self.config.every * self.config.weight * torch.stack([part for each in parts for part in each]).sum()
+            )
             numbers |= {
                 "leak_in": parts[0][0].item(),
                 "leak_out": parts[0][1].item(),
