@@ -92,7 +92,7 @@ def ways(model: Generator, grams: Grams, released: Grams, seed: int) -> dict[str
     top = Directions(vectors.T[::-1].copy(), np.ones(len(values)))
     found = {"low_rank": low_rank.directions, "fixed": subspaces(grams, LowRankConfig(split="fixed")).directions}
     found |= {"released": subspaces(released, PAPER).directions, "refactored": factorized(grams), "unprojected": top}
-    return found | {kind: found_directions(model, kind, seed) for kind in ("ganspace", "sefa", "random")}  # type: ignore[arg-type]
+    return found | {kind: found_directions(model, kind, seed) for kind in ("ganspace", "sefa", "random")}
 
 
 @torch.no_grad()
