@@ -76,8 +76,8 @@ class Training:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def update(self, loss: Tensor, share: float) -> None:
-        """One step of every optimizer down the loss at a share of its rate; gradients are averaged over the processes."""
+    def update(self, loss: Tensor, share: float, which: slice = slice(None), *, averaged: bool = True) -> None:
+        """One step of all optimizers, or some, down the loss at a share of its rate; gradients are averaged over the processes."""
         self.model.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
@@ -85,10 +85,10 @@ class Training:
             average_gradients(parameters)
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.clip)
-        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+        for optimizer, peak in zip(self.optimizers[which], self.peaks[which], strict=True):
             optimizer.param_groups[0]["lr"] = peak * share
             optimizer.step()
-        if self.decay:
+        if self.decay and averaged:
             decay = min(self.decay, (2 + self.step) / (11 + self.step))
             with torch.no_grad():
                 torch._foreach_lerp_(list(self.average.values()), list(self.model.state_dict().values()), 1 - decay)

@@ -6,6 +6,7 @@ Use it as ``photopic.load("emoji-gan").generate(16, seed=1)``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from photopic.data.pixels import to_pixels
 from photopic.models.files import GENERATOR
 from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, put_on
+from photopic.models.style_critics import Discriminator, Encoder
 from photopic.models.style_files import networks, read, seeded_normal, write
 from photopic.models.style_networks import GeneratorConfig, Synthesis
 from photopic.models.style_networks import Mapping as StyleMapping
@@ -47,6 +49,8 @@ class Generator(Handle):
         config: What they are made of.
         name: What messages and files call the model.
         provenance: How it was made, as JSON values; empty for a model from elsewhere.
+        discriminator: Tells its data's pictures from drawn ones; None where the folder has none.
+        encoder: Reads z off a picture; None where the folder has none.
 
     Raises:
         ModelError: If a weight is not finite.
@@ -66,9 +70,11 @@ class Generator(Handle):
     config: GeneratorConfig
     name: str = "model"
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    discriminator: Discriminator | None = None
+    encoder: Encoder | None = None
 
     def __post_init__(self) -> None:
-        for part in self.components.values():
+        for part in filter(None, (*self.components.values(), self.discriminator, self.encoder)):
             check_finite(part, self.name)
             part.eval().requires_grad_(False)
 
@@ -80,11 +86,12 @@ class Generator(Handle):
     @classmethod
     def _read(cls, name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Generator:
         found = read(name, source)
-        for part in (found.mapping, found.synthesis):
+        for part in filter(None, (found.mapping, found.synthesis, found.discriminator, found.encoder)):
             put_on(part, device)
             part.to(dtype=dtype)
         called = source.stem if isinstance(source, Path) and source.is_file() else Path(source).name
-        return cls(found.mapping, found.synthesis, found.config, called, found.provenance)
+        beside = found.discriminator, found.encoder
+        return cls(found.mapping, found.synthesis, found.config, called, found.provenance, *beside)
 
     @property
     def components(self) -> dict[str, nn.Module]:
@@ -203,7 +210,7 @@ class Generator(Handle):
         Raises:
             ModelError: If it is of another number or shape, or asked to be random.
         """
-        stored = [layer.noise for layer in self.synthesis.convs]
+        stored = self.synthesis.stored_noise()
         if isinstance(noise, str):
             if noise not in ("stored", "none"):
                 raise ModelError(
@@ -213,7 +220,7 @@ class Generator(Handle):
             return stored if noise == "stored" else [None] * len(stored)
         found = list(noise)
         for layer, wanted in enumerate(stored):
-            if layer >= len(found) or (wanted is not None and found[layer].shape[-2:] != wanted.shape[-2:]):
+            if layer >= len(found) or (wanted is not None and found[layer].shape[1:] != wanted.shape[1:]):
                 what = tuple(found[layer].shape) if layer < len(found) else "none"
                 raise ModelError(
                     f"{self.name}: noise of layer {layer}: expected (1 or pictures, 1, "
@@ -262,11 +269,18 @@ class Generator(Handle):
         z = self.sample_z(count, seed, start)
         return np.concatenate([to_pixels(self.synthesize(self.map(part, truncation))) for part in z.split(BATCH)])
 
-    def save(self, folder: Path) -> None:
-        """Write a folder that loads again, with the edits in force in its weights; directions stay in their edit's file."""
-        tensors = {
-            f"{part}.{key}": value
-            for part, network in self.components.items()
-            for key, value in network.state_dict().items()
-        }
-        write(folder, tensors, self.config, self.provenance)
+    def save(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write a folder that loads again, with the edits in force in its weights; directions stay in their edit's file.
+
+        Args:
+            folder: Made if missing.
+            dtype: Number format of the files; None: as the weights are.
+        """
+        beside = {"discriminator": self.discriminator, "encoder": self.encoder}
+        parts = self.components | {name: part for name, part in beside.items() if part is not None}
+        write(
+            folder,
+            {name: part.to(dtype).state_dict() for name, part in deepcopy(parts).items()},
+            self.config,
+            self.provenance,
+        )

@@ -22,10 +22,12 @@ from torch import Tensor
 from photopic.core.errors import FieldError, ModelError
 from photopic.core.files import finite, share_as_usual, write_atomically
 from photopic.models.files import GENERATOR_CONFIG, first_line, read_json, style_file
+from photopic.models.style_critics import Discriminator, Encoder
 from photopic.models.style_networks import GeneratorConfig, Synthesis
 from photopic.models.style_networks import Mapping as StyleMapping
 
 WEIGHTS = "model.safetensors"
+BESIDE = {"discriminator": Discriminator, "encoder": Encoder}  # each in a file of its own, where there is one
 PREFIXES = ("g_ema.", "G_ema.", "generator.", "module.", "ema.")
 
 
@@ -36,6 +38,8 @@ class Loaded(NamedTuple):
     synthesis: Synthesis
     config: GeneratorConfig
     provenance: Mapping[str, Any]
+    discriminator: Discriminator | None = None
+    encoder: Encoder | None = None
 
 
 def networks(config: GeneratorConfig) -> tuple[StyleMapping, Synthesis]:
@@ -61,11 +65,7 @@ def read(name: str, source: Path | str) -> Loaded:
     path = source / WEIGHTS if known is not None else style_file(source)
     if path is None or not path.is_file():
         raise ModelError(f"{name}: is not the folder of a whole generator: it has no {WEIGHTS}; copy the whole model")
-    try:
-        with safe_open(path, "pt") as file:
-            found = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read: {first_line(error)}; copy it again") from error
+    found = _tensors(path)
     if known is None:
         config, tensors = of_stylegan2(found, name)
         provenance: Mapping[str, Any] = {}
@@ -93,21 +93,47 @@ def read(name: str, source: Path | str) -> Loaded:
         if unknown := sorted(own.keys() - wanted.keys()):
             raise ModelError(f"{name}: has a tensor {part}.{unknown[0]}, which no generator of its configuration has")
         network.load_state_dict(own, strict=False)
-    return Loaded(mapping, synthesis, config, provenance)
+    beside: dict[str, Any] = {}
+    for part, kind in BESIDE.items() if source.is_dir() else ():
+        if (file := source / f"{part}.safetensors").is_file():
+            beside[part] = kind(config)
+            try:
+                beside[part].load_state_dict(_tensors(file))
+            except RuntimeError as error:  # torch lists what is missing and what has another shape
+                raise ModelError(
+                    f"{file}: is of another generator ({first_line(error)}); copy the whole model"
+                ) from error
+    return Loaded(mapping, synthesis, config, provenance, **beside)
 
 
-def write(folder: Path, tensors: Mapping[str, Tensor], config: GeneratorConfig, provenance: Mapping[str, Any]) -> None:
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read: {first_line(error)}; copy it again") from error
+
+
+def write(
+    folder: Path, parts: Mapping[str, Mapping[str, Tensor]], config: GeneratorConfig, provenance: Mapping[str, Any]
+) -> None:
     """Write a folder that ``read`` reads.
 
     Args:
         folder: Made if missing.
-        tensors: Weights and stored noise as ``mapping.*`` and ``synthesis.*``.
+        parts: Weights and stored noise of mapping and synthesis; perhaps of a discriminator and an encoder, kept in files
+            of their own.
         config: What the networks are made of.
         provenance: How they were made, as JSON values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / WEIGHTS, save({key: value.contiguous().cpu() for key, value in tensors.items()}))
-    share_as_usual(folder / WEIGHTS)
+    whole = {f"{name}.{key}": value for name in ("mapping", "synthesis") for key, value in parts[name].items()}
+    for file, tensors in {
+        WEIGHTS: whole,
+        **{f"{name}.safetensors": parts[name] for name in BESIDE if name in parts},
+    }.items():
+        write_atomically(folder / file, save({key: value.contiguous().cpu() for key, value in tensors.items()}))
+        share_as_usual(folder / file)
     about = asdict(config) | ({"provenance": finite(provenance)} if provenance else {})
     write_atomically(folder / GENERATOR_CONFIG, (json.dumps(about, indent=1, sort_keys=True) + "\n").encode())
 

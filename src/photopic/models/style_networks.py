@@ -273,6 +273,10 @@ class Synthesis(nn.Module):
         self.style = nn.ModuleList(nn.Identity() for _ in range(config.layers))  # where edits of one layer's w are put
         self.upsample = Upsample(after_convolution=False)
 
+    def stored_noise(self) -> list[Tensor | None]:
+        """The noise of each style layer; None where layers have none."""
+        return [getattr(conv, "noise", None) for conv in self.convs]
+
     def styles(self, w: Float[Tensor, "batch layers d"]) -> list[Tensor]:
         """The styles of a w for each layer."""
         each = [place(w[:, layer]) for layer, place in enumerate(self.style)]
