@@ -107,6 +107,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "pictures": lambda: grounded()[0],
         "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]) + "/bags.jsonl",
     },
+    "tune.latent.inversion": {"picture": lambda: grounded()[0], "steps": 2, "tuning_steps": 2},
+    "train.adversarial.noise_injection": {"size": 8, "width": 4, "latent": 4, "steps": 3, "batch": 4},
     "knowledge.detect": {"picture": lambda: grounded()[0], "names": ["bear", "cat"], "threshold": -1.0},
     "guard.protect.protect": {
         "pictures": lambda: grounded()[0],

@@ -8,21 +8,23 @@ loss, lazy R1, moving average. One thread; kill it and start it again, and it go
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from pictures import as_float, faces, sprites
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from photopic.core.runs import Run
+from photopic.data.emoji_faces import emoji_faces, face_sprites
 from photopic.models.classifier import Classifier
 from photopic.models.files import BUNDLED
 from photopic.models.generator import Generator, GeneratorConfig
 from photopic.models.style_critics import Discriminator, Encoder, EqualConv
 from photopic.models.style_files import networks
 
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 from _common.pictures import save_sheet
 from _common.training import Training, trained, under
 
@@ -34,11 +36,12 @@ FEATURES = "emoji-resnet-64-0"
 class Config:
     """What determines the weights, apart from the art."""
 
-    steps: int = 1_600
-    alone: int = 400  # first steps without discriminators
+    steps: int = 2_000
+    alone: int = 300  # first steps without discriminators
     batch: int = 16
     rate: float = 4e-3
     mapping_rate: float = 0.1  # of it; StyleGAN2's 0.01 is for runs a thousand times as long
+    again: float = 0.5  # weight of drawing pictures again once discriminators are there
     divergence: float = 0.002  # weight of the encoder's divergence from N(0, 1)
     r1: float = 1.0  # weight of the squared gradient, asked for every ``lazy`` steps
     lazy: int = 16
@@ -102,11 +105,12 @@ def train(config: Config, run: Run, every: int) -> None:
         torch.optim.Adam(each, lr=config.rate, betas=(0.0, 0.99)) for each in (drawing, [*critics.parameters()])
     ]
     training = Training(run, model, optimizers, average=config.average, clip=None)
-    bank = faces(config.pictures, config.seed)
+    bank = torch.from_numpy(emoji_faces(config.pictures, config.seed)).permute(0, 3, 1, 2)  # uint8
     for step in training.steps(config.steps, seconds=120):
         at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         share = min(1.0, 4 * (config.steps - step) / config.steps)  # falls over the last quarter
-        x = as_float(bank[torch.randint(len(bank), (config.batch,), generator=at)])
+        x = bank[torch.randint(len(bank), (config.batch,), generator=at)].float() / 127.5 - 1
+        x = x.contiguous(memory_format=torch.channels_last)
         mean, log_variance = model["encoder"](x)
         read = mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=at)
         adversarial = step >= config.alone
@@ -116,7 +120,10 @@ def train(config: Config, run: Run, every: int) -> None:
         drawn = synthesis(w, noise)
         apart = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
         again = distance(drawn[: config.batch], x)
-        loss, line = again + config.divergence * apart, {"again": again.item(), "apart": apart.item()}
+        loss, line = (
+            (config.again if adversarial else 1.0) * again + config.divergence * apart,
+            {"again": again.item(), "apart": apart.item()},
+        )
         if adversarial:
             fake = drawn[config.batch :]
             critics.requires_grad_(True)
@@ -169,7 +176,7 @@ def export(config: Config, run: Run) -> None:
         raise SystemExit(f"{run.folder}: expected {config.steps} steps, found {spent['step']}; train to the end first")
     design = GeneratorConfig(mapping_rate=config.mapping_rate, seed=config.seed)
     model = model_of(tensors, design)
-    about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "spent": spent, "pictures": len(sprites("train"))}
+    about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "spent": spent, "pictures": len(face_sprites())}
     replace(model, provenance=about).save(TARGET, dtype=torch.float16)
     sheet(Generator.load("emoji-gan"), Path(__file__).parents[2] / "docs/images/emoji-gan.png")
 

@@ -13,6 +13,7 @@ import typer
 
 from photopic.calls.inputs import files
 from photopic.cli.careful import DEVICE, checked_device
+from photopic.cli.generate_latents import generate_latents, is_generator
 from photopic.cli.overlap import Overlap
 from photopic.cli.places import check_folder
 from photopic.cli.says import INTERRUPTED, say
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from photopic.calls.drawing import Drawn
     from photopic.core.events import Event
 
+STEPS = 30  # of denoising
 EPILOG = (
     "Example: photopic generate 'a <mine> bear on a red background' --with bear.edit -n 8 -o out/    "
-    "Without an edit: photopic generate 'a cat left of a tree on a green background' -o out/"
+    "Without an edit: photopic generate 'a cat left of a tree on a green background' -o out/    "
+    "Without words: photopic generate --model emoji-gan -n 16 --seed 1 -o out/"
 )
 
 
@@ -46,7 +49,11 @@ def generate(
     count: Annotated[
         int | None,
         typer.Option(
-            "--count", "-n", min=1, help="How many pictures.", show_default="8, or 1 with --style-of and --image"
+            "--count",
+            "-n",
+            min=1,
+            help="How many pictures.",
+            show_default="8, 16 without words, 1 with --style-of and --image",
         ),
     ] = None,
     output: Annotated[
@@ -56,7 +63,7 @@ def generate(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the first picture; picture i uses seed + i, whatever the batch.")
     ] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps: more is finer and slower.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps: more is finer and slower.")] = STEPS,
     guidance: Annotated[
         float | None,
         typer.Option(
@@ -174,9 +181,18 @@ def generate(
         Overlap, typer.Option(help="What entries become that several edits set, as in photopic compose.")
     ] = Overlap.ERROR,
     model: Annotated[
-        str, typer.Option(help="A bundled model, a folder with a diffusers pipeline, or a hub id.")
+        str, typer.Option(help="A bundled model, a folder with a diffusers pipeline or a generator, or a hub id.")
     ] = "emoji-diffusion",
     batch: Annotated[int, typer.Option(min=1, help="Pictures drawn together; lower it when memory is short.")] = 16,
+    truncation: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Of a generator without words, as emoji-gan: 1 draws all it can, less what is more usual, 0 its mean picture.",
+            show_default="1",
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help=DEVICE, callback=checked_device, show_default="the fastest there is")
     ] = None,
@@ -194,6 +210,22 @@ def generate(
     Finished pictures stay when you press Ctrl-C.
     """
     weights = weights_of(weight or [1.0], len(edits or []))
+    if is_generator(model):
+        unfit = {
+            "prompt": prompt, "--guidance": guidance, "--negative": negative, "--width": width, "--height": height,
+            "--scheduler": scheduler, "--image": image, "--strength": strength, "--mask": mask, "--style-of": style_of,
+            "--layout": layout, "--graph": graph, "--layout-strength": layout_strength, "--repeats": repeats,
+            "--in-region": in_region, "--control": control, "--steps": None if steps == STEPS else steps,
+        }  # fmt: skip
+        check_folder(output)
+        return generate_latents(
+            model, list(zip(edits or [], weights, strict=True)), count or 16, output, seed,
+            1.0 if truncation is None else truncation, device=device, force=force, overlap=overlap.value, unfit=unfit,
+        )  # fmt: skip
+    if truncation is not None:
+        raise PhotopicError(
+            f"--truncation: {model} draws of words; leave it out, or name a generator such as emoji-gan"
+        )
 
     from photopic.calls.drawing import Asked, draw_events, prepare
     from photopic.data.pictures import contact_sheet, png_bytes, write_next

@@ -14,6 +14,7 @@ from photopic.models.text_to_image.words import spans_of
 
 if TYPE_CHECKING:
     from photopic.core.edits import Edit, OverlapPolicy
+    from photopic.models.handle import Handle
     from photopic.models.text_to_image.handle import TextToImage
 
 OVER_CHANCE = 2.0  # times what independent edits of their sizes would share: from here on a warning
@@ -22,7 +23,7 @@ OPPOSED = 0.5  # share of the entries set twice that change with opposite signs:
 
 @contextmanager
 def in_force(
-    model: TextToImage,
+    model: Handle,
     paths: Sequence[Path],
     edits: Sequence[Edit],
     weights: Sequence[float],
@@ -140,7 +141,7 @@ def _words(edit: Edit) -> set[str]:
 
 
 def _apart(
-    model: TextToImage, paths: Sequence[Path], edits: Sequence[Edit], weights: Sequence[float], force: bool
+    model: Handle, paths: Sequence[Path], edits: Sequence[Edit], weights: Sequence[float], force: bool
 ) -> list[str]:
     names: list[str] = []
     try:
@@ -157,7 +158,7 @@ def _apart(
 
 
 def _composed(
-    model: TextToImage,
+    model: Handle,
     paths: Sequence[Path],
     edits: Sequence[Edit],
     weights: Sequence[float],
