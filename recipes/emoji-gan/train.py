@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,10 +26,12 @@ from photopic.models.style_critics import Discriminator, Encoder, EqualConv
 from photopic.models.style_files import networks
 
 sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
+from _common.card import file_facts, write_card
 from _common.pictures import save_sheet
 from _common.training import Training, trained, under
 
-TARGET = BUNDLED / "emoji-gan"
+TARGET, CARD = BUNDLED / "emoji-gan", Path(__file__).with_name("card.json")
+SHEET = Path(__file__).parents[2] / "docs" / "images" / "emoji-gan.webp"
 FEATURES = "emoji-resnet-64-0"
 
 
@@ -91,7 +94,8 @@ def distance(drawn: Tensor, pictures: Tensor) -> Tensor:
     return sum(F.avg_pool2d(off, k).abs().mean() for k in (1, 2, 4, 8))
 
 
-def train(config: Config, run: Run, every: int) -> None:
+def train(config: Config, run: Run, save_every: int = 250, sheets: int = 0) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of ``run`` to the end; yields the numbers of each step."""
     torch.manual_seed(config.seed)
     design = GeneratorConfig(mapping_rate=config.mapping_rate, seed=config.seed)
     mapping, synthesis = networks(design)
@@ -106,7 +110,7 @@ def train(config: Config, run: Run, every: int) -> None:
     ]
     training = Training(run, model, optimizers, average=config.average, clip=None)
     bank = torch.from_numpy(emoji_faces(config.pictures, config.seed)).permute(0, 3, 1, 2)  # uint8
-    for step in training.steps(config.steps, seconds=120):
+    for step in training.steps(config.steps, every=save_every):
         at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         share = min(1.0, 4 * (config.steps - step) / config.steps)  # falls over the last quarter
         x = bank[torch.randint(len(bank), (config.batch,), generator=at)].float() / 127.5 - 1
@@ -143,8 +147,9 @@ def train(config: Config, run: Run, every: int) -> None:
             loss = loss + sum(F.softplus(-each).mean() for each in critics(fake))
         training.update(loss, share, slice(0, 1))
         training.log(50, **line)
-        if (step + 1) % every == 0:
+        if sheets and (step + 1) % sheets == 0:
             sheet(model_of(training.average, design), run.folder / f"sheet-{step + 1}.png", rows=6)
+        yield {"step": step + 1} | line
 
 
 def model_of(tensors: dict[str, Tensor], design: GeneratorConfig) -> Generator:
@@ -169,7 +174,7 @@ def sheet(model: Generator, path: Path, rows: int = 16) -> None:
     save_sheet(list(model.synthesize(model.map(model.sample_z(16 * rows, seed=0))).split(16)), path)
 
 
-def export(config: Config, run: Run) -> None:
+def export(config: Config, run: Run, target: Path = TARGET) -> None:
     """Bundle the moving average in half precision, with a sheet and what was spent."""
     tensors, spent = trained(run)
     if spent["step"] != config.steps:
@@ -177,8 +182,11 @@ def export(config: Config, run: Run) -> None:
     design = GeneratorConfig(mapping_rate=config.mapping_rate, seed=config.seed)
     model = model_of(tensors, design)
     about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "spent": spent, "pictures": len(face_sprites())}
-    replace(model, provenance=about).save(TARGET, dtype=torch.float16)
-    sheet(Generator.load("emoji-gan"), Path(__file__).parents[2] / "docs/images/emoji-gan.png")
+    replace(model, provenance=about).save(target, dtype=torch.float16)
+    model = Generator.load(target, device="cpu")
+    sheet(model, SHEET)
+    about |= {"sha256": file_facts(target)["sha256"], "size_bytes": file_facts(target)["size_bytes"]}
+    write_card(CARD, {"models": {"emoji-gan": about | {"parameters": model.parameter_count}}})
 
 
 if __name__ == "__main__":
@@ -190,4 +198,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     config = Config()
     run = Run(options.out, asdict(config))
-    export(config, run) if options.export else train(config, run, options.sheet_every)
+    if options.export:
+        export(config, run)
+    else:
+        for _ in train(config, run, sheets=options.sheet_every):
+            pass

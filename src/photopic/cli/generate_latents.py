@@ -48,6 +48,8 @@ def generate_latents(
     for name, value in unfit.items():
         if value not in (None, False):
             raise PhotopicError(f"{name}: {model} draws from latents, without words or denoising steps; leave it out")
+    from hashlib import sha256
+
     import torch
 
     from photopic import __version__
@@ -64,7 +66,9 @@ def generate_latents(
         handle = Generator.load(model, device=device)
     settings = {
         "kind": "latents", "model": handle.name, "truncation": truncation, "photopic": __version__,
-        "edits": [{"file": path.name, "weight": weight} for path, weight in edits],
+        "edits": [
+            {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest(), "weight": weight} for path, weight in edits
+        ],
     }  # fmt: skip
     images: list[Any] = []
     with torch.no_grad(), in_force(handle, paths, loaded, weights, force=force, overlap=overlap):

@@ -29,7 +29,9 @@ def gate(**options: str) -> Gate:
     return Gate(8, GeneratorConfig(resolution=8, channels=(6, 5), **options)).requires_grad_(False)
 
 
-@pytest.mark.parametrize(("reduction", "scale"), product(["sum", "negative", "abs", "max"], ["max_abs", "shifted_max"]))
+@pytest.mark.parametrize(
+    ("reduction", "scale"), list(product(["sum", "negative", "abs", "max"], ["max_abs", "shifted_max"]))
+)
 def test_the_gate_has_unit_mean_square_and_does_not_feel_the_size_of_its_map(reduction: str, scale: str):
     layer, x = gate(gate_reduction=reduction, gate_scale=scale), maps(5, 6, 8, 8)
     sigma = layer.sigma(x)

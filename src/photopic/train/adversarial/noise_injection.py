@@ -90,11 +90,11 @@ class AdversarialLearner:
 
     def __init__(self, images: UInt8[Tensor, "n h w 3"], config: NoiseInjectionConfig, device: str = "cpu"):
         self.images, self.config = images, config
-        mapping, synthesis = networks(config.design)
+        self.mapping, self.synthesis = networks(config.design)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed + 1)
             self.critic = Discriminator(config.design, group=GROUP).to(device)
-        self.generator = nn.ModuleDict({"mapping": mapping, "synthesis": synthesis}).to(device)
+        self.generator = nn.ModuleDict({"mapping": self.mapping, "synthesis": self.synthesis}).to(device)
         self.average = {name: value.clone() for name, value in self.generator.state_dict().items()}
         parts = (self.generator, self.critic)
         self.optimizers = [torch.optim.Adam(part.parameters(), lr=config.lr, betas=(0.0, 0.99)) for part in parts]
@@ -109,12 +109,11 @@ class AdversarialLearner:
         if config.flip:
             real = torch.where(torch.rand(count, 1, 1, 1, generator=at).to(device) < 0.5, real.flip(3), real)
         z = seeded_normal(config.latent, int(torch.randint(2**62, (), generator=at)), count).to(device)
-        synthesis = self.generator["synthesis"]
         noise = [
             None if each is None else torch.randn(count, *each.shape[1:], generator=at).to(device)
-            for each in synthesis.stored_noise()
+            for each in self.synthesis.stored_noise()
         ]
-        drawn = synthesis(self.generator["mapping"](z)[:, None].expand(-1, config.design.layers, -1), noise)
+        drawn = self.synthesis(self.mapping(z)[:, None].expand(-1, config.design.layers, -1), noise)
         self.critic.requires_grad_(True)
         told = F.softplus(-self.critic(real)).mean() + F.softplus(self.critic(drawn.detach())).mean()
         asked = told
