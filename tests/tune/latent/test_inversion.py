@@ -33,10 +33,10 @@ def test_tuning_draws_what_latents_cannot_and_holds_other_pictures():
     model = tiny_generator()
     target = drawn(model)
     target[:, :, 5:9, 5:9] += 1.0  # a patch that no latent draws
-    config = InversionConfig(start="mean", steps=60, lr=0.1, tuning_steps=60, tuning_lr=0.02)
-    held, free = (finished(inverted(model, target, InversionConfig(**{**vars(config), "held": h}))) for h in (3.0, 0.0))
+    config = InversionConfig(start="mean", steps=40, lr=0.1, tuning_steps=80, tuning_lr=0.005)
+    held, free = (finished(inverted(model, target, InversionConfig(**{**vars(config), "held": h}))) for h in (0.1, 0.0))
     assert held.errors["tuning"] < 0.7 * held.errors["search"]
-    assert held.errors["drift"] < 0.7 * free.errors["drift"]
+    assert held.errors["drift"] < 0.5 * free.errors["drift"]
 
 
 def test_the_edit_draws_the_picture_at_truncation_0_and_comes_off(tmp_path: Path):
@@ -48,7 +48,7 @@ def test_the_edit_draws_the_picture_at_truncation_0_and_comes_off(tmp_path: Path
     target = torch.tensor(to_pixels(drawn(model))[0]).permute(2, 0, 1)[None].float() / 127.5 - 1
     with model.edits.applied(edit), torch.no_grad():
         picture = model.synthesize(model.map(model.sample_z(2, seed=0), 0.0))
-    assert torch.equal(picture[0], picture[1])
+    torch.testing.assert_close(picture[0], picture[1])
     error = float((picture[:1] - target).square().mean())
     assert error == pytest.approx(edit.provenance["errors"]["tuning"], abs=1e-5)
     assert model.digest() == before and (model.generate(2) == plain).all()

@@ -129,7 +129,7 @@ def at_sizes(off: Float[Tensor, "n 3 side side"]) -> Float[Tensor, ""]:
 
 
 def _mse(one: Tensor, other: Tensor) -> float:
-    return float(F.mse_loss(one, other))
+    return float(F.mse_loss(one.detach(), other))
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, lr: float, step: int, steps: int) -> None:
