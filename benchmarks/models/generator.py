@@ -7,7 +7,7 @@ embedding, which took no part in training (the discriminator reads ``emoji-resne
 
 - ``gan.distance_vs_floor``: Fréchet distance of 2,048 drawn pictures to 2,048 fresh faces, over that of two sets of 2,048
   fresh faces; three seeds of all three sets. The control is the same generator before training.
-- ``gan.inversion.search`` and ``gan.inversion.tuned``: mean squared error (-1 to 1) of 24 faces that no bundled model has
+- ``gan.inversion.search`` and ``gan.inversion.tuned``: mean squared error (-1 to 1) of 12 faces that no bundled model has
   seen, after the search in W+ and after pivotal tuning of each alone; the baseline is what the encoder's start draws, the
   control the mean picture.
 """
@@ -46,9 +46,9 @@ class GeneratorBench(Config):
     """How much is measured."""
 
     pictures: Annotated[int, Ge(64)] = 2048  # in each set
-    held: Annotated[int, Ge(2)] = 24  # faces that are inverted
-    search: Annotated[int, Ge(1)] = 300  # steps of each search
-    tuning: Annotated[int, Ge(1)] = 150  # steps of each tuning
+    held: Annotated[int, Ge(2)] = 12  # faces that are inverted
+    search: Annotated[int, Ge(1)] = 200  # steps of each search
+    tuning: Annotated[int, Ge(1)] = 100  # steps of each tuning
     seeds: tuple[int, ...] = (0, 1, 2)  # of the sets
 
 
