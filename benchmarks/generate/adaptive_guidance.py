@@ -67,7 +67,7 @@ class AdaptiveConfig(Config):
     """How much is measured."""
 
     batches: Annotated[int, Ge(1)] = 16  # of 16 pictures, with full, adaptive and randomly placed guidance
-    swept: Annotated[int, Ge(1)] = 4  # of them also at other thresholds, in fewer steps, and with other seeds
+    swept: Annotated[int, Ge(1)] = 16  # of them also at other thresholds, in fewer steps, and with other seeds
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

@@ -43,9 +43,9 @@ CLAIMS = (
 class EntropyBenchConfig(Config):
     """How much is measured."""
 
-    batches: Annotated[int, Ge(1)] = 1  # of 16 pictures, plain and scaled
-    flattened: Annotated[int, Ge(0)] = 1  # of them also scaled the other way
-    metered: Annotated[int, Ge(1)] = 1  # of them also with entropies, at each size
+    batches: Annotated[int, Ge(1)] = 16  # of 16 pictures, plain and scaled
+    flattened: Annotated[int, Ge(0)] = 16  # of them also scaled the other way
+    metered: Annotated[int, Ge(1)] = 16  # of them also with entropies, at each size
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

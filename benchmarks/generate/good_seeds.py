@@ -2,7 +2,7 @@
 
     python -m benchmarks good-seeds              # writes benchmarks/results/good-seeds.json
 
-Four hundred seeds draw 20 prompts as ``measure seeds`` does, halves of the prompts rank apart; the control of the rank correlation
+A thousand seeds draw 20 prompts as ``measure seeds`` does, halves of the prompts rank apart; the control of the rank correlation
 is one half with its seeds shuffled. Then 32 seeds of the best tenth, of the worst and of all (the baseline) draw eight prompts
 that ranked nothing, at the usual steps and guidance, and the oracle judges: text alignment, similarity to real renderings of the
 thing, and nearness to the mean picture of its prompt. The ranking reads the bundled dual encoder, never the oracle.
@@ -54,7 +54,7 @@ CLAIMS = (
 class GoodSeedsBenchConfig(Config):
     """How much is measured."""
 
-    seeds: Annotated[int, Ge(320)] = 400  # that are ranked
+    seeds: Annotated[int, Ge(320)] = 1000  # that are ranked
     prompts: Annotated[int, Ge(4)] = 20  # that rank them
     model: str = "emoji-diffusion"  # a bundled name or a folder
 

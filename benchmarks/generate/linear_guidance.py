@@ -54,7 +54,7 @@ CLAIMS = (
 class LinearBenchConfig(Config):
     """How much is measured."""
 
-    batches: Annotated[int, Ge(1)] = 6  # of 16 pictures, in each way
+    batches: Annotated[int, Ge(1)] = 16  # of 16 pictures, in each way
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

@@ -45,8 +45,8 @@ CLAIMS = (
 class StyleBenchConfig(Config):
     """How much is measured."""
 
-    cases: Annotated[int, Ge(1)] = 8  # of 16 pairs, drawn again and injected
-    swept: Annotated[int, Ge(1)] = 1  # of them also with the same vendor and at other gammas
+    cases: Annotated[int, Ge(1)] = 16  # of 16 pairs, drawn again and injected
+    swept: Annotated[int, Ge(1)] = 16  # of them also with the same vendor and at other gammas
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

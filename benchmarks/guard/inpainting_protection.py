@@ -57,7 +57,7 @@ CLAIMS = (
 class InpaintingConfig(Config):
     """How much is measured."""
 
-    batches: Annotated[int, Ge(1)] = 3  # of 16 pictures, each edited with one seen and two unseen masks
+    batches: Annotated[int, Ge(1)] = 16  # of 16 pictures, each edited with one seen and two unseen masks
     first: Annotated[int, Ge(0)] = 0  # batch to begin with
 
 
