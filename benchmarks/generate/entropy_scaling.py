@@ -45,7 +45,7 @@ class EntropyBenchConfig(Config):
 
     batches: Annotated[int, Ge(1)] = 16  # of 16 pictures, plain and scaled
     flattened: Annotated[int, Ge(0)] = 16  # of them also scaled the other way
-    metered: Annotated[int, Ge(1)] = 16  # of them also with entropies, at each size
+    metered: Annotated[int, Ge(1)] = 4  # of them also with entropies, at each size
     model: str = "emoji-diffusion"  # a bundled name or a folder
 
 

@@ -6,13 +6,15 @@ Pairs of real pictures: a known thing in one of the two styles that emoji-diffus
 another background. Each content is drawn again without injection (the baseline), in the style of its partner, and in that of the
 partner's twin in the content's own style (the control: the other vendor's probability should stay). The oracle judges: probability
 of the style, the most likely concept, and as content's distance 1 minus the cosine of its embeddings to the content picture.
+The published settings inject in the same pairs. From a prompt alone each content and its background are said in words, with a
+seed of its own, and drawn plainly (the baseline) and in the style.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -30,13 +32,24 @@ from photopic.metrics.intervals import paired_bootstrap, ratio_bootstrap
 
 SIZE = 16  # pairs of a case
 STYLES = ("noto", "twemoji")
+SEED = 9_900_000  # of the pictures of prompts alone
 GAMMA = StyleInjectionConfig().gamma
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CONFIGS = {
+    "again": StyleInjectionConfig(until=0.0),
+    "injected": StyleInjectionConfig(),
+    "paper": StyleInjection.about.presets["paper"],
+}
 CLAIMS = (
     Claim("styleid.style_gain", ">= 0.3", "oracle probability of the style's vendor, injected minus drawn again"),
     Claim("styleid.style_gain_same_vendor", "", "the same vendor's, where the style picture is the content's vendor's"),
     Claim("styleid.content_kept", ">= 0.8", "concept named right, injected over drawn again"),
     Claim("styleid.background_taken", "", "background colour is the style picture's, injected; baseline: drawn again"),
+    Claim("styleid.style_gain_paper", "", "as style_gain, with the published settings"),
+    Claim("styleid.content_kept_paper", "", "as content_kept, with the published settings"),
+    Claim("styleid.prompt_style_gain", "", "from a prompt alone: probability of the style's vendor, in the style minus plain"),
+    Claim("styleid.prompt_content_kept", "", "from a prompt alone: concept named right, in the style over plain"),
+    Claim("styleid.prompt_background_taken", "", "background colour is the style picture's and not the prompt's; baseline: plain"),
     Claim("styleid.content_step", ">= 0", "least fall of the content's distance from one gamma to the next higher"),
 )  # fmt: skip
 
@@ -52,7 +65,7 @@ class StyleBenchConfig(Config):
 
 @dataclass(frozen=True)
 class Case:
-    """Pairs drawn in one way: ``again``, ``injected``, ``same`` (vendor) or, in no stored row, ``adain``."""
+    """Pairs drawn in one way: ``again``, ``injected``, ``same`` (vendor), ``paper``, ``plain`` or ``prompt`` (by words alone)."""
 
     number: int
     way: str
@@ -75,8 +88,8 @@ class Paired(StyleInjection):
 
     styles = SIZE
 
-    def __init__(self, styles: np.ndarray, contents: np.ndarray, config: StyleInjectionConfig):
-        self.pictures, self.config = np.concatenate([styles, contents]), config  # (32, 64, 64, 3)
+    def __init__(self, pictures: np.ndarray, config: StyleInjectionConfig):
+        self.pictures, self.config = pictures, config  # (32 or 16, 64, 64, 3), the styles first
 
     def applied(self, model: Any) -> AbstractContextManager[None]:
         self.known = model.encode_images(from_pixels(self.pictures))
@@ -102,13 +115,25 @@ def picture(concept: str, style: str, colour: str) -> UInt8[np.ndarray, "64 64 3
 def measure(bench: Bench[Any, JudgedModel], case: Case) -> dict[str, Any]:
     """Of each pair the vendor's probability, whether the thing and the style's background are there, and the distance."""
     judge, pairs = bench.subject, [pair(case.number * SIZE + index) for index in range(SIZE)]
-    changed = {"again": {"until": 0.0}, "adain": {"adain": True}}.get(case.way, {})
-    config = StyleInjectionConfig(**{"gamma": case.gamma} | changed)  # type: ignore[operator]
+    config = replace(
+        CONFIGS.get(case.way, CONFIGS["injected"]), **({} if case.way == "paper" else {"gamma": case.gamma})
+    )
     contents = np.stack([picture(each.content, each.own, each.colours[0]) for each in pairs])
     vendors = [each.own if case.way == "same" else each.vendor for each in pairs]
     styles = [picture(each.style, vendor, each.colours[1]) for each, vendor in zip(pairs, vendors, strict=True)]
-    control = Paired(np.stack(styles), contents, config)
-    scores = judge.oracle.score(judge.drawn("", range(SIZE), guidance=1.0, controls=[control]))
+    if case.way in ("plain", "prompt"):
+        said = [
+            f"{scenes.with_article(each.content)} on {scenes.with_article(each.colours[0] + ' background')}"
+            for each in pairs
+        ]
+        controls = [Paired(np.stack(styles), config)] if case.way == "prompt" else []
+        seeds = range(SEED + case.number * SIZE, SEED + (case.number + 1) * SIZE)
+        images = judge.drawn(said, seeds, controls=controls, scheduler="ddim")
+    else:
+        images = judge.drawn(
+            "", range(SIZE), guidance=1.0, controls=[Paired(np.concatenate([styles, contents]), config)]
+        )
+    scores = judge.oracle.score(images)
     found = judge.oracle.style_probabilities(scores)[1]
     places = [judge.oracle.config.styles.index(each.vendor) for each in pairs]
     near = (scores.embedding * judge.oracle.score(contents).embedding).sum(1).numpy()
@@ -122,7 +147,9 @@ def measure(bench: Bench[Any, JudgedModel], case: Case) -> dict[str, Any]:
 
 def cases(config: StyleBenchConfig) -> list[Case]:
     """Everything that is drawn."""
-    found = [Case(number, way) for number in range(config.cases) for way in ("again", "injected")]
+    found = [
+        Case(number, way) for number in range(config.cases) for way in ("again", "injected", "paper", "plain", "prompt")
+    ]
     for number in range(config.swept):
         found += [Case(number, "same"), *(Case(number, "injected", gamma) for gamma in GAMMAS if gamma != GAMMA)]
     return found
@@ -136,13 +163,24 @@ def rows(bench: Bench[StyleBenchConfig, JudgedModel]) -> Iterator[Row]:
         return np.concatenate(found).astype(float)
 
     every, swept = bench.config.cases, bench.config.swept
-    for ending, way, count in (("", "injected", every), ("_same_vendor", "same", swept)):
+    for ending, way, count in (("", "injected", every), ("_same_vendor", "same", swept), ("_paper", "paper", every)):
         again, found = (column(each, "style", count=count) for each in ("again", way))
         yield row(f"styleid.style_gain{ending}", paired_bootstrap(found, again), baseline=again.mean(), n=len(again))
-    again, found = (column(each, "right", count=every) for each in ("again", "injected"))
-    yield row("styleid.content_kept", ratio_bootstrap(found, again), baseline=again.mean(), n=len(again))
+    for ending, way in (("", "injected"), ("_paper", "paper")):
+        again, found = (column(each, "right", count=every) for each in ("again", way))
+        yield row(f"styleid.content_kept{ending}", ratio_bootstrap(found, again), baseline=again.mean(), n=len(again))
     taken, before = (column(each, "background", count=every) for each in ("injected", "again"))
     yield row("styleid.background_taken", taken.mean(), baseline=before.mean(), n=len(taken))
+    plain, found = (
+        {what: column(way, what, count=every) for what in ("style", "right", "background")}
+        for way in ("plain", "prompt")
+    )
+    n = len(plain["style"])
+    gain = paired_bootstrap(found["style"], plain["style"])
+    yield row("styleid.prompt_style_gain", gain, baseline=plain["style"].mean(), n=n)
+    kept = ratio_bootstrap(found["right"], plain["right"])
+    yield row("styleid.prompt_content_kept", kept, baseline=plain["right"].mean(), n=n)
+    yield row("styleid.prompt_background_taken", found["background"].mean(), baseline=plain["background"].mean(), n=n)
     away = [column("injected", "distance", gamma=gamma) for gamma in GAMMAS]
     steps = [paired_bootstrap(less, more) for less, more in pairwise(away)]
     said = ", ".join(f"{gamma:g}: {each.mean():.4f}" for gamma, each in zip(GAMMAS, away, strict=True))
@@ -152,6 +190,6 @@ def rows(bench: Bench[StyleBenchConfig, JudgedModel]) -> Iterator[Row]:
 BENCHMARKS = (
     Benchmark(
         "style-injection", __doc__, StyleBenchConfig(), StyleBenchConfig(1, 1), CLAIMS, rows, cases, measure,
-        open=lambda config, cache: JudgedModel(config.model, cache), seeds=(18, 0),
+        open=lambda config, cache: JudgedModel(config.model, cache), seeds=(18, 0, SEED),
     ),
 )  # fmt: skip

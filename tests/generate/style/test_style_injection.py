@@ -13,7 +13,7 @@ from torch import Tensor
 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.nn.attention import Place
-from photopic.core.sampling import Control, Sampling, Step, sample
+from photopic.core.sampling import Control, Sampling, Step, invert, sample
 from photopic.data.pictures import read_settings
 from photopic.generate.style.style_injection import StyleInjection, StyleInjectionConfig, _Reader, adain
 from photopic.models.text_to_image.handle import TextToImage
@@ -59,10 +59,7 @@ def test_nothing_injected_is_the_plain_picture_bit_for_bit(model: TextToImage, p
     assert (draw(model, injecting(pictures[0])) != plain).any()
 
 
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_a_picture_in_its_own_style_is_itself_bit_for_bit(
-    model: TextToImage, pictures: tuple[str, str], guidance: float
-) -> None:
+def test_a_picture_in_its_own_style_is_itself_bit_for_bit(model: TextToImage, pictures: tuple[str, str]) -> None:
     class Own(StyleInjection):
         """Injects what a plain run of the same noise computes."""
 
@@ -74,10 +71,10 @@ def test_a_picture_in_its_own_style_is_itself_bit_for_bit(
             return noise
 
     def drawn(**options: float) -> np.ndarray:
-        return draw(model, Own(pictures[0], config=StyleInjectionConfig(**options)), guidance=guidance)
+        return draw(model, Own(pictures[0], config=StyleInjectionConfig(**options)), guidance=1.0)
 
-    assert np.array_equal(drawn(temperature=1.0), draw(model, guidance=guidance))
-    assert (drawn(temperature=1.5) != draw(model, guidance=guidance)).any()
+    assert np.array_equal(drawn(temperature=1.0), draw(model, guidance=1.0))
+    assert (drawn(temperature=1.5) != draw(model, guidance=1.0)).any()
 
 
 def test_a_content_picture_is_drawn_again_the_same_whatever_the_seed(
@@ -158,15 +155,52 @@ def test_a_command_draws_one_picture_again_in_the_style_of_another(
     assert "prompt: expected words" in refusal("generate", "--style-of", style, "-o", out)
 
 
-def test_controls_that_start_a_run_anew_are_not_disturbed(model: TextToImage, pictures: tuple[str, str]) -> None:
-    class Starts(Control):
-        """Counts its runs."""
+def test_other_controls_draw_the_prompts_own_picture_and_then_begin_anew(
+    model: TextToImage, pictures: tuple[str, str]
+) -> None:
+    class Counts(Control):
+        """Remembers the steps of its last run, and of all."""
 
-        runs = 0
+        every = 0
 
         def start(self, sampling: Sampling) -> None:
-            self.runs += 1
+            self.last = 0
 
-    other = Starts()
+        def latents(self, latents: Tensor, step: Step) -> Tensor:
+            self.last, self.every = self.last + 1, self.every + 1
+            return latents
+
+    other = Counts()
     draw(model, other, injecting(pictures[0]))
-    assert other.runs == 1
+    assert (other.last, other.every) == (STEPS, 2 * STEPS)
+
+
+def test_from_a_prompt_alone_its_guided_picture_is_the_content_and_what_is_injected_is_not_guided(
+    model: TextToImage, pictures: tuple[str, str]
+) -> None:
+    control = injecting(pictures[0])
+    with counted(model) as rows:
+        draw(model, control, guidance=5.0)
+    # the prompt's two pictures with guidance, they and the style back, twice a step, and the two again without guidance
+    assert rows == [4] * STEPS + [3] * 2 * STEPS + [2] * STEPS
+
+    class Finished(Control):
+        def end(self, latents: Tensor) -> Tensor:
+            self.latents_ = latents
+            return latents
+
+    class Back(Finished):
+        def start_noise(self, noise: Tensor, sampling: Sampling) -> Tensor:
+            self.noise, self.sampling = noise, sampling
+            return noise
+
+    plain, begun = Finished(), Back()
+    draw(model, plain, guidance=5.0)
+    draw(model, control, begun, guidance=5.0)
+    told = replace(begun.sampling, unconditional=None, controls=())
+    assert torch.allclose(begun.noise, invert(told, plain.latents_, refinements=1), atol=1e-5)
+
+
+def test_a_picture_to_start_from_is_refused(model: TextToImage, pictures: tuple[str, str]) -> None:
+    with pytest.raises(ModelError, match="style injection: expected no picture to start from"):
+        draw(model, injecting(pictures[0]), image=pictures[1])

@@ -8,8 +8,8 @@ may be given the channel statistics of the style's (latent AdaIN). Nothing is tr
 Paper: *Style Injection in Diffusion: A Training-free Approach for Adapting Large-scale Diffusion Models for Style Transfer*
 (arXiv:2312.09008). Changed: inversion is refined, so that a reconstruction keeps its content; queries are the content's own by
 default and latent AdaIN is off, which kept more of the content on the bundled model; without a content picture the prompt's own
-picture is the content, and the queries of a plain run stand for those of an inversion. Claims ``styleid.*`` of
-benchmarks/generate/style_injection.py.
+picture, drawn first with guidance, is the content. What is injected is drawn without guidance, which would lead away from a style
+that both of its halves are given. Claims ``styleid.*`` of benchmarks/generate/style_injection.py.
 """
 
 from __future__ import annotations
@@ -66,10 +66,12 @@ class StyleInjection(Control):
         content: File of the picture to draw again; every picture of a batch is then the same. None: what the prompt says.
         config: How much of each.
 
+    Other controls act on the prompt's own picture too, which is drawn first, and on what is injected; guidance on the former alone.
+
     Raises:
         DataError: If a picture cannot be read.
-        ModelError: In a run, if the sampler is not deterministic DDIM, the size drawn is not the model's own, no layer matches, or
-            the model has no UNet.
+        ModelError: In a run, if the sampler is not deterministic DDIM, the size drawn is not the model's own, no layer matches, it
+            starts from a picture, or the model has no UNet.
 
     Example:
         >>> control = StyleInjection("drawing.png", "photo.png")  # doctest: +SKIP
@@ -100,28 +102,47 @@ class StyleInjection(Control):
         self.empty = model.encode_prompts([""] * len(pictures))
         return nullcontext()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is drawn again: no content picture, and no step that injects."""
+        return self.config.until == 0 and len(self.known) == self.styles
+
+    def is_guided(self, step: Step) -> bool:
+        """Never where a style is injected: guidance would multiply what parts the prompt from a style both halves are given."""
+        return self.is_plain
+
     def start_noise(self, noise: Float[Tensor, "batch c h w"], sampling: Sampling) -> Float[Tensor, "batch c h w"]:
-        """Walk the pictures back; begin at the content's noise, or at the drawn one, with the style's statistics."""
+        """Walk the pictures back; begin at the content's noise, or at that with the style's statistics."""
         if noise.shape[1:] != self.known.shape[1:]:
             raise ModelError(
                 f"style injection: expected latents of {tuple(self.known.shape[1:])}, the model's own size, found "
                 f"{tuple(noise.shape[1:])}; leave width and height out"
             )
+        if sampling.image is not None:
+            raise ModelError(
+                "style injection: expected no picture to start from, found one; give it as content instead"
+            )
+        if self.is_plain:
+            return noise
+        known, told, own = self.known, self.empty, slice(0, self.styles)
         reader = _Reader(self.config.layers)
-        alone = replace(sampling, unconditional=None, controls=(reader,), differentiable=False)
         with torch.no_grad():
-            back = invert(replace(alone, conditioning=self.empty), self.known, refinements=self.config.refinements)
-            read = reader.read
-            own = slice(0, self.styles)
-            self.style = {place: (key[own], value[own]) for place, (_, key, value) in read.items()}
-            if len(back) > self.styles:
-                noise = back[self.styles :].expand_as(noise)
-                self.content = {place: query[self.styles :] for place, (query, _, _) in read.items()}
-            elif self.config.gamma:
-                reader.read = {}
-                sample(replace(sampling, controls=(reader,), differentiable=False), noise)  # the plain picture
-                self.content = {place: query for place, (query, _, _) in reader.read.items()}
+            if len(known) == self.styles:
+                known, told = torch.cat([known, self._drawn(noise, sampling)]), told.joined(sampling.conditioning)
+            alone = replace(sampling, conditioning=told, unconditional=None, controls=(reader,), differentiable=False)
+            back = invert(alone, known, refinements=self.config.refinements)
+        self.style = {place: (key[own], value[own]) for place, (_, key, value) in reader.read.items()}
+        self.content = {place: query[self.styles :] for place, (query, _, _) in reader.read.items()}
+        noise = back[self.styles :].expand_as(noise)
         return adain(noise, back[own]) if self.config.adain else noise
+
+    def _drawn(self, noise: Tensor, sampling: Sampling) -> Tensor:
+        """The prompt's own picture, as all other controls draw it; they then begin once more."""
+        others = tuple(each for each in sampling.controls if not isinstance(each, StyleInjection))
+        drawn = sample(replace(sampling, controls=others, differentiable=False), noise)
+        for each in others:
+            each.start(sampling)
+        return drawn
 
     def qkv(
         self,
@@ -133,11 +154,10 @@ class StyleInjection(Control):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values of the style, mixed queries, sharper scores; other layers and later steps are left alone."""
         at, gamma = (float(step.timestep), place.name), self.config.gamma
-        if at not in self.style or step.index >= self.config.until * step.total:
+        if step.index >= self.config.until * step.total or at not in self.style:
             return query, key, value
         if gamma:
-            own = self.content[at][-len(query) :]  # of a doubled run the conditional half, where this step has no other
-            query = gamma * own + (1 - gamma) * query  # Eq. 5
+            query = gamma * self.content[at] + (1 - gamma) * query  # Eq. 5
         key, value = (each.expand_as(mine) for each, mine in zip(self.style[at], (key, value), strict=True))
         return self.config.temperature * query, key, value
 
