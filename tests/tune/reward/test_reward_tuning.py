@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from photopic.core.edits.file import to_bytes
 from photopic.core.errors import DataError, DivergedError, FieldError, ModelError
+from photopic.core.nn.replaced import replaced
 from photopic.core.runs import Run
 from photopic.core.sampling import Control, Step, sample, sample_events
 from photopic.models.preprocessing import Preprocessing
@@ -25,7 +26,7 @@ from photopic.tune.reward import _common, policy_gradient, reward_backpropagatio
 from photopic.tune.reward._common import Palette, TextAlignment, reward_of
 from photopic.tune.reward.policy_gradient import PolicyGradientConfig, clipped_loss, log_probability
 from photopic.tune.reward.reward_backpropagation import RewardBackpropagationConfig, TruncatedGradient
-from tests.tiny import tiny_pipeline
+from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
 from tests.tiny_encoders import tiny_dual_encoder
 
 PROMPTS = ["a bear on a red background", "a cat"]
@@ -57,22 +58,30 @@ class Fixed(Control):
         return self.given if step.index == self.index else latents
 
 
-@pytest.mark.parametrize("last", [3, 1])
-def test_the_gradient_of_three_steps_is_that_of_finite_differences(precise: TextToImage, last: int) -> None:
-    learnt = learner(precise)
+RESIDUAL = replace(QUICK, learned="residual", words="a")  # a word of both prompts
+LOCATED = replace(QUICK, learned="located")
+
+
+@pytest.mark.parametrize(("config", "last"), [(QUICK, 3), (QUICK, 1), (RESIDUAL, 3)])
+def test_the_gradient_of_three_steps_is_that_of_finite_differences(
+    precise: TextToImage, config: RewardBackpropagationConfig, last: int
+) -> None:
+    learnt = learner(precise, config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for each in learnt.low_rank.factors.values():  # from where no factor is zero
+        for each in learnt.tensors.values():  # from where no factor is zero
             each.copy_(0.3 * torch.randn(each.shape, generator=generator, dtype=torch.float64))
     sampling, noise = learnt.sampling(PROMPTS, [0, 1])
+    told = learnt.learnt.controls(PROMPTS)
 
     def value(*controls: Control, **changes: Any) -> Tensor:
+        run = replace(sampling, controls=(*controls, *told), **changes)
         with learnt.in_force():
-            return learnt.judged(sample(replace(sampling, controls=controls, **changes), noise), PROMPTS).mean()
+            return learnt.judged(sample(run, noise), PROMPTS).mean()
 
-    factors = list(learnt.low_rank.factors.values())
+    factors = list(learnt.tensors.values())
     with learnt.in_force():
-        run = replace(sampling, controls=(TruncatedGradient(last),), differentiable=True, checkpoint=True)
+        run = replace(sampling, controls=(TruncatedGradient(last), *told), differentiable=True, checkpoint=True)
         found = torch.autograd.grad(learnt.judged(sample(run, noise), PROMPTS).mean(), factors)
     with torch.no_grad(), learnt.in_force():
         kept = [event.latents for event in sample_events(sampling, noise)][2 - last] if last < 3 else None
@@ -91,6 +100,46 @@ def test_the_gradient_of_three_steps_is_that_of_finite_differences(precise: Text
                     each.sub_(side * way)
         assert abs(slope) > 1e-7
         torch.testing.assert_close(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-10)
+
+
+def test_located_are_the_entries_with_the_largest_gradients_as_many_as_of_low_rank(precise: TextToImage) -> None:
+    learnt = learner(precise, replace(LOCATED, truncation="off", drawing_steps=2))
+    base, name = learnt.learnt.values.base, next(iter(learnt.learnt.values.base))
+    found = learnt._gradients(base)
+    prompts, seeds = learnt.drawn_in(learnt.config.steps)
+    sampling, noise = learnt.sampling(prompts, seeds)
+
+    def value(whole: Tensor) -> float:
+        with torch.no_grad(), replaced(precise.components, {name: whole}):
+            return learnt.judged(sample(sampling, noise), prompts).mean().item()
+
+    for at in (0, 7, 100):
+        moved = torch.zeros_like(base[name]).flatten()
+        moved[at] = 1e-5
+        slope = (value(base[name] + moved.view_as(base[name])) - value(base[name] - moved.view_as(base[name]))) / 2e-5
+        assert abs(slope - found[name].flatten()[at].item()) < 1e-8 + 1e-5 * abs(slope)
+    learnt.learnt.place(found)
+    for name, at in learnt.learnt.values.positions.items():
+        size, rest = found[name].abs().flatten(), torch.ones(base[name].numel(), dtype=torch.bool)
+        rest[at] = False
+        assert len(at) == min(4 * sum(base[name].shape), base[name].numel()) and (at.diff() > 0).all()
+        assert not rest.any() or size[at].min() >= size[rest].max()
+        assert torch.equal(learnt.tensors[name], base[name].flatten()[at].float())
+
+
+@pytest.mark.parametrize("pipeline", [tiny_pipeline, tiny_sdxl_pipeline])
+def test_a_stored_residual_says_what_it_said_while_it_learnt(pipeline: Callable[[], Any]) -> None:
+    model = TextToImage(pipeline(), "tiny")
+    learnt = learner(model, RESIDUAL)
+    with torch.no_grad():
+        for each in learnt.tensors.values():
+            each.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(0)).half())
+    (control,) = learnt.learnt.controls(PROMPTS)
+    plain = model.encode_prompts(PROMPTS)
+    told = control.embeddings(plain, Step(0, 1, torch.tensor(0), 1.0, 0.0, guided=False))
+    assert (told.hidden != plain.hidden).any()
+    with model.edits.applied(learnt.edit()):
+        torch.testing.assert_close(model.encode_prompts(PROMPTS).hidden, told.hidden, rtol=0, atol=1e-6)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -205,11 +254,11 @@ def test_advantages_are_of_a_prompt_as_soon_as_it_has_a_history(model: TextToIma
     assert found[0] > 1 and abs(found[1]) < 1
 
 
-@pytest.mark.parametrize("config", [QUICK, PolicyGradientConfig(steps=2, batch=2, drawing_steps=3)])
+@pytest.mark.parametrize("config", [QUICK, LOCATED, RESIDUAL, PolicyGradientConfig(steps=2, batch=2, drawing_steps=3)])
 def test_interrupted_is_uninterrupted_and_the_model_is_left_alone(
     model: TextToImage, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = reward_backpropagation if config is QUICK else policy_gradient
+    module = policy_gradient if isinstance(config, PolicyGradientConfig) else reward_backpropagation
     method: Any = getattr(module, module.__name__.rpartition(".")[2])
     monkeypatch.setattr(module, "SAVE_EVERY", 1)
     before, config = model.digest(), replace(config, steps=4)
@@ -223,7 +272,7 @@ def test_interrupted_is_uninterrupted_and_the_model_is_left_alone(
     assert again.provenance["rewards"] == whole.provenance["rewards"]
     assert model.digest() == before
     with model.edits.applied(whole):
-        assert model.digest() != before
+        assert getattr(config, "learned", "") == "residual" or model.digest() != before  # which changes no weight
     assert model.digest() == before and len(to_bytes(whole)) < 60_000
 
 
@@ -280,6 +329,19 @@ def test_a_reward_that_cannot_be_followed_is_refused(
 ) -> None:
     with pytest.raises(error, match=said):
         reward_backpropagation.reward_backpropagation(model, PROMPTS, reward=reward, config=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learned": "residual"}, "words: expected some with learned=residual, and none otherwise"),
+        ({"words": "bear"}, "words: expected some with learned=residual, and none otherwise"),
+        ({"learned": "residual", "words": "bear"}, "prompt 'a cat': expected the words 'bear'"),
+    ],
+)
+def test_words_are_for_a_residual_and_in_every_prompt(model: TextToImage, changes: dict[str, str], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        learner(model, replace(QUICK, **changes))
 
 
 def test_no_prompt_and_no_colour_are_refused(model: TextToImage) -> None:

@@ -192,6 +192,7 @@ def fit_linear_guidance(
 
     Raises:
         DataError: If there is no prompt.
+        ModelError: If the model has no unconditional half.
 
     Example:
         >>> fit_linear_guidance(model, prompts=["a bear", "a mug"]).rows[9]["explained"]  # doctest: +SKIP
@@ -204,6 +205,8 @@ def fit_linear_guidance(
     said = [prompt for prompt in prompts for _ in range(config.pictures)]
     for event in model.drawing(said, range(config.seed, config.seed + len(said)), drawn, [taken]):
         yield Event("drawing", event.done, event.total)
+    if not taken.products:
+        raise ModelError(f"{model.name}: is guided by a number told to its network and has no second half to spare; draw as it is")
     return taken.fitted(config.ridge)
 
 

@@ -6,10 +6,10 @@ A reward is a function of pictures ``(n, 3, height, width)`` of 0 to 1 and their
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.config import Config
-from photopic.core.edits import Edit
+from photopic.core.edits import Edit, Part
 from photopic.core.errors import DataError, DivergedError, FieldError
+from photopic.core.fit import OptimizedTensors
 from photopic.core.nn.replaced import replaced
-from photopic.core.runs import load_optimizer, optimizer_tensors
-from photopic.core.sampling import Sampling
+from photopic.core.sampling import Control, Sampling
 from photopic.core.view import Lines, Section, Text, View
 from photopic.learning.parameters.low_rank import LowRankFactors
 from photopic.models.dual_encoder import DualEncoder
@@ -107,28 +107,73 @@ class Palette:
         return 1 - (away.square().sum(2) + 1e-12).sqrt().amin(1).mean((1, 2)) / 3**0.5
 
 
-class RewardLearner:
-    """Low-rank factors beside the UNet's attention, their optimiser, and the pictures that they draw.
+class Learnt(Protocol):
+    """What a reward is followed into.
+
+    Attributes:
+        tensors: What the optimiser changes.
+        kept: What else a checkpoint needs.
+    """
+
+    tensors: Mapping[str, Tensor]
+    kept: Mapping[str, Tensor]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Effective weights by the names of edits, differentiable in the tensors."""
+
+    def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
+        """What else acts while these prompts are drawn."""
+
+    def part(self) -> Part:
+        """What is stored."""
+
+
+class LowRank:
+    """Low-rank products beside the attention of the UNet."""
+
+    kept: Mapping[str, Tensor] = {}
+
+    def __init__(self, weights: Mapping[str, Tensor], config: RewardTuning):
+        self.factors = LowRankFactors(weights, rank=config.rank, seed=config.seed)
+        self.tensors, self.weights, self.part = self.factors.factors, self.factors.weights, self.factors.part
+
+    def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
+        return ()
+
+
+class RewardLearner(OptimizedTensors):
+    """What learns beside a model, its optimiser, and the pictures that are drawn with it.
 
     Args:
         model: Stays as it is.
         prompts: What is drawn, in turn.
         reward: What is to rise.
         config: How.
+        learnt: What learns, of the attention matrices by name and the config; low-rank products by default.
 
     Attributes:
         rewards: The mean reward of each step done, NaN of those to come.
     """
 
-    def __init__(self, model: TextToImage, prompts: Sequence[str], reward: Reward, config: RewardTuning):
+    def __init__(
+        self,
+        model: TextToImage,
+        prompts: Sequence[str],
+        reward: Reward,
+        config: RewardTuning,
+        learnt: Callable[[Mapping[str, Tensor], Any], Learnt] = LowRank,
+    ):
         model.check_unet("through whose chain no reward is followed")
         if not prompts:
             raise DataError("prompts: expected one or more, found none")
         self.model, self.prompts, self.reward, self.config = model, list(prompts), reward, config
         weights = attention_weights(model, "all", ("q", "k", "v", "out.0"))
         check_plain(model, weights)
-        self.low_rank = LowRankFactors(weights, rank=config.rank, seed=config.seed)
-        self.optimizer = torch.optim.AdamW(self.low_rank.factors.values(), lr=config.lr, weight_decay=1e-4)
+        self.learnt = learnt(weights, config)
+        tensors = self.learnt.tensors
+        super().__init__(
+            tensors, torch.optim.AdamW(tensors.values(), lr=config.lr, weight_decay=1e-4), lambda step: config.lr
+        )
         self.rewards = torch.full((config.steps,), torch.nan)
 
     def drawn_in(self, step: int) -> tuple[list[str], list[int]]:
@@ -148,11 +193,9 @@ class RewardLearner:
             sampling, noise = drawer.sampling(drawing, slice(None), drawer.scheduler(config), generators)
         return replace(sampling, **changes), noise
 
-    @contextmanager
-    def in_force(self) -> Iterator[None]:
-        """The factors in the network, backward passes included."""
-        with replaced(self.model.components, self.low_rank.weights()):
-            yield
+    def in_force(self) -> AbstractContextManager[None]:
+        """The effective weights in the network, backward passes included."""
+        return replaced(self.model.components, self.learnt.weights())
 
     def judged(self, latents: Float[Tensor, "n c h w"], prompts: Sequence[str]) -> Float[Tensor, " n"]:
         """The rewards of finished latents.
@@ -170,24 +213,23 @@ class RewardLearner:
         return found
 
     def descend(self) -> None:
-        """One step of the optimiser with the gradients that the factors have."""
-        torch.nn.utils.clip_grad_norm_(self.low_rank.factors.values(), CLIP)
+        """One step of the optimiser with the gradients that the tensors have."""
+        torch.nn.utils.clip_grad_norm_(self.tensors.values(), CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        return self.low_rank.factors | optimizer_tensors(self.optimizer) | {"rewards": self.rewards}
+        return super().state() | {"rewards": self.rewards} | dict(self.learnt.kept)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, each in self.low_rank.factors.items():
-                each.copy_(state[name])
-        load_optimizer(self.optimizer, state)
+        super().restore(state)
         self.rewards = state["rewards"].clone()
+        for name, each in self.learnt.kept.items():
+            each.copy_(state[name])
 
     def edit(self) -> Edit:
         """What was learnt."""
-        part = self.low_rank.part()
+        part = self.learnt.part()
         facts = {"prompt": self.prompts[0], "prompts": len(self.prompts), "rewards": self.rewards.tolist()}
         return Edit((part,), self.model.fingerprint(*part.names()), facts)
 

@@ -1,41 +1,60 @@
-"""Tune a model towards a reward by its gradient through the whole chain of denoising, kept as a low-rank edit.
+"""Tune a model towards a reward by its gradient through the whole chain of denoising, kept as an edit.
 
 Pictures are drawn by DDIM with gradients; each denoising step is computed again on the way back (gradient checkpointing), so that
 memory does not grow with the number of steps. The gradient goes through a random number of the last steps: through all of them it
-finds pictures that please the reward alone.
+finds pictures that please the reward alone. What learns are low-rank products beside attention, as many entries of the attention
+matrices, those with the largest gradients at first, or a residual of what the text encoder says where some words stand.
 
 Paper: Aligning Text-to-Image Diffusion Models with Reward Backpropagation (AlignProp, arXiv:2310.03739). Changed: the reward is any
-differentiable function, by default the text alignment of a dual encoder; low-rank factors of attention only; 8 steps of DDIM and a
-dozen steps of learning. Claims: ``alignprop.*`` of benchmarks/tune/reward.py.
+differentiable function, by default the text alignment of a dual encoder; low-rank factors, of attention only, are not all that may
+learn; 8 steps of DDIM and a dozen steps of learning. Claims: ``alignprop.*`` of benchmarks/tune/reward.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from annotated_types import Ge
+from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.config import Flags
-from photopic.core.edits import Edit
+from photopic.core.edits import Edit, SparseWeights
 from photopic.core.errors import DataError
 from photopic.core.events import Steps
 from photopic.core.fit import fit
 from photopic.core.method import method
+from photopic.core.nn.replaced import replaced
 from photopic.core.runs import Run
 from photopic.core.sampling import Control, Step, sample
+from photopic.learning.parameters.sparse_values import SparseValues
+from photopic.learning.parameters.trained_residual import TrainedResidual
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.text_to_image.handle import TextToImage
-from photopic.tune.reward._common import SAVE_EVERY, Reward, RewardLearner, RewardTuning, reward_of, reward_view
+from photopic.tune.reward._common import (
+    SAVE_EVERY,
+    Learnt,
+    LowRank,
+    Reward,
+    RewardLearner,
+    RewardTuning,
+    reward_of,
+    reward_view,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardBackpropagationConfig(RewardTuning):
     """How to draw and to learn; every field is written into the edit."""
 
+    # what learns: low-rank products beside attention, as many entries of its matrices where the gradient is largest (located), or
+    # vectors added to what is said of some words (residual)
+    learned: Literal["low-rank", "located", "residual"] = "low-rank"
+    words: str = ""  # words of every prompt whose residual is learnt, such as background
     # how many of the last denoising steps the gradient goes through: a random number, always the same (last), or all
     truncation: Literal["random", "fixed", "off"] = "random"
     last: Annotated[int, Ge(1)] = 1  # steps of the gradient where their number is fixed
@@ -76,10 +95,10 @@ def reward_backpropagation(
         run: A run folder to checkpoint in and to resume from.
 
     Returns:
-        Low-rank products beside the attention of the UNet.
+        Low-rank products beside the attention of the UNet, values of some of its entries, or a residual.
 
     Raises:
-        DataError: If there is no prompt or no such reward, or the reward has no gradient.
+        DataError: If there is no prompt or no such reward, the reward has no gradient, or words for a residual are missing.
         DivergedError: If a reward is not finite.
         ModelError: If the model has no UNet, or a function of yours is not found.
         RunMismatchError: If the run folder holds another tuning.
@@ -106,23 +125,94 @@ class TruncatedGradient(Control):
         return latents if step.total - step.index <= self.last else latents.detach()
 
 
+class Located:
+    """Entries of the attention matrices, of each as many as low-rank products would have numbers."""
+
+    def __init__(self, weights: Mapping[str, Tensor], config: RewardBackpropagationConfig):
+        counts = {name: min(config.rank * sum(each.shape), each.numel()) for name, each in weights.items()}
+        places = {name: torch.arange(count) for name, count in counts.items()}  # until they are located
+        start = {name: each.flatten()[: counts[name]] for name, each in weights.items()}
+        self.values = SparseValues(weights, places, start, bits=16, lr=config.lr)
+        self.tensors, self.weights = self.values.values, self.values.weights
+        self.kept = {f"positions.{name}": each for name, each in places.items()}
+
+    def place(self, gradients: Mapping[str, Tensor]) -> None:
+        """Take the entries with the largest gradients, from the values that they have."""
+        with torch.no_grad():
+            for name, at in self.values.positions.items():
+                at.copy_(gradients[name].abs().flatten().topk(len(at)).indices.sort().values)
+                self.tensors[name].copy_(self.values.base[name].flatten()[at.to(self.tensors[name].device)])
+
+    def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
+        return ()
+
+    def part(self) -> SparseWeights:
+        return SparseWeights(self.values.positions, self.values.final(), self.values.bits)
+
+
+class Residual(Control):
+    """A residual where some words stand, while given prompts are drawn."""
+
+    kept: Mapping[str, Tensor] = {}
+
+    def __init__(self, model: TextToImage, prompts: Sequence[str], words: str):
+        self.residual, self.prompts = TrainedResidual(model, words), prompts
+        self.residual.added(prompts)  # refused here where a prompt lacks them
+        self.tensors, self.part = self.residual.values, self.residual.part
+
+    def weights(self) -> dict[str, Tensor]:
+        return {}
+
+    def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
+        self.prompts = prompts
+        return (self,)
+
+    def embeddings(self, conditioning: Any, step: Step) -> Any:
+        hidden = conditioning.hidden
+        return replace(conditioning, hidden=hidden + self.residual.added(self.prompts).to(hidden.dtype))
+
+
 class _Backpropagation(RewardLearner):
     config: RewardBackpropagationConfig
 
+    def __init__(self, model: TextToImage, prompts: Sequence[str], reward: Reward, config: RewardBackpropagationConfig):
+        kinds: dict[str, Callable[[Mapping[str, Tensor], Any], Learnt]] = {
+            "low-rank": LowRank,
+            "located": Located,
+            "residual": lambda weights, config: Residual(model, prompts, config.words),
+        }
+        if (config.learned == "residual") != bool(config.words.strip()):
+            raise DataError("words: expected some with learned=residual, and none otherwise")
+        super().__init__(model, prompts, reward, config, kinds[config.learned])
+
     def step(self, step: int) -> Mapping[str, float]:
-        prompts, seeds = self.drawn_in(step)
-        kept = TruncatedGradient(self._last(step))
-        sampling, noise = self.sampling(prompts, seeds, differentiable=True, checkpoint=True, controls=(kept,))
+        if step == 0 and isinstance(self.learnt, Located):
+            self.learnt.place(self._gradients(self.learnt.values.base))
         with self.in_force():
-            rewards = self.judged(sample(sampling, noise), prompts)
-            if not rewards.requires_grad:
-                raise DataError(
-                    "reward: has no gradient; compute it with torch from the pictures, or use photopic tune ddpo"
-                )
+            rewards = self._drawn(step)
             (-rewards.mean()).backward()
         self.descend()
         self.rewards[step] = rewards.detach().mean().cpu()
         return {"loss": -self.rewards[step].item(), "reward": self.rewards[step].item()}
+
+    def _drawn(self, step: int) -> Float[Tensor, " n"]:
+        """The rewards of a step's pictures, differentiable through the steps that count."""
+        prompts, seeds = self.drawn_in(step)
+        controls = (TruncatedGradient(self._last(step)), *self.learnt.controls(prompts))
+        sampling, noise = self.sampling(prompts, seeds, differentiable=True, checkpoint=True, controls=controls)
+        rewards = self.judged(sample(sampling, noise), prompts)
+        if not rewards.requires_grad:
+            raise DataError(
+                "reward: has no gradient; compute it with torch from the pictures, or use photopic tune ddpo"
+            )
+        return rewards
+
+    def _gradients(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the mean reward in whole matrices, on pictures that no step of learning draws."""
+        whole = {name: each.detach().clone().requires_grad_() for name, each in weights.items()}
+        with replaced(self.model.components, whole):
+            found = torch.autograd.grad(self._drawn(self.config.steps).mean(), list(whole.values()))
+        return dict(zip(whole, found, strict=True))
 
     def _last(self, step: int) -> int:
         """K of the step."""
