@@ -28,6 +28,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[object, ...]]] = {
                "controls": ["adaptive_guidance:threshold=0.9"], "start": {"picture": "{picture}", "strength": 0.9}},
               ("--negative", "a dog", "--scheduler", "euler", "--seed", 3, "--control", "adaptive_guidance:threshold=0.9",
                "--image", "{image}", "--strength", 0.9)),
+    "size": ({"prompt": "a bear", "width": 48, "height": 32}, ("--width", 48, "--height", 32)),
 }  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_pictures_are_those_of_the_command_to_the_byte(
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with NumPy 2
-@pytest.mark.parametrize("case", ["edit", "layout", "start"])
+@pytest.mark.parametrize("case", CASES)
 def test_a_picture_of_either_brings_back_its_form(
     page: StudioPage, taught: dict[str, Any], model: Path, tmp_path: Path, case: str
 ) -> None:
@@ -186,6 +187,12 @@ def test_a_form_is_refused_by_its_field(
 ) -> None:
     answer = page.ask("POST", "/api/jobs", {"kind": "draw", "form": {"prompt": "a bear", **change}})
     assert answer.status in (404, 422) and answer.json["field"] == field and "found" in answer.error
+
+
+def test_a_size_is_refused_beside_a_picture_to_start_from(page: StudioPage, taught: dict[str, Any]) -> None:
+    form = {"prompt": "a bear", "width": 48, "start": {"picture": page.picture(10, 200, 90, side=48)}}
+    answer = page.ask("POST", "/api/jobs", {"kind": "draw", "form": form})
+    assert (answer.status, answer.json["field"]) == (422, "width") and "found 48" in answer.error
 
 
 def test_what_the_drawing_refuses_is_said_without_paths(page: StudioPage, taught: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from photopic.calls.methods import read_manifest
+from photopic.core.edits.file import load
 from tests.studio.conftest import QUICK, StudioPage, png, running
 from tests.tiny_classifiers import saved_classifier
 
@@ -165,6 +166,19 @@ def test_a_composition_says_first_where_edits_touch(page: StudioPage, taught: di
     assert page.ask("POST", "/api/edits/diff", {"a": "two.edit", "b": "six.edit"}).json["sections"]
     for name in ("two.edit", "six.edit", "both.edit", "sum.edit"):
         assert page.ask("DELETE", f"/api/edits/{name}").status == 204
+
+
+def test_a_ranking_is_uploaded_and_its_best_noise_becomes_an_edit(page: StudioPage) -> None:
+    ranking = json.dumps({"name": "measure seeds", "rows": [{"seed": 7}, {"seed": 3}]}).encode()
+    key = page.upload("/api/uploads", {"seeds.json": ranking}).json["id"]
+    refused = page.upload("/api/uploads", {"seeds.exe": ranking})
+    assert refused.status == 415 and "expected a name that ends in" in refused.error
+    form = {"command": "edit seed", "fields": {"ranking": key, "place": 2, "output": "seed.edit"}}
+    done = page.do("method", form)
+    assert done["results"][0]["name"] == "seed.edit"
+    made = load(page.studio.workspace.edits / "seed.edit")
+    assert made.provenance["seed"] == 3 and made.parts[0].kind == "noise"
+    assert page.ask("DELETE", "/api/edits/seed.edit").status == 204
 
 
 def test_edits_come_and_go_as_files(page: StudioPage, taught: dict[str, Any]) -> None:

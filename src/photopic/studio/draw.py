@@ -34,6 +34,12 @@ def check(form: Mapping[str, Any], workspace: Workspace, pictures: Pictures) -> 
     for name, key in [] if found.start is None else [("picture", found.start.picture), ("mask", found.start.mask)]:
         if key is not None:
             pictures.about(key, field=f"start.{name}")
+    for name in ("width", "height"):
+        if found.start is not None and getattr(found, name) is not None:
+            size = getattr(found, name)
+            raise Refused(
+                422, f"{name}: expected none with a picture to start from, found {size}; leave it empty", field=name
+            )
     if found.in_region and not found.layout:
         raise Refused(422, "in_region: expected a layout, found none; draw a box for each edit", field="in_region")
     names = {each.name for each in found.edits}
@@ -85,6 +91,8 @@ def asked(form: DrawForm, workspace: Workspace, pictures: Pictures, folder: Path
         negative_prompt=form.negative,
         scheduler=form.scheduler,
         strength=start.strength if start else None,
+        width=form.width,
+        height=form.height,
     )
 
     def path_of(parameter: Mapping[str, Any], word: Any) -> Any:

@@ -56,6 +56,8 @@ class DrawForm(Form):
     steps: Annotated[int, Field(ge=1, le=1000)] = 30
     guidance: Annotated[float, Field(ge=1, le=100)] = 5.0
     scheduler: str | None = None
+    width: Annotated[int, Field(ge=1, le=4096)] | None = None
+    height: Annotated[int, Field(ge=1, le=4096)] | None = None
     batch: Annotated[int, Field(ge=1, le=256)] = 16
     start: Start | None = None
     layout: Annotated[list[Region], Field(max_length=32)] = []

@@ -23,7 +23,8 @@ from photopic.studio.security import REQUEST_BYTES, RESULT_POLICY
 from photopic.studio.settings import restored
 
 FORM_FILES = 1000  # files of one request
-UPLOADS = (".safetensors",)  # endings of files that methods read
+# endings of files that methods read: weights, reports and rankings, bags of concepts, pictures
+UPLOADS = (".safetensors", ".json", ".jsonl", ".txt", ".png", ".jpg", ".jpeg", ".webp")
 TYPES = {
     "": "application/octet-stream", ".png": "image/png", ".jpg": "image/jpeg", ".json": "application/json",
     ".html": "text/html; charset=utf-8",

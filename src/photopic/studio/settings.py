@@ -13,7 +13,17 @@ from photopic.studio.library import Library
 from photopic.studio.pictures import Pictures
 from photopic.studio.refusals import Refused
 
-PLAIN = ("prompt", "negative", "steps", "guidance", "scheduler", "overlap", "controls")  # called the same in both
+PLAIN = (
+    "prompt",
+    "negative",
+    "steps",
+    "guidance",
+    "scheduler",
+    "width",
+    "height",
+    "overlap",
+    "controls",
+)  # called the same in both
 
 
 def restored(text: str, library: Library, pictures: Pictures) -> dict[str, Any] | None:

@@ -162,3 +162,12 @@ def test_nothing_jumps_while_the_page_loads_and_pictures_come(tabs: Tabs, studio
     started(studio, tab, "Draw 4 pictures")
     tab.get_by_text("4 pictures in").wait_for()
     assert tab.evaluate("shifts") <= 0.05, "cumulative layout shift; a page is called good up to 0.1"
+
+
+def test_a_size_of_ones_own(tabs: Tabs, studio: StudioPage) -> None:
+    tab = tabs.open()
+    fill(tab, "a bear on a red background")
+    tab.get_by_label("Width", exact=True).fill("48")
+    form = started(studio, tab, "Draw 1 picture")["form"]
+    assert (form["width"], form["height"]) == (48, None)
+    tab.get_by_label("Open seed 0").wait_for()

@@ -42,7 +42,7 @@ class GoodSeeds(Control):
     """Draw from start noises that a ranking calls good; the picture of seed s takes the (s mod top)-th best.
 
     Args:
-        ranking: JSON of ``photopic measure seeds --json``, best first.
+        ranking: JSON of photopic measure seeds --json, best first.
         config: Which of them.
 
     Raises:

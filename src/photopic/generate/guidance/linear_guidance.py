@@ -69,7 +69,7 @@ class LinearGuidance(Control):
     """Draw with fewer network calls: the unconditional prediction of chosen steps is computed from earlier ones.
 
     Args:
-        weights: What ``photopic measure linear-guidance --json`` printed.
+        weights: What photopic measure linear-guidance --json printed.
         config: Which steps.
 
     Attributes:
@@ -178,7 +178,7 @@ def fit_linear_guidance(
     prompts: Annotated[Sequence[str], Flags("--prompt")],
     config: LinearFitConfig = LinearFitConfig(),
 ) -> Steps[Report]:
-    """Fit the linear map by which ``--control linear_guidance`` spares network calls, on pictures of a few prompts.
+    """Fit the linear map by which --control linear_guidance spares network calls, on pictures of a few prompts.
 
     Args:
         model: A text-to-image model, with or without edits in force.
@@ -206,7 +206,9 @@ def fit_linear_guidance(
     for event in model.drawing(said, range(config.seed, config.seed + len(said)), drawn, [taken]):
         yield Event("drawing", event.done, event.total)
     if not taken.products:
-        raise ModelError(f"{model.name}: is guided by a number told to its network and has no second half to spare; draw as it is")
+        raise ModelError(
+            f"{model.name}: is guided by a number told to its network and has no second half to spare; draw as it is"
+        )
     return taken.fitted(config.ridge)
 
 

@@ -51,7 +51,7 @@ def start_noise(
     own picture size; other sizes are refused when pictures are drawn.
 
     Args:
-        ranking: JSON of ``photopic measure seeds --json``, best first.
+        ranking: JSON of photopic measure seeds --json, best first.
         model: A bundled model, a folder with a diffusers pipeline that has a UNet, or a hub id.
         config: Which noise.
 

@@ -124,6 +124,8 @@ export interface DrawForm {
   steps: number;
   guidance: number;
   scheduler: string | null;
+  width: number | null;
+  height: number | null;
   start: { picture: string; strength: number | null; mask: string | null } | null;
   layout: LayoutBox[];
   in_region: boolean;

@@ -25,6 +25,8 @@ export const EMPTY: Drawing = {
   steps: 30,
   guidance: 5,
   scheduler: null,
+  width: null,
+  height: null,
   start: null,
   layout: [],
   in_region: false,
@@ -85,5 +87,5 @@ export function isBefore(job: Job, wanted: DrawForm): boolean {
   return job.kind === "draw" && job.form !== undefined && same(job.form as unknown as DrawForm, wanted);
 }
 
-const KEYS = ["prompt", "negative", "seed", "steps", "guidance", "scheduler", "layout", "in_region", "controls", "start", "edits"] as const;
+const KEYS = ["prompt", "negative", "seed", "steps", "guidance", "scheduler", "width", "height", "layout", "in_region", "controls", "start", "edits"] as const;
 const same = (a: DrawForm, b: DrawForm) => KEYS.every((key) => JSON.stringify(a[key] ?? null) === JSON.stringify(b[key] ?? null));

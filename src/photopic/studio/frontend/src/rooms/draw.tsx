@@ -18,9 +18,9 @@ import { EditChooser } from "./draw-edits";
 import { LayoutEditor } from "./draw-layout";
 import { StartPicture } from "./draw-start";
 
-const OWN = ["prompt", "negative", "edits", "overlap", "count", "seed", "steps", "guidance", "scheduler", "controls", "layout", "start"];
+const OWN = ["prompt", "negative", "edits", "overlap", "count", "seed", "steps", "guidance", "scheduler", "width", "height", "controls", "layout", "start"];
 
-const MORE = ["steps", "guidance", "negative", "scheduler", "controls"];
+const MORE = ["steps", "guidance", "negative", "scheduler", "width", "height", "controls"];
 
 export function Draw() {
   const submit = useSubmit();
@@ -107,6 +107,8 @@ function Prompt({ submit }: { submit: Submit }) {
 
 function Settings({ submit }: { submit: Submit }) {
   const form = drawing.value;
+  const side = state.value?.model.size;
+  const own = side ? { placeholder: String(side) } : {};
   const number = (key: "count" | "seed" | "steps" | "guidance") => (value: number | null) => change({ [key]: value ?? 0 });
   return (
     <>
@@ -123,6 +125,10 @@ function Settings({ submit }: { submit: Submit }) {
         <div class="row">
           <NumberField label="Steps" value={form.steps} min={1} max={1000} set={number("steps")} problem={submit.at("steps")} />
           <NumberField label="Guidance" value={form.guidance} min={1} step={0.5} set={number("guidance")} problem={submit.at("guidance")} />
+        </div>
+        <div class="row">
+          <NumberField label="Width" help="pixels" value={form.width} min={1} max={4096} {...own} set={(width) => change({ width })} problem={submit.at("width")} />
+          <NumberField label="Height" help="pixels" value={form.height} min={1} max={4096} {...own} set={(height) => change({ height })} problem={submit.at("height")} />
         </div>
         <Field label="Lead away from" help="What the pictures should not be, such as: blurred." problem={submit.at("negative")}>
           {(control) => <input {...control} type="text" value={form.negative ?? ""} onInput={(event) => change({ negative: event.currentTarget.value || null })} />}
