@@ -38,7 +38,7 @@ GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CONFIGS = {
     "again": StyleInjectionConfig(until=0.0),
     "injected": StyleInjectionConfig(),
-    "paper": StyleInjection.about.presets["paper"],
+    "paper": StyleInjection.about.presets["paper"],  # type: ignore[attr-defined]
 }
 CLAIMS = (
     Claim("styleid.style_gain", ">= 0.3", "oracle probability of the style's vendor, injected minus drawn again"),
@@ -170,16 +170,16 @@ def rows(bench: Bench[StyleBenchConfig, JudgedModel]) -> Iterator[Row]:
         yield row(f"styleid.content_kept{ending}", ratio_bootstrap(found, again), baseline=again.mean(), n=len(again))
     taken, before = (column(each, "background", count=every) for each in ("injected", "again"))
     yield row("styleid.background_taken", taken.mean(), baseline=before.mean(), n=len(taken))
-    plain, found = (
+    plain, drawn = (
         {what: column(way, what, count=every) for what in ("style", "right", "background")}
         for way in ("plain", "prompt")
     )
-    n = len(plain["style"])
-    gain = paired_bootstrap(found["style"], plain["style"])
-    yield row("styleid.prompt_style_gain", gain, baseline=plain["style"].mean(), n=n)
-    kept = ratio_bootstrap(found["right"], plain["right"])
-    yield row("styleid.prompt_content_kept", kept, baseline=plain["right"].mean(), n=n)
-    yield row("styleid.prompt_background_taken", found["background"].mean(), baseline=plain["background"].mean(), n=n)
+    beside = {name: each.mean() for name, each in plain.items()}
+    gain, kept = paired_bootstrap(drawn["style"], plain["style"]), ratio_bootstrap(drawn["right"], plain["right"])
+    n = SIZE * every
+    yield row("styleid.prompt_style_gain", gain, baseline=beside["style"], n=n)
+    yield row("styleid.prompt_content_kept", kept, baseline=beside["right"], n=n)
+    yield row("styleid.prompt_background_taken", drawn["background"].mean(), baseline=beside["background"], n=n)
     away = [column("injected", "distance", gamma=gamma) for gamma in GAMMAS]
     steps = [paired_bootstrap(less, more) for less, more in pairwise(away)]
     said = ", ".join(f"{gamma:g}: {each.mean():.4f}" for gamma, each in zip(GAMMAS, away, strict=True))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from photopic.core.edits import Edit
 from photopic.core.edits.file import to_bytes
 from photopic.core.errors import DataError, DivergedError, FieldError, ModelError
 from photopic.core.nn.replaced import replaced
@@ -138,7 +139,7 @@ def test_a_stored_residual_says_what_it_said_while_it_learnt(pipeline: Callable[
     plain = model.encode_prompts(PROMPTS)
     told = control.embeddings(plain, Step(0, 1, torch.tensor(0), 1.0, 0.0, guided=False))
     assert (told.hidden != plain.hidden).any()
-    with model.edits.applied(learnt.edit()):
+    with model.edits.applied(Edit((learnt.learnt.part(),), model.fingerprint())):
         torch.testing.assert_close(model.encode_prompts(PROMPTS).hidden, told.hidden, rtol=0, atol=1e-6)
 
 

@@ -6,10 +6,11 @@ A reward is a function of pictures ``(n, 3, height, width)`` of 0 to 1 and their
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +108,7 @@ class Palette:
         return 1 - (away.square().sum(2) + 1e-12).sqrt().amin(1).mean((1, 2)) / 3**0.5
 
 
-class Learnt(Protocol):
+class Learnt(ABC):
     """What a reward is followed into.
 
     Attributes:
@@ -115,30 +116,34 @@ class Learnt(Protocol):
         kept: What else a checkpoint needs.
     """
 
-    tensors: Mapping[str, Tensor]
-    kept: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
+    kept: Mapping[str, Tensor] = {}
 
     def weights(self) -> dict[str, Tensor]:
         """Effective weights by the names of edits, differentiable in the tensors."""
+        return {}
 
     def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
         """What else acts while these prompts are drawn."""
+        return ()
 
+    @abstractmethod
     def part(self) -> Part:
         """What is stored."""
 
 
-class LowRank:
+class LowRank(Learnt):
     """Low-rank products beside the attention of the UNet."""
-
-    kept: Mapping[str, Tensor] = {}
 
     def __init__(self, weights: Mapping[str, Tensor], config: RewardTuning):
         self.factors = LowRankFactors(weights, rank=config.rank, seed=config.seed)
-        self.tensors, self.weights, self.part = self.factors.factors, self.factors.weights, self.factors.part
+        self.tensors = self.factors.factors
 
-    def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
-        return ()
+    def weights(self) -> dict[str, Tensor]:
+        return self.factors.weights()
+
+    def part(self) -> Part:
+        return self.factors.part()
 
 
 class RewardLearner(OptimizedTensors):

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.config import Flags
-from photopic.core.edits import Edit, SparseWeights
+from photopic.core.edits import Edit, Part, SparseWeights
 from photopic.core.errors import DataError
 from photopic.core.events import Steps
 from photopic.core.fit import fit
@@ -125,7 +125,7 @@ class TruncatedGradient(Control):
         return latents if step.total - step.index <= self.last else latents.detach()
 
 
-class Located:
+class Located(Learnt):
     """Entries of the attention matrices, of each as many as low-rank products would have numbers."""
 
     def __init__(self, weights: Mapping[str, Tensor], config: RewardBackpropagationConfig):
@@ -133,8 +133,11 @@ class Located:
         places = {name: torch.arange(count) for name, count in counts.items()}  # until they are located
         start = {name: each.flatten()[: counts[name]] for name, each in weights.items()}
         self.values = SparseValues(weights, places, start, bits=16, lr=config.lr)
-        self.tensors, self.weights = self.values.values, self.values.weights
+        self.tensors = self.values.values
         self.kept = {f"positions.{name}": each for name, each in places.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.values.weights()
 
     def place(self, gradients: Mapping[str, Tensor]) -> None:
         """Take the entries with the largest gradients, from the values that they have."""
@@ -143,25 +146,20 @@ class Located:
                 at.copy_(gradients[name].abs().flatten().topk(len(at)).indices.sort().values)
                 self.tensors[name].copy_(self.values.base[name].flatten()[at.to(self.tensors[name].device)])
 
-    def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
-        return ()
-
     def part(self) -> SparseWeights:
         return SparseWeights(self.values.positions, self.values.final(), self.values.bits)
 
 
-class Residual(Control):
+class Residual(Learnt, Control):
     """A residual where some words stand, while given prompts are drawn."""
-
-    kept: Mapping[str, Tensor] = {}
 
     def __init__(self, model: TextToImage, prompts: Sequence[str], words: str):
         self.residual, self.prompts = TrainedResidual(model, words), prompts
         self.residual.added(prompts)  # refused here where a prompt lacks them
-        self.tensors, self.part = self.residual.values, self.residual.part
+        self.tensors = self.residual.values
 
-    def weights(self) -> dict[str, Tensor]:
-        return {}
+    def part(self) -> Part:
+        return self.residual.part()
 
     def controls(self, prompts: Sequence[str]) -> tuple[Control, ...]:
         self.prompts = prompts
