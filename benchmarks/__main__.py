@@ -55,6 +55,7 @@ MODULES = {
     "linear-guidance": "generate.linear_guidance",
     "links": "knowledge.links",
     "lora-files": "edit.lora_files",
+    "low-rank": "locate.latent_directions",
     "mask-tuning": "tune.mask_tuning",
     "masked-speed": "train.masked",
     "merging": "edit.merging",
