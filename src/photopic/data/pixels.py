@@ -186,7 +186,7 @@ def as_array(image: Any, name: object = "picture") -> UInt8[np.ndarray, "h w 3"]
         shaped = np.where(shaped, 255, 0).astype(np.uint8) if shaped.dtype == bool else (shaped >> 8).astype(np.uint8)
     if shaped.shape[2] in (2, 4):  # grey or colour with alpha
         return np.asarray(as_rgb(Image.fromarray(shaped, "LA" if shaped.shape[2] == 2 else "RGBA"), name))
-    return np.ascontiguousarray(np.broadcast_to(shaped, (*shaped.shape[:2], 3)))  # (h, w, 1 or 3) -> (h, w, 3)
+    return np.ascontiguousarray(shaped if shaped.shape[2] == 3 else np.repeat(shaped, 3, 2))  # (h, w, 1) -> (h, w, 3)
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray | None:

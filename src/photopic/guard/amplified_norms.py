@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from photopic.core.errors import DataError, ModelError
-from photopic.core.fingerprint import modules_in
-from photopic.core.nn.replay import Order, order_of, replayed
+from photopic.core.fingerprint import module_at
+from photopic.core.nn.replay import Order, order_of, recorded, replayed
 from photopic.guard._plain import BoundWeights, Plain, plain_pass
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Images
@@ -72,11 +72,38 @@ class Amplified:
             size: How many.
             rows: Numbers of the samples wanted; None: all.
         """
-        outputs = {name: plain.kept[name] for name in self.before(size) if name in plain.kept}
         chosen = plain.pixels if rows is None else plain.pixels[rows]
+        return self._run(chosen, size, plain.kept, rows)
+
+    def members(
+        self, pixels: Float[Tensor, "n channels height width"], sizes: Sequence[int], plain: Plain | None = None
+    ) -> Iterator[Float[Tensor, "n classes"]]:
+        """Logits of members of ascending sizes, one after the other.
+
+        Args:
+            pixels: As ``Classifier.preprocess`` gives them.
+            sizes: Ascending.
+            plain: The same pictures' plain pass for these sizes; without one the first member runs from the start, and the others
+                go on from what it leaves, since what ends before a larger member's first amplified layer is amplified in neither.
+        """
+        if plain is not None:
+            kept = plain.kept
+        else:
+            first, *sizes = sizes
+            keep = sorted({name for size in sizes for name in self.before(size)})
+            with recorded(self.model.network, keep, self._written) as kept:
+                logits = self._run(pixels, first, {})
+            yield logits
+        for size in sizes:
+            yield self._run(pixels, size, kept)
+
+    def _run(
+        self, pixels: Float[Tensor, "n channels height width"], size: int, kept: Mapping[str, Any], rows: Any = None
+    ) -> Float[Tensor, "n classes"]:
+        outputs = {name: kept[name] for name in self.before(size) if name in kept}
         again = replayed(self.model.network, outputs, rows, written=self._written)
         with torch.no_grad(), self._in_place(size), again:
-            return self.model.forward(chosen).float()
+            return self.model.forward(pixels).float()
 
     def before(self, size: int) -> tuple[str, ...]:
         """What has ended when the first of ``size`` amplified layers starts."""
@@ -88,8 +115,7 @@ class Amplified:
     @contextmanager
     def _in_place(self, size: int) -> Iterator[None]:
         """Amplified tensors in the places of the model's own; twice ``finally``, as an interrupt may hit the first."""
-        every = dict(modules_in(self.model.network))
-        parts = {layer: every[layer] for layer in self.layers[:size]}
+        parts = {layer: module_at(self.model.network, layer) for layer in self.layers[:size]}
         held = [(part._parameters, self._of(layer, part)) for layer, part in parts.items()]
         own = [(places, {name: places[name] for name in scaled}) for places, scaled in held]
 
@@ -174,39 +200,46 @@ def first_failing(
         while len(errors) < len(layers):
             sizes = range(len(errors) + 1, min(len(errors) + TOGETHER, len(layers)) + 1)
             first_time = not errors and omega == omegas[0]
-            plains = (amplified.plain(pixels, sizes, features=features and first_time) for pixels in batches)
-            for error in _errors(amplified, sizes, plains, truth, bound, look if first_time else None):
+            plains = _seen(amplified, batches, sizes, look, features) if first_time else [None] * len(batches)
+            runs = (amplified.members(pixels, sizes, plain) for pixels, plain in zip(batches, plains, strict=True))
+            for error in _errors(len(sizes), runs, truth, bound):
                 errors.append(error)
                 if error > bound:
                     return amplified, errors
     return amplified, errors
 
 
-def _errors(
+def _seen(
     amplified: Amplified,
+    batches: Sequence[Float[Tensor, "_ channels height width"]],
     sizes: Sequence[int],
-    plains: Iterable[Plain],
-    truth: Int[np.ndarray, "n"],
-    bound: float,
-    look: Callable[[Plain], None] | None,
-) -> list[float]:
-    """Top-1 errors of members of the first of these sizes, one or more; each batch's plain pass serves them all.
+    look: Callable[[Plain], None],
+    features: bool,
+) -> Iterator[Plain]:
+    for pixels in batches:
+        plain = amplified.plain(pixels, sizes, features=features)
+        look(plain)
+        yield plain
 
-    The first batch says how many: up to the size whose error on it exceeds the bound.
+
+def _errors(
+    count: int, runs: Iterable[Iterator[Float[Tensor, "_ classes"]]], truth: Int[np.ndarray, "n"], bound: float
+) -> list[float]:
+    """Top-1 errors of the first of ``count`` members, one or more; of each batch the logits come one member after the other.
+
+    The first batch says how many: up to the member whose error on it exceeds the bound.
     """
-    wrong, done = np.zeros(len(sizes), int), 0
-    for plain in plains:
-        if look is not None:
-            look(plain)
-        expected = truth[done : done + len(plain.pixels)]
-        for column, size in enumerate(sizes):
-            missed = int((amplified.member(plain, size).argmax(1).cpu().numpy() != expected).sum())
+    wrong, done = np.zeros(count, int), 0
+    for members in runs:
+        for column, logits in zip(range(count), members, strict=False):
+            expected = truth[done : done + len(logits)]
+            missed = int((logits.argmax(1).cpu().numpy() != expected).sum())
             wrong[column] += missed
             if not done and missed / len(expected) > bound:
-                sizes, wrong = sizes[: column + 1], wrong[: column + 1]
+                count = column + 1
                 break
         done += len(expected)
-    return [float(each) for each in wrong / len(truth)]
+    return [float(each) for each in wrong[:count] / len(truth)]
 
 
 def checked_labels(images: Images, labels: Sequence[int] | Int[np.ndarray, "_"], classes: int) -> Int[np.ndarray, "n"]:

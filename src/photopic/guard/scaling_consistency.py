@@ -166,39 +166,43 @@ class ScalingConsistency:
 
     def _calibrate(self, images: Images, batches: list[Rows], look: Look | None) -> None:
         """The threshold, on images that chose nothing: one of the lowest doubts, so only these are summed over all members."""
-        clean = sum(map(len, batches))
-        most = clean + 1 - conformal_rank(clean, self.config.false_positive_rate)
-        lowest = np.empty(0)  # up to ``most``, ascending
-        for rows in batches:
-            plain = self.plain(self.model.preprocess(taken(images, rows)), features=look is not None)
-            if look is not None:
-                look(rows, plain)
-            lowest = np.sort(np.append(lowest, self._lowest(plain, most, lowest)))[:most]
-        log_doubt = float(lowest[-1])
+        found, rows = self._found(), np.concatenate(batches)
+        most = len(rows) + 1 - conformal_rank(len(rows), self.config.false_positive_rate)
+        seen = [self._first_doubts(images, each, look) for each in batches]
+        label, doubt = (torch.cat(each) for each in zip(*seen, strict=True))  # (clean,)
+
+        def complete(chosen: Int[Tensor, " chosen"]) -> None:
+            for some in chosen.split(len(batches[0])):
+                pixels = self.model.preprocess(taken(images, rows[some.cpu().numpy()]))
+                assert self._amplified is not None
+                for logits in self._amplified.members(pixels, sorted(found.largest_first[1:])):
+                    doubt[some] = doubt[some].logaddexp(log_rest(logits.double(), label[some]))
+
+        if len(found.sizes) > 1:
+            order = doubt.argsort()
+            lowest, others = order[: 2 * most], order[2 * most :]  # twice, so that seldom another is left to complete
+            complete(lowest)
+            limit = doubt[lowest].sort().values[most - 1]
+            complete(others[doubt[others] < limit])  # sums only grow with members
+        log_doubt = float(doubt.sort().values[most - 1]) - math.log(len(found.sizes))
         if not np.isfinite(log_doubt):  # a score that nothing can pass, or none at all
             raise DataError(
                 f"{self.model.name}: expected finite doubts of clean pictures, found {log_doubt}; check its weights"
             )
-        self.fitted = replace(self._found(), threshold=-math.expm1(log_doubt), log_doubt=log_doubt, clean=clean)
+        self.fitted = replace(found, threshold=-math.expm1(log_doubt), log_doubt=log_doubt, clean=len(rows))
 
-    def _lowest(self, plain: Plain, most: int, known: Float64[np.ndarray, " _known"]) -> Float64[np.ndarray, " n"]:
-        """Log of the doubts of a batch: over all members where they may be among the ``most`` lowest, else of some."""
-        (first, *others), label = self._found().largest_first, plain.logits.argmax(1)
-        doubt = self._rest(plain, label, first, torch.arange(len(label), device=label.device))  # (n,) log of the sum
-        scale, limit = math.log(len(others) + 1), math.inf
-
-        def complete(rows: Int[Tensor, " rows"]) -> None:
-            for size in others:
-                rows = rows[doubt[rows] <= limit]  # a sum only grows
-                if len(rows):
-                    doubt[rows] = doubt[rows].logaddexp(self._rest(plain, label, size, rows))
-
-        order = doubt.argsort()
-        complete(order[:most])
-        so_far = np.sort(np.append(known, (doubt[order[:most]] - scale).cpu().numpy()))
-        limit = so_far[most - 1] + scale if len(so_far) >= most else math.inf
-        complete(order[most:])
-        return (doubt - scale).cpu().numpy()
+    def _first_doubts(
+        self, images: Images, rows: Rows, look: Look | None
+    ) -> tuple[Int[Tensor, " rows"], Float64[Tensor, " rows"]]:
+        """Plain predictions, and the log of their doubt by the first member."""
+        assert self._amplified is not None
+        first = self._found().largest_first[0]
+        pixels = self.model.preprocess(taken(images, rows))
+        plain = self._amplified.plain(pixels, [first], features=look is not None)
+        if look is not None:
+            look(rows, plain)
+        label = plain.logits.argmax(1)
+        return label, self._rest(plain, label, first, torch.arange(len(label), device=label.device))
 
     def _sizes(self, first: int, layers: int) -> tuple[int, ...]:
         if self.config.compat == "published-code":  # one layer more each; what goes beyond the last repeats it

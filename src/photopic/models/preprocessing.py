@@ -135,8 +135,8 @@ class Preprocessing:
                 f"images: expected one size, found {sizes[0]} and {sizes[1]}; this model's preprocessing does not "
                 "resize to one size, do it before"
             )
-        batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() * self.scale  # (n, 3, h, w)
-        batch = (batch - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        batch = torch.from_numpy(np.stack(pixels)).float().mul_(self.scale)  # (n, h, w, 3), a copy
+        batch = batch.sub_(torch.tensor(self.mean)).div_(torch.tensor(self.std)).permute(0, 3, 1, 2)  # (n, 3, h, w)
         return (batch.flip(1) if self.blue_first else batch).contiguous()
 
     def differentiable(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 height width"]:

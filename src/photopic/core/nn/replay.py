@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from photopic.core.errors import ModelError
-from photopic.core.fingerprint import modules_in
+from photopic.core.fingerprint import module_at
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,14 @@ def recorded(network: nn.Module, names: Sequence[str], written: set[str]) -> Ite
     found: dict[str, Any] = {}
     versions: dict[str, list[int]] = {}
 
-    def keep(name: str, inputs: Any, output: Any) -> None:
-        if not _storages(inputs) & _storages(output):
+    def keep(name: str, inputs: tuple[Any, ...], output: Any) -> None:
+        if not any(_storages(each) & _storages(output) for each in inputs):
             found[name] = _copied(output) if name in written else output
             versions[name] = _versions(found[name])
 
-    parts = dict(modules_in(network))
     with ExitStack() as stack:
         for name in names:
-            module = parts[name]
+            module = module_at(network, name)
             hook = module.register_forward_hook(lambda _m, inputs, output, name=name: keep(name, inputs, output))
             stack.callback(hook.remove)
         yield found
@@ -126,11 +125,10 @@ def replayed(
         rows: Numbers of the samples wanted; None: all.
         written: As ``recorded`` left it: only these outputs are copied, since a run writes to no others.
     """
-    parts = dict(modules_in(network))
     with ExitStack() as stack:
         for name, output in outputs.items():
             given = _given(output, rows, name in written)
-            stack.enter_context(_answering(parts[name], given))
+            stack.enter_context(_answering(module_at(network, name), given))
         yield
 
 
@@ -160,12 +158,18 @@ def _copied(output: Any) -> Any:
 
 def _storages(value: Any) -> set[int]:
     """Where the tensors of a value lie, views of one memory in one place."""
-    return {each.untyped_storage().data_ptr() for each in tree_leaves(value) if isinstance(each, Tensor)}
+    return {each.untyped_storage().data_ptr() for each in _tensors(value)}
 
 
 def _versions(output: Any) -> list[int]:
     """How often each tensor was written to; inference tensors do not count it, and nothing writes to them under ``no_grad``."""
-    return [each._version for each in tree_leaves(output) if isinstance(each, Tensor) and not each.is_inference()]
+    return [each._version for each in _tensors(output) if not each.is_inference()]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):  # nearly always, and ten times as fast as looking for leaves
+        return [value]
+    return [each for each in tree_leaves(value) if isinstance(each, Tensor)]
 
 
 def _rows(output: Any, rows: Tensor) -> Any:

@@ -9,7 +9,10 @@ from photopic.guard.open_set._common import Column, Rows
 
 def rest(logits: Rows) -> Column:
     """Sum of exp(z - max z) over all classes but the likeliest."""
-    return np.exp(np.sort(logits - logits.max(1, keepdims=True), axis=1)[:, :-1]).sum(1)
+    rows, likeliest = np.arange(len(logits)), logits.argmax(1)
+    others = np.exp(logits - logits[rows, likeliest, None])  # (n, classes)
+    others[rows, likeliest] = 0
+    return others.sum(1)
 
 
 def msp(logits: Rows) -> Column:

@@ -23,7 +23,7 @@ from photopic.guard.open_set import FEW_SHOT, SCORERS, scorer
 from photopic.guard.open_set._common import REFERENCE, OpenSetDetector
 from photopic.guard.open_set.logits import LogitDetector
 from photopic.guard.open_set.state import detector_of, state_of
-from photopic.metrics.conformal import false_positive_band
+from photopic.metrics.conformal import conformal_threshold, false_positive_band
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Images, starts
 
@@ -130,8 +130,8 @@ class OpenSetGuard:
             y = np.append(np.zeros(len(rows), int) if y is None else y, np.full(len(shots), REFERENCE))
             rows = np.concatenate([rows, shots])
         self.detector.fit(rows, y)
-        self.detector.calibrate(features[calibrating], self.config.false_positive_rate)
         self.calibration = np.sort(self.detector.rejection_scores(features[calibrating]))
+        self.detector.offset_ = -conformal_threshold(self.calibration, self.config.false_positive_rate)
         self._weights = BoundWeights(self.model)
         return self
 
