@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,15 @@ from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
 from photopic.learning.subject.preservation import preservation_examples
-from photopic.locate.concept_neurons import LONG, SHORT, ConceptNeuronsConfig, Schedule, concept_neurons
+from photopic.locate.concept_neurons import (
+    LONG,
+    SHORT,
+    ConceptNeuronsConfig,
+    Schedule,
+    _evidence,
+    _Search,
+    concept_neurons,
+)
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import IMAGE_SIZE, noise_pictures, tiny_pipeline, tiny_sdxl_pipeline
@@ -263,3 +272,23 @@ def test_under_a_memory_budget_the_search_finds_the_same(
     whole, limited = shut_of(found), shut_of(run_to_end(model, replace(QUICK, memory="6GiB")))
     same = sum(len({*whole[name]} & {*limited.get(name, ())}) for name in whole)
     assert same >= 0.98 * sum(map(len, whole.values()))  # entries at the limit may change places by rounding
+
+
+def test_masks_and_what_their_optimizer_keeps_are_gone_before_the_evaluation(
+    model: TextToImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[weakref.ref[Any]] = []
+
+    class Watched(_Search):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            searches.append(weakref.ref(self))
+
+    def alone(*arguments: Any) -> Any:
+        assert [each() for each in searches] == [None]
+        return _evidence(*arguments)
+
+    monkeypatch.setattr("photopic.locate.concept_neurons._Search", Watched)
+    monkeypatch.setattr("photopic.locate.concept_neurons._evidence", alone)
+    run_to_end(model, replace(QUICK, steps=2))
+    assert searches

@@ -67,3 +67,12 @@ def test_what_has_come_back_is_no_longer_held_by_the_file_too(monkeypatch: pytes
     with set_aside([model]):
         monkeypatch.setattr(Tensor, "clone", watched)
     assert len(held) == 20 and max(held) < 5000  # of 20 MB
+
+
+def test_what_the_block_used_is_given_back_before_anything_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    clone = Tensor.clone
+    with set_aside([network()]):
+        monkeypatch.setattr("photopic.models.set_aside._give_back", lambda: events.append("given back"))
+        monkeypatch.setattr(Tensor, "clone", lambda tensor: events.append("clone") or clone(tensor))
+    assert events[0] == events[-1] == "given back" and events.count("clone") == len(events) - 2 > 5

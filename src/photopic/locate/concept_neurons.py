@@ -214,6 +214,7 @@ def concept_neurons(
             preview = None if config.memory is not None else lambda: _so_far(search.mask, config, rows, base, named)
             yield replace(event, preview=preview)
         zeroed = _select(search.mask, loss, config)
+        del search  # masks and their optimizer's means take four times the searched weights
         yield Event("evaluating")
         facts, warning = _evidence(loss, weights, zeroed, config, searched)
         if warning and config.guard == "refuse":

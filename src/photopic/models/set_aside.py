@@ -45,6 +45,7 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
     try:
         yield
     finally:
+        _give_back()  # what the block used, before its place is taken again
         for tensor in on_cpu:
             tensor.data = tensor.data.clone()  # out of the file
         for tensor, device in zip(tensors, devices, strict=True):

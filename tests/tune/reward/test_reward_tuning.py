@@ -195,13 +195,13 @@ def saved_and_peak(model: TextToImage, steps: int, **changes: Any) -> tuple[int,
 def test_memory_is_flat_in_the_number_of_steps(model: TextToImage) -> None:
     """With a fixed number of steps of the gradient exactly in what is kept; through all of them but for a latent a step."""
     latents = 2 * 4 * 8 * 8 * 4  # bytes of the two pictures' latents
-    cut = [saved_and_peak(model, steps, checkpoint=True, controls=(TruncatedGradient(2),)) for steps in (4, 8, 16)]
+    cut = [saved_and_peak(model, steps, checkpoint=True, controls=(TruncatedGradient(2),)) for steps in (3, 6, 9)]
     assert cut[0][:2] == cut[1][:2] == cut[2][:2]
     assert cut[2][2] <= cut[0][2] + 4 * latents
-    whole = [saved_and_peak(model, steps, checkpoint=True) for steps in (4, 16)]
+    whole = [saved_and_peak(model, steps, checkpoint=True) for steps in (3, 9)]
     # of a step: its latents, guided twice, and the scheduler's sums
-    assert whole[1][2] - whole[0][2] <= 12 * 12 * latents
-    plain = [saved_and_peak(model, steps) for steps in (4, 16)]
+    assert whole[1][2] - whole[0][2] <= 6 * 12 * latents
+    plain = [saved_and_peak(model, steps) for steps in (3, 9)]
     assert plain[1][2] - plain[0][2] > 20 * (whole[1][2] - whole[0][2])  # what checkpointing is for
 
 
@@ -283,9 +283,9 @@ def test_the_reward_rises(model: TextToImage) -> None:
         model, PROMPTS, reward=Palette(["#ffffff"]), config=config
     ).provenance["rewards"]
     by_name = reward_backpropagation.reward_backpropagation(
-        model, PROMPTS, reward="palette", config=replace(config, palette=("#ffffff",))
+        model, PROMPTS, reward="palette", config=replace(config, palette=("#ffffff",), steps=2)
     )
-    assert by_name.provenance["rewards"] == rewards
+    assert by_name.provenance["rewards"] == rewards[:2]
     assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.02
 
 
