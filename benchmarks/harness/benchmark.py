@@ -24,11 +24,11 @@ import torch
 
 from benchmarks.harness.arguments import Options, options_of
 from benchmarks.harness.cache import NotMeasured, ResultCache
-from benchmarks.harness.claims import Claim, declared, row, share
+from benchmarks.harness.claims import Claim, declared, over_seeds, paired, row, share
 from benchmarks.harness.code import code_of
 from benchmarks.harness.ledger import ROOT, Row, write_result
 
-__all__ = ["Bench", "Benchmark", "Claim", "Row", "row", "share"]  # what a benchmark imports
+__all__ = ["Bench", "Benchmark", "Claim", "Row", "over_seeds", "paired", "row", "share"]  # what a benchmark imports
 C = TypeVar("C")
 S = TypeVar("S")
 

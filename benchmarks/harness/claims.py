@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from benchmarks.harness.ledger import LedgerError, Row
-from photopic.metrics.intervals import wilson
+from photopic.metrics.intervals import student, wilson
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,22 @@ def row(
         low, high = min(low, middle), max(high, middle)
     beside = _digits(baseline), _digits(control)
     return Row(claim, middle, low, high, "", target, *beside, n, note)
+
+
+def over_seeds(values: Sequence[float] | np.ndarray) -> tuple[float, float | None, float | None]:
+    """Mean and Student's interval over runs of different seeds; of one run no interval.
+
+    Example:
+        >>> over_seeds([0.5])
+        (0.5, None, None)
+    """
+    return student(values) if len(values) > 1 else (float(values[0]), None, None)
+
+
+def paired(claim: str, arm: np.ndarray, base: np.ndarray, control: np.ndarray | None = None, note: str = "") -> Row:
+    """The differences of an arm to the baseline over the same seeds, each (seeds,); the control by its mean difference."""
+    beside = None if control is None else float((control - base).mean())
+    return row(claim, over_seeds(arm - base), n=len(arm), baseline=float(base.mean()), control=beside, note=note)
 
 
 def share(claim: str, right: Sequence[bool] | np.ndarray, *, ceiling: np.ndarray | None = None, note: str = "") -> Row:

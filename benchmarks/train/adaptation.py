@@ -31,13 +31,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, paired
 from photopic.core.config import Config
 from photopic.data import renderings
 from photopic.data.few_shot import LabelledImages
 from photopic.data.scenes import SceneOptions, sample_scene
 from photopic.data.segmented import SegmentedPictures, segmented_scenes
-from photopic.metrics.intervals import student
 from photopic.metrics.segmentation import class_iou
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
@@ -140,10 +139,7 @@ def dann_measure(bench: Bench[DannConfig, Any], case: Case) -> dict[str, float]:
 def gain(claim: str, arms: dict[str, list[dict[str, float]]], what: str, arm: str, base: str, control: str = "") -> Row:
     """Paired differences of an arm to the baseline, Student's interval over seeds."""
     values = {name: np.array([each[what] for each in found]) for name, found in arms.items()}
-    apart = values[arm] - values[base]
-    interval = student(apart.tolist()) if len(apart) > 1 else (float(apart[0]), None, None)
-    beside = float((values[control] - values[base]).mean()) if control else None
-    return row(claim, interval, baseline=float(values[base].mean()), control=beside, n=len(apart))
+    return paired(claim, values[arm], values[base], values[control] if control else None)
 
 
 def by_arm(bench: Bench[Any, Any]) -> dict[str, list[dict[str, float]]]:

@@ -42,7 +42,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch.nn import functional as F
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, over_seeds, row
 from photopic.core.config import Config
 from photopic.core.edits import Edit
 from photopic.core.events import finished
@@ -53,7 +53,6 @@ from photopic.learning.losses.contrastive import retrieved
 from photopic.learning.losses.geodesic import mixed_negatives
 from photopic.measure.aro import AroConfig, aro
 from photopic.metrics.hypersphere import alignment, effective_rank, uniformity
-from photopic.metrics.intervals import student
 from photopic.models.dual_encoder import DualEncoder
 from photopic.train.contrastive._common import Batch, ContrastiveTuning, Rewrite, plain_loss, tuned
 from photopic.train.contrastive.cloob import CLOOBConfig, cloob
@@ -204,15 +203,7 @@ def gain(bench: Bench[ContrastConfig, Any], claim: str, what: str, arm: str, con
 
     plain, seeds = of("plain"), len(bench.config.seeds)
     beside = float((sign * (of(control) - plain)).mean()) if control else None
-    return row(claim, differences(sign * (of(arm) - plain)), n=seeds, baseline=float(plain.mean()), control=beside)
-
-
-def differences(values: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Mean and Student's interval; of one seed the mean alone."""
-    if len(values) == 1:
-        return float(values[0]), None, None
-    mean, low, high = student(values.tolist())
-    return mean, low, high
+    return row(claim, over_seeds(sign * (of(arm) - plain)), n=seeds, baseline=float(plain.mean()), control=beside)
 
 
 def negclip_rows(bench: Bench[ContrastConfig, Any]) -> Iterator[Row]:
@@ -232,7 +223,7 @@ def other_rows(bench: Bench[ContrastConfig, Any]) -> Iterator[Row]:
     yield gain(bench, "cloob.rank_gain", "rank", "cloob")
     found = [bench.found(case) for case in bench.cases if case.arm == "cloob"]
     several = np.array([each["rank_retrieved"] - each["rank"] for each in found])
-    yield row("cloob.rank_retrieved", differences(several), n=len(found))
+    yield row("cloob.rank_retrieved", over_seeds(several), n=len(found))
 
 
 def benchmark(name: str, arms: tuple[str, ...], claims: Sequence[Claim], rows: Any) -> Benchmark[ContrastConfig, Any]:

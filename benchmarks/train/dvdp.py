@@ -22,10 +22,10 @@ import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, over_seeds, row
 from benchmarks.harness.ledger import ROOT
 from benchmarks.harness.timing import median_ratio, side_by_side
-from benchmarks.train.processes import Drawing, Processes, chart, over_seeds, recipe
+from benchmarks.train.processes import Drawing, Processes, chart, recipe
 from photopic.core.config import Config
 from photopic.data.pictures import contact_sheet, png_bytes
 from photopic.metrics.intervals import paired_bootstrap

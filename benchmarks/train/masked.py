@@ -29,7 +29,7 @@ import torch
 from annotated_types import Ge
 from sklearn.metrics import jaccard_score
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, paired, row
 from benchmarks.harness.timing import median_ratio, side_by_side
 from photopic.core.config import Config
 from photopic.core.numerics.spectral_noise import spectral_noise, strongest
@@ -37,7 +37,6 @@ from photopic.data.picture_set import PictureSet
 from photopic.data.scene_classes import scenes_with_classes
 from photopic.data.scenes import SceneOptions
 from photopic.learning.patch_probe import fit_patch_probe
-from photopic.metrics.intervals import student
 from photopic.models.masked_autoencoder import MaskedAutoencoder
 from photopic.train.masked._common import MaskedLearner, MaskedTask, Masks
 from photopic.train.masked.coloured_noise import ColouredNoiseConfig, gain_of, masks_of, window
@@ -134,23 +133,10 @@ def color_rows(bench: Bench[MaskedBench, Any]) -> Iterator[Row]:
     def of(arm: str, what: str = "miou") -> np.ndarray:
         return np.array([bench.found(case)[what] for case in bench.cases if case.arm == arm])
 
-    random, seeds = of("random"), len(bench.config.seeds)
     filled = ", ".join(f"{arm} {of(arm, 'filled').mean():.3f}" for arm in ARMS)
-    control = float((of("shuffled") - random).mean())
-    yield row(
-        "color_mae.green_gain", differences(of("green") - random), n=seeds, baseline=float(random.mean()),
-        control=control, note=f"error of masked patches at the end: {filled}",
-    )  # fmt: skip
-    before = of("random", "before")
-    yield row("color_mae.learnt_gain", differences(random - before), n=seeds, baseline=float(before.mean()))
-
-
-def differences(values: np.ndarray) -> tuple[float, float | None, float | None]:
-    """Mean and Student's interval; of one seed the mean alone."""
-    if len(values) == 1:
-        return float(values[0]), None, None
-    mean, low, high = student(values.tolist())
-    return mean, low, high
+    note = f"error of masked patches at the end: {filled}"
+    yield paired("color_mae.green_gain", of("green"), of("random"), of("shuffled"), note)
+    yield paired("color_mae.learnt_gain", of("random"), of("random", "before"))
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,9 @@ import torch
 from annotated_types import Ge
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, paired
 from photopic.core.config import Config
 from photopic.data.emoji_tasks import emoji_task
-from photopic.metrics.intervals import student
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 from photopic.train.adaptation.fmix import FMixConfig, fmix
@@ -105,19 +104,11 @@ def rows(bench: Bench[MixedBench, Any]) -> Iterator[Row]:
     def of(arm: str) -> np.ndarray:
         return np.array([bench.found(case) for case in bench.cases if case.arm == arm])
 
-    seeds = len(bench.config.seeds)
-
-    def gain(claim: str, arm: str, base: str, control: str = "") -> Row:
-        beside = float((of(control) - of(base)).mean()) if control else None
-        values = of(arm) - of(base)
-        found = (float(values[0]), None, None) if seeds == 1 else tuple(student(values.tolist()))
-        return row(claim, found, n=seeds, baseline=float(of(base).mean()), control=beside)
-
-    yield gain("fmix.gain", "fmix", "none", "white")
-    yield gain("fmix.gain_over_cutmix", "fmix", "cutmix")
-    yield gain("fmix.gain_over_mixup", "fmix", "mixup")
-    yield gain("fmix.cutmix_gain", "cutmix", "none")
-    yield gain("fmix.mixup_gain", "mixup", "none")
+    yield paired("fmix.gain", of("fmix"), of("none"), of("white"))
+    yield paired("fmix.gain_over_cutmix", of("fmix"), of("cutmix"))
+    yield paired("fmix.gain_over_mixup", of("fmix"), of("mixup"))
+    yield paired("fmix.cutmix_gain", of("cutmix"), of("none"))
+    yield paired("fmix.mixup_gain", of("mixup"), of("none"))
 
 
 FULL = MixedBench()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -22,7 +21,6 @@ from benchmarks.harness.ledger import ROOT
 from photopic.core.fingerprint import fingerprint
 from photopic.data.pixels import from_pixels
 from photopic.metrics.frechet import frechet_distance
-from photopic.metrics.intervals import student
 from photopic.metrics.radial_spectrum import radial_spectrum
 from photopic.models.diffusion.dimensionality import detail_deviations
 from photopic.models.diffusion.loading import process_bytes
@@ -133,11 +131,6 @@ def digest(model: DiffusionModel) -> str:
     """Of a network's weights and of the process."""
     process = hashlib.sha256(process_bytes(model.process, model.size)).hexdigest()
     return fingerprint({"network": model.network}, "network").digest[:16] + process[:16]
-
-
-def over_seeds(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and t interval over runs of different seeds; of one run no interval."""
-    return student(values) if len(values) > 1 else (values[0], None, None)
 
 
 def chart() -> Any:

@@ -18,9 +18,9 @@ import torch
 from annotated_types import Ge
 from torch.nn import functional as F
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, over_seeds, row
 from benchmarks.harness.ledger import ROOT
-from benchmarks.train.processes import Drawing, Processes, chart, over_seeds
+from benchmarks.train.processes import Drawing, Processes, chart
 from photopic.core.config import Config
 from photopic.data.pixels import from_pixels
 from photopic.models.diffusion import sampling_times

@@ -5,7 +5,7 @@ Use it as ``Classifier.load("emoji-resnet-64-0").logits(images)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from photopic.core.errors import ModelError
 from photopic.core.nn.evaluating import evaluating
 from photopic.core.nn.hooks import match, tap
-from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor, write
+from photopic.models.classifier_files import PREPROCESSOR, bundled_classifiers, read, read_preprocessor
 from photopic.models.classifier_layers import blocks_of, head_name
 from photopic.models.factories import is_factory, made
 from photopic.models.files import CLASSIFIER
-from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, fastest, put_on
-from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
+from photopic.models.picture_model import PictureModel
+from photopic.models.preprocessing import OneOrMore, Preprocessing
 from photopic.models.programs import (
     OnnxProgram,
     Program,
@@ -38,7 +38,7 @@ from photopic.models.programs import (
 __all__ = ["Classifier", "bundled_classifiers"]
 
 
-class Classifier(Handle):
+class Classifier(PictureModel):
     """Everything photopic asks of an image classifier, whatever its architecture.
 
     The network is put into evaluation mode and its parameters stop requiring gradients.
@@ -188,39 +188,6 @@ class Classifier(Handle):
         network.to(dtype)
         return model if isinstance(model, cls) else cls(network, preprocess=preprocess, labels=labels, name=name)
 
-    def save(self, folder: Path) -> None:
-        """Write a folder as transformers reads it: the network with the edits in force, and the preprocessing.
-
-        Args:
-            folder: Created if missing.
-
-        Raises:
-            ModelError: If the network is no model of transformers, or pictures are prepared by a function of one's own: no file
-                holds these; keep the edit, which goes with them.
-
-        Example:
-            >>> with model.edits.applied(edit):  # doctest: +SKIP
-            ...     model.save(Path("mine"))
-        """
-        write(folder, self.network, self._preprocess, self.name)
-
-    @property
-    def components(self) -> dict[str, nn.Module]:
-        """The network, by the name that edits call it."""
-        return {"network": self.network}
-
-    def preprocess(self, images: OneOrMore) -> Float[Tensor, "n channels height width"]:
-        """Pixel values of pictures, as the network reads them; a single picture is a batch of one.
-
-        Args:
-            images: uint8 (n, h, w, 3) or (n, 3, h, w), one picture, or a list of PIL images and arrays, gray ones among them; a
-                preprocessing of one's own gets them as given.
-
-        Raises:
-            DataError: If a picture is not 8-bit RGB or gray, or there is none.
-        """
-        return self._preprocess(batched(images)).to(self.device, self.dtype)
-
     def pictures(self, pixels: Float[Tensor, "n channels height width"]) -> UInt8[np.ndarray, "n height width 3"]:
         """What the network reads, as pictures to show; after a preprocessing of one's own each stretched from black to white."""
         if isinstance(self._preprocess, Preprocessing):
@@ -325,8 +292,3 @@ class Classifier(Handle):
             ('resnet.encoder.stages.0', 'resnet.encoder.stages.1', 'resnet.encoder.stages.2')
         """
         return tuple(match(self.network, *patterns))
-
-    def _batches(self, images: OneOrMore, batch: int) -> Iterator[Float[Tensor, "n channels height width"]]:
-        several = batched(images)
-        for start in starts(len(several), batch):
-            yield self.preprocess(several[start : start + batch])

@@ -5,7 +5,7 @@ Use it as ``Segmenter.load("mine").segment(images)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,15 +17,15 @@ from torch.nn import functional as F
 
 from photopic.core.errors import ModelError
 from photopic.core.nn.evaluating import evaluating
-from photopic.models.classifier_files import CONFIG, PREPROCESSOR, check_files, pretrained, read_preprocessor, write
+from photopic.models.classifier_files import CONFIG, PREPROCESSOR, check_files, pretrained, read_preprocessor
 from photopic.models.factories import is_factory, made
 from photopic.models.files import SEGMENTER
-from photopic.models.handle import Handle
 from photopic.models.networks import check_finite, fastest, put_on
-from photopic.models.preprocessing import OneOrMore, Preprocessing, batched, starts
+from photopic.models.picture_model import PictureModel
+from photopic.models.preprocessing import OneOrMore, Preprocessing, batched
 
 
-class Segmenter(Handle):
+class Segmenter(PictureModel):
     """Everything photopic asks of a model that names the class of every pixel.
 
     The network is put into evaluation mode and its parameters stop requiring gradients.
@@ -95,27 +95,6 @@ class Segmenter(Handle):
             self.network, preprocess=self._preprocess, labels=self.labels, name=self.name, provenance=found
         )
 
-    def save(self, folder: Path) -> None:
-        """Write a folder as transformers reads it: the network with the edits in force, and the preprocessing.
-
-        Raises:
-            ModelError: If the network is no model of transformers, or pictures are prepared by a function of one's own.
-        """
-        write(folder, self.network, self._preprocess, self.name)
-
-    @property
-    def components(self) -> dict[str, nn.Module]:
-        """The network, by the name that edits call it."""
-        return {"network": self.network}
-
-    def preprocess(self, images: OneOrMore) -> Float[Tensor, "n 3 height width"]:
-        """Pixel values of pictures, as the network reads them; a single picture is a batch of one.
-
-        Raises:
-            DataError: If a picture is not 8-bit RGB or gray, or there is none.
-        """
-        return self._preprocess(batched(images)).to(self.device, self.dtype)
-
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> Float[Tensor, "n classes height width"]:
         """Logits of every pixel that the network reads; coarser ones are interpolated. Gradients flow where wanted.
 
@@ -154,8 +133,3 @@ class Segmenter(Handle):
         ]
         found: np.ndarray = (torch.stack(sums).sum(0) / len(several)).cpu().numpy()
         return found
-
-    def _batches(self, images: OneOrMore, batch: int) -> Iterator[Float[Tensor, "n 3 height width"]]:
-        several = batched(images)
-        for start in starts(len(several), batch):
-            yield self.preprocess(several[start : start + batch])

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from photopic.core.errors import DataError
+from photopic.core.numerics.neighbours import neighbours_of
 from photopic.data.captioned_pictures import CaptionedPictures, captioned_scenes, read_captioned_pictures
 from photopic.learning.losses.contrastive import info_nce
 from photopic.models.dual_encoder import DualEncoder
@@ -19,7 +20,7 @@ from photopic.train.contrastive._common import Batch, ContrastiveTuning, plain_l
 from photopic.train.contrastive.cloob import CLOOBConfig, cloob_loss
 from photopic.train.contrastive.contrastive import ContrastiveConfig, contrastive
 from photopic.train.contrastive.geodesic_mixup import GeodesicMixupConfig, mixup_loss
-from photopic.train.contrastive.negclip import NegCLIPConfig, hard_captions, nearest, negclip, neighbours_of
+from photopic.train.contrastive.negclip import NegCLIPConfig, hard_captions, nearest, negclip
 from tests.tiny_encoders import saved_dual_encoder, tiny_dual_encoder
 
 QUICK = ContrastiveConfig(steps=2, batch=4)

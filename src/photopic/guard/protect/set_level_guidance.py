@@ -28,6 +28,7 @@ from photopic.core.config import Flags
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
+from photopic.core.numerics.neighbours import neighbours_of
 from photopic.core.results import Report
 from photopic.core.view import Note, Section, Table, View
 from photopic.data.caption_swaps import phrases
@@ -225,8 +226,7 @@ def substitutes(model: DualEncoder, captions: Sequence[str], count: int) -> dict
         words = sorted(several)
         if len(words) < 2:
             continue
-        features = model.text_features(words)
-        near = (features @ features.mT).fill_diagonal_(-2).topk(min(count, len(words) - 1), dim=1).indices
+        near = neighbours_of(model.text_features(words), min(count, len(words) - 1))
         found |= {
             (word, is_noun): [words[index] for index in row] for word, row in zip(words, near.tolist(), strict=True)
         }

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int64
-from torch import Tensor
+from jaxtyping import Int64
 
 from photopic.core.edits import Edit
 from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
+from photopic.core.numerics.neighbours import neighbours_of
 from photopic.core.runs import Run
 from photopic.data.caption_swaps import swapped, swaps
 from photopic.data.captioned_pictures import CaptionedPictures
@@ -36,8 +35,6 @@ from photopic.train.contrastive._common import (
     tuned,
     tuned_view,
 )
-
-ROWS = 1024  # pictures whose neighbours are looked for at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,18 +102,3 @@ def nearest(model: DualEncoder, data: CaptionedPictures, count: int) -> Pick:
         return np.unique(np.concatenate([anchors, drawn]))
 
     return pick
-
-
-def neighbours_of(features: Float[Tensor, "n dim"], count: int) -> Int64[Tensor, "n count"]:
-    """The nearest other rows of each row, by cosine.
-
-    Example:
-        >>> neighbours_of(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), 1)[:, 0]
-        tensor([1, 0, 1])
-    """
-    found = []
-    for start in range(0, len(features), ROWS):  # (rows, n) at a time, so that memory stays small
-        near = features[start : start + ROWS] @ features.mT
-        near[torch.arange(len(near)), torch.arange(start, start + len(near))] = -torch.inf
-        found.append(near.topk(count, dim=1).indices)
-    return torch.cat(found)
