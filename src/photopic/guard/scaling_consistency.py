@@ -172,10 +172,10 @@ class ScalingConsistency:
         label, doubt = (torch.cat(each) for each in zip(*seen, strict=True))  # (clean,)
 
         def complete(chosen: Int[Tensor, " chosen"]) -> None:
-            for some in chosen.split(len(batches[0])):
+            for some in chosen.split(len(batches[0])) if len(chosen) else ():
                 pixels = self.model.preprocess(taken(images, rows[some.cpu().numpy()]))
                 assert self._amplified is not None
-                for logits in self._amplified.members(pixels, sorted(found.largest_first[1:])):
+                for logits in self._amplified.members(pixels, sorted(found.as_run[1:])):
                     doubt[some] = doubt[some].logaddexp(log_rest(logits.double(), label[some]))
 
         if len(found.sizes) > 1:
@@ -196,7 +196,7 @@ class ScalingConsistency:
     ) -> tuple[Int[Tensor, " rows"], Float64[Tensor, " rows"]]:
         """Plain predictions, and the log of their doubt by the first member."""
         assert self._amplified is not None
-        first = self._found().largest_first[0]
+        first = self._found().as_run[0]
         pixels = self.model.preprocess(taken(images, rows))
         plain = self._amplified.plain(pixels, [first], features=look is not None)
         if look is not None:
@@ -293,7 +293,7 @@ class ScalingConsistency:
         doubt = torch.full(label.shape, -torch.inf, dtype=torch.float64, device=label.device)  # (n,) log of the sum
         members = torch.zeros_like(label)
         rows = torch.arange(len(label), device=label.device)  # of those that are not certain yet
-        for done, size in enumerate(found.largest_first, 1):
+        for done, size in enumerate(found.as_run, 1):
             doubt[rows] = doubt[rows].logaddexp(self._rest(plain, label, size, rows))
             members[rows] = done
             if bound is not None:
