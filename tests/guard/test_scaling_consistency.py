@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,10 @@ from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, 
 from photopic.core.errors import DataError, ModelError
 from photopic.core.nn.hooks import tap
 from photopic.core.nn.replay import order_of
+from photopic.guard._scaling_scores import Fitted
 from photopic.guard.amplified_norms import Amplified
 from photopic.guard.scaling_consistency import ScalingConsistency, ScalingConsistencyConfig
+from photopic.metrics.conformal import conformal_rank
 from photopic.models.classifier import Classifier
 from photopic.models.preprocessing import Preprocessing
 
@@ -53,23 +56,24 @@ def predicted(model: Classifier, images: np.ndarray) -> np.ndarray:
     return model.logits(images).argmax(1).numpy()
 
 
-def by_hand(model: Classifier, wall: ScalingConsistency, images: np.ndarray) -> np.ndarray:
-    """Copies of the network with the layers scaled, one a member, as the released code does it."""
-    import copy
+def logits_of_copy(model: Classifier, wall: ScalingConsistency, size: int, images: np.ndarray) -> torch.Tensor:
+    """A copy of the network with some layers scaled, as the released code does it."""
+    assert wall.fitted is not None
+    other = copy.deepcopy(model.network)
+    parts = dict(other.named_modules())
+    with torch.no_grad():
+        for layer in wall.fitted.layers[:size]:
+            for each in parts[layer].parameters(recurse=False):
+                each.mul_(wall.fitted.omega)
+        return other(model.preprocess(images)).logits
 
+
+def by_hand(model: Classifier, wall: ScalingConsistency, images: np.ndarray) -> np.ndarray:
+    """The score of such copies, one a member."""
     assert wall.fitted is not None
     label = torch.from_numpy(predicted(model, images))
-    total = torch.zeros(len(images), dtype=torch.float64)
-    for size in wall.fitted.sizes:
-        other = copy.deepcopy(model.network)
-        parts = dict(other.named_modules())
-        with torch.no_grad():
-            for layer in wall.fitted.layers[:size]:
-                for each in parts[layer].parameters(recurse=False):
-                    each.mul_(wall.fitted.omega)
-            logits = other(model.preprocess(images)).logits
-        total += logits.double().softmax(1).gather(1, label[:, None])[:, 0]
-    return (total / len(wall.fitted.sizes)).numpy()
+    found = [logits_of_copy(model, wall, size, images).double().softmax(1) for size in wall.fitted.sizes]
+    return torch.stack([each.gather(1, label[:, None])[:, 0] for each in found]).mean(0).numpy()
 
 
 class Probabilities(nn.Module):
@@ -160,6 +164,39 @@ def test_the_threshold_keeps_the_rate_of_false_positives_on_clean_pictures() -> 
     assert wall.fitted is not None and wall.fitted.clean == 200
     rejected = np.mean([not verdict.accepted for verdict in wall.predict(pictures(600, 3))])
     assert 0.03 < rejected < 0.19
+
+
+def test_the_threshold_is_one_of_the_exact_scores_of_the_calibrating_half() -> None:
+    model, images = resnet(), pictures(90)
+    config = replace(GIVEN, threshold=None, false_positive_rate=0.1, error_bound=0.3)
+    wall = ScalingConsistency(model, config).fit(images, predicted(model, images), batch=16)
+    calibrating = images[np.random.default_rng(0).permutation(90)[45:]]
+    scores = np.sort(by_hand(model, wall, calibrating))
+    assert wall.fitted is not None and len(wall.fitted.sizes) > 1
+    assert wall.fitted.threshold == pytest.approx(scores[conformal_rank(45, 0.1) - 1], abs=1e-6)
+
+
+@pytest.mark.parametrize("together", [1, 2, 10])
+def test_errors_are_those_of_scaled_copies_however_many_go_on_from_one_pass(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photopic.guard.amplified_norms.TOGETHER", together)
+    model, images = resnet(), pictures(40)
+    truth = predicted(model, images)
+    wall = ScalingConsistency(model, replace(GIVEN, error_bound=0.6)).fit(images, truth, batch=7)
+    assert wall.fitted is not None and len(wall.fitted.errors) > 2
+    expected = [
+        float((logits_of_copy(model, wall, size, images).argmax(1).numpy() != truth).mean())
+        for size in range(1, len(wall.fitted.errors) + 1)
+    ]
+    assert wall.fitted.errors == pytest.approx(expected)
+    assert all(each <= 0.6 for each in expected[:-1])
+
+
+def test_a_member_that_amplifies_every_layer_runs_last() -> None:
+    layers = tuple("abcde")
+    fitted = Fitted(layers, 1.5, 3, (3, 4, 5), 0.9, (0.1, 0.5, 0.7), True, 0)
+    assert fitted.as_run == (4, 3, 5) and replace(fitted, layers=(*layers, "f")).as_run == (5, 4, 3)
 
 
 def test_an_interrupted_call_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
