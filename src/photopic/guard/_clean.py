@@ -62,7 +62,7 @@ def tell_copies(images: Any) -> None:
     Warns:
         UserWarning: If there are copies.
     """
-    seen = {hashlib.sha256(as_array(each)).digest() for each in images}
+    seen = {hashlib.sha256(as_array(each).data).digest() for each in images}
     if len(seen) < len(images):
         warnings.warn(
             f"{len(images) - len(seen)} of {len(images)} clean pictures are copies of others; the rate of false positives is "
