@@ -24,6 +24,7 @@ MODULES = {
     "bundled-model": "models.bundled_model",
     "color-mae": "train.masked",
     "concept-neurons": "locate.concept_neurons",
+    "conditions": "measure.conditions",
     "contrastive": "train.contrastive",
     "covlasso": "measure.covlasso",
     "customisation": "tune.customisation",

@@ -26,6 +26,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.data.captioned_pictures import CaptionedPictures, captioned_scenes
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
+from photopic.data.conditioned_pictures import ConditionedPictures
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
 from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
@@ -130,6 +131,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "scales": (0.5,),
     },
     "guard.fit_guard": {"model": knowing_classifier, "clean": tinted_class_folder, "rate": 0.2},
+    "measure.conditions": {
+        "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]),
+        "overwrite": True,
+        "size": 32,
+    },
     "measure.network_rank": {"patch": 4, "samples": 20},
     "measure.seeds": {"prompts": ["a bear", "a cat"], "count": 4, "steps": 2, "batch": 2},
     "generate.guidance.fit_linear_guidance": {"prompts": ["a bear"], "pictures": 2, "steps": 3},
@@ -235,6 +241,7 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     KnowledgeGraph: tiny_link_graph,
     TextToImage: pipeline,
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
+    ConditionedPictures: lambda: ConditionedPictures("emoji-scenes:2"),
     PictureSet: lambda: PictureSet("emoji-scenes:2"),
     ShotPool: lambda: ShotPool(labelled(6), labelled(4, seed=1)),
     FewShotTask: lambda: FewShotTask(labelled(6), labelled(4, seed=1)),

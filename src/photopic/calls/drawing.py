@@ -6,7 +6,6 @@ batch its pictures, each with the settings that its PNG carries.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from photopic import __version__
+from photopic.calls.conditions import Composed, Given, named, read_composed
 from photopic.calls.controls import read_control
 from photopic.core.edits.file import load
 from photopic.core.errors import PhotopicError
@@ -65,6 +65,11 @@ class Asked:
         repeats: How often each step is done with a layout.
         in_region: Whether each edit changes its own region only.
         controls: What steers the sampler besides, as ``name:key=value``.
+        conditions: What is taken of other pictures, as ``palette=a.png``.
+        minus: What the pictures are led away from, likewise.
+        task: Name of a task of ``generate.conditions.TASKS``.
+        other: Its second picture.
+        share: How far towards that, of a task that is mixed.
         attention: Whether to read meanwhile where each word of the prompt is looked at; the pictures stay the same to the bit.
         path_of: See ``read_control``.
     """
@@ -85,6 +90,11 @@ class Asked:
     repeats: int | None = None
     in_region: bool = False
     controls: Sequence[str] = ()
+    conditions: Sequence[str] = ()
+    minus: Sequence[str] = ()
+    task: str | None = None
+    other: Path | None = None
+    share: float | None = None
     attention: bool = False
     path_of: Callable[[Mapping[str, Any], str], str] | None = None
 
@@ -107,6 +117,11 @@ class Prepared:
     edits: Sequence[Edit]
     layout: Layout | None
     prompts: Sequence[str] = ()  # of the regions, where they have some of their own
+    composed: Composed | None = None  # what other pictures are to give
+
+    def kept(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[str]:
+        """How far the pictures are from each condition, in words; nothing without conditions."""
+        return [] if self.composed is None else self.composed.kept(images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +168,16 @@ def prepare(asked: Asked) -> Prepared:
         load_picture(asked.image, CHECKED_SIDE)
         if asked.mask is not None:
             load_mask(asked.mask, CHECKED_SIDE, of=asked.image)
+    words = (asked.conditions, asked.minus, asked.task, asked.other, asked.share)
+    composed = read_composed(Given(*words, asked.image, asked.mask))
+    if composed is not None and not asked.prompt:
+        asked = replace(asked, prompt=composed.caption)
     edits = [load(path) for path in asked.paths]
     check_tokens(asked.prompt, asked.paths, edits)
     check_words(asked.prompt, asked.paths, edits)
     if layout is not None:  # each edit's word has a region of its own
         layout.place_of([token for edit in edits for token in edit.subjects])
-    return Prepared(asked, edits, layout, prompts)
+    return Prepared(asked, edits, layout, prompts, composed)
 
 
 def _check(asked: Asked) -> None:
@@ -212,6 +231,8 @@ def _controls(prepared: Prepared, model: TextToImage) -> list[Control]:
     """What steers the sampler: what was asked for by its words, then the layout."""
     asked = prepared.asked
     controls = [read_control(word, model, asked.path_of) for word in asked.controls]
+    if prepared.composed is not None:
+        controls.append(prepared.composed.control(model))
     if asked.style_of is not None:
         controls.append(StyleInjection(str(asked.style_of), None if asked.image is None else str(asked.image)))
     if prepared.layout is not None:
@@ -233,7 +254,8 @@ def _batches(
     """Batch by batch, each by itself, so that the attention that is read is that of its own pictures."""
     asked = prepared.asked
     # with a style the picture is what a control draws again, not what sampling starts from
-    image = load_picture(asked.image, model.image_size) if asked.image and not asked.style_of else None
+    given = asked.image is not None and not asked.style_of and (asked.task is None or asked.mask is not None)
+    image = load_picture(asked.image, model.image_size) if given and asked.image else None
     mask = load_mask(asked.mask, model.image_size, of=asked.image) if asked.mask and asked.image else None
     size, words = asked.config.batch, words_of(asked.prompt) if asked.attention else ()
     starts = range(0, asked.count, size)
@@ -270,17 +292,17 @@ def settings_of(prepared: Prepared, model: TextToImage) -> dict[str, Any]:
         "guidance": config.guidance,
         "model": model.name,
         "edits": [
-            {**_named(path), "weight": weight, "forced": str(path) in model.edits.forced}
-            for path, weight in asked.edits
+            {**named(path), "weight": weight, "forced": str(path) in model.edits.forced} for path, weight in asked.edits
         ],
         "photopic": __version__,
     } | {name: value for name, value in said.items() if value is not None}
     found |= {} if asked.overlap == "error" else {"overlap": asked.overlap}
-    files = {"image": asked.image, "mask": asked.mask, "style_of": asked.style_of}
-    found |= {name: _named(path) for name, path in files.items() if path is not None}
+    files = {"image": asked.image, "mask": asked.mask, "style_of": asked.style_of, "other": asked.other}
+    found |= {name: named(path) for name, path in files.items() if path is not None}
     found |= {"controls": list(asked.controls)} if asked.controls else {}
+    found |= {"conditions": prepared.composed.said()} if prepared.composed else {}
     if (source := asked.layout or asked.graph) is not None and prepared.layout is not None:
-        found["graph" if asked.graph else "layout"] = _named(source) | {
+        found["graph" if asked.graph else "layout"] = named(source) | {
             "strength": asked.layout_strength,
             "repeats": asked.repeats or 1,
             "in_region": asked.in_region,
@@ -290,7 +312,3 @@ def settings_of(prepared: Prepared, model: TextToImage) -> dict[str, Any]:
             ],
         }
     return found
-
-
-def _named(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

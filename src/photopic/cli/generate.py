@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from photopic.core.events import Event
 
 STEPS = 30  # of denoising
+COMPOSED_GUIDANCE = 2.0  # with conditions, which say more than words
 EPILOG = (
     "Example: photopic generate 'a <mine> bear on a red background' --with bear.edit -n 8 -o out/    "
     "Without an edit: photopic generate 'a cat left of a tree on a green background' -o out/    "
@@ -69,7 +70,7 @@ def generate(
         typer.Option(
             min=1.0,
             help="How strongly the prompt is followed; 1 is not at all beyond the model's own.",
-            show_default="5, or 1 without a prompt",
+            show_default="5, 2 with conditions, or 1 without a prompt",
         ),
     ] = None,
     negative: Annotated[
@@ -167,6 +168,36 @@ def generate(
             show_default="none",
         ),
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to take of another picture, such as palette=a.png or sketch=b.conditions; repeat it. Needs a model that "
+            "reads conditions; see docs/methods/conditions.md.",
+            show_default="none",
+        ),
+    ] = None,
+    minus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A condition that the pictures are led away from, as --condition; repeat it.", show_default="none"
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What to keep of --image and take of --other: variation, interpolation, reconfiguration, region-edit, "
+            "palette-colouring, style-transfer, translation, pose-transfer or try-on.",
+            show_default="none",
+        ),
+    ] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option(help="With --task: the other picture.", show_default="none", callback=files),
+    ] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="With --task interpolation: how far towards --other.", show_default="0.5"),
+    ] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -227,6 +258,7 @@ def generate(
             f"--truncation: {model} draws of words; leave it out, or name a generator such as emoji-gan"
         )
 
+    from photopic.calls.conditions import inverts
     from photopic.calls.drawing import Asked, draw_events, prepare
     from photopic.data.pictures import contact_sheet, png_bytes, write_next
     from photopic.models.text_to_image.generate_config import GenerateConfig
@@ -234,18 +266,19 @@ def generate(
     from photopic.report.progress import waiting
 
     again = style_of is not None and image is not None  # one picture: nothing in it is drawn at random
-    if prompt is None and graph is None and not again:
+    composed = bool(condition or task)
+    if prompt is None and graph is None and not again and not composed:
         raise PhotopicError("prompt: expected words that say what to draw, found none; write them, or give --graph")
     count = count or (1 if again else 8)
     if guidance is None:
-        guidance = 1.0 if prompt is None and graph is None else 5.0
+        guidance = COMPOSED_GUIDANCE if composed else 1.0 if prompt is None and graph is None else 5.0
     check_folder(output)
     config = GenerateConfig(
         steps=steps,
         guidance=guidance,
         batch=batch,
         negative_prompt=negative,
-        scheduler=scheduler or ("ddim" if style_of else None),  # the one that is walked backwards
+        scheduler=scheduler or ("ddim" if style_of or inverts(task) else None),  # the one that is walked backwards
         strength=strength,
         width=width,
         height=height,
@@ -268,6 +301,11 @@ def generate(
             repeats=repeats,
             in_region=in_region,
             controls=control or (),
+            conditions=condition or (),
+            minus=minus or (),
+            task=task,
+            other=other,
+            share=share,
         )
     )
     with waiting(f"loading {model}"):
@@ -291,6 +329,8 @@ def generate(
     if prepared.layout is not None:
         over = contact_sheet([prepared.layout.preview(image, scale=scale) for image in images])
         _write(output / f"layout-{span}.png", png_bytes(over, settings))
+    for line in prepared.kept(images):
+        say(line)
     say(f"{output}: {numbers[0]:04d}.png to {numbers[-1]:04d}.png, and {sheet.name} with all of them")
 
 

@@ -178,7 +178,7 @@ def compose(
     canvas = render_background(background, size)
     masks = np.zeros((len(placements), size, size), bool)
     for index, item in enumerate(placements):
-        colour, alpha, (top, left) = _render_object(item, size)
+        colour, alpha, (top, left) = render_object(item, size)
         height, width = alpha.shape
         window = np.s_[top : top + height, left : left + width]
         canvas[window] = colour + canvas[window] * (1 - alpha[..., None])  # premultiplied over
@@ -317,7 +317,7 @@ def _sample_background(options: SceneOptions, rng: np.random.Generator) -> Backg
     return Background(colour, kind if kind == "flat" else str(rng.choice(TEXTURES)))
 
 
-def _render_object(
+def render_object(
     item: Placement, size: int
 ) -> tuple[Float[np.ndarray, "height width 3"], Float[np.ndarray, "height width"], tuple[int, int]]:
     """Premultiplied colour, alpha and (top, left) of an object, clipped to the picture."""

@@ -20,6 +20,8 @@ from photopic.data.captioned_pictures import SCENES as CAPTIONED_SCENES
 from photopic.data.captioned_pictures import CaptionedPictures, read_captioned_pictures
 from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.clips import SPLITS, ActionTask, load_splits
+from photopic.data.conditioned_pictures import SCENES as CONDITIONED_SCENES
+from photopic.data.conditioned_pictures import ConditionedPictures
 from photopic.data.emoji_tasks import emoji_task
 from photopic.data.few_shot import FewShotTask, ShotPool, labelled_folder, split
 from photopic.data.knowledge_graph import KnowledgeGraph, read_knowledge_graph
@@ -142,6 +144,12 @@ SOURCES: dict[type, Source[Any]] = {
         f"metadata.jsonl; or {CAPTIONED_SCENES}: captioned scenes of the emoji world, {CAPTIONED_SCENES}:5000 for so many.",
         lambda word, options, model: read_captioned_pictures(word, model.image_size),
         words=(CAPTIONED_SCENES,),
+    ),
+    ConditionedPictures: Source(
+        "A picture, or a folder of them; bear-1.txt beside bear-1.jpg holds its caption, bear-1.conditions what photopic measure "
+        f"conditions wrote. Or {CONDITIONED_SCENES}: scenes of the emoji world, {CONDITIONED_SCENES}:500 for so many.",
+        lambda word, options, model: ConditionedPictures(word),
+        words=(CONDITIONED_SCENES,),
     ),
     FewShotTask: Source(SHOTS_HELP, read_few_shot, FewShotOptions, (TASK,)),
     ActionTask: Source(

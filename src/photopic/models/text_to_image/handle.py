@@ -305,6 +305,9 @@ def _class_for(pipeline: Any) -> type[TextToImage]:
     """The handle for a pipeline that was read; the module of transformers is imported for one of them only."""
     # by their names: they import this module
     if getattr(pipeline, "unet", None) is not None or getattr(pipeline, "transformer", None) is None:
+        if hasattr(pipeline, "conditions"):
+            reads: type[TextToImage] = import_module("photopic.models.text_to_image.conditional").ConditionalTextToImage
+            return reads
         if not is_inpainting(pipeline):
             return TextToImage
         found: type[TextToImage] = import_module("photopic.models.text_to_image.inpainter").Inpainter

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
-from photopic.models.files import BUNDLED, INDEX, first_line, no_progress_bars, quiet
+from photopic.models.files import BUNDLED, INDEX, bundled_names, first_line, no_progress_bars, quiet
 from photopic.models.text_to_image.families import FAMILIES, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
@@ -34,7 +34,8 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
     if isinstance(source, Path) and source.is_file():
         pipeline = _read_single_file(source, dtype or torch.float32)
     else:
-        pipeline = _read_difference(source, dtype) or _read_folder(name, source, dtype or torch.float32)
+        pipeline = _read_difference(source, dtype) or _read_conditional(name, source, dtype)
+        pipeline = pipeline or _read_folder(name, source, dtype or torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     try:
         pipeline.to(device)
@@ -53,6 +54,20 @@ def _read_difference(source: Path | str, dtype: torch.dtype | None) -> Any:
     with safe_open(path, "pt") as file:
         base = (file.metadata() or {}).get("base", "")
     return with_difference(_read_folder(base, BUNDLED / base, dtype or torch.float32), path)
+
+
+def _read_conditional(name: str, source: Path | str, dtype: torch.dtype | None) -> Any:
+    """A pipeline with the adapter that lies beside it, or beside a bundled one; None for any other model."""
+    if not isinstance(source, Path) or not (source / "conditions.json").is_file():
+        return None
+    from photopic.models.text_to_image.condition_files import read_about, read_encoder
+
+    about, _ = read_about(source)
+    if about.base and about.base not in bundled_names():
+        raise ModelError(f"{source}: stands beside {about.base!r}, which is no bundled model; copy the whole model")
+    pipeline = _read_folder(about.base or name, BUNDLED / about.base if about.base else source, dtype or torch.float32)
+    pipeline.conditions = (read_encoder(source), about)
+    return pipeline
 
 
 def _read_folder(name: str, source: Path | str, dtype: torch.dtype) -> Any:
