@@ -246,7 +246,8 @@ def generate(
             "prompt": prompt, "--guidance": guidance, "--negative": negative, "--width": width, "--height": height,
             "--scheduler": scheduler, "--image": image, "--strength": strength, "--mask": mask, "--style-of": style_of,
             "--layout": layout, "--graph": graph, "--layout-strength": layout_strength, "--repeats": repeats,
-            "--in-region": in_region, "--control": control, "--steps": None if steps == STEPS else steps,
+            "--in-region": in_region, "--control": control, "--condition": condition, "--minus": minus, "--task": task,
+            "--other": other, "--share": share, "--steps": None if steps == STEPS else steps,
         }  # fmt: skip
         check_folder(output)
         return generate_latents(
