@@ -1,1 +1,1 @@
-"""What is learnt of or added to a generator's latents: a picture's, parts of w tied to parts of the picture, styles beyond the data."""
+"""What is learnt of or added to a generator's latents: parts of w tied to parts of the picture, styles beyond the data."""
