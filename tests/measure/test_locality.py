@@ -28,8 +28,10 @@ def test_changes_are_divided_by_the_area_or_by_the_picture():
 def test_a_report_is_of_the_edit_at_each_weight_and_of_the_base_at_none():
     model = Generator.fresh(TINY, "tiny")
     edit = Edit((SteeringVector({"mapping": 0.1 * torch.ones(8)}),), model.fingerprint(), {})
-    report = locality(edit, model, region="0,0,0.5,1", config=LocalityConfig(weights=(0.0, 1.0), samples=3, strips=1))
-    still, moved = report.rows
+    report = locality(
+        edit, model, region="0,0,0.5,1", config=LocalityConfig(weights=(0.0, 0.5, 1.0), samples=3, strips=1)
+    )
+    still, half, moved = report.rows
     assert still["inside"] == still["outside"] == 0 and still["ratio"] is None
     w, mask = model.map(model.sample_z(3)), torch.zeros(16, 16, dtype=torch.bool)
     mask[:, :8] = True
@@ -37,6 +39,8 @@ def test_a_report_is_of_the_edit_at_each_weight_and_of_the_base_at_none():
     assert moved["inside"] == pytest.approx(by_hand.inside, rel=1e-5) and moved["ratio"] == pytest.approx(
         by_hand.ratio, rel=1e-5
     )
+    by_half = change_within(model.synthesize(w), model.synthesize(w + 0.05), mask)
+    assert half["outside"] == pytest.approx(by_half.outside, rel=1e-4)
     assert report.values["strip_weights"] == [-1.0, -0.5, 0.0, 0.5, 1.0] and len(report.values["strips"]) == 1
 
 
