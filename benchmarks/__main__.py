@@ -48,6 +48,7 @@ MODULES = {
     "guard-costs": "guard.guard_costs",
     "guard-serve": "guard.guard_serve",
     "index-code": "edit.index_code",
+    "extrapolation": "tune.latents",
     "knowledge-graph": "knowledge.graph_building",
     "knowledge-text": "knowledge.knowledge_text",
     "inpainting-protection": "guard.inpainting_protection",
