@@ -26,14 +26,17 @@ from photopic.data.captioned import CaptionedImages
 from photopic.data.captioned_pictures import CaptionedPictures, captioned_scenes
 from photopic.data.class_folder import ClassFolder
 from photopic.data.clips import ActionTask, Clips
+from photopic.data.collage import Collage
 from photopic.data.conditioned_pictures import ConditionedPictures
 from photopic.data.few_shot import FewShotTask, LabelledImages, ShotPool
 from photopic.data.knowledge_graph import KnowledgeGraph
 from photopic.data.layout import Layout, Region
 from photopic.data.masked_picture import MaskedPicture
 from photopic.data.picture_set import PictureSet
+from photopic.data.rendered_shapes import DepthPictures, rendered_shapes
 from photopic.data.scenes import Background, Placement, compose
 from photopic.data.segmented import SegmentedPictures, segmented_scenes
+from photopic.data.sprite_people import sprite_collage
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
 from photopic.generate.guidance.linear_guidance import LinearFitConfig, fit_linear_guidance
@@ -197,6 +200,22 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "evaluation": 2,
     },
     "tune.subject.located_weights": {"edit": lambda: located_edit(), "preservation_count": 2, "evaluation": 2},
+    "train.adversarial.geometry_discriminator": {
+        "fit": 2,
+        "fitted": 3,
+        "channels": 8,
+        "codes": 4,
+        "samples": 4,
+        "full": 1,
+    },
+    "tune.latent.projection": {
+        "output": lambda: mkdtemp(dir=os.environ["PHOTOPIC_CACHE"]),
+        "overwrite": True,
+        "projection_steps": 2,
+        "semantic_steps": 2,
+        "pattern_steps": 2,
+        "draws": 4,
+    },
     "train.masked.coloured_noise": {"size": 24, "patch": 2, "width": 32, "depth": 1, "decoder_width": 32, "field": 64},
     "train.diffusion.diffusion": {
         "size": 8,
@@ -230,6 +249,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
 ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Captioner: lambda: tiny_captioner(),
     Classifier: lambda: tiny_classifier(),
+    Collage: lambda: sprite_collage((0, 0), 16),
+    DepthPictures: lambda: rendered_shapes(4, seed=0, side=16),
     ClassFolder: tiny_class_folder,
     DualEncoder: lambda: tiny_dual_encoder(),
     Edit: edit,

@@ -20,6 +20,7 @@ from photopic.data.captioned_pictures import SCENES as CAPTIONED_SCENES
 from photopic.data.captioned_pictures import CaptionedPictures, read_captioned_pictures
 from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.clips import SPLITS, ActionTask, load_splits
+from photopic.data.collage import Collage, read_collage
 from photopic.data.conditioned_pictures import SCENES as CONDITIONED_SCENES
 from photopic.data.conditioned_pictures import ConditionedPictures
 from photopic.data.emoji_tasks import emoji_task
@@ -29,8 +30,10 @@ from photopic.data.layout import Layout
 from photopic.data.layout_file import read_layout
 from photopic.data.masked_picture import MaskedPicture, read_masked_picture
 from photopic.data.picture_set import SCENES, PictureSet
+from photopic.data.rendered_shapes import SHAPES, DepthPictures, read_shapes
 from photopic.data.segmented import SCENES as SEGMENTED_SCENES
 from photopic.data.segmented import SegmentedOptions, SegmentedPictures, read_segmented
+from photopic.data.sprite_people import PERSON, read_sprite_collage
 from photopic.data.sprite_videos import MOTIONS, SpriteVideos, actions, sprite_clips
 
 T = TypeVar("T")
@@ -188,6 +191,19 @@ SOURCES: dict[type, Source[Any]] = {
     Layout: Source(
         "JSON with a box or a painted mask for each subject; see docs/methods/layout_guidance.md.",
         lambda word, options, model: read_layout(word),
+    ),
+    DepthPictures: Source(
+        f"{SHAPES}: heads rendered with their depth, {SHAPES}:1000 for so many; or a folder with images and depth.",
+        lambda word, options, model: read_shapes(word),
+        words=(SHAPES,),
+    ),
+    Collage: Source(
+        "JSON with a picture, a cut-out piece and the key points of both, see docs/methods/projection.md; or "
+        f"{PERSON}:3, a drawn figure with another shirt.",
+        lambda word, options, model: (read_sprite_collage if word.partition(":")[0] == PERSON else read_collage)(
+            word, model.resolution
+        ),
+        words=(PERSON,),
     ),
     MaskedPicture: Source(
         "JSON with one picture and a box, a painted mask or a cut-out for each thing in it; see docs/methods/break_a_scene.md.",

@@ -26,6 +26,7 @@ STYLE_KEYS = (
     "synthesis.b4.const",
     "to_rgb1.conv.weight",
 )  # how those of StyleGAN2 are known: NVIDIA's and rosinality's names
+VOLUME_GENERATOR, VOLUME_INDEX = "a 3D-aware generator", "volume_generator.json"
 SEGMENTS = "ForSemanticSegmentation"  # how classes end whose models name the class of every pixel
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
 WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
@@ -84,6 +85,8 @@ def kind_of(source: Path | str) -> str:
         return DIFFUSION if unconditional else TEXT_TO_IMAGE
     if isinstance(source, Path) and any((folder / PROCESS).is_file() for folder in (source, source / "model")):
         return DIFFUSION
+    if isinstance(source, Path) and (source / VOLUME_INDEX).is_file():
+        return VOLUME_GENERATOR
     config = read_json(source, "config.json")
     if config is None:
         where = "holds no model" if isinstance(source, Path) else "cannot be loaded from the hub"

@@ -18,6 +18,7 @@ from photopic.models.files import (
     MASKED_AUTOENCODER,
     SEGMENTER,
     TEXT_TO_IMAGE,
+    VOLUME_GENERATOR,
     bundled_names,
     found_source,
     kind_of,
@@ -39,6 +40,7 @@ HANDLES = {  # kind: its class, imported when one is loaded
     MASKED_AUTOENCODER: "photopic.models.masked_autoencoder:MaskedAutoencoder",
     SEGMENTER: "photopic.models.segmenter:Segmenter",
     GENERATOR: "photopic.models.generator:Generator",
+    VOLUME_GENERATOR: "photopic.models.volume_generator:VolumeGenerator",
 }
 
 
