@@ -24,7 +24,7 @@ from photopic.core.edits import DenseDelta, Edit, LowRankDelta, SteeringVector, 
 from photopic.core.method import Method
 from photopic.data.captioned import CaptionedImages
 from photopic.data.captioned_pictures import CaptionedPictures, captioned_scenes
-from photopic.data.class_folder import ClassFolder
+from photopic.data.class_folder import ClassFolder, load_classes
 from photopic.data.clips import ActionTask, Clips
 from photopic.data.collage import Collage
 from photopic.data.conditioned_pictures import ConditionedPictures
@@ -36,6 +36,8 @@ from photopic.data.picture_set import PictureSet
 from photopic.data.rendered_shapes import DepthPictures, rendered_shapes
 from photopic.data.scenes import Background, Placement, compose
 from photopic.data.segmented import SegmentedPictures, segmented_scenes
+from photopic.data.silhouettes import Silhouettes
+from photopic.data.skeleton_pairs import SkeletonPairs
 from photopic.data.sprite_people import sprite_collage
 from photopic.data.sprite_videos import SpriteVideos, actions, sprite_clips
 from photopic.edit.interop import export_lora
@@ -227,6 +229,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "share": 100,
     },
     "train.adaptation.segmentation": {"width": 8},
+    "train.skeleton_network": {"widths": (4, 4)},
+    "measure.skeleton_score": {"predicted": lambda: skeleton_pictures()},
     "train.adaptation.source_free": {"prior": (0.4, 0.2, 0.2, 0.2)},
     "tune.graph_contrast": {"pictures": "emoji-world"},
     "measure.aro": {"pairs": 3},
@@ -259,6 +263,8 @@ ARGUMENTS: Mapping[type, Callable[[], Any]] = {
     Segmenter: lambda: segmenter(),
     Generator: lambda: tiny_generator(),
     SegmentedPictures: lambda: segmented_scenes(3, size=32),
+    Silhouettes: lambda: Silhouettes.of(skeleton_pairs().shapes),
+    SkeletonPairs: lambda: skeleton_pairs(),
     KnowledgeGraph: tiny_link_graph,
     TextToImage: pipeline,
     ActionTask: lambda: ActionTask(*(clips(split) for split in ("train", "validation", "test"))),
@@ -304,6 +310,21 @@ def steering() -> Edit:
     model = tiny_generator()
     links = [{"region": "0,0,0.5,1", "first": 0, "count": 2}]
     return Edit((SteeringVector({"mapping": 0.1 * torch.ones(6)}),), model.fingerprint(), {"links": links})
+
+
+def skeleton_pairs() -> SkeletonPairs:
+    """Three bars with their middle lines."""
+    shapes, skeletons = np.zeros((2, 3, 16, 16), bool)
+    shapes[:, 5:12, 2:14] = skeletons[:, 8, 5:11] = True
+    return SkeletonPairs(shapes, skeletons, ("a", "b", "c"))
+
+
+def skeleton_pictures() -> ClassFolder:
+    """Their skeletons as pictures of the same names."""
+    folder, pairs = Path(mkdtemp(dir=os.environ["PHOTOPIC_CACHE"])), skeleton_pairs()
+    for name, skeleton in zip(pairs.names, pairs.skeletons, strict=True):
+        Image.fromarray(np.where(skeleton, 255, 0).astype(np.uint8)).save(folder / f"{name}.png")
+    return load_classes(folder)
 
 
 def half_masked() -> str:

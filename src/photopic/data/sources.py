@@ -33,6 +33,8 @@ from photopic.data.picture_set import SCENES, PictureSet
 from photopic.data.rendered_shapes import SHAPES, DepthPictures, read_shapes
 from photopic.data.segmented import SCENES as SEGMENTED_SCENES
 from photopic.data.segmented import SegmentedOptions, SegmentedPictures, read_segmented
+from photopic.data.silhouettes import SilhouetteOptions, Silhouettes, read_silhouettes
+from photopic.data.skeleton_pairs import EMOJI, PairOptions, SkeletonPairs, read_pairs
 from photopic.data.sprite_people import PERSON, read_sprite_collage
 from photopic.data.sprite_videos import MOTIONS, SpriteVideos, actions, sprite_clips
 
@@ -179,6 +181,18 @@ SOURCES: dict[type, Source[Any]] = {
         read_segmented,
         SegmentedOptions,
         (SEGMENTED_SCENES,),
+    ),
+    Silhouettes: Source(
+        "A picture of a shape, or a folder of them: masks in black and white, or pictures with transparency.",
+        read_silhouettes,
+        SilhouetteOptions,
+    ),
+    SkeletonPairs: Source(
+        "Folder with shapes and skeletons, pictures of the same names in sub-folders; or labels of the Pixel SkelNetOn challenge, "
+        f"the skeleton blue and the rest of the shape white; or {EMOJI}: silhouettes of emoji, {EMOJI}:500 for so many.",
+        read_pairs,
+        PairOptions,
+        (EMOJI,),
     ),
     StoredEdit: Source(
         "Edit files for one base model; each is read when its turn comes, so they may be many and large.",

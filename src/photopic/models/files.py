@@ -27,6 +27,7 @@ STYLE_KEYS = (
     "to_rgb1.conv.weight",
 )  # how those of StyleGAN2 are known: NVIDIA's and rosinality's names
 VOLUME_GENERATOR, VOLUME_INDEX = "a 3D-aware generator", "volume_generator.json"
+SKELETON_NETWORK, SKELETON_TYPE = "a skeleton network", "skeleton-unet"  # and the model type of its configuration
 SEGMENTS = "ForSemanticSegmentation"  # how classes end whose models name the class of every pixel
 DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip", "chinese_clip")  # model types
 WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
@@ -98,6 +99,8 @@ def kind_of(source: Path | str) -> str:
         return DUAL_ENCODER
     if config.get("model_type") == "vit_mae":
         return MASKED_AUTOENCODER
+    if config.get("model_type") == SKELETON_TYPE:
+        return SKELETON_NETWORK
     if any(str(name).endswith(SEGMENTS) for name in config.get("architectures") or ()):
         return SEGMENTER
     return CAPTIONER if _writes_of_pictures(config) else CLASSIFIER

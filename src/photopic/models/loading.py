@@ -17,6 +17,7 @@ from photopic.models.files import (
     GENERATOR,
     MASKED_AUTOENCODER,
     SEGMENTER,
+    SKELETON_NETWORK,
     TEXT_TO_IMAGE,
     VOLUME_GENERATOR,
     bundled_names,
@@ -41,6 +42,7 @@ HANDLES = {  # kind: its class, imported when one is loaded
     SEGMENTER: "photopic.models.segmenter:Segmenter",
     GENERATOR: "photopic.models.generator:Generator",
     VOLUME_GENERATOR: "photopic.models.volume_generator:VolumeGenerator",
+    SKELETON_NETWORK: "photopic.models.skeleton_network:SkeletonNetwork",
 }
 
 
@@ -53,7 +55,7 @@ def load(
     labels: Sequence[str] | None = None,
 ) -> Handle:
     """Load a model as the handle of its kind: text-to-image pipeline, diffusion model, dual encoder, classifier, captioner,
-    segmentation model, masked autoencoder or style-based generator.
+    segmentation model, masked autoencoder, skeleton network or style-based generator.
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as

@@ -1,0 +1,79 @@
+"""The network behind its handle: the context group's formula, padding, flips and turns, the folder, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import photopic
+from photopic.core.errors import ModelError
+from photopic.models.skeleton_network import TURNS, SkeletonNetwork, _turned
+from photopic.models.skeleton_unet import ContextGroup, SkeletonUNet
+
+
+def tiny(inputs: int = 2) -> SkeletonNetwork:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return SkeletonNetwork(SkeletonUNet(inputs, (4, 8, 8), (1, 2)), 0.3, "tiny")
+
+
+def shapes(count: int = 2, side: int = 20) -> np.ndarray:
+    grown = np.zeros((count, side, side), bool)
+    grown[:, 3:15, 5:12] = grown[0, 8:11, 2:19] = True
+    return grown
+
+
+def test_with_zero_logits_the_context_group_adds_the_mean_of_its_branches() -> None:
+    group = ContextGroup(6, (1, 2, 4)).eval()
+    with torch.no_grad():
+        group.attention.weight.zero_(), group.attention.bias.zero_()
+        x = torch.randn(2, 6, 9, 9)
+        mean = torch.stack([branch(x) for branch in group.branches]).mean(0)
+        assert torch.allclose(group(x), x + mean, atol=1e-6)
+        group.attention.bias[1] = 50.0  # all weight on one
+        assert torch.allclose(group(x), x + group.branches[1](x), atol=1e-6)
+
+
+def test_a_side_that_is_no_multiple_is_padded_by_what_is_outside() -> None:
+    model, odd = tiny(), shapes()[:, :18, :19]
+    padded = np.pad(odd, ((0, 0), (0, 2), (0, 1)))
+    assert np.abs(model.probability(odd) - model.probability(padded)[:, :18, :19]).max() < 1e-6
+
+
+def test_outside_the_shape_is_zero() -> None:
+    found = tiny().probability(shapes())
+    assert not found[~shapes()].any() and found[shapes()].all()
+
+
+@pytest.mark.parametrize("way", TURNS)
+def test_the_mean_over_flips_and_turns_commutes_with_them(way: tuple[int, bool]) -> None:
+    model = tiny(inputs=1)
+    moved = model.probability(_turned(shapes(), *way), turned=True)
+    assert np.abs(moved - _turned(model.probability(shapes(), turned=True), *way)).max() < 1e-6
+    if way != (0, False):  # and without the mean it does not
+        assert (
+            np.abs(model.probability(_turned(shapes(), *way)) - _turned(model.probability(shapes()), *way)).max() > 1e-4
+        )
+
+
+def test_the_folder_loads_again(tmp_path: Path) -> None:
+    model = tiny()
+    model.save(tmp_path)
+    again = photopic.load(str(tmp_path))
+    assert isinstance(again, SkeletonNetwork) and again.digest() == model.digest() and again.threshold == 0.3
+    assert np.array_equal(again.probability(shapes()), model.probability(shapes()))
+
+
+def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
+    tiny().save(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="a skeleton network"):
+        SkeletonNetwork.load(str(tmp_path))
+
+
+def test_half_precision_is_read_as_single(tmp_path: Path) -> None:
+    model = tiny()
+    model.network.half()
+    model.save(tmp_path)
+    assert SkeletonNetwork.load(str(tmp_path)).dtype == torch.float32
