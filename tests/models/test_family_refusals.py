@@ -15,7 +15,6 @@ import photopic
 from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Step
 from photopic.data.few_shot import FewShotTask
-from photopic.edit.interop.textual_inversion import import_textual_inversion
 from photopic.learning.parameters.text_encoder_copy import TunedText
 from photopic.measure.denoiser import probed
 from photopic.measure.diffusion_features import diffusion_features
@@ -79,7 +78,6 @@ def test_what_these_families_do_not_do_is_said_in_one_line() -> None:
 def test_methods_that_look_into_a_unet_name_the_pipeline() -> None:
     model = shared_handle("StableDiffusion3Pipeline")
     for refused in (
-        lambda: import_textual_inversion("none.safetensors", model),
         lambda: probed(model),
         lambda: diffusion_features(model, FewShotTask(labelled(3), labelled(2))),
         lambda: TunedText(model),

@@ -327,10 +327,8 @@ def test_what_the_kohya_scripts_pass_over_stands_in_the_report(model: TextToImag
 
 OTHERS = {
     "lora_unet_conv_in.lora_mid.weight": r"a CP-decomposed \(LoCon mid\) convolution",
-    "lora_unet_conv_in.dora_scale": "DoRA",
-    "unet.conv_in.lora_magnitude_vector": "DoRA",
-    "lora_unet_conv_in.hada_w1_a": "LoHa",
-    "lora_unet_conv_in.lokr_w1": "LoKr",
+    "lora_unet_conv_in.hada_t1": "a CP-decomposed LoHa or LoKr",
+    "lora_unet_conv_in.lokr_t2": "a CP-decomposed LoHa or LoKr",
     "lora_unet_conv_in.a1.weight": "GLoRA",
     "lora_unet_conv_in.bm.weight": "GLoRA",
     "lora_unet_conv_in.lambda_layer": "T-LoRA",
@@ -354,8 +352,8 @@ def test_what_cannot_be_taken_is_named_by_its_kind(key: str, model: TextToImage,
 def test_settings_of_another_kind_and_two_adapters_are_refused(peft: Path, model: TextToImage, tmp_path: Path) -> None:
     shutil.copytree(peft, tmp_path / "x")
     settings = json.loads((peft / "adapter_config.json").read_text())
-    (tmp_path / "x/adapter_config.json").write_text(json.dumps(settings | {"peft_type": "LOHA"}))
-    with pytest.raises(EditError, match=r"x/adapter_config\.json: expected a LoRA or SHiRA, found LOHA"):
+    (tmp_path / "x/adapter_config.json").write_text(json.dumps(settings | {"peft_type": "OFT"}))
+    with pytest.raises(EditError, match=r"x/adapter_config\.json: expected a LoRA, LoHa, LoKr or SHiRA, found OFT"):
         import_lora(tmp_path / "x", model)
     (tmp_path / "x/adapter_config.json").write_text(json.dumps(settings | {"init_lora_weights": "pissa_niter_4"}))
     with pytest.raises(

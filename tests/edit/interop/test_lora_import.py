@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -212,13 +211,6 @@ def test_files_that_are_no_safetensors_or_not_there_are_refused(tmp_path: Path) 
     for read in (import_lora, lambda path, model: import_file(model, str(path))):
         with pytest.raises(EditError, match=r"pipe\.safetensors: expected a safetensors file.* found a pipe"):
             read(tmp_path / "pipe.safetensors", model)
-
-
-def test_dora_in_the_metadata_is_refused(tmp_path: Path) -> None:
-    metadata = {"lora_adapter_metadata": json.dumps({"unet.use_dora": True})}
-    save_file({"unet.conv_in.lora_A.weight": torch.ones(1, 4, 3, 3)}, tmp_path / "dora.safetensors", metadata)
-    with pytest.raises(EditError, match=r"unet\.use_dora: .*found DoRA"):
-        import_lora(tmp_path / "dora.safetensors", tiny_model())
 
 
 def test_a_model_with_edits_applied_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from photopic.edit.interop._lora_products import LOHA, LOKR
 from photopic.edit.interop._names import ADAPTED, NETWORKS, kohya_names, original_names
 from photopic.edit.interop._transformer_names import Fused, fused_layers
 from photopic.models.text_to_image.handle import TextToImage
@@ -23,15 +24,16 @@ _ENDINGS = (  # how the keys of one layer end, and what stands there; the first 
     (r"\.alpha", "alpha"),
     (r"\.(?:diff|w_norm)", "diff"),  # whole differences, as ComfyUI and LyCORIS write them
     (r"\.(?:diff_b|b_norm)", "diff_b"),
+    *((rf"\.{role}{_ADAPTER}", role) for role in (*LOHA, *LOKR)),
+    (rf"\.lora_magnitude_vector{_ADAPTER}(?:\.weight)?", "magnitude"),
+    (r"\.dora_scale", "dora_scale"),
     (rf"\.shira_weight{_ADAPTER}", "shira_values"),
     (rf"\.shira_indices{_ADAPTER}", "shira_positions"),
 )
 _PATTERNS = tuple((re.compile(rf"(?P<stem>.+?){ending}"), role) for ending, role in _ENDINGS)
 _OTHER_KINDS = (  # what else is sent in such files, by a part of its keys
     (r"\.lora_mid\.", "a CP-decomposed (LoCon mid) convolution"),
-    (r"dora_scale|lora_magnitude_vector", "DoRA"),
-    (r"\.hada_w", "LoHa"),
-    (r"\.lokr_", "LoKr"),
+    (r"\.hada_t|\.lokr_t2", "a CP-decomposed LoHa or LoKr"),
     (r"boft_|oft_[A-Za-z]", "OFT"),
     (r"\.[ab][12m]\.weight$", "GLoRA"),
     (r"\.lambda_layer$|\.[qp]_layer\.weight$", "T-LoRA"),

@@ -15,7 +15,7 @@ from photopic.core.errors import EditError
 
 METADATA_KEY = "lora_adapter_metadata"  # under which diffusers keeps the settings of peft
 CONFIG_FILE = "adapter_config.json"  # in which peft keeps them
-_TAKEN = ("LORA", "SHIRA")
+_TAKEN = ("LORA", "LOHA", "LOKR", "SHIRA")
 _OTHER_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")  # starts that take something off the base's own weights
 
 
@@ -35,12 +35,12 @@ class Scales:
     block: int = 1
     common: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, name: str, rank: int, alpha: float | None) -> float:
+    def of(self, name: str, rank: int | None, alpha: float | None) -> float:
         """alpha / rank, or alpha / sqrt(rank) for a rank-stabilised LoRA; 1 where nothing names an alpha.
 
         Args:
             name: Of the weight.
-            rank: Of its factors.
+            rank: Of its factors; None for a product of whole matrices, which has the rank of the settings or is not scaled.
             alpha: What the file has for it.
 
         Raises:
@@ -48,8 +48,13 @@ class Scales:
         """
         component, path = name.rsplit(".", 1)[0].split(".", 1)
         settings = {key.removeprefix(f"{component}."): value for key, value in self.settings.items()}
-        if alpha is None and "lora_alpha" in settings:
-            alpha = of_pattern(settings.get("alpha_pattern") or {}, path, settings["lora_alpha"])
+        default = settings.get("lora_alpha", settings.get("alpha"))  # the latter of LoHa and LoKr
+        if rank is None and "r" in settings:
+            rank = of_pattern(settings.get("rank_pattern") or {}, path, settings["r"])
+        if not rank:
+            return 1.0
+        if alpha is None and default is not None:
+            alpha = of_pattern(settings.get("alpha_pattern") or {}, path, default)
             if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
                 raise EditError(f"{self.source}: {name}: expected a finite number as alpha, found {alpha!r}")
             if settings.get("use_rslora"):
@@ -88,10 +93,8 @@ def read_scales(path: Path, metadata: Mapping[str, str]) -> Scales:
     settings = {} if text is None else _object(source, text)
     kind = str(settings.get("peft_type") or "LORA").upper()
     if kind not in _TAKEN:
-        raise EditError(f"{source}: expected a LoRA or SHiRA, found {kind}, which photopic cannot import")
+        raise EditError(f"{source}: expected a LoRA, LoHa, LoKr or SHiRA, found {kind}, which photopic cannot import")
     for key, value in settings.items():
-        if key.endswith("use_dora") and value:
-            raise EditError(f"{source}: {key}: expected a plain LoRA, found DoRA, which photopic cannot import")
         if key.endswith("init_lora_weights") and str(value).lower().startswith(_OTHER_BASE):
             raise EditError(
                 f"{source}: {key}: expected factors for the base as it is, found {value}, whose factors belong to a changed base; "

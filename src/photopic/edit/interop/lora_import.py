@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.edits import DenseDelta, Edit, LowRankDelta, Part, SparseWeights
@@ -18,6 +19,17 @@ from photopic.core.fingerprint import named_tensors
 from photopic.core.results import provenance
 from photopic.edit.interop._changes import check_bare, read_metadata, read_tensors
 from photopic.edit.interop._lora_keys import Names, other_kind, parsed
+from photopic.edit.interop._lora_products import (
+    DORA,
+    LOHA,
+    LOKR,
+    ROWS,
+    fitted,
+    hadamard,
+    kronecker,
+    rank_of,
+    rescaled,
+)
 from photopic.edit.interop._lora_scales import CONFIG_FILE, commonest, read_scales
 from photopic.edit.interop._names import ADAPTED
 from photopic.edit.interop._transformer_names import Fused
@@ -45,6 +57,8 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
     (``diffusion_model.…``, differences), for linear layers and convolutions. Of transformers also those of musubi and ai-toolkit,
     with diffusers' names or the original ones, of which a fused matrix is shared out by its rows.
 
+    LoHa (two factors of the rank of both multiplied), LoKr and DoRA (whole changes; DoRA's belongs to the very base) come in too.
+
     A product is scaled by alpha / rank of its own layer. The alpha is that of the file, else of peft's settings in its metadata or
     in ``adapter_config.json`` beside it, else the commonest in the file, as diffusers has it; without any the scale is 1. Biases
     of factors, whole differences (``.diff``, norms), SHiRA's entries and bundled embeddings come along as further parts.
@@ -58,7 +72,7 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
 
     Raises:
         EditError: If a key is unknown or lacks its other factor, a shape does not fit, or nothing in the file fits the model; for
-            DoRA, LoHa, LoKr, OFT, GLoRA, IA3 and others by name.
+            OFT, GLoRA, IA3, CP-decomposed convolutions and others by name.
 
     Example:
         >>> edit = import_lora("style.safetensors", model)  # doctest: +SKIP
@@ -111,13 +125,24 @@ def _parts(file: Path, model: TextToImage, component: str | None) -> Iterator[Pa
     up, down, factors = {}, {}, {}
     dense: dict[str, Tensor] = {}
     for name, layer in sorted(layers.items()):
-        shape = tuple(known[name].shape)
-        if layer.tensors.keys() & {"up", "down", "alpha", "up_bias"}:
+        shape, roles = tuple(known[name].shape), layer.tensors.keys()
+        if roles & {*LOHA, *LOKR}:
+            factors[name] = scales.of(name, rank_of(layer.tensors), alphas.get(name))
+            found = _product(file.name, layer, name, shape)
+            if isinstance(found, Tensor):
+                dense[name] = factors[name] * found
+            else:
+                up[name], down[name] = found
+        elif roles & {"up", "down", "alpha", "up_bias"}:
             up[name], down[name] = _factors(file.name, layer, name, shape)
             factors[name] = scales.of(name, len(down[name]), alphas.get(name))
+        if norms := roles & {*DORA}:  # of what the factors come to together with the base
+            delta = dense[name] if name in dense else _multiplied(up, down, factors, name, shape)
+            parts = {role: _kept(file.name, layer, role) for role in norms}
+            dense[name] = rescaled(file.name, known[name], delta, parts, name)
         _add_dense(dense, file.name, layer, name, known, factors.get(name, 1.0))
     if up:
-        yield LowRankDelta(up, down, factors)
+        yield LowRankDelta(up, down, {name: factors[name] for name in up})
     if dense:
         yield DenseDelta(dense)
     yield from _shira(file.name, layers, known)
@@ -137,6 +162,10 @@ def _gather(
             adapters |= {read.adapter} - {None}
             for name, part in _shares(file, key, read.role, tensor, whole, shapes):
                 _keep(file, found.setdefault(name, _Layer()), read.role, part, key)
+            if read.role in LOKR:  # whose rows no factor has: each weight takes its own of the product
+                ends = torch.tensor([shapes[name][0] for name in whole.weights]).cumsum(0)
+                for name, end in zip(whole.weights, ends.tolist(), strict=True):
+                    found[name].tensors[ROWS] = torch.tensor([end - shapes[name][0], end])
             continue
         meant = [] if read is None else names.find(read.stem)
         if read is None or not meant:
@@ -172,7 +201,7 @@ def _shares(
 ) -> Iterator[tuple[str, Tensor]]:
     """A tensor of an original matrix as those of the weights that have its rows: outputs are shared out, inputs are the same."""
     counts = [shapes[name][0] for name in whole.weights]
-    is_output = role in ("up", "up_bias", "diff", "diff_b")
+    is_output = role in ("up", "up_bias", "diff", "diff_b", "hada_w1_a", "hada_w2_a", *DORA)
     if is_output and (not tensor.ndim or len(tensor) != sum(counts)):
         raise EditError(
             f"{file}: {key}: expected {sum(counts)} rows, of {', '.join(whole.weights)}, found {tuple(tensor.shape)}"
@@ -214,6 +243,28 @@ def _kept(file: str, layer: _Layer, role: str) -> Tensor:
     if not tensor.is_floating_point() or not is_finite(tensor):
         raise EditError(f"{file}: {layer.keys[role]}: expected finite floating-point values, found others")
     return tensor
+
+
+def _product(
+    file: str, layer: _Layer, name: str, shape: tuple[int, ...]
+) -> Float[Tensor, "..."] | tuple[Tensor, Tensor]:
+    """What a LoHa or LoKr comes to: two factors where they hold fewer numbers than the weight, else the whole change."""
+    parts = {role: _kept(file, layer, role) for role in layer.tensors.keys() & {*LOHA, *LOKR}}
+    rows = layer.tensors.get(ROWS)
+    if parts.keys() & {*LOKR}:
+        return fitted(file, kronecker(file, parts, name), shape, name, rows)
+    up, down = hadamard(file, parts, name)
+    whole = fitted(file, up @ down, shape, name, None)
+    return (up, down) if up.numel() + down.numel() < whole.numel() else whole
+
+
+def _multiplied(
+    up: dict[str, Tensor], down: dict[str, Tensor], factors: Mapping[str, float], name: str, shape: tuple[int, ...]
+) -> Tensor:
+    """The product of a layer's two factors, which are taken out; zero where it has none."""
+    if name not in up:
+        return torch.zeros(shape)
+    return (factors[name] * up.pop(name).float() @ down.pop(name).float()).reshape(shape)
 
 
 def _as_conv(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -27,7 +27,8 @@ def import_textual_inversion(path: str | Path, model: TextToImage, *, token: str
     Several vectors become several words, ``<mine>``, ``<mine>_1`` ...; a prompt says the first, as with diffusers.
 
     Args:
-        path: A safetensors file of diffusers, of A1111 (``emb_params``), or for SDXL (``clip_l`` and ``clip_g``).
+        path: A safetensors file of diffusers, of A1111 (``emb_params``), or for several text encoders: of SDXL (``clip_l`` and
+            ``clip_g``), of Flux (``clip_l`` and ``t5``), or by the names of the encoders (``text_encoder_3``).
         model: What it was trained for, with no edits applied.
         token: The word; that of the file, or ``<name of the file>``, if left out.
 
@@ -42,7 +43,7 @@ def import_textual_inversion(path: str | Path, model: TextToImage, *, token: str
         ('<mine>', '<mine>_1')
     """
     path = Path(path)
-    check_bare(model)
+    check_bare(model, transformers=True)
     parts = tuple(_words(path.name, dict(read_tensors(path)), token, path.stem, model))
     facts = {"file": path.name, "data": hashlib.sha256(path.read_bytes()).hexdigest()}
     return Edit(parts, model.edits.fingerprint(), provenance("interop.import_textual_inversion", **facts))
@@ -61,13 +62,13 @@ def bundled_words(file: str, tensors: Mapping[str, Tensor], model: TextToImage) 
 def _words(
     file: str, tensors: Mapping[str, Tensor], token: str | None, name: str, model: TextToImage
 ) -> Iterator[TokenEmbedding]:
-    """One word a vector; with two text encoders each has its own vectors, of which there are as many."""
-    encoders = {key: each for each, key in _SDXL_KEYS.items() if each in model.components}
+    """One word a vector; with several text encoders each has its own vectors, of which there are as many."""
+    encoders = _encoders(model)
     if tensors and tensors.keys() <= encoders.keys():
         vectors = {encoders[key]: tensor for key, tensor in tensors.items()}
     elif len(tensors) == 1:
         (key, tensor), *_ = tensors.items()
-        vectors, name = {"text_encoder": tensor}, name if key in _NAMELESS else key
+        vectors, name = {_fitting(tensor, model): tensor}, name if key in _NAMELESS else key
     else:
         raise EditError(
             f"{file}: expected one tensor, or those of {', '.join(encoders)}, found {', '.join(sorted(tensors)[:5]) or 'none'}"
@@ -80,6 +81,25 @@ def _words(
     for number in range(next(iter(counts.values()))):
         word = f"{token}_{number}" if number else token
         yield TokenEmbedding(word, {component: each[number] for component, each in rows.items()})
+
+
+def _encoders(model: TextToImage) -> dict[str, str]:
+    """The text encoders of a model by the keys of files: their own names, and those of their kinds in the order they come in."""
+    found = {each: each for each in model.tokenizers}
+    kinds = {"CLIP": iter(("clip_l", "clip_g")), "T5": iter(("t5",))}
+    for each in model.tokenizers:
+        kind = next((kind for kind in kinds if kind in type(model.components[each]).__name__), None)
+        if key := next(kinds[kind], None) if kind else None:
+            found[key] = each
+    if "t5" in found:
+        found["t5xxl"] = found["t5"]
+    return {key: each for each, key in _SDXL_KEYS.items() if each in model.tokenizers} | found
+
+
+def _fitting(tensor: Tensor, model: TextToImage) -> str:
+    """The text encoder that a file's only vectors are for: the first whose rows are as long, else the first."""
+    dims = {each: input_embedding(model.components[each]).embedding_dim for each in model.tokenizers}
+    return next((each for each, dim in dims.items() if dim == tensor.shape[-1]), next(iter(dims)))
 
 
 def _rows(file: str, component: str, tensor: Tensor, model: TextToImage) -> Float[Tensor, "vectors dim"]:

@@ -33,6 +33,7 @@ from photopic.models.text_to_image.latents import decode, encode, from_network, 
 from photopic.models.text_to_image.measured import ones_like_prediction
 from photopic.models.text_to_image.schedulers import check_steps, flow_scheduler, scheduler_named, with_shift
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning, rows_of
+from photopic.models.text_to_image.words import with_all_vectors
 
 UNCONDITIONAL = "unconditional"
 ALL_LOOKING = ("attention", "qkv", "block")
@@ -111,6 +112,14 @@ def _joined(first: Captured, other: Captured) -> Captured:
     return replace(first, conditional=joined, unconditional=unconditional, noise=torch.cat([first.noise, other.noise]))
 
 
+def _said(pipeline: Any, prompts: Sequence[str]) -> list[str]:
+    """Prompts with new words of several vectors in full, where the pipeline does not see to that."""
+    if hasattr(pipeline, "maybe_convert_prompt"):
+        return list(prompts)
+    tokenizers = [part for name, part in pipeline.components.items() if name.startswith("tokenizer") and part]
+    return [with_all_vectors(each, tokenizers) for each in prompts]
+
+
 def call_arguments(
     pipeline: Any,
     family: Family,
@@ -123,7 +132,7 @@ def call_arguments(
 ) -> dict[str, Any]:
     """Arguments of the pipeline's own call, always by name: several have an image in the first place."""
     arguments = {
-        "prompt": list(prompts),  # a list of its own: some pipelines write into it
+        "prompt": _said(pipeline, prompts),  # a list of its own: some pipelines write into it
         "height": size[0],
         "width": size[1],
         "num_inference_steps": steps,
@@ -139,6 +148,7 @@ def call_arguments(
     if guided and negative is None and family.negative is not None:
         negative = [family.negative] * len(prompts)
     if guided and negative is not None:
+        negative = _said(pipeline, negative)
         arguments["negative_prompt"] = negative[0] if family.alone else list(negative)
     return arguments
 

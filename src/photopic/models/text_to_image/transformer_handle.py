@@ -30,6 +30,7 @@ from photopic.models.text_to_image.text_positions import Followed, followed_in, 
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, tokenizer_of
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 from photopic.models.text_to_image.transformer_drawing import TransformerDrawer, call_arguments, capture
+from photopic.models.text_to_image.words import with_all_vectors
 
 ENCODED_TOGETHER = 16  # prompts that go through the text encoders at a time
 USUAL_SIZE = 1024  # pixels, where neither pipeline nor transformer says how large its pictures are
@@ -195,7 +196,9 @@ class TransformerTextToImage(TextToImage):
         Raises:
             ModelError: If the word is not in the prompt as a whole word, or nothing of it reaches the transformer.
         """
-        return positions_of_word(prompt, word, self.tokenizers, follow or partial(self.followed, prompt), self.name)
+        follow = follow or partial(self.followed, prompt)
+        prompt, word = (with_all_vectors(each, self.tokenizers.values()) for each in (prompt, word))
+        return positions_of_word(prompt, word, self.tokenizers, follow, self.name)
 
     def followed(self, prompt: str, encoder: str) -> Followed | None:
         """The tokens of a prompt in a text encoder, and where its transformer reads them; None where the encoder is not asked."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from typing import Any
 
 
 def words_of(prompt: str) -> tuple[str, ...]:
@@ -15,6 +17,21 @@ def words_of(prompt: str) -> tuple[str, ...]:
     """
     composed = unicodedata.normalize("NFC", prompt)  # an accent of its own would be no letter
     return tuple(dict.fromkeys(re.findall(r"<[^<>\s]+>|\w+(?:[-'’]\w+)*", composed)))
+
+
+def with_all_vectors(text: str, tokenizers: Iterable[Any]) -> str:
+    """A prompt in which a new word of several vectors is said in full, ``<mine> <mine>_1 ...``, as some pipelines do themselves.
+
+    Args:
+        text: The prompt.
+        tokenizers: That know the new words, each vector being one.
+    """
+    known = {word for tokenizer in tokenizers for word in tokenizer.get_added_vocab()}
+    for word in sorted(each for each in known if f"{each}_1" in known):
+        count = next(number for number in range(1, len(known) + 1) if f"{word}_{number}" not in known)
+        full = " ".join([word, *(f"{word}_{number}" for number in range(1, count))])
+        text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", lambda _, full=full: full, text)  # type: ignore[misc]
+    return text
 
 
 def spans_of(prompt: str, words: str) -> list[tuple[int, int]]:
