@@ -93,7 +93,7 @@ class SkeletonPairs:
         return SkeletonPairs(self.shapes[places], self.skeletons[places], tuple(self.names[each] for each in places))
 
 
-def silhouette(name: str, style: str, size: int = TILE) -> Mask | None:
+def silhouette(name: str, style: str, *, size: int = TILE) -> Mask | None:
     """The largest component of an emoji, its holes filled; None where nothing of it is opaque.
 
     Args:
@@ -150,11 +150,12 @@ def emoji_pairs(
         seed: Of the choice.
     """
     drawn = [(each.name, style) for each in emoji_world.select(split=split) for style in styles if style in each.styles]
-    shapes, names = [], []
+    shapes: list[Mask] = []
+    names: list[str] = []
     for place in np.random.default_rng((seed, 21)).permutation(len(drawn)).tolist():
         if len(shapes) == count:
             break
-        if (found := silhouette(*drawn[place], size)) is not None:
+        if (found := silhouette(*drawn[place], size=size)) is not None:
             shapes.append(found)
             names.append("/".join(drawn[place]))
     skeletons = [prune(thin(each), each) for each in shapes]
