@@ -1,5 +1,7 @@
-"""The network behind its handle: the context group's formula, padding, flips and turns, the folder, and what it refuses."""
+"""The network behind its handle: context group, padding, flips and turns, the folder, what it refuses; and the bundled one."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,14 @@ import torch
 
 import photopic
 from photopic.core.errors import ModelError
+from photopic.data.skeleton_pairs import emoji_pairs, noisy_boundary
+from photopic.data.skeletons import prune, thin
+from photopic.metrics.skeleton import skeleton_f1
+from photopic.models.files import BUNDLED
 from photopic.models.skeleton_network import TURNS, SkeletonNetwork, _turned
 from photopic.models.skeleton_unet import ContextGroup, SkeletonUNet
+
+ROOT = Path(__file__).parents[2]
 
 
 def tiny(inputs: int = 2) -> SkeletonNetwork:
@@ -77,3 +85,14 @@ def test_half_precision_is_read_as_single(tmp_path: Path) -> None:
     model.network.half()
     model.save(tmp_path)
     assert SkeletonNetwork.load(str(tmp_path)).dtype == torch.float32
+
+
+def test_the_bundled_network_is_that_of_the_card_and_beats_thinning_and_pruning() -> None:
+    card = json.loads((ROOT / "recipes/emoji-skeleton/card.json").read_text())
+    content = (BUNDLED / "emoji-skeleton" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == card["sha256"] and len(content) == card["bytes"] <= 1_000_000
+    data, model = emoji_pairs(48, split="held_out"), SkeletonNetwork.load("emoji-skeleton", "cpu")
+    noisy = np.stack([noisy_boundary(each, 0.05, np.random.default_rng(3)) for each in data.shapes])
+    ours = np.stack([thin(each > model.threshold) for each in model.probability(noisy)])
+    theirs = np.stack([prune(thin(each), each) for each in noisy])
+    assert skeleton_f1(ours, data.skeletons, 1).mean() > skeleton_f1(theirs, data.skeletons, 1).mean() + 0.1

@@ -2,7 +2,7 @@
 
 Papers: *A fast parallel algorithm for thinning digital patterns* (Zhang and Suen 1984) and *A transformation for extracting new
 descriptors of shape* (Blum 1967), both by scikit-image; *Context Attention Network for Skeleton Extraction* (arXiv:2205.12066), see
-``train.skeleton``. Claims ``skeleton.*`` of benchmarks/train/skeleton.py.
+``train.skeleton``.
 """
 
 from __future__ import annotations
