@@ -3,8 +3,8 @@
     python -m benchmarks guard-costs              # writes benchmarks/results/guard-costs.json
 
 The bundled classifier `emoji-resnet-64-0` with both checks, fitted on renderings it never saw. All calls are timed in turns, in CPU
-seconds of one thread; a plain pass is the network alone on pictures that are prepared already, so that reading packages, preparing pictures and
-everything a verdict needs count against the guard. The firewall alone is timed on networks that badnets attacked.
+seconds of one thread; a plain pass is the network alone on pictures that are prepared already, so that reading packages, preparing
+pictures and everything a verdict needs count against the guard. The firewall alone is timed on networks that badnets attacked.
 """
 
 from __future__ import annotations
