@@ -39,7 +39,7 @@ class InversionConfig(Config):
 
     start: Literal["encoder", "mean"] = "encoder"  # what an encoder reads, where the model has one; else the mean of w
     steps: Annotated[int, Ge(0)] = 300  # steps of the search for latents
-    lr: Annotated[float, Gt(0)] = 0.05  # size of its steps, in standard deviations of w
+    lr: Annotated[float, Gt(0)] = 0.1  # size of its steps, in standard deviations of w
     usual: Annotated[float, Ge(0)] = 0.001  # weight of how far latents lie from the mean, in squared deviations
     tuning_steps: Annotated[int, Ge(0)] = 150  # steps of pivotal tuning; 0 leaves the generator as it is
     tuning_lr: Annotated[float, Gt(0)] = 3e-3  # size of its steps
