@@ -179,7 +179,7 @@ class AdversarialLearner:
         "Example: photopic train generator pictures/ -o mine",
         "Without pictures, with StyleGAN2's noise: photopic train generator emoji-scenes:4000 --noise add -o mine",
     ),
-    after=("{output}: learnt from {pictures} pictures; draw: photopic generate latents --model {output} -o out/",),
+    after=("{output}: learnt from {pictures} pictures; draw: photopic generate --model {output} -o out/",),
 )
 def noise_injection(
     data: PictureSet, *, config: NoiseInjectionConfig = NoiseInjectionConfig(), run: Run | None = None
