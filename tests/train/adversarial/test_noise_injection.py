@@ -108,6 +108,19 @@ def test_rank_cannot_grow_along_a_chain():
     assert found == sorted(found, reverse=True) and found[0] == 4
 
 
+def test_a_learner_goes_on_from_its_state_alone():
+    images = PictureSet("emoji-scenes:8").read(8)
+    whole, first, second = (AdversarialLearner(images, SMALL) for _ in range(3))
+    for step in range(4):
+        whole.step(step)
+    for step in range(2):
+        first.step(step)
+    second.restore({name: value.clone() for name, value in first.state().items()})
+    for step in range(2, 4):
+        second.step(step)
+    assert all(torch.equal(value, second.state()[name]) for name, value in whole.state().items())
+
+
 def test_an_interrupted_run_ends_in_the_same_generator_and_saves(tmp_path: Path):
     data = PictureSet("emoji-scenes:8")
     whole = noise_injection(data, config=SMALL)
