@@ -72,7 +72,8 @@ def read(name: str, source: Path | str) -> Loaded:
     else:
         provenance = known.pop("provenance", {})
         try:
-            config = GeneratorConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+            given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+            config = GeneratorConfig(**given)
         except (FieldError, TypeError) as error:
             raise ModelError(f"{source / GENERATOR_CONFIG}: {first_line(error)}; copy the model again") from error
         tensors = found

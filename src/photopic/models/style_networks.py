@@ -116,6 +116,8 @@ def _binomial(taps: Sequence[float]) -> Tensor:
 class Upsample(nn.Module):
     """Twice the size by a filter; with a kernel of ones it is the smoothing after a transposed convolution."""
 
+    kernel: Tensor
+
     def __init__(self, *, after_convolution: bool):
         super().__init__()
         self.register_buffer("kernel", 4 * _binomial((1.0, 3.0, 3.0, 1.0)), persistent=False)
@@ -280,8 +282,8 @@ class Synthesis(nn.Module):
     def styles(self, w: Float[Tensor, "batch layers d"]) -> list[Tensor]:
         """The styles of a w for each layer."""
         each = [place(w[:, layer]) for layer, place in enumerate(self.style)]
-        return [conv.affine(each[layer]) for layer, conv in enumerate(self.convs)] + [
-            rgb.affine(each[2 * k + 1]) for k, rgb in enumerate(self.to_rgb)
+        return [conv.get_submodule("affine")(each[layer]) for layer, conv in enumerate(self.convs)] + [
+            rgb.get_submodule("affine")(each[2 * k + 1]) for k, rgb in enumerate(self.to_rgb)
         ]
 
     def draw(self, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Float[Tensor, "batch 3 h w"]:
