@@ -23,6 +23,7 @@ MODULES = {
     "break-a-scene": "tune.break_a_scene",
     "bundled-model": "models.bundled_model",
     "color-mae": "train.masked",
+    "composer": "generate.composer",
     "concept-neurons": "locate.concept_neurons",
     "conditions": "measure.conditions",
     "contrastive": "train.contrastive",

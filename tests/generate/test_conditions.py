@@ -11,13 +11,18 @@ from PIL import Image
 
 from photopic.calls import conditions as calls
 from photopic.calls.drawing import Asked, draw_events, prepare
+from photopic.core.edits import Edit, ZeroedWeights
 from photopic.core.errors import DataError, ModelError, PhotopicError
+from photopic.core.sampling import Control
 from photopic.data.conditioned_pictures import training_scene
 from photopic.data.conditions import Conditions
 from photopic.data.extraction import Embedded, from_scene
+from photopic.data.layout import Layout, Region
 from photopic.generate.conditions import TASKS, ComposedConditions, of_task, read_words
+from photopic.generate.guidance.layout_guidance import LayoutGuidance
 from photopic.models.text_to_image.conditional import ConditionalTextToImage
 from photopic.models.text_to_image.generate_config import GenerateConfig
+from tests.method_cases import WEIGHT
 from tests.tiny import tiny_pipeline
 from tests.tiny_conditional import tiny_conditional
 from tests.tiny_encoders import tiny_dual_encoder
@@ -79,6 +84,21 @@ def test_each_picture_may_have_its_own_set_and_numbers_must_fit(model: Condition
         from photopic.models.text_to_image.handle import TextToImage
 
         TextToImage(tiny_pipeline(), "tiny").generate("", seeds=[0], steps=1, controls=[ComposedConditions(sets[:1])])
+
+
+def test_conditions_a_layout_and_an_edit_act_together(model: ConditionalTextToImage) -> None:
+    layout = LayoutGuidance(Layout((Region("bear", (0.0, 0.0, 0.5, 1.0)),)))
+    shut = Edit((ZeroedWeights({WEIGHT: torch.arange(400)}),), model.fingerprint(WEIGHT))
+    given = ComposedConditions([everything().only(["palette", "embedding", "sketch"])])
+
+    def pictures(controls: list[Control]) -> np.ndarray:
+        return model.generate("a bear", seeds=[0], steps=3, guidance=2.0, scheduler="ddim", controls=controls)
+
+    with model.edits.applied(shut):
+        both, swapped = pictures([layout, given]), pictures([given, layout])
+        assert (both == swapped).all()
+        assert not (both == pictures([layout])).all() and not (both == pictures([given])).all()
+    assert not (both == pictures([layout, given])).all()
 
 
 def test_a_picture_walked_back_comes_again_the_better_the_more_steps_and_refinements() -> None:

@@ -4,7 +4,8 @@ Two sets of conditions act on a run. ``wanted`` is what the picture should obey,
 ``e = w e(x_t, wanted) + (1 - w) e(x_t, away)``, so that a condition of one set alone weighs w or 1 - w, one of both 1, and an empty
 ``away`` is ordinary guidance. A picture may also be walked back to its noise under its own conditions and drawn again under others.
 
-Paper: *Composer: Creative and Controllable Image Synthesis with Composable Conditions* (arXiv:2302.09778). Changed: none.
+Paper: *Composer: Creative and Controllable Image Synthesis with Composable Conditions* (arXiv:2302.09778). Changed: none. Claims
+``composer.*`` of benchmarks/generate/composer.py.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Each picture of a step keeps a random subset of its conditions.
 
 Paper: *Composer: Creative and Controllable Image Synthesis with Composable Conditions* (arXiv:2302.09778). Changed: the paper
 trains the whole network, on a billion pictures; here only what is new learns, and the sentence vector is left out, so that a
-caption alone is the base's. Losses weigh timesteps by min-SNR (arXiv:2303.09556).
+caption alone is the base's. Losses weigh timesteps by min-SNR (arXiv:2303.09556). Claims ``composer.*`` of
+benchmarks/generate/composer.py.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def trained_view(model: ConditionalTextToImage) -> View:
 
 @method(
     paper="arXiv:2302.09778",
+    claims="composer.",
     command="train conditions",
     examples=(
         "Example: photopic train conditions pictures/ -o mine --run runs/mine",
