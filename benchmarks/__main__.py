@@ -86,6 +86,7 @@ MODULES = {
     "sd15-shape": "locate.sd15_shape",
     "sfda": "train.adaptation",
     "shared-timesteps": "train.shared_timesteps",
+    "skeleton": "train.skeleton",
     "start": "models.start",
     "style-injection": "generate.style_injection",
     "studio": "generate.studio",

@@ -3,7 +3,7 @@
 Paper: *Context Attention Network for Skeleton Extraction* (arXiv:2205.12066): U-Net, context extraction, distance transform,
 weighted focal loss. Changed: the inside of the context group is ours (``models.skeleton_unet``); the distance transform is a
 second input; heads at half and quarter size and a dice loss are those of others on the same challenge; a share of the border is
-turned over anew at every step, since that is what thinning fails at.
+turned over anew at every step, since that is what thinning fails at. Claims ``skeleton.*`` of benchmarks/train/skeleton.py.
 """
 
 from __future__ import annotations
