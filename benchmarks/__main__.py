@@ -81,6 +81,7 @@ MODULES = {
     "race-search-half": "tune.race.searching",
     "random-pruning": "tune.sparse_towers",
     "reward": "tune.reward",
+    "reward-parameters": "tune.reward",
     "robustness": "guard.robustness",
     "saturation": "guard.saturation",
     "sd15-shape": "locate.sd15_shape",
