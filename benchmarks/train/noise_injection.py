@@ -12,7 +12,7 @@ was chosen by the outcome. Noise is frozen in every measurement.
 - ``gan.noise.condition`` and ``gan.noise.condition_worst``: mean of c = (|G(w + e) - G(w)| / |G(w)|) / (|e| / |w|), |e| =
   1e-4 |w|, over 1,000 w, and over the worst 20 of them (MC and TTMC of the paper, its shares); gated over add. Reported.
 - ``gan.noise.inversion`` and ``gan.noise.inversion_vs_none``: mean squared error of 16 held-out faces after 150 steps in W+
-  from the mean, gated over add, and add over none. Reported, as are the errors and Fréchet distances of each arm in the
+  (rate 0.05) from the mean, gated over add, and add over none. Reported, as are the errors and Fréchet distances of each arm in the
   notes.
 """
 
@@ -89,7 +89,7 @@ def measure(bench: Bench[NoiseBench, Any], case: Case) -> dict[str, float]:
         learner.step(step)
     model = learner.model()
     held = faces(max(config.held, 500), HELD + case.seed, size=SIDE).pictures
-    search = InversionConfig(start="mean", steps=config.search, tuning_steps=0)
+    search = InversionConfig(start="mean", steps=config.search, lr=0.05, tuning_steps=0)
     found = finished(inverted(model, held[: config.held], search))
     drawn, embed = model.generate(len(held), seed=1), DualEncoder.load("emoji-clip-cnn", device="cpu")
     features = [embed.image_features(each).numpy() for each in (to_pixels(held), drawn)]
