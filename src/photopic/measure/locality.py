@@ -124,7 +124,10 @@ def locality(
     steps = [round(top * share, 4) for share in (-1, -0.5, 0, 0.5, 1)] if config.strips else []
     drawn = [edited(model, edit, each, z[: config.strips], config.truncation) for each in steps]
     strips = [
-        {"picture": f"seed {config.seed}, {index + 1}", "strip": [to_pixels(each[index][None])[0].tolist() for each in drawn]}
+        {
+            "picture": f"seed {config.seed}, {index + 1}",
+            "strip": [to_pixels(each[index][None])[0].tolist() for each in drawn],
+        }
         for index in range(min(config.strips, config.samples))
     ]
     return Report("measure locality", {"region": region, "strip_weights": steps, "strips": strips}, tuple(rows))

@@ -75,8 +75,8 @@ def other_kind(key: str) -> str | None:
     """What a key belongs to, if it is a kind of adapter that no edit holds.
 
     Example:
-        >>> other_kind("lora_unet_conv_in.hada_w1_a")
-        'LoHa'
+        >>> other_kind("unet.conv_in.vera_lambda_b")
+        'VeRA'
     """
     return next((kind for pattern, kind in _OTHERS if pattern.search(key)), None)
 
