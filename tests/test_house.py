@@ -319,6 +319,12 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 # --- README, Makefile, pins
 
 
+def test_no_file_of_a_model_names_a_place_on_the_machine_that_wrote_it() -> None:
+    paths = [*ROOT.glob("src/**/*.json"), *ROOT.glob("recipes/**/*.json"), *ROOT.glob("benchmarks/results/*.json")]
+    found = [path.name for path in paths if "node_modules" not in path.parts and re.search(r'"/\w+/', path.read_text())]
+    assert found == [] and len(paths) > 100
+
+
 def test_the_targets_the_readme_names_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))

@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from _common.card import forget_sources
+
 ENDS = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "decoder.conv_out", "quant_conv", "post_quant_conv")
 
 
@@ -58,4 +60,5 @@ def write(model: AutoencoderKL, images: Tensor, folder: Path) -> float:
     latents = torch.cat([model.encode(part).latent_dist.mean for part in images.split(8)])
     model.register_to_config(scaling_factor=round(1 / latents.std().item(), 5), shift_factor=None)
     model.half().save_pretrained(folder)
+    forget_sources(folder)
     return float(model.float().config.scaling_factor)

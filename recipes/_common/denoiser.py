@@ -7,7 +7,6 @@ ratio (Hang et al., arXiv 2303.09556), exponential moving average of the weights
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from photopic.core.numerics.muon import muon_and_adamw
 from photopic.core.runs import Run
 
+from _common.card import forget_sources
 from _common.latents import Bank
 from _common.training import Training, trained
 
@@ -183,10 +183,7 @@ def export(parts: Parts, config: Config, folder: Path, target: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(target)
-    for path in target.rglob("*config.json"):  # where the parts were loaded from is nobody's business
-        entries = json.loads(path.read_text())
-        kept = {k: v for k, v in entries.items() if k not in ("_name_or_path", "is_local", "local_files_only")}
-        path.write_text(json.dumps(kept, indent=2) + "\n")
+    forget_sources(target)
     print(f"exported step {state['step']} to {target.name}")
 
 
