@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from photopic.cli import main
 from photopic.core.edits import Edit, SteeringVector
 from photopic.core.edits.file import save
 from photopic.data.pictures import read_settings
+from photopic.models.generator import Generator
 from tests.cli.conftest import refusal, run
 from tests.method_cases import tiny_generator
 
@@ -51,3 +55,20 @@ def test_options_of_words_and_denoising_are_refused(folder: Path, tmp_path: Path
     assert "--control:" in refusal("generate", "--model", folder, "--control", "x", *out)
     assert "--truncation:" in refusal("generate", "a bear", "--truncation", 0.5, *out)
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_are_drawn_stay_when_the_rest_is_interrupted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = []
+
+    def synthesize(self: Generator, w: torch.Tensor, *rest: Any) -> torch.Tensor:
+        calls.append(len(w))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, w, *rest)
+
+    original = Generator.synthesize
+    monkeypatch.setattr(Generator, "synthesize", synthesize)
+    CliRunner().invoke(main.app, ["generate", "--model", str(folder), "-n", "20", "-o", str(tmp_path / "out")])
+    assert calls == [16, 4] and len(list((tmp_path / "out").glob("[0-9]*.png"))) == 16

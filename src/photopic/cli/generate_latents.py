@@ -54,6 +54,7 @@ def generate_latents(
 
     from photopic import __version__
     from photopic.core.edits.file import load
+    from photopic.core.files import write_atomically
     from photopic.data.pictures import contact_sheet, png_bytes, write_next
     from photopic.data.pixels import to_pixels
     from photopic.edit.applying import in_force
@@ -70,17 +71,20 @@ def generate_latents(
             {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest(), "weight": weight} for path, weight in edits
         ],
     }  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
     images: list[Any] = []
+    numbers: list[int] = []
     with torch.no_grad(), in_force(handle, paths, loaded, weights, force=force, overlap=overlap):
         for first in range(seed, seed + count, BATCH):
             seeds = range(first, min(first + BATCH, seed + count))
             z = torch.cat([handle.sample_z(1, each) for each in seeds])
-            images += list(to_pixels(handle.synthesize(handle.map(z, truncation))))
-    output.mkdir(parents=True, exist_ok=True)
-    numbers = [write_next(output, png_bytes(each, {**settings, "seed": seed + i})) for i, each in enumerate(images)]
+            drawn = list(to_pixels(handle.synthesize(handle.map(z, truncation))))
+            numbers += [  # written as they come: what is drawn stays when the rest is interrupted
+                write_next(output, png_bytes(each, {**settings, "seed": one}))
+                for one, each in zip(seeds, drawn, strict=True)
+            ]
+            images += drawn
     span = f"{numbers[0]:04d}-{numbers[-1]:04d}"
-    from photopic.core.files import write_atomically
-
     sheet = contact_sheet(images, scale=max(1, 128 // handle.resolution))
     write_atomically(output / f"sheet-{span}.png", png_bytes(sheet, {**settings, "seeds": [seed, count]}), new=True)
     say(f"{output}: {numbers[0]:04d}.png to {numbers[-1]:04d}.png, and sheet-{span}.png with all of them")
