@@ -18,14 +18,6 @@ from photopic.metrics.intervals import wilson
 from _common.training import trained
 
 
-def forget_sources(folder: Path) -> None:
-    """Take out of a saved folder's configurations where its parts were loaded from: a path of this machine."""
-    for path in folder.rglob("*config.json"):
-        entries = json.loads(path.read_text())
-        kept = {k: v for k, v in entries.items() if k not in ("_name_or_path", "is_local", "local_files_only")}
-        path.write_text(json.dumps(kept, indent=2) + "\n")
-
-
 def share(hits: Tensor) -> list[float]:
     """A proportion with its Wilson interval and its number of pictures."""
     interval = wilson(int(hits.sum()), len(hits))

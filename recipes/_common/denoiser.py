@@ -21,8 +21,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from photopic.core.numerics.muon import muon_and_adamw
 from photopic.core.runs import Run
+from photopic.models.files import forget_sources
 
-from _common.card import forget_sources
 from _common.latents import Bank
 from _common.training import Training, trained
 

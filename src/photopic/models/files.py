@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from photopic.core.errors import ModelError
-from photopic.core.files import what_is_there
+from photopic.core.files import what_is_there, write_atomically
 
 BUNDLED = Path(__file__).parent / "bundled"
 INDEX = "model_index.json"  # of a diffusers pipeline
@@ -33,7 +33,17 @@ DUAL_ENCODERS = ("clip", "siglip", "vision-text-dual-encoder", "align", "altclip
 WRITERS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq")  # how classes end whose models write text
 
 
+SOURCES = ("_name_or_path", "is_local", "local_files_only")  # keys of configurations: where parts were read from
 MARKS = (INDEX, "config.json", GENERATOR_CONFIG)  # a bundled folder has one of these
+
+
+def forget_sources(folder: Path) -> None:
+    """Take out of a saved folder's configurations where its parts were read from, which is no part of a model."""
+    for path in (*folder.rglob("*config.json"), *folder.glob(INDEX)):
+        stated = json.loads(path.read_text())
+        kept = {key: value for key, value in stated.items() if key not in SOURCES}
+        if kept != stated:
+            write_atomically(path, (json.dumps(kept, indent=2, sort_keys=True) + "\n").encode())
 
 
 def bundled_names() -> tuple[str, ...]:

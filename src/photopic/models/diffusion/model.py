@@ -18,11 +18,9 @@ from photopic.data.pixels import to_pixels
 from photopic.models.diffusion.loading import PROVENANCE, process_bytes, read
 from photopic.models.diffusion.process import Diffusion
 from photopic.models.diffusion.solvers import Drawn, draw_events
-from photopic.models.files import DIFFUSION, PROCESS
+from photopic.models.files import DIFFUSION, PROCESS, forget_sources
 from photopic.models.handle import Handle
 from photopic.models.networks import put_on
-
-CONFIG = "config.json"  # of the network, as diffusers calls it
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +90,7 @@ class DiffusionModel(Handle):
         folder.mkdir(parents=True, exist_ok=True)
         self.network.save_pretrained(folder)  # type: ignore[operator]
         share_as_usual(*folder.glob("*.safetensors"))
-        config = json.loads((folder / CONFIG).read_text())
-        config.pop("_name_or_path", None)  # where it was read from, which is no part of the model
-        write_atomically(folder / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+        forget_sources(folder)
         if self.provenance:
             write_atomically(
                 folder / PROVENANCE, json.dumps(finite(self.provenance), indent=1, sort_keys=True).encode()

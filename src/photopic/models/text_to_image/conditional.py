@@ -5,7 +5,6 @@ Use it as ``photopic.load("emoji-composer")``; without conditions it draws what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,10 +17,10 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
-from photopic.core.files import write_atomically
 from photopic.data.conditions import Conditions
 from photopic.data.extraction import Embedded
 from photopic.models.dual_encoder import DualEncoder
+from photopic.models.files import forget_sources
 from photopic.models.text_to_image.condition_encoder import ConditionEncoder, Encoded, Shape
 from photopic.models.text_to_image.condition_files import About, write_encoder
 from photopic.models.text_to_image.handle import TextToImage
@@ -75,13 +74,7 @@ class ConditionalTextToImage(TextToImage):
     def save(self, folder: Path) -> None:
         """Write the whole pipeline and the adapter's files."""
         super().save(folder)
-        for path in (
-            *folder.glob("*.json"),
-            *folder.glob("*/config.json"),
-        ):  # where it was read from is nobody's business
-            stated = json.loads(path.read_text())
-            if stated.pop("_name_or_path", None) is not None:
-                write_atomically(path, (json.dumps(stated, indent=2, sort_keys=True) + "\n").encode())
+        forget_sources(folder)
         write_encoder(folder, self.condition_encoder, replace(self.about, base=""))
 
     def encode_conditions(self, sets: Sequence[Conditions]) -> Encoded:
