@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -24,7 +25,7 @@ from photopic.core.runs import Run
 from photopic.models.files import forget_sources
 
 from _common.latents import Bank
-from _common.training import Training, trained
+from _common.training import BFLOAT16, Training, trained
 
 ENDS = ("unet.conv_in", "unet.conv_out", "unet.time_embedding", "text.embeddings", "text.text_model.embeddings")
 
@@ -122,9 +123,9 @@ def share_of_rate(config: Config, step: int) -> float:
     return min(1.0, (step + 1) / config.warmup, (config.steps - step) / (config.decay * config.steps))
 
 
-def optimizers(model: nn.Module, config: Config) -> list[torch.optim.Optimizer]:
+def optimizers(model: nn.Module, config: Config, bfloat16: bool = False) -> list[torch.optim.Optimizer]:
     if config.muon:
-        return muon_and_adamw(model, config.lr, ENDS)
+        return muon_and_adamw(model, config.lr, ENDS, bfloat16=bfloat16)
     return [torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)]
 
 
@@ -136,7 +137,7 @@ def run_of(folder: Path, config: Config) -> Run:
 def train(
     rank: int, processes: int, parts: Parts, config: Config, folder: Path, latents: Path, options: Mapping[str, Any]
 ) -> None:
-    """Train to the end in one of several processes; ``options``: device, threads, compile."""
+    """Train to the end in one of several processes; ``options``: device, threads, compile, bfloat16."""
     torch.set_num_threads(options["threads"])
     parent = os.getppid()
     if processes > 1:
@@ -144,10 +145,12 @@ def train(
         os.environ.setdefault("MASTER_PORT", "29517")
         dist.init_process_group("gloo", rank=rank, world_size=processes)
     model = Painter(parts, config).to(options["device"])
-    training = Training(run_of(folder, config), model, optimizers(model, config), config.ema)
+    training = Training(run_of(folder, config), model, optimizers(model, config, options["bfloat16"]), config.ema)
     bank = Bank(latents, empty_ids(parts))
     alphas = parts.scheduler().alphas_cumprod.to(options["device"])
     part = config.batch // processes
+    if options["bfloat16"]:
+        model.unet.set_attn_processor(AttnProcessor())  # the fused attention's gradient is ten times slower in bfloat16
     if options["compile"]:
         model.unet.compile()
     for step in training.steps(config.steps, every=config.save_every):
@@ -155,7 +158,8 @@ def train(
             raise SystemExit("the process that started this one is gone")  # or a killed run would train on unseen
         whole = bank.draw(step, config.batch, seed=config.seed, unconditional=config.unconditional)
         batch = tuple(each[rank * part : (rank + 1) * part].to(options["device"]) for each in whole)
-        loss = loss_of(model, alphas, batch, config.snr_limit)
+        with torch.autocast(options["device"], torch.bfloat16, enabled=options["bfloat16"]):
+            loss = loss_of(model, alphas, batch, config.snr_limit)
         training.update(loss, share_of_rate(config, step))
         training.log(50, loss=loss.item(), lr=config.lr * share_of_rate(config, step))
 
@@ -201,6 +205,7 @@ def parser_of(description: str, config: Config, starts: tuple[str, ...]) -> argp
     parser.add_argument("--adamw", action="store_true", help="AdamW for every weight, for comparison")
     parser.add_argument("--train-text", action="store_true", help="train the text encoder too")
     parser.add_argument("--compile", action="store_true", help="compile the UNet: 2 minutes first, then a sixth faster")
+    parser.add_argument("--bfloat16", action="store_true", help=BFLOAT16)
     return parser
 
 
@@ -215,7 +220,7 @@ def main(arguments: argparse.Namespace, parts: Parts, config: Config, runs: Path
         train_text=arguments.train_text,
     )
     folder = runs / arguments.name
-    options = {"device": arguments.device, "threads": arguments.threads, "compile": arguments.compile}
+    options = {name: getattr(arguments, name) for name in ("device", "threads", "compile", "bfloat16")}
     rest = (arguments.processes, parts, config, folder, latents, options)
     if arguments.export:
         export(parts, config, folder, target)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 
+BFLOAT16 = "products in bfloat16, weights in float32: about twice as fast on a processor that has avx512_bf16"
+
 
 class Training:
     """A model that learns in a run folder; goes on from the folder's checkpoint where there is one.

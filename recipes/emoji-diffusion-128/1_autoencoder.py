@@ -31,7 +31,7 @@ from photopic.data.scenes import Scene, SceneOptions, sample_scene
 
 from _common import autoencoder
 from _common.pictures import pixels, save_sheet
-from _common.training import Training, trained
+from _common.training import BFLOAT16, Training, trained
 
 
 @dataclass(frozen=True)
@@ -103,17 +103,21 @@ def evaluate(model: AutoencoderKL, scenes: int = 32) -> dict[str, float]:
     return {name: round(value, 2) for name, value in (found | {"small_objects": small_objects}).items()}
 
 
-def train(config: Config, run: Run, device: str, until: int, cooldown: int, seconds: float = 300) -> None:
+def train(
+    config: Config, run: Run, device: str, until: int, cooldown: int, bfloat16: bool = False, seconds: float = 300
+) -> None:
     """Go on until a number of steps; saves every so many seconds and judges the moving average half as often."""
     model = build(config).to(device)
-    training = Training(run, model, muon_and_adamw(model, config.lr, autoencoder.ENDS), config.ema)
+    optimizers = muon_and_adamw(model, config.lr, autoencoder.ENDS, bfloat16=bfloat16)
+    training = Training(run, model, optimizers, config.ema)
     averaged, judged = build(config).to(device), time.monotonic()
     for step in training.steps(until, seconds=seconds):
         scenes = scenes_of(config, step)
         images = pixels(scenes).to(device, memory_format=torch.channels_last)
         weight = 1 + (config.objects - 1) * object_pixels(scenes).float().to(device)
         seed = config.seed * 1_000_003 + step
-        loss, kl, _ = autoencoder.losses(model, images, weight, edges=config.edges, seed=seed)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            loss, kl, _ = autoencoder.losses(model, images, weight, edges=config.edges, seed=seed)
         training.update(loss + config.kl * kl, share_of_rate(config, step, until, cooldown))
         training.log(20, loss=loss.item(), kl=kl.item())
         if time.monotonic() - judged > 2 * seconds or step + 1 == until:
@@ -150,6 +154,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=Config.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bfloat16", action="store_true", help=BFLOAT16)
     parser.add_argument("--run", type=Path, default=RUNS / "autoencoder", help="run folder")
     parser.add_argument("--land", action="store_true", help="write the run's moving average to checkpoint/ and stop")
     arguments = parser.parse_args()
@@ -159,7 +164,7 @@ def main() -> None:
     if arguments.land:
         land(config, run, LANDED)
     else:
-        train(config, run, arguments.device, arguments.steps, arguments.cooldown)
+        train(config, run, arguments.device, arguments.steps, arguments.cooldown, arguments.bfloat16)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from _common.denoiser import Config, Parts, main, parser_of, scheduler_of, unet_of
 
-CONFIG = Config(steps=20_000, batch=64, lr=1.5e-3, decay=0.4, ema=0.999, save_every=200)
+CONFIG = Config(steps=20_000, batch=128, lr=2e-3, decay=0.4, ema=0.999, save_every=200)
 
 
 def unet(config: Config) -> UNet2DConditionModel:

@@ -33,10 +33,11 @@ def gradient(*shape: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (12, 3, 3, 3)])
 @pytest.mark.parametrize("scale", ["adam", "spectral"])
-def test_an_update_is_near_orthogonal_at_its_scale(shape: tuple[int, ...], scale: str) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_an_update_is_near_orthogonal_at_its_scale(shape: tuple[int, ...], scale: str, bfloat16: bool) -> None:
     weight = nn.Parameter(torch.zeros(shape))
     weight.grad = gradient(*shape)
-    Muon([weight], lr=0.5, scale=scale).step()
+    Muon([weight], lr=0.5, scale=scale, bfloat16=bfloat16).step()
     rows, columns = weight.flatten(1).shape
     factor = {"adam": 0.2 * max(rows, columns) ** 0.5, "spectral": max(1, rows / columns) ** 0.5}[scale]
     update = -weight.detach().flatten(1) / (0.5 * factor)
