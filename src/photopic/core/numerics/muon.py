@@ -103,7 +103,9 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 if index % processes == rank:
                     nesterov = parameter.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
-                    update.copy_(orthogonalise(nesterov.to(self.dtype or nesterov.dtype), group["steps"]).view_as(update))
+                    update.copy_(
+                        orthogonalise(nesterov.to(self.dtype or nesterov.dtype), group["steps"]).view_as(update)
+                    )
             if processes > 1:
                 updates = _exchanged(updates)
             for parameter, update in zip(parameters, updates, strict=True):
@@ -134,7 +136,13 @@ def muon_and_adamw(
     inner = {name for name, p in model.named_parameters() if p.ndim >= 2 and not name.startswith(first_and_last)}
     rest = [p for name, p in model.named_parameters() if name not in inner]
     return [
-        Muon([p for name, p in model.named_parameters() if name in inner], lr, weight_decay=0.01, steps=4, bfloat16=bfloat16),
+        Muon(
+            [p for name, p in model.named_parameters() if name in inner],
+            lr,
+            weight_decay=0.01,
+            steps=4,
+            bfloat16=bfloat16,
+        ),
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=0.0),
     ]
 
