@@ -1,20 +1,24 @@
 """A denoising UNet and its text encoder in training on a bank of latents, on one process or several.
 
 v-prediction on a zero-terminal-SNR schedule (Lin et al., arXiv 2305.08891), loss weighted by the truncated signal-to-noise
-ratio (Hang et al., arXiv 2303.09556), exponential moving average of the weights.
+ratio (Hang et al., arXiv 2303.09556), exponential moving average of the weights; on request the cross-attention of each thing's
+words is drawn to where the thing is (the token loss of TokenCompose, Wang et al., arXiv 2312.03626).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
@@ -47,6 +51,7 @@ class Config:
     save_every: int = 50
     start: str = "random"  # first weights of the UNet: random, or a name the recipe knows
     train_text: bool = False  # train the text encoder with the UNet, or leave it frozen
+    attention: float = 0.0  # weight of the attention that words give to cells without their thing
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,26 @@ class Painter(nn.Module):
         self.text = CLIPTextModel.from_pretrained(parts.text / "text_encoder", dtype=torch.float32)
         self.text.requires_grad_(config.train_text)
 
+        self.seen: list[Tensor] = []  # cross-attention of the last call, of each layer: (batch * heads, cells, tokens)
+
+    def watch(self) -> None:
+        """Keep the cross-attention of every call; needs diffusers' unfused processor."""
+        for name, module in self.unet.named_modules():
+            if name.endswith("attn2"):
+                module.get_attention_scores = partial(self._keep, module.get_attention_scores)
+
+    def _keep(self, scores: Callable[..., Tensor], *given: Tensor) -> Tensor:
+        self.seen.append(scores(*given))
+        return self.seen[-1]
+
     def forward(self, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+        self.seen.clear()
         return self.unet(noisy, timesteps, self.text(ids).last_hidden_state).sample
 
 
 def loss_of(model: nn.Module, alphas: Tensor, batch: tuple[Tensor, ...], snr_limit: float) -> Tensor:
     """Weighted squared error of the velocity, for a batch as ``Bank.draw`` gives it."""
-    latents, noise, timesteps, ids = batch
+    latents, noise, timesteps, ids = batch[:4]
     alpha = alphas[timesteps].view(-1, 1, 1, 1).sqrt()
     sigma = (1 - alphas[timesteps]).view(-1, 1, 1, 1).sqrt()
     noisy = (alpha * latents + sigma * noise).contiguous(memory_format=torch.channels_last)
@@ -117,6 +135,28 @@ def loss_of(model: nn.Module, alphas: Tensor, batch: tuple[Tensor, ...], snr_lim
     snr = alphas[timesteps] / (1 - alphas[timesteps])
     weight = (snr.clamp(max=snr_limit) + 1) / (snr + 1)  # error of the sample weighs min(snr, limit) + 1
     return (weight * error).mean()
+
+
+def attention_loss(seen: Sequence[Tensor], owners: Tensor, coverage: Tensor, weight: Tensor) -> Tensor:
+    """Squared share of each thing's attention that lies in cells without it, weighted mean over things, mean over layers.
+
+    Args:
+        seen: Cross-attention of each layer, (batch * heads, cells, tokens), of square grids.
+        owners: The thing each token names, or -1: (batch, tokens).
+        coverage: Of each cell by each thing, 0 to 1: (batch, things, side, side).
+        weight: Of each sample, (batch,).
+    """
+    batch, things = coverage.shape[:2]
+    named = F.one_hot(owners + 1, things + 1)[..., 1:].float()  # (batch, tokens, things)
+    weights = weight[:, None] * (named.any(1) & coverage.flatten(2).any(2))  # (batch, things)
+    losses = []
+    for shares in seen:
+        side = math.isqrt(shares.shape[1])
+        maps = shares.float().unflatten(0, (batch, -1)).mean(1) @ named  # (batch, cells, things)
+        there = (F.adaptive_avg_pool2d(coverage, side) > 0).flatten(2).mT  # (batch, cells, things)
+        inside = (maps * there).sum(1) / maps.sum(1).clamp(min=1e-8)
+        losses.append((weights * (1 - inside).square()).sum() / weights.sum().clamp(min=1e-8))
+    return torch.stack(losses).mean()
 
 
 def share_of_rate(config: Config, step: int) -> float:
@@ -137,7 +177,7 @@ def run_of(folder: Path, config: Config) -> Run:
 def train(
     rank: int, processes: int, parts: Parts, config: Config, folder: Path, latents: Path, options: Mapping[str, Any]
 ) -> None:
-    """Train to the end in one of several processes; ``options``: device, threads, compile, bfloat16."""
+    """Train to the end in one of several processes; ``options``: device, threads, compile, bfloat16, and perhaps how many steps a line of the log tells."""
     torch.set_num_threads(options["threads"])
     parent = os.getppid()
     if processes > 1:
@@ -151,6 +191,9 @@ def train(
     part = config.batch // processes
     if options["bfloat16"]:
         model.unet.set_attn_processor(AttnProcessor())  # the fused attention's gradient is ten times slower in bfloat16
+    if config.attention:
+        model.unet.set_attn_processor(AttnProcessor())
+        model.watch()
     if options["compile"]:
         model.unet.compile()
     for step in training.steps(config.steps, every=config.save_every):
@@ -160,8 +203,14 @@ def train(
         batch = tuple(each[rank * part : (rank + 1) * part].to(options["device"]) for each in whole)
         with torch.autocast(options["device"], torch.bfloat16, enabled=options["bfloat16"]):
             loss = loss_of(model, alphas, batch, config.snr_limit)
+        logged = {"loss": loss.item(), "lr": config.lr * share_of_rate(config, step)}
+        if config.attention:
+            outside = attention_loss(
+                model.seen, *batch[4:], alphas[batch[2]]
+            )  # where a thing is shows when noise is low
+            loss, logged["outside"] = loss + config.attention * outside, outside.item()
         training.update(loss, share_of_rate(config, step))
-        training.log(50, loss=loss.item(), lr=config.lr * share_of_rate(config, step))
+        training.log(options.get("log", 50), **logged)
 
 
 def empty_ids(parts: Parts) -> Tensor:
@@ -203,6 +252,7 @@ def parser_of(description: str, config: Config, starts: tuple[str, ...]) -> argp
     parser.add_argument("--lr", type=float, default=config.lr)
     parser.add_argument("--start", choices=starts, default=config.start, help="first weights")
     parser.add_argument("--adamw", action="store_true", help="AdamW for every weight, for comparison")
+    parser.add_argument("--attention", type=float, default=0.0, help="weight of attention outside of the things")
     parser.add_argument("--train-text", action="store_true", help="train the text encoder too")
     parser.add_argument("--compile", action="store_true", help="compile the UNet: 2 minutes first, then a sixth faster")
     parser.add_argument("--bfloat16", action="store_true", help=BFLOAT16)
@@ -218,6 +268,7 @@ def main(arguments: argparse.Namespace, parts: Parts, config: Config, runs: Path
         muon=not arguments.adamw,
         start=arguments.start,
         train_text=arguments.train_text,
+        attention=arguments.attention,
     )
     folder = runs / arguments.name
     options = {name: getattr(arguments, name) for name in ("device", "threads", "compile", "bfloat16")}

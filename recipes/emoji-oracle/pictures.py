@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from photopic.data import emoji_world, scenes
-from photopic.metrics.oracle_network import CELLS, SIZE, OracleConfig
+from photopic.metrics.oracle_network import CELL, OracleConfig
 
 sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 GROUPS = ("animals-nature", "food-drink", "travel-places", "objects", "activities")
@@ -25,24 +25,24 @@ KINDS = ("flat", "gradient", *scenes.TEXTURES)
 TINTS = tuple(colour for colour in scenes.COLOURS if colour not in ("white", "black", "gray"))
 
 
-def oracle_config() -> OracleConfig:
+def oracle_config(side: int = 64) -> OracleConfig:
     """Every known concept and every trainable thing of the object-like groups; no variant, nothing held out."""
     names = tuple(
         item.name
         for item in emoji_world.concepts()
         if item.split == "known" or (item.split == "train" and not item.is_variant and item.group in GROUPS)
     )
-    return OracleConfig(names, emoji_world.TRAINING_STYLES, ("none", *TINTS), tuple(scenes.COLOURS), KINDS)
+    return OracleConfig(names, emoji_world.TRAINING_STYLES, ("none", *TINTS), tuple(scenes.COLOURS), KINDS, side=side)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Pictures with what is true about them; objects of all pictures lie in one list."""
 
-    images: Tensor  # (batch, 3, 64, 64) in -1 to 1
-    foreground: Tensor  # (batch, 8, 8) share of a cell that objects cover
+    images: Tensor  # (batch, 3, side, side) in -1 to 1
+    foreground: Tensor  # (batch, cells, cells) share of a cell that objects cover
     owner: Tensor  # (objects,) picture of each object
-    coverage: Tensor  # (objects, 8, 8) share of a cell that each object covers
+    coverage: Tensor  # (objects, cells, cells) share of a cell that each object covers
     concept: Tensor  # (objects,)
     style: Tensor  # (objects,)
     tint: Tensor  # (objects,)
@@ -81,12 +81,12 @@ class Painter:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         masks = torch.from_numpy(np.concatenate([s.masks for s in drawn])).float()
         grown = F.max_pool2d(masks[:, None], 5, 1, 2)[:, 0]  # line art has thin masks: its cells still belong to it
-        coverage = F.avg_pool2d(grown[:, None], SIZE // CELLS)[:, 0]
+        coverage = F.avg_pool2d(grown[:, None], CELL)[:, 0]
         owner = torch.tensor([i for i, s in enumerate(drawn) for _ in s.placements])
-        seen = F.avg_pool2d(masks[:, None], SIZE // CELLS)[:, 0].sum((1, 2)) > 0.6  # enough of it is visible
+        seen = F.avg_pool2d(masks[:, None], CELL)[:, 0].sum((1, 2)) > 0.6  # enough of it is visible
         items = [item for s in drawn for item in s.placements]
         union = torch.from_numpy(np.stack([s.masks.any(0) for s in drawn])).float()
-        foreground = F.avg_pool2d(F.max_pool2d(union[:, None], 5, 1, 2), SIZE // CELLS)[:, 0]
+        foreground = F.avg_pool2d(F.max_pool2d(union[:, None], 5, 1, 2), CELL)[:, 0]
         lookup = self.index
         return Batch(
             images=_blemish(images, generator).contiguous(memory_format=torch.channels_last),
@@ -102,11 +102,16 @@ class Painter:
         )
 
     def scene(self, rng: np.random.Generator) -> scenes.Scene:
-        """One scene: 1 to 4 objects, most of them known concepts, any size from small to filling."""
+        """One scene: 1 to 4 objects, most of them known concepts, any size from small to filling.
+
+        Above 64 pixels half of the scenes hold them anywhere, a sixth of the side large and more.
+        """
         count = int(rng.choice(4, p=(0.3, 0.25, 0.1, 0.35))) + 1
+        anywhere = self.config.side > 64 and rng.random() < 0.5
+        layout = scenes.scattered(count, (0.17, 0.8), rng) if anywhere else _layout(count, rng)
         shared = _style(rng)
         placements = []
-        for centre, side in _layout(count, rng):
+        for centre, side in layout:
             pool = self.known if rng.random() < KNOWN_SHARE else self.others
             name = pool[rng.integers(len(pool))]
             style = shared if rng.random() < 0.7 else _style(rng)
@@ -116,7 +121,7 @@ class Painter:
                 tint = TINTS[rng.integers(len(TINTS))]
             drawn_in = style if style in choices else choices[rng.integers(len(choices))]
             placements.append(scenes.Placement(name, drawn_in, centre, side, tint))
-        return scenes.compose(placements, _background(rng), size=SIZE)
+        return scenes.compose(placements, _background(rng), size=self.config.side)
 
 
 def _style(rng: np.random.Generator) -> str:

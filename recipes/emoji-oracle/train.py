@@ -1,4 +1,4 @@
-"""Train the oracle: ``python recipes/emoji-oracle/train.py --out runs/emoji-oracle``.
+"""Train the oracle: ``python recipes/emoji-oracle/train.py --out runs/emoji-oracle``; ``--side 128``: for larger pictures.
 
 One thread, float32. Kill it at any moment and start it again: it goes on from the last checkpoint and ends with the
 same weights. The end writes ``src/photopic/metrics/bundled/emoji-oracle.safetensors`` in half precision and
@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,10 +25,11 @@ from photopic.core.runs import Run, read_log, write_atomically
 from photopic.metrics.oracle_network import OracleNetwork, describe
 
 from _common.card import write_card
-from _common.training import Training, kernels_and_rest, trained, under, warm_then_linear
+from _common.training import BFLOAT16, Training, kernels_and_rest, trained, under, warm_then_linear
 
-CARD = Path(__file__).with_name("card.json")
-BUNDLED = Path(__file__).parents[2] / "src/photopic/metrics/bundled/emoji-oracle.safetensors"
+CARDS = {64: Path(__file__).with_name("card.json"), 128: Path(__file__).with_name("card-128.json")}
+FOLDER = Path(__file__).parents[2] / "src/photopic/metrics/bundled"
+BUNDLED = {64: FOLDER / "emoji-oracle.safetensors", 128: FOLDER / "emoji-oracle-128.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class TrainConfig:
     attribute_batches: int = 500  # afterwards, whose objects the style and tint head is fitted to
     attribute_epochs: int = 24
     seed: int = 90210  # apart from every other model's
+    side: int = 64  # pixels along a side of the pictures
 
 
 def losses(network: OracleNetwork, batch: Batch, cells: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -71,10 +74,10 @@ def losses(network: OracleNetwork, batch: Batch, cells: int, generator: torch.Ge
     }
 
 
-def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict[str, float]]:
+def train(config: TrainConfig, run: Run, save_every: int = 200, bfloat16: bool = False) -> Iterator[dict[str, float]]:
     """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
     torch.manual_seed(config.seed)
-    painter = Painter(oracle_config(), config.seed)
+    painter = Painter(oracle_config(config.side), config.seed)
     network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
     optimizers = kernels_and_rest(
         network,
@@ -88,7 +91,8 @@ def train(config: TrainConfig, run: Run, save_every: int = 200) -> Iterator[dict
         started = time.monotonic()
         batch = painter.batch(step, config.batch)
         drawn = time.monotonic()
-        parts = losses(network, batch, config.cells, torch.Generator().manual_seed(step))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            parts = losses(network, batch, config.cells, torch.Generator().manual_seed(step))
         loss = sum(value for name, value in parts.items() if name != "accuracy")
         training.update(loss, warm_then_linear(step, config.steps, config.warmup))
         line = {"step": step + 1, "draw_s": drawn - started, "step_s": time.monotonic() - drawn, "loss": loss.item()}
@@ -102,7 +106,7 @@ def train_attributes(config: TrainConfig, run: Run) -> Iterator[dict[str, float]
     if saved[1].get("attributes"):
         return
     torch.manual_seed(config.seed + 1)
-    painter = Painter(oracle_config(), config.seed + 1, tinted=0.3)
+    painter = Painter(oracle_config(config.side), config.seed + 1, tinted=0.3)
     network = OracleNetwork(painter.config).to(memory_format=torch.channels_last)
     learnt = under(saved[0], "model.")
     network.load_state_dict(network.state_dict() | {k: v for k, v in learnt.items() if not k.startswith("attributes")})
@@ -146,21 +150,21 @@ def _fit_head(
     head.eval().requires_grad_(False)
 
 
-def export(run: Run, path: Path) -> None:
+def export(run: Run, path: Path, side: int) -> None:
     """Write the weights of the last checkpoint in half precision, with the network's configuration as metadata."""
     weights = {
         name: (value.half() if value.is_floating_point() else value).contiguous()
         for name, value in sorted(trained(run, "model.")[0].items())
         if not name.endswith("num_batches_tracked")
     }
-    metadata = {"photopic": json.dumps(asdict(oracle_config()), sort_keys=True)}
+    metadata = {"photopic": json.dumps(asdict(oracle_config(side)), sort_keys=True)}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save(weights, metadata))
 
 
 def write_oracle_card(config: TrainConfig, run: Run, weights: Path) -> None:
     """What was trained, on what, and how the log ended; ``benchmarks/metrics/oracle.py`` adds what it reaches."""
-    lines, network = read_log(run.folder), oracle_config()
+    lines, network = read_log(run.folder), oracle_config(config.side)
     card = {
         "weights": weights.name,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -175,7 +179,7 @@ def write_oracle_card(config: TrainConfig, run: Run, weights: Path) -> None:
         ),  # every 25th step is logged
         "last_losses": [line for line in lines if "concept" in line][-1],
     }
-    write_card(CARD, card)
+    write_card(CARDS[config.side], card)
 
 
 def main() -> None:
@@ -183,18 +187,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/emoji-oracle"), help="run folder")
     parser.add_argument("--steps", type=int, default=TrainConfig.steps)
-    parser.add_argument("--weights", type=Path, default=BUNDLED, help="where the finished weights go")
+    parser.add_argument("--side", type=int, choices=(64, 128), default=64, help="pixels along a side of the pictures")
+    parser.add_argument("--weights", type=Path, help="where the finished weights go; by default the bundled file")
+    parser.add_argument("--bfloat16", action="store_true", help=BFLOAT16)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = TrainConfig(steps=options.steps)
-    run = Run(options.out, config)
-    for phase in (train, train_attributes):
+    config = TrainConfig(steps=options.steps, batch=48 if options.side == 64 else 24, side=options.side)
+    run, weights = Run(options.out, config), options.weights or BUNDLED[config.side]
+    for phase in (partial(train, bfloat16=options.bfloat16), train_attributes):
         for line in phase(config, run):
             if line["step"] % 25 == 0:
                 run.log(**{name: round(value, 4) for name, value in line.items()})
-    export(run, options.weights)
-    if options.weights == BUNDLED:
-        write_oracle_card(config, run, options.weights)
+    export(run, weights, config.side)
+    if weights == BUNDLED[config.side]:
+        write_oracle_card(config, run, weights)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 from photopic.core.errors import PhotopicError
 from photopic.core.runs import Run, read_log
 from photopic.data import emoji_world
-from photopic.data.scenes import SceneOptions, sample_scene
+from photopic.data.scenes import Background, Placement, SceneOptions, compose, sample_scene
 from tests.recipes.conftest import RECIPES, same, weights
 
 Stage = Callable[[str], ModuleType]
@@ -161,20 +161,26 @@ def bank(second: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "latents-64"
 
 
+def small_denoiser(second: Stage):
+    """The stage, and its parts with a UNet of few channels."""
+    stage = second("3_unet")
+
+    def small(config) -> UNet2DConditionModel:
+        whole = stage.unet(replace(config, start="random")).config
+        return UNet2DConditionModel.from_config({**whole, "block_out_channels": (16, 16, 16)})
+
+    return stage, replace(stage.parts(), unet=small, text=second("common").FIRST_EDITION)
+
+
 def test_a_stopped_denoiser_goes_on_to_the_same_weights_and_draws_in_diffusers(
     second: Stage, bank: Path, tmp_path: Path
 ) -> None:
     from _common import denoiser
 
-    stage = second("3_unet")
-
-    def small(config: denoiser.Config) -> UNet2DConditionModel:
-        whole = stage.unet(replace(config, start="random")).config
-        return UNet2DConditionModel.from_config({**whole, "block_out_channels": (16, 16, 16)})
-
-    parts = replace(stage.parts(), unet=small, vae=tmp_path / "landed" / "vae", text=second("common").FIRST_EDITION)
+    stage, parts = small_denoiser(second)
+    parts = replace(parts, vae=tmp_path / "landed" / "vae")
     config = replace(stage.CONFIG, batch=4, save_every=2, steps=5)
-    options = {"device": "cpu", "threads": 1, "compile": False}
+    options = {"device": "cpu", "threads": 1, "compile": False, "bfloat16": False}
     runs = {name: tmp_path / name for name in ("whole", "parts")}
     denoiser.train(0, 1, parts, config, runs["whole"], bank, options)
     one = denoiser.Bank(bank, denoiser.empty_ids(parts))
@@ -222,12 +228,69 @@ def test_a_batch_holds_every_stretch_of_time_once_and_some_empty_captions(second
 
     empty = torch.arange(24)
     found = denoiser.Bank(bank, empty)
-    latents, noise, timesteps, ids = found.draw(7, 50, seed=0, unconditional=0.2)
+    latents, noise, timesteps, ids, owners, coverage = found.draw(7, 50, seed=0, unconditional=0.2)
     assert sorted((timesteps // 20).tolist()) == list(range(50))
     assert latents.shape == noise.shape == (50, 16, 8, 8)
-    assert 0 < int((ids == empty).all(1).sum()) < 25
+    silent = (ids == empty).all(1)
+    assert 0 < int(silent.sum()) < 25
+    assert (owners[silent] == -1).all() and (owners[~silent] == 0).any(1).all() and coverage.shape == (50, 4, 8, 8)
     again, later = found.draw(7, 50, seed=0, unconditional=0.2), found.draw(8, 50, seed=0, unconditional=0.2)
     assert torch.equal(noise, again[1]) and not torch.equal(noise, later[1])
+
+
+def test_tokens_belong_to_the_thing_they_name_and_things_to_their_cells(second: Stage, tmp_path: Path) -> None:
+    from _common import latents
+
+    tokenizer = CLIPTokenizer.from_pretrained(second("common").FIRST_EDITION / "tokenizer")
+    corners = ((0.25, 0.25), (0.75, 0.25), (0.25, 0.75))
+    items = [
+        Placement(name, "noto", at, 0.5) for name, at in zip(("cat", "cat face", "tangerine"), corners, strict=True)
+    ]
+    scene = compose(items, Background("orange"), size=64)
+    owners, coverage = latents._places(scene, tokenizer, 8)
+    words = tokenizer.convert_ids_to_tokens(tokenizer(scene.caption).input_ids)
+    said = [
+        "".join(word.removesuffix("</w>") for word, k in zip(words, owners, strict=False) if k == at) for at in range(3)
+    ]
+    assert said == ["cat", "catface", "tangerine"]
+    for thing, (x, y) in enumerate(corners):
+        inside = coverage[thing, int(8 * (y - 0.25)) :, int(8 * (x - 0.25)) :][:4, :4]
+        assert inside.sum() == coverage[thing].sum() > 0
+    bears = compose([replace(item, concept="bear") for item in items], Background("red"), size=64)
+    owners, coverage = latents._places(bears, tokenizer, 8)
+    assert set(owners.tolist()) == {-1, 0} and not coverage[1:].any()
+    assert (coverage[0, :4, :4].any(), coverage[0, :4, 4:].any(), coverage[0, 4:, :4].any()) == (True, True, True)
+
+
+def test_attention_outside_of_a_thing_costs_its_square(second: Stage) -> None:
+    second("common")
+    from _common import denoiser
+
+    owners = torch.tensor([[-1, 0, 1], [-1, -1, -1]])
+    coverage = torch.zeros(2, 4, 2, 2)
+    coverage[0, 0, 0, 0] = coverage[0, 1, :, 1] = 1.0  # the first thing in one cell, the second in the right half
+    shares = torch.tensor([[0.4, 0.3, 0.3], [0.0, 0.1, 0.2], [0.0, 0.6, 0.0], [0.9, 0.0, 0.1]])  # (cells, tokens)
+    seen = [torch.stack([shares, shares, shares * 0, shares * 0])]  # two heads of two samples
+    found = denoiser.attention_loss(seen, owners, coverage, torch.ones(2))
+    assert found.item() == pytest.approx((0.7**2 + 0.5**2) / 2)
+    only_silent = denoiser.attention_loss(seen, owners, coverage, torch.tensor([0.0, 1.0]))
+    assert only_silent.item() == 0
+
+
+def test_attention_to_things_is_learnt_on_request(second: Stage, bank: Path, tmp_path: Path) -> None:
+    from _common import denoiser
+
+    stage, parts = small_denoiser(second)
+    options = {"device": "cpu", "threads": 1, "compile": False, "bfloat16": True, "log": 1}
+    learnt, logged = [], []
+    for weight in (0.0, 10.0):
+        config = replace(stage.CONFIG, batch=8, steps=2, lr=5e-3, decay=1.0, warmup=1, attention=weight)
+        denoiser.train(0, 1, parts, config, tmp_path / str(weight), bank, options)
+        learnt.append(weights(denoiser.run_of(tmp_path / str(weight), config), "model.unet.mid_block.attentions"))
+        logged.append(read_log(tmp_path / str(weight))[-1])
+    key = next(name for name in learnt[0] if "attn2.to_k" in name)
+    assert (learnt[0][key] - learnt[1][key]).abs().max() > 1e-3
+    assert "outside" not in logged[0] and 0 < logged[1]["outside"] < 1
 
 
 def test_both_editions_have_room_to_locate_and_the_first_is_the_bundled_one(

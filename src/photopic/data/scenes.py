@@ -148,7 +148,7 @@ def sample_scene(options: SceneOptions, seed: int | Sequence[int]) -> Scene:
         names = [str(rng.choice(options.concepts))] * count
     else:
         names = [str(name) for name in rng.choice(options.concepts, count, replace=len(options.concepts) < count)]
-    spots = _scattered(count, options.sides, rng) if options.sides else _spots(count, rng)
+    spots = scattered(count, options.sides, rng) if options.sides else _spots(count, rng)
     placements = []
     for name, (centre, side) in zip(names, spots, strict=True):
         drawn_in = style if style in emoji_world.concept(name).styles else emoji_world.concept(name).styles[0]
@@ -289,7 +289,7 @@ def _spots(count: int, rng: np.random.Generator) -> list[tuple[tuple[float, floa
     ]
 
 
-def _scattered(
+def scattered(
     count: int, sides: tuple[float, float], rng: np.random.Generator
 ) -> list[tuple[tuple[float, float], float]]:
     """Centres anywhere and sides uniform in their logarithm, redrawn until the squares hardly touch."""

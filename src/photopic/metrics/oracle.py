@@ -24,12 +24,12 @@ from photopic.core.errors import DataError, ModelError
 from photopic.data import scenes, splits
 from photopic.metrics import facts as caption_facts
 from photopic.metrics.facts import Facts
-from photopic.metrics.oracle_network import CELLS, SIZE, OracleConfig, OracleNetwork, describe
+from photopic.metrics.oracle_network import OracleConfig, OracleNetwork, describe
 from photopic.metrics.oracle_scores import Images, Scores, prepared, window
 
 
 class Oracle:
-    """The judge. ``Oracle.load()`` gives the bundled one.
+    """The judge. ``Oracle.load()`` gives the bundled one for pictures of 64 pixels.
 
     Example:
         >>> from photopic.data.scenes import SceneOptions, sample_scene
@@ -72,7 +72,8 @@ class Oracle:
         """Read pictures.
 
         Args:
-            images: uint8 (n, h, w, 3) or float (n, 3, h, w) in -1 to 1; any size, judged at 64x64. Scores pass through.
+            images: uint8 (n, h, w, 3) or float (n, 3, h, w) in -1 to 1; any size, judged at the size it
+                learnt from (``config.side``: 64x64 the bundled one). Scores pass through.
             batch: Pictures read at a time.
 
         Raises:
@@ -80,11 +81,11 @@ class Oracle:
         """
         if isinstance(images, Scores):
             return images
-        network, parts = self.network, []
-        for chunk in prepared(images).split(batch):
+        network, parts, side = self.network, [], self.config.side
+        for chunk in prepared(images, side).split(batch):
             chunk = chunk.to(network.prototypes.device)
             fine = network(chunk)
-            coarse = network(F.interpolate(chunk, (SIZE // 2, SIZE // 2), mode="bilinear", antialias=True))
+            coarse = network(F.interpolate(chunk, (side // 2, side // 2), mode="bilinear", antialias=True))
             parts.append(
                 (
                     fine.embedding,
@@ -151,7 +152,7 @@ class Oracle:
 
     def presence_maps(
         self, images: Images | Scores, names: Sequence[str], among: Sequence[str] | None = None
-    ) -> Float[Tensor, "n names 8 8"]:
+    ) -> Float[Tensor, "n names rows rows"]:
         """Probability that a named concept is around a cell: of the objects in its 3x3 window, times how much there is.
 
         Args:
@@ -175,9 +176,10 @@ class Oracle:
         scores = self.score(images)
         maps = self._windows(scores.cells, scores.foreground, (first, second), None) ** 4  # the surest cells count
         share = maps / maps.sum((2, 3), keepdim=True).clamp_min(1e-9)
-        places = torch.arange(CELLS, dtype=torch.float32)
+        rows = share.shape[2]
+        places = torch.arange(rows, dtype=torch.float32)
         x, y = share.sum(2) @ places, share.sum(3) @ places  # (n, 2) each
-        gaps = torch.stack([x[:, 1] - x[:, 0], y[:, 1] - y[:, 0]], 1) / CELLS
+        gaps = torch.stack([x[:, 1] - x[:, 0], y[:, 1] - y[:, 0]], 1) / rows
         found: list[str | None] = []
         for gap in gaps.tolist():
             axis = int(abs(gap[1]) > abs(gap[0]))
@@ -258,7 +260,7 @@ class Oracle:
                 judged[f"{background.second} below"] = float(scores.bottom[0, colours.index(background.second)])
         return judged
 
-    def _attributes(self, scores: Scores, weights: Float[Tensor, "n 8 8"]) -> tuple[Tensor, Tensor]:
+    def _attributes(self, scores: Scores, weights: Float[Tensor, "n rows rows"]) -> tuple[Tensor, Tensor]:
         """Logits of (style, tint) of what lies where the weights are."""
         described = describe(scores.moments, scores.cells, weights)
         style, tint = self.network.attribute_logits(described.to(self.network.prototypes.device))

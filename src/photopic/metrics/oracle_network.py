@@ -1,4 +1,4 @@
-"""The network of the oracle: one small residual CNN that reads an 8x8 grid of cells of a 64x64 picture.
+"""The network of the oracle: one small residual CNN that reads a picture in cells of 8x8 pixels.
 
 Every cell gets a foreground logit and an embedding on the unit sphere; concepts are prototypes on the same sphere (a
 normalised softmax), so that the embedding also separates concepts nobody trained it on. Style and tint are read from
@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-CELLS = 8  # cells along a side
-SIZE = 64  # pixels along a side
+CELL = 8  # pixels along a side of a cell
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,10 @@ class OracleConfig:
     tints: tuple[str, ...]  # "none" and the tint colours
     colours: tuple[str, ...]  # of backgrounds
     kinds: tuple[str, ...]  # of backgrounds
-    widths: tuple[int, int, int] = (32, 64, 160)  # channels on 32x32, 16x16 and 8x8 cells
+    widths: tuple[int, int, int] = (32, 64, 160)  # channels at strides of 2, 4 and 8
     blocks: tuple[int, int, int] = (0, 1, 1)  # residual blocks on each
     embedding: int = 128
+    side: int = 64  # pixels along a side of the pictures it learnt from
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,11 @@ class OracleNetwork(nn.Module):
     def background_logits(self, reading: CellReading) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of (top colour, bottom colour, kind) from the upper, the lower and all rows, away from objects."""
         share = torch.sigmoid(-reading.foreground.detach()) + 0.05  # some weight everywhere: an object may fill it all
-        half = CELLS // 2
+        cells = reading.features.shape[2]
+        half = cells // 2
         pooled = [
             pool(reading.features[:, :, rows], share[:, rows])
-            for rows in (slice(0, half), slice(half, CELLS), slice(0, CELLS))
+            for rows in (slice(0, half), slice(half, cells), slice(0, cells))
         ]
         hidden = self.background(torch.cat(pooled, 1))
         return self.to_top(hidden), self.to_bottom(hidden), self.to_kind(hidden)

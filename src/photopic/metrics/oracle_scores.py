@@ -12,7 +12,7 @@ from torch import Tensor
 
 from photopic.core.errors import DataError
 from photopic.data.pixels import from_pixels
-from photopic.metrics.oracle_network import SIZE, pool
+from photopic.metrics.oracle_network import pool
 
 Images = Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]  # uint8 (n, h, w, 3) or float (n, 3, h, w); ``score`` checks
 FULL = 2.0  # cells of objects in a 3x3 window that count as a whole one: a thin small object covers two
@@ -20,13 +20,13 @@ FULL = 2.0  # cells of objects in a 3x3 window that count as a whole one: a thin
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything the oracle says of n pictures; the other methods are questions about it."""
+    """Everything the oracle says of n pictures in cells of 8x8 pixels; the other methods are questions about it."""
 
-    cells: Float[Tensor, "n 128 8 8"]  # embedding of each cell, of length 1
-    foreground: Float[Tensor, "n 8 8"]  # probability that an object is in the cell
-    coarse_cells: Float[Tensor, "n 128 4 4"]  # of the picture at half its size, where large objects are read best
-    coarse_foreground: Float[Tensor, "n 4 4"]
-    moments: Float[Tensor, "n moments 8 8"]  # what style and tint are read from
+    cells: Float[Tensor, "n 128 rows rows"]  # embedding of each cell, of length 1; 8 rows at 64 pixels, 16 at 128
+    foreground: Float[Tensor, "n rows rows"]  # probability that an object is in the cell
+    coarse_cells: Float[Tensor, "n 128 half half"]  # of the picture at half its size, where large objects are read best
+    coarse_foreground: Float[Tensor, "n half half"]
+    moments: Float[Tensor, "n moments rows rows"]  # what style and tint are read from
     top: Float[Tensor, "n colours"]  # probability of the background's (top) colour
     bottom: Float[Tensor, "n colours"]  # of the bottom colour; the top one's where there is no gradient
     kind: Float[Tensor, "n kinds"]  # probability of the background's kind
@@ -47,8 +47,8 @@ def window(
     return embedding, (mass / FULL).clamp(max=1)
 
 
-def prepared(images: Images) -> Float[Tensor, "n 3 64 64"]:
-    """Pictures as the network reads them."""
+def prepared(images: Images, side: int) -> Float[Tensor, "n 3 side side"]:
+    """Pictures as a network that learnt from that many pixels a side reads them."""
     if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3:
         tensor = from_pixels(np.ascontiguousarray(images))
     elif isinstance(images, Tensor) and images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3:
@@ -60,6 +60,6 @@ def prepared(images: Images) -> Float[Tensor, "n 3 64 64"]:
         )
     if not len(tensor):
         raise DataError("expected at least one picture, found none")
-    if tensor.shape[2:] != (SIZE, SIZE):
-        tensor = F.interpolate(tensor, (SIZE, SIZE), mode="bilinear", antialias=True).clamp(-1, 1)
+    if tensor.shape[2:] != (side, side):
+        tensor = F.interpolate(tensor, (side, side), mode="bilinear", antialias=True).clamp(-1, 1)
     return tensor.contiguous(memory_format=torch.channels_last)
