@@ -34,7 +34,8 @@ def encode_scenes(
     """Write this shard's files of the bank that are missing: scaled latents (float16), token ids, and where things are.
 
     ``owners`` is for each token the thing it names, or -1; ``coverage`` for each of four things its share of each cell of the
-    latents, 0 to 255; things that share their words (``two bears``) count as the first. A scene whose caption has more tokens than the text encoder reads is left out.
+    latents, 0 to 255; things that share their words (``two bears``) count as the first. A scene whose caption has more tokens
+    than the text encoder reads is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for part in range(shard, scenes // PART, shards):
