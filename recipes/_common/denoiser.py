@@ -177,7 +177,7 @@ def run_of(folder: Path, config: Config) -> Run:
 def train(
     rank: int, processes: int, parts: Parts, config: Config, folder: Path, latents: Path, options: Mapping[str, Any]
 ) -> None:
-    """Train to the end in one of several processes; ``options``: device, threads, compile, bfloat16, and perhaps log (steps a line)."""
+    """Train to the end in one of several processes; ``options``: device, threads, compile, bfloat16, log (steps a line)."""
     torch.set_num_threads(options["threads"])
     parent = os.getppid()
     if processes > 1:
