@@ -85,6 +85,7 @@ MODULES = {
     "robustness": "guard.robustness",
     "saturation": "guard.saturation",
     "sd15-shape": "locate.sd15_shape",
+    "sd3-shape": "locate.sd3_shape",
     "sfda": "train.adaptation",
     "shared-timesteps": "train.shared_timesteps",
     "skeleton": "train.skeleton",
