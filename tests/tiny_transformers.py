@@ -575,7 +575,7 @@ TINY: dict[str, Tiny] = {
             "text_embed_2_dim": DIM,
             "rope_axes_dim": (4, 4),
         },
-        _chat(QWEN_MODEL) | {"text_encoder_2": (_t5, word_tokenizer)},
+        _chat(QWEN_MODEL, 3) | {"text_encoder_2": (_t5, word_tokenizer)},
         vae=_hunyuan_vae,
         scheduler={"shift": 5.0},
         others=lambda: {"guider": diffusers.AdaptiveProjectedMixGuidance()},

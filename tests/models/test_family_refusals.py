@@ -16,7 +16,6 @@ from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Step
 from photopic.data.few_shot import FewShotTask
 from photopic.learning.parameters.text_encoder_copy import TunedText
-from photopic.measure.denoiser import probed
 from photopic.measure.diffusion_features import diffusion_features
 from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.families import FAMILIES, WHY, not_taken
@@ -78,7 +77,6 @@ def test_what_these_families_do_not_do_is_said_in_one_line() -> None:
 def test_methods_that_look_into_a_unet_name_the_pipeline() -> None:
     model = shared_handle("StableDiffusion3Pipeline")
     for refused in (
-        lambda: probed(model),
         lambda: diffusion_features(model, FewShotTask(labelled(3), labelled(2))),
         lambda: TunedText(model),
     ):

@@ -18,6 +18,7 @@ from photopic.models.diffusion.process import Denoiser, Diffusion
 from photopic.models.diffusion.schedules import Schedule
 from photopic.models.loading import load
 from photopic.models.text_to_image.handle import TextToImage
+from photopic.models.text_to_image.noise_schedule import StraightLine
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +64,38 @@ def probed(model: str | Path | TextToImage | DiffusionModel, *, prompt: str = ""
         return Probed(handle.name, handle.process, handle, handle.size, lambda images: from_pixels(images).to(place))
     if not isinstance(handle, TextToImage):
         raise ModelError(f"{handle.name}: expected a denoiser, found {handle.described}; name a text-to-image pipeline")
-    handle.check_unet("denoisers are measured in UNet pipelines alone")
-    process = Diffusion(Schedule.of_scheduler(handle.pipeline.scheduler), PREDICTIONS[handle.prediction_type])
-    said = handle.encode_prompts(prompt)
+    said, line = handle.encode_prompts(prompt), handle.schedule
 
     def denoiser(noisy: Tensor, time: Tensor) -> Tensor:
         return handle.predict(noisy, time, said[[0] * len(noisy)])
+
+    if isinstance(line, StraightLine):
+        process, denoiser = of_straight_line(line, denoiser)
+    else:
+        process = Diffusion(Schedule.of_scheduler(handle.pipeline.scheduler), PREDICTIONS[handle.prediction_type])
 
     def clean(images: Tensor) -> Tensor:
         with torch.no_grad():
             return handle.encode_images(from_pixels(images).to(handle.device, handle.dtype))
 
     return Probed(handle.name, process, denoiser, handle.image_size, clean)
+
+
+def of_straight_line(line: StraightLine, velocity: Denoiser) -> tuple[Diffusion, Denoiser]:
+    """The variance-preserving process and its denoiser that a flow and its velocity are, up to a factor of the noisy picture.
+
+    ``(1 - s) x_0 + s e`` over ``sqrt((1 - s)^2 + s^2)`` is ``alpha x_0 + sigma e`` with ``alpha^2 + sigma^2 = 1``. Timestep i is the
+    flow's time i + 1, as noise is never quite gone in a process and quite alone at the end of a flow; clean pictures are predicted.
+
+    Args:
+        line: How the flow mixes noise in.
+        velocity: The network: pictures on the line and times above 0 to ``noise - picture``.
+    """
+    share = line.sigmas(torch.zeros(()), torch.arange(1, line.timesteps + 1)).double().flatten()  # s, (timesteps,)
+    length = ((1 - share).square() + share.square()).sqrt()
+
+    def clean(noisy: Tensor, time: Tensor) -> Tensor:
+        given = noisy * length.to(noisy)[time].reshape(-1, 1, 1, 1)
+        return line.to_sample(velocity(given, time + 1), given, time + 1)
+
+    return Diffusion(Schedule((1 - share) / length), "sample"), clean

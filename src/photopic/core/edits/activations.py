@@ -87,17 +87,20 @@ class TokenResidual(_OnOutput):
             tokens = given.get("input_ids")  # (batch, tokens)
             if tokens is None or tokens.shape[1] < len(ids):
                 return output
-            hidden = output["last_hidden_state"] if isinstance(output, Mapping) else output[0]  # (batch, tokens, dim)
             starts = (tokens.unfold(1, len(ids), 1) == ids.to(tokens.device)).all(-1)  # (batch, tokens - ids + 1)
-            added = torch.zeros_like(hidden)
-            for offset, row in enumerate(weight * residual.to(hidden)):  # (ids, dim): a row for each word in turn
-                added[:, offset : offset + starts.shape[1]] += starts.unsqueeze(-1) * row
+
+            def with_rows(hidden: Tensor) -> Tensor:
+                added = torch.zeros_like(hidden)  # (batch, tokens, dim)
+                for offset, row in enumerate(weight * residual.to(hidden)):  # (ids, dim): a row for each word in turn
+                    added[:, offset : offset + starts.shape[1]] += starts.to(hidden.device).unsqueeze(-1) * row
+                return hidden + added
+
             if not isinstance(output, Mapping):
-                return replaced(output, hidden + added)
-            changed = {"last_hidden_state": hidden + added}
-            if output.get("hidden_states") is not None:  # XL pipelines read the last but one
-                *before, read, last = output["hidden_states"]
-                changed["hidden_states"] = (*before, read + added, last)
+                return replaced(output, with_rows(output[0]))
+            changed = {"last_hidden_state": with_rows(output["last_hidden_state"])} if "last_hidden_state" in output else {}
+            if output.get("hidden_states") is not None:  # pipelines read the last but one, or several behind one another
+                embedded, *layers = output["hidden_states"]
+                changed["hidden_states"] = (embedded, *map(with_rows, layers))
             return type(output)(**{**output, **changed})
 
         return add

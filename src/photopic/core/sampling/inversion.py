@@ -1,4 +1,4 @@
-"""DDIM inversion: the start noise that leads to given latents."""
+"""Inversion: the start noise that leads to given latents, by DDIM or by Euler along the straight line of flow matching."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor
 
 from photopic.core.errors import ModelError
 from photopic.core.sampling.control import Sampled, Sampling, Step
 from photopic.core.sampling.finite import check_finite
-from photopic.core.sampling.levels import noise_levels
+from photopic.core.sampling.levels import noise_levels, share_of
 from photopic.core.sampling.predict import is_guided, predict
 
 
 def invert_events(
     sampling: Sampling, latents: Float[Tensor, "batch c h w"], *, refinements: int = 0
 ) -> Iterator[Sampled]:
-    """Walk the schedule of deterministic DDIM backwards, from clean latents to the noise that leads to them.
+    """Walk the schedule of a deterministic sampler backwards, from clean latents to the noise that leads to them.
 
-    A step of DDIM is undone with the prediction at the level it started from, which needs the very latents looked for. The
+    A step is undone with the prediction at the level it started from, which needs the very latents looked for. The
     prediction at the latents at hand stands in for it (Song et al., arXiv 2010.02502); each refinement computes it
     again at the latents just found, a fixed-point iteration that shrinks the error where it converges.
 
     Args:
-        sampling: The run that will draw from the noise: DDIM with ``eta`` 0. Hooks of its controls that make a prediction act
+        sampling: The run that will draw from the noise: DDIM with ``eta`` 0, or Euler of flow matching. Hooks of its controls that make a prediction act
             here too. Guidance makes the error larger, so invert without it where you can.
         latents: Clean latents.
         refinements: UNet calls a step beyond the first.
@@ -41,18 +41,21 @@ def invert_events(
         ModelError: If the scheduler is another, or not deterministic, or a step ends in numbers that are not finite.
     """
     scheduler = copy.deepcopy(sampling.scheduler)
-    if not isinstance(scheduler, DDIMScheduler) or sampling.eta != 0:
+    euler = isinstance(scheduler, FlowMatchEulerDiscreteScheduler) and not scheduler.config.stochastic_sampling
+    if not euler and (not isinstance(scheduler, DDIMScheduler) or sampling.eta != 0):
         raise ModelError(
-            f"inversion: expected DDIMScheduler with eta 0, found {type(scheduler).__name__} with eta {sampling.eta}; "
-            "only deterministic DDIM is walked backwards"
+            f"inversion: expected DDIMScheduler with eta 0, or FlowMatchEulerDiscreteScheduler, found {type(scheduler).__name__} "
+            f"with eta {sampling.eta}; only deterministic samplers of one call a step are walked backwards"
         )
-    scheduler.set_timesteps(sampling.steps, device=latents.device)
+    scheduler.set_timesteps(sampling.steps, device=latents.device, **sampling.schedule)
     levels = noise_levels(scheduler)
     total = len(scheduler.timesteps)
     for control in sampling.controls:
         control.start(sampling)
     for index in reversed(range(total)):
-        step = Step(index, total, scheduler.timesteps[index], levels[index], levels[index + 1], guided=sampling.guided)
+        step = Step(
+            index, total, scheduler.timesteps[index], levels[index], levels[index + 1], sampling.guided, straight=euler
+        )
         step = replace(step, guided=is_guided(sampling, step))
         with torch.set_grad_enabled(sampling.differentiable):
             found = latents
@@ -79,6 +82,8 @@ def invert(
 
 def undone(scheduler: Any, after: Tensor, before: Tensor, prediction: Tensor, step: Step) -> Tensor:
     """The latents before a step, by the latents after it and a prediction that was made at ``before``."""
+    if step.straight:  # Euler: after = before + (s' - s) v, with s and s' the shares of noise
+        return after + (share_of(step.sigma) - share_of(step.next_sigma)) * prediction
     timestep = int(step.timestep)
     previous = timestep - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
     kept = scheduler.alphas_cumprod[timestep].double().item()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from photopic.core.edits import TokenEmbedding, TokenResidual
 from photopic.core.errors import DataError
+from photopic.models.text_to_image.text_positions import tokenized
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,11 +56,13 @@ class TunedText(nn.Module):
 
 
 def word_ids(model: TextToImage, word: str) -> dict[str, tuple[int, ...]]:
-    """Text encoder to the token ids of a word, or of several words, in its tokenizer."""
-    return {
-        component: tuple(tokenizer(word, add_special_tokens=False).input_ids)
-        for component, tokenizer in model.tokenizers.items()
-    }
+    """Text encoder to the token ids of a word, or of several words, in its tokenizer, as they are behind another word."""
+    before = "a "  # many vocabularies have other tokens for the same letters with and without a space before them
+    found: dict[str, tuple[int, ...]] = {}
+    for component, tokenizer in model.tokenizers.items():
+        ids, offsets = tokenized(tokenizer, before + word)
+        found[component] = tuple(each for each, (_, end) in zip(ids, offsets, strict=True) if end > len(before))
+    return found
 
 
 def starts_of(
@@ -138,13 +141,13 @@ def word_parts(
         model: Whose tokenizers read the noun.
         noun: One word or several.
         token: The new word, or None.
-        residuals: Text encoder to one residual a token of the noun.
+        residuals: Text encoder to one residual a token of the noun; encoders that are left out are given no new word.
 
     Example:
         >>> word_parts(model, "bear", "<mine>", {"text_encoder": torch.zeros(1, 192)})[1].words  # doctest: +SKIP
         '<mine>'
     """
-    ids = word_ids(model, noun)
+    ids = {component: each for component, each in word_ids(model, noun).items() if component in residuals}
     halves = {component: each.half() for component, each in residuals.items()}
     if token is None:
         return (TokenResidual(noun, ids, halves),)
@@ -158,10 +161,18 @@ def word_parts(
         table = encoder.get_input_embeddings().weight.detach()
         for row, place in zip(rows, each, strict=True):
             row[component] = _smallest(table[place])
-    first = {component: len(tokenizer) for component, tokenizer in model.tokenizers.items()}
-    new_ids = {component: tuple(range(start, start + count)) for component, start in first.items()}
     tokens = [TokenEmbedding(word, row) for word, row in zip(words, rows, strict=True)]
-    return (*tokens, TokenResidual(" ".join(words), new_ids, halves))
+    first = {component: len(model.tokenizers[component]) for component in ids}
+    # one a word: some tokenizers read the spaces between them as tokens of their own
+    added = [
+        TokenResidual(
+            word,
+            {component: (start + place,) for component, start in first.items()},
+            {component: each[place : place + 1] for component, each in halves.items()},
+        )
+        for place, word in enumerate(words)
+    ]
+    return (*tokens, *added)
 
 
 def _smallest(row: Tensor) -> Tensor:

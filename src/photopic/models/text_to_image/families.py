@@ -88,6 +88,7 @@ class Family:
         epsilon: Added to the variances of ``batch_norm`` whatever the VAE's configuration says; None: what it says.
         channels_last: Whether ``batch_norm`` puts the 2x2 cells of a channel apart, (dy, dx, c), and not side by side, (c, dy, dx).
         slots: Whether 2x2 cells share a slot of the mask.
+        by_layers: Whether the layers of the text encoder are called one by one, so that nothing it puts out is read.
         second: Name of a network of its own for the unconditional half.
         guider: Whether guidance is a component of the pipeline, so that each half is encoded in a call of its own.
         alone: Whether prompts are encoded one by one, because the pipeline lets them change each other.
@@ -118,6 +119,7 @@ class Family:
     epsilon: float | None = None
     channels_last: bool = False
     slots: bool = False
+    by_layers: bool = False
     second: str | None = None
     guider: bool = False
     alone: bool = False
@@ -257,6 +259,7 @@ FAMILIES: dict[str, Family] = {
         layout="prefixed",
         autoencoding="batch_norm",
         channels_last=True,
+        by_layers=True,
         second="unconditional_transformer",
         options={"guidance_schedule": None},
     ),

@@ -83,7 +83,7 @@ def own_tokens(tokenizer: Any, prompt: str, ids: Sequence[int]) -> dict[int, tup
     """
     best: dict[int, tuple[int, int]] = {}
     for text in dict.fromkeys((prompt, prompt.lower())):
-        own, offsets = _tokenized(tokenizer, text)
+        own, offsets = tokenized(tokenizer, text)
         matcher = SequenceMatcher(None, own[::-1], list(ids)[::-1], autojunk=False)
         found: dict[int, tuple[int, int]] = {}
         for first, second, size in matcher.get_matching_blocks():
@@ -93,8 +93,8 @@ def own_tokens(tokenizer: Any, prompt: str, ids: Sequence[int]) -> dict[int, tup
     return best
 
 
-def _tokenized(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-    """The tokens of a text by itself, and the characters of each."""
+def tokenized(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The tokens of a text by itself, and the characters (begin, end) of each."""
     if getattr(tokenizer, "is_fast", False):
         made = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return list(made["input_ids"]), [tuple(each) for each in made["offset_mapping"]]

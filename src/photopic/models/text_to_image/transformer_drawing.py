@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from photopic.core.edits import TokenResidual
 from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Sampling
 from photopic.models.text_to_image.capture import Recorded, record
@@ -245,6 +246,7 @@ class TransformerDrawer:
     ) -> tuple[Sampling, Float[Tensor, "batch c h w"]]:
         """The run that draws a batch, and the noise it starts from."""
         model, config, prompts = self.model, drawing.config, drawing.prompts[rows]
+        check_residuals(model)
         negative = config.negative_prompt
         found = capture(
             self.pipeline,
@@ -290,6 +292,20 @@ class TransformerDrawer:
         """As the stock pipeline finishes; none of these has a safety checker."""
         images = decode(self.pipeline, self.family, latents)
         return self.pipeline.image_processor.postprocess(images, output_type="np"), [False] * len(latents)
+
+
+def check_residuals(model: Any) -> None:
+    """Refuse residuals at words where nothing reads what they are added to.
+
+    Raises:
+        ModelError: Names the edit.
+    """
+    for each in model.edits.list() if model.family.by_layers else ():
+        if each.is_on and each.edit.of(TokenResidual):
+            raise ModelError(
+                f"{model.name}: {type(model.pipeline).__name__} calls the layers of its text encoder one by one, so that a token "
+                f"residual is added to nothing it reads; take the edit {each.name} away"
+            )
 
 
 def told_scheduler(scheduler: Any, schedule: Mapping[str, Any], own: Any) -> tuple[Any, dict[str, Any]]:

@@ -29,7 +29,7 @@ from photopic.models.text_to_image.noise_schedule import NoiseSchedule, Straight
 from photopic.models.text_to_image.text_positions import Followed, followed_in, numbered, positions_of_word
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, tokenizer_of
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
-from photopic.models.text_to_image.transformer_drawing import TransformerDrawer, call_arguments, capture
+from photopic.models.text_to_image.transformer_drawing import TransformerDrawer, call_arguments, capture, check_residuals
 from photopic.models.text_to_image.words import with_all_vectors
 
 ENCODED_TOGETHER = 16  # prompts that go through the text encoders at a time
@@ -151,6 +151,7 @@ class TransformerTextToImage(TextToImage):
         return found[0]
 
     def _captured(self, prompts: Sequence[str]) -> Any:
+        check_residuals(self)
         generators = [torch.Generator().manual_seed(0) for _ in prompts]
         return capture(self.pipeline, self.family, prompts, (self.image_size,) * 2, generators=generators)
 
