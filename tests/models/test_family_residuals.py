@@ -59,16 +59,20 @@ def test_a_residual_is_added_where_its_word_stands_and_nowhere_else(model: Trans
     with model.edits.applied(Edit((words,), base)):
         plain = told(model, prompt)
     if model.family.by_layers:
-        with pytest.raises(ModelError, match="Ideogram4Pipeline calls the layers of its text encoder one by one"):
-            with model.edits.applied(Edit((words, residual), base)):
-                model.generate(prompt, seeds=[0], steps=2)
+        with (
+            pytest.raises(ModelError, match="Ideogram4Pipeline calls the layers of its text encoder one by one"),
+            model.edits.applied(Edit((words, residual), base)),
+        ):
+            model.generate(prompt, seeds=[0], steps=2)
         return
     with model.edits.applied(Edit((words, residual), base)):
         moved, where = changed_rows(plain, told(model, prompt)), model.token_positions(prompt, "<mine>")
     if len(moved) == 1:
         assert [[row + model.family.registers for row in rows] for rows in moved.values()] == [where]
     assert sum(map(len, moved.values())) == len(where) > 0
-    for encoder in every:  # each encoder's own does something, but for one that is read as a single vector of the prompt
+    for (
+        encoder
+    ) in every:  # each encoder's own does something, but for one that is read as a single vector of the prompt
         alone = word_parts(model, "bear", "<mine>", residuals(model, (encoder,)))[1]
         with model.edits.applied(Edit((words, alone), base)):
             acts = any(changed_rows(plain, told(model, prompt)).values())
@@ -89,7 +93,15 @@ def test_a_file_says_which_encoders_it_needs(tmp_path: Any) -> None:
 
 def sentencepiece() -> transformers.PreTrainedTokenizerFast:
     """A unigram vocabulary with spaces in its pieces and none put before a text, as Gemma's."""
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("a", -1.0), ("\u2581bear", -1.0), ("bear", -1.0), ("\u2581", -2.0)]
+    pieces = [
+        ("<pad>", 0.0),
+        ("</s>", 0.0),
+        ("<unk>", 0.0),
+        ("a", -1.0),
+        ("\u2581bear", -1.0),
+        ("bear", -1.0),
+        ("\u2581", -2.0),
+    ]
     backend = Tokenizer(kinds.Unigram([*pieces, *((letter, -9.0) for letter in "brems<>in")], unk_id=2))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     backend.decoder = decoders.Metaspace(prepend_scheme="never")

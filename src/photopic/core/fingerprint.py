@@ -127,7 +127,17 @@ def _state(module: nn.Module) -> dict[str, Any]:
         for made in ("to_qkv", "to_kv", "to_added_qkv")
     ):
         found = {name: value for name, value in found.items() if not name.startswith(fused)}
+    found |= _on_disk(parts, found)
     return found | _offloaded(module) if any(getattr(each, "is_meta", False) for each in found.values()) else found
+
+
+def _on_disk(parts: Sequence[tuple[str, nn.Module]], found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Without data what diffusers keeps on a disk by groups: between two calls it leaves there whatever memory holds."""
+    registries = [getattr(part, "_diffusers_hook", None) for _, part in parts]
+    hooks = [each.get_hook("group_offloading") for each in registries if each is not None]
+    groups = [hook.group for hook in hooks if hook is not None and hook.group.offload_to_disk_path is not None]
+    away = {id(tensor) for group in groups for tensor in group.tensor_to_key}
+    return {name: each.to("meta") for name, each in found.items() if id(each) in away}
 
 
 def _writes_its_own_state(part: nn.Module) -> bool:

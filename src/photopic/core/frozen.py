@@ -1,4 +1,4 @@
-"""Weights that hold no plain numbers: quantised by torchao or as GGUF, or kept in 8-bit floats between forward passes.
+"""Weights that hold no plain numbers: quantised by torchao, bitsandbytes or as GGUF, or kept in 8-bit floats between calls.
 
 Nothing writes to them. What they stand for can be read, and an edit stands beside them (``core.edits.branches``).
 """
@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from photopic.core.errors import ModelError
+
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -22,6 +24,9 @@ def frozen_weights(modules: Mapping[str, nn.Module], names: Iterable[str]) -> di
     Args:
         modules: Component name to module.
         names: ``<component>.<path>.weight``; others are passed over.
+
+    Raises:
+        ModelError: If one is a 4-bit weight of bitsandbytes on a processor.
 
     Example:
         >>> layer = nn.Linear(2, 2).to(torch.float8_e4m3fn)
@@ -37,6 +42,11 @@ def frozen_weights(modules: Mapping[str, nn.Module], names: Iterable[str]) -> di
             if layer is None:
                 break
         if isinstance(layer, nn.Linear) and name.endswith(".weight") and _is_frozen(layer._parameters.get("weight")):
+            if hasattr(layer.weight, "quant_state") and layer.weight.device.type == "cpu":
+                raise ModelError(
+                    f"{name}: bitsandbytes packs 4-bit weights anew when a processor first uses them, and rounds them when they "
+                    "are read, so that nothing could be taken back exactly; load the model in 8 bits"
+                )
             found[name] = layer
     return found
 
@@ -44,6 +54,8 @@ def frozen_weights(modules: Mapping[str, nn.Module], names: Iterable[str]) -> di
 def plain_weight(layer: nn.Module) -> Float[Tensor, "out in"]:
     """What a layer's weight stands for, as float32; a copy."""
     weight: Any = layer.weight
+    if _is_of_bitsandbytes(weight):
+        return _of_bitsandbytes(layer).detach().float()
     if hasattr(weight, "quant_type"):  # GGUF, of diffusers
         from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
@@ -52,7 +64,23 @@ def plain_weight(layer: nn.Module) -> Float[Tensor, "out in"]:
 
 
 def _is_frozen(weight: Any) -> bool:
-    return weight is not None and (_is_wrapped(weight) or hasattr(weight, "quant_type") or weight.dtype in FLOAT8)
+    if weight is None:
+        return False
+    return _is_wrapped(weight) or hasattr(weight, "quant_type") or _is_of_bitsandbytes(weight) or weight.dtype in FLOAT8
+
+
+def _is_of_bitsandbytes(weight: Any) -> bool:
+    return type(weight).__module__.partition(".")[0] == "bitsandbytes"
+
+
+def _of_bitsandbytes(layer: Any) -> Tensor:
+    from bitsandbytes import functional
+
+    weight = layer.weight
+    if hasattr(weight, "quant_state"):  # 4 bits
+        return functional.dequantize_4bit(weight.data, weight.quant_state)
+    scales = weight.SCB if weight.SCB is not None else layer.state.SCB  # of 8 bits, (out,); the first call moves them
+    return functional.int8_vectorwise_dequant(weight.data, scales)
 
 
 def _is_wrapped(weight: Any) -> bool:

@@ -84,14 +84,16 @@ def probed(model: str | Path | TextToImage | DiffusionModel, *, prompt: str = ""
 def of_straight_line(line: StraightLine, velocity: Denoiser) -> tuple[Diffusion, Denoiser]:
     """The variance-preserving process and its denoiser that a flow and its velocity are, up to a factor of the noisy picture.
 
-    ``(1 - s) x_0 + s e`` over ``sqrt((1 - s)^2 + s^2)`` is ``alpha x_0 + sigma e`` with ``alpha^2 + sigma^2 = 1``. Timestep i is the
-    flow's time i + 1, as noise is never quite gone in a process and quite alone at the end of a flow; clean pictures are predicted.
+    ``(1 - s) x_0 + s e`` over ``sqrt((1 - s)^2 + s^2)`` is ``alpha x_0 + sigma e`` with ``alpha^2 + sigma^2 = 1``. Timestep i is
+    the flow's time i + 1: noise is never quite gone in a process, and alone at the end of a flow. Clean pictures are predicted.
 
     Args:
         line: How the flow mixes noise in.
         velocity: The network: pictures on the line and times above 0 to ``noise - picture``.
     """
-    share = line.sigmas(torch.zeros(()), torch.arange(1, line.timesteps + 1)).double().flatten()  # s, (timesteps,)
+    share = (
+        line.sigmas(torch.zeros(1, 1, 1, 1), torch.arange(1, line.timesteps + 1)).double().flatten()
+    )  # s, (timesteps,)
     length = ((1 - share).square() + share.square()).sqrt()
 
     def clean(noisy: Tensor, time: Tensor) -> Tensor:

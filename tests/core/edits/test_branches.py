@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from accelerate import cpu_offload
+from accelerate import cpu_offload, cpu_offload_with_hook, disk_offload, dispatch_model
 from torch import Tensor, nn
 
 from photopic.core.edits import DenseDelta, Edit, EditStack, LowRankDelta, SparseWeights, ZeroedWeights
@@ -19,6 +20,7 @@ from photopic.core.frozen import frozen_weights, plain_weight
 from photopic.data.captioned import CaptionedImages
 from photopic.locate.concept_neurons import concept_neurons
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
+from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny_transformers import handle_of
 
 NAME = "m.0.weight"
@@ -54,7 +56,17 @@ def gguf() -> nn.Module:
     return layer.requires_grad_(False)
 
 
-@pytest.fixture(params=[float8, torchao, gguf], ids=lambda made: made.__name__)
+def bits8() -> nn.Module:
+    library = pytest.importorskip("bitsandbytes")
+    return _quantised(library.nn.Linear8bitLt(64, 32, has_fp16_weights=False), nn.Linear(64, 32))
+
+
+def _quantised(layer: nn.Module, plain: nn.Module) -> nn.Module:
+    layer.load_state_dict(plain.state_dict(), strict=False)
+    return layer.to("cpu").eval().requires_grad_(False)  # on the way there bitsandbytes quantises
+
+
+@pytest.fixture(params=[float8, torchao, gguf, bits8], ids=lambda made: made.__name__)
 def model(request: pytest.FixtureRequest) -> nn.Module:
     made: Callable[[], nn.Module] = request.param
     with torch.random.fork_rng():
@@ -160,21 +172,96 @@ def test_a_transformer_under_layerwise_casting_is_edited_and_comes_back(kind: st
         assert tensor.reshape(-1).view(torch.uint8).equal(before[name].reshape(-1).view(torch.uint8)), name
 
 
-@pytest.mark.parametrize("offload", ["cpu_offload", "group"])
+def test_4_bits_of_bitsandbytes_are_refused_on_a_processor() -> None:
+    """Its state dict after a call is not the one before, and every reading moves it: there is no base to come back to."""
+    library = pytest.importorskip("bitsandbytes")
+    model = nn.Sequential(_quantised(library.nn.Linear4bit(64, 32, quant_type="nf4"), nn.Linear(64, 32)))
+    edit = Edit((ZeroedWeights({NAME: AT}),), fingerprint({"m": nn.Sequential(nn.Linear(64, 32))}, "other", [NAME]), {})
+    with pytest.raises(ModelError, match=r"m\.0\.weight: bitsandbytes packs 4-bit weights anew") as caught:
+        EditStack({"m": model}).load(edit, force=True)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_an_offloaded_transformer_is_edited_and_comes_back(offload: str) -> None:
-    model, cpu = handle_of("FluxPipeline"), torch.device("cpu")
-    plain = model.generate("a bear", seeds=[0], steps=2)
+def test_a_transformer_in_8_bits_of_bitsandbytes_is_edited_and_comes_back() -> None:
+    library = pytest.importorskip("bitsandbytes")
+    model = handle_of("FluxPipeline")
+    for name in attention_weights(model):
+        path = name.removesuffix(".weight").partition(".")[2]
+        plain = model.network.get_submodule(path)
+        layer = library.nn.Linear8bitLt(plain.in_features, plain.out_features, has_fp16_weights=False)
+        model.network.set_submodule(path, _quantised(layer, plain))
+    base = drawn_with(model, None)
+    before, edit = content(model.network), few_shut(model)
+    assert (drawn_with(model, edit) != base).any() and (drawn_with(model, None) == base).all()
+    assert content(model.network) == before
+
+
+CPU = torch.device("cpu")
+OFFLOADS: dict[str, Callable[[Any, str], Any]] = {
+    "every weight, accelerate": lambda model, folder: [cpu_offload(part, CPU) for part in model.components.values()],
+    "model by model, diffusers": lambda model, folder: model.pipeline.enable_model_cpu_offload(device="cpu"),
+    "model by model, accelerate": lambda model, folder: cpu_offload_with_hook(model.network, CPU),
+    "device_map": lambda model, folder: dispatch_model(model.network, {"": "cpu"}, main_device="cpu", force_hooks=True),
+    "groups of leaves, diffusers": lambda model, folder: model.pipeline.enable_group_offload(
+        onload_device=CPU, offload_device=CPU, offload_type="leaf_level"
+    ),
+    "groups of blocks, diffusers": lambda model, folder: model.network.enable_group_offload(
+        onload_device=CPU, offload_device=CPU, offload_type="block_level", num_blocks_per_group=1
+    ),
+}
+ON_DISK: dict[str, Callable[[Any, str], Any]] = {
+    "every weight, accelerate": lambda model, folder: disk_offload(model.network, folder, CPU),
+    "device_map": lambda model, folder: dispatch_model(
+        model.network,
+        {name: "disk" if name.startswith("single") else "cpu" for name, _ in model.network.named_children()},
+        main_device="cpu",
+        offload_dir=folder,
+    ),
+    "groups of blocks, diffusers": lambda model, folder: model.network.enable_group_offload(
+        onload_device=CPU,
+        offload_device=CPU,
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        offload_to_disk_path=folder,
+    ),
+}
+
+
+def drawn_with(model: TextToImage, edit: Edit | None) -> Any:
+    with model.edits.applied(*([] if edit is None else [edit])):
+        return model.generate("a bear", seeds=[0], steps=2)
+
+
+def few_shut(model: TextToImage) -> Edit:
     weights = attention_weights(model)
     positions = random_positions({name: torch.arange(60) for name in weights}, weights, seed=0)
-    edit = Edit((ZeroedWeights(positions),), model.fingerprint(*weights), {})
-    with model.edits.applied(edit):
-        wanted = model.generate("a bear", seeds=[0], steps=2)
-    if offload == "cpu_offload":
-        cpu_offload(model.network, execution_device=cpu)
-    else:
-        model.network.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
-    assert (model.generate("a bear", seeds=[0], steps=2) == plain).all()
-    with model.edits.applied(edit):
-        assert (model.generate("a bear", seeds=[0], steps=2) == wanted).all()
-    assert (model.generate("a bear", seeds=[0], steps=2) == plain).all() and (wanted != plain).any()
+    return Edit((ZeroedWeights(positions),), model.fingerprint(*weights), {})
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_an_offloaded_transformer_is_edited_and_comes_back(offload: str, tmp_path: Path) -> None:
+    model = handle_of("FluxPipeline")
+    edit, picture = few_shut(model), torch.zeros(1, 3, 16, 16)
+    plain, wanted, latents = drawn_with(model, None), drawn_with(model, edit), model.encode_images(picture)
+    OFFLOADS[offload](model, str(tmp_path))
+    assert (drawn_with(model, None) == plain).all()
+    assert (drawn_with(model, edit) == wanted).all()
+    assert (drawn_with(model, None) == plain).all() and (wanted != plain).any()
+    assert torch.equal(model.encode_images(picture), latents) and model.device == CPU
+
+
+@pytest.mark.parametrize("offload", ON_DISK)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_is_offloaded_to_a_disk_draws_and_is_not_edited(offload: str, tmp_path: Path) -> None:
+    model = handle_of("FluxPipeline")
+    edit, plain = few_shut(model), drawn_with(model, None)
+    ON_DISK[offload](model, str(tmp_path))
+    assert (drawn_with(model, None) == plain).all()
+    with pytest.raises(
+        ModelError, match=r"has no data here .*offloaded to a disk.; load the model into memory"
+    ) as caught:
+        drawn_with(model, edit)
+    assert "\n" not in str(caught.value)
+    assert (drawn_with(model, None) == plain).all()

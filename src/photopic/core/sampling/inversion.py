@@ -29,8 +29,8 @@ def invert_events(
     again at the latents just found, a fixed-point iteration that shrinks the error where it converges.
 
     Args:
-        sampling: The run that will draw from the noise: DDIM with ``eta`` 0, or Euler of flow matching. Hooks of its controls that make a prediction act
-            here too. Guidance makes the error larger, so invert without it where you can.
+        sampling: The run that will draw from the noise: DDIM with ``eta`` 0, or Euler of flow matching. Hooks of its controls that
+            make a prediction act here too. Guidance makes the error larger, so invert without it where you can.
         latents: Clean latents.
         refinements: UNet calls a step beyond the first.
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from photopic.core.errors import ModelError
+from photopic.core.nn.place import device_of
 from photopic.core.sampling import check_finite
 
 
@@ -33,7 +34,7 @@ def latents_of(pipeline: Any, images: Float[Tensor, "batch 3 h w"]) -> Float[Ten
         )
     with _full_precision(vae):
         # (batch, c, h / factor, w / factor); no draw from the posterior
-        mean = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mean
+        mean = vae.encode(images.to(device_of(vae), vae.dtype)).latent_dist.mean
     check_finite(mean, "vae: the encoded images", vae)
     return _scaled(vae, mean).to(pipeline.unet.dtype)
 
@@ -48,7 +49,9 @@ def pictures_of(pipeline: Any, latents: Float[Tensor, "batch c latent_h latent_w
     """The same where gradients flow to the latents; they end where a picture is clipped."""
     vae = pipeline.vae
     with _full_precision(vae):
-        images = vae.decode(_unscaled(vae, latents).to(vae.device, vae.dtype), return_dict=False)[0]  # (batch, 3, h, w)
+        images = vae.decode(_unscaled(vae, latents).to(device_of(vae), vae.dtype), return_dict=False)[
+            0
+        ]  # (batch, 3, h, w)
     check_finite(images, "vae: the decoded images", vae)
     return images.clamp(-1, 1).to(pipeline.unet.dtype)
 

@@ -25,6 +25,7 @@ from photopic.core.events import Event
 from photopic.core.files import share_as_usual
 from photopic.core.fingerprint_cache import LoadedDigest
 from photopic.core.nn.attention import AttentionMaps, capture_attention
+from photopic.core.nn.place import device_of
 from photopic.core.sampling import Control
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE, no_progress_bars, quiet
 from photopic.models.handle import Handle
@@ -133,7 +134,7 @@ class TextToImage(Handle):
     @property
     def device(self) -> torch.device:
         """Where the denoising network is."""
-        return self.network.device
+        return device_of(self.network)
 
     @property
     def dtype(self) -> torch.dtype:

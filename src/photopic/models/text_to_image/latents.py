@@ -14,6 +14,7 @@ from torch import Tensor
 
 from photopic.core.errors import ModelError
 from photopic.core.nn.attention.layers import plain
+from photopic.core.nn.place import device_of
 from photopic.core.sampling import check_finite
 from photopic.models.text_to_image.autoencoder import _full_precision
 from photopic.models.text_to_image.families import Family, Layout
@@ -78,7 +79,7 @@ def encode(pipeline: Any, family: Family, images: Float[Tensor, "batch 3 h w"]) 
             f"images are {images.shape[-1]}x{images.shape[-2]}, sides must be multiples of {multiple}; resize them"
         )
     with _full_precision(vae):
-        pixels = images.to(vae.device, vae.dtype)
+        pixels = images.to(device_of(vae), vae.dtype)
         if vae.config.get("in_channels", 3) == 4:  # with a layer of transparency: nothing shines through
             pixels = torch.cat([pixels, torch.ones_like(pixels[:, :1])], dim=1)
         if family.autoencoding == "mean_std":
@@ -102,7 +103,7 @@ def decode(pipeline: Any, family: Family, latents: Float[Tensor, "batch c h2 w2"
     """
     vae = pipeline.vae
     with _full_precision(vae):
-        given = latents.to(vae.device, vae.dtype)
+        given = latents.to(device_of(vae), vae.dtype)
         if family.autoencoding == "mean_std":
             given = given.unsqueeze(2)
         scale, shift = _scale_and_shift(vae, family, given)

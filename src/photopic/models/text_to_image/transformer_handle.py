@@ -1,7 +1,6 @@
 """A handle over a diffusers transformer text-to-image pipeline: Stable Diffusion 3, Flux, Sana, PixArt, Qwen-Image and others.
 
-It does what ``TextToImage`` does, for the pipeline classes of ``families.py``. Layouts, attention maps, words in prompts and LoRA
-files are for UNet pipelines; they refuse these models.
+It does what ``TextToImage`` does, for the pipeline classes of ``families.py``; what looks into the blocks of a UNet refuses them.
 """
 
 from __future__ import annotations
@@ -29,7 +28,12 @@ from photopic.models.text_to_image.noise_schedule import NoiseSchedule, Straight
 from photopic.models.text_to_image.text_positions import Followed, followed_in, numbered, positions_of_word
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, tokenizer_of
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
-from photopic.models.text_to_image.transformer_drawing import TransformerDrawer, call_arguments, capture, check_residuals
+from photopic.models.text_to_image.transformer_drawing import (
+    TransformerDrawer,
+    call_arguments,
+    capture,
+    check_residuals,
+)
 from photopic.models.text_to_image.words import with_all_vectors
 
 ENCODED_TOGETHER = 16  # prompts that go through the text encoders at a time
