@@ -156,9 +156,10 @@ FEATURES = (
         every=False,
     ),
     Feature(
-        "weights offloaded to memory: `enable_model_cpu_offload`, `enable_group_offload`, accelerate's `cpu_offload` and `device_map`",
+        "weights offloaded to memory",
         ("core/edits/test_branches", "test_an_offloaded_transformer_is_edited_and_comes_back"),
-        "the pictures of an edited model and of the model afterwards, on Flux",
+        "the pictures of an edited model and of the model afterwards, on Flux: `enable_model_cpu_offload`, `enable_group_offload`, "
+        "accelerate's `cpu_offload`, hooks a model and `device_map`",
         every=False,
     ),
     Feature(

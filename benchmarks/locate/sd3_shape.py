@@ -10,7 +10,7 @@ preserve. The peak is of the process' resident memory, counted anew for every ph
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -38,7 +38,7 @@ CLAIMS = (
     ),
     Claim("sd3_shape.peak_*", unit="GiB"),
 )
-MEDIUM: Mapping[str, Any] = {  # the configuration of stable-diffusion-3-medium
+MEDIUM: dict[str, Any] = {  # the configuration of stable-diffusion-3-medium
     "sample_size": 128,
     "in_channels": 16,
     "out_channels": 16,
@@ -50,7 +50,7 @@ MEDIUM: Mapping[str, Any] = {  # the configuration of stable-diffusion-3-medium
     "pooled_projection_dim": 2048,
     "pos_embed_max_size": 192,
 }
-TINY: Mapping[str, Any] = MEDIUM | {"num_layers": 2, "num_attention_heads": 1, "caption_projection_dim": 64}
+TINY: dict[str, Any] = MEDIUM | {"num_layers": 2, "num_attention_heads": 1, "caption_projection_dim": 64}
 POOLED = (768, 1280)  # of the two CLIP text encoders
 VOCABULARY = 1000
 

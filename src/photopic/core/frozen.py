@@ -6,6 +6,7 @@ Nothing writes to them. What they stand for can be read, and an edit stands besi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def _is_of_bitsandbytes(weight: Any) -> bool:
 
 
 def _of_bitsandbytes(layer: Any) -> Tensor:
-    from bitsandbytes import functional
+    functional = import_module("bitsandbytes").functional
 
     weight = layer.weight
     if hasattr(weight, "quant_state"):  # 4 bits

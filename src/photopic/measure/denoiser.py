@@ -66,13 +66,14 @@ def probed(model: str | Path | TextToImage | DiffusionModel, *, prompt: str = ""
         raise ModelError(f"{handle.name}: expected a denoiser, found {handle.described}; name a text-to-image pipeline")
     said, line = handle.encode_prompts(prompt), handle.schedule
 
-    def denoiser(noisy: Tensor, time: Tensor) -> Tensor:
+    def told(noisy: Tensor, time: Tensor) -> Tensor:
         return handle.predict(noisy, time, said[[0] * len(noisy)])
 
     if isinstance(line, StraightLine):
-        process, denoiser = of_straight_line(line, denoiser)
+        process, denoiser = of_straight_line(line, told)
     else:
         process = Diffusion(Schedule.of_scheduler(handle.pipeline.scheduler), PREDICTIONS[handle.prediction_type])
+        denoiser = told
 
     def clean(images: Tensor) -> Tensor:
         with torch.no_grad():

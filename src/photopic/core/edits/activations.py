@@ -97,12 +97,10 @@ class TokenResidual(_OnOutput):
 
             if not isinstance(output, Mapping):
                 return replaced(output, with_rows(output[0]))
-            changed = (
-                {"last_hidden_state": with_rows(output["last_hidden_state"])} if "last_hidden_state" in output else {}
-            )
-            if (
-                output.get("hidden_states") is not None
-            ):  # pipelines read the last but one, or several behind one another
+            changed: dict[str, Any] = {}
+            if "last_hidden_state" in output:
+                changed["last_hidden_state"] = with_rows(output["last_hidden_state"])
+            if output.get("hidden_states") is not None:  # of these pipelines read one that is not the last, or several
                 embedded, *layers = output["hidden_states"]
                 changed["hidden_states"] = (embedded, *map(with_rows, layers))
             return type(output)(**{**output, **changed})
