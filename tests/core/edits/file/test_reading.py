@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from photopic.core.edits import Edit, EditStack, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.editfile import content as editfile_content
+from photopic.core.edits import DenseDelta, Edit, EditStack, SparseWeights, TokenEmbedding, ZeroedWeights
 from photopic.core.edits.file import from_bytes, load, save, to_bytes
 from photopic.core.errors import EditError, EditFileError
 from photopic.core.fingerprint import fingerprint
@@ -289,6 +290,22 @@ def test_every_kind_of_part_comes_back_and_saves_to_the_same_bytes(name: str) ->
     assert [type(part) for part in back.parts] == [type(part) for part in edit.parts]
     assert [fields(part) for part in back.parts] == [fields(part) for part in edit.parts]
     assert to_bytes(back) == to_bytes(edit) and safetensors.torch.load(to_bytes(edit))
+
+
+def test_large_parts_of_16_bits_stand_plain_and_coded_ones_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)).half()
+    base = fingerprint({"m": nn.Linear(64, 64, bias=False)}, "random", ["m.weight"])
+    edit = Edit((DenseDelta({"m.weight": weight}),), base)
+    coded = to_bytes(edit)
+    assert len(coded) < 0.93 * weight.nbytes + 700
+    monkeypatch.setattr(editfile_content, "LARGE", weight.nbytes - 1)
+    plain = to_bytes(edit)
+    assert weight.numpy().tobytes() in plain
+    for each in (plain, coded):
+        assert_same(from_bytes(each), edit)
+        assert to_bytes(from_bytes(each)) == plain
+    monkeypatch.setattr(editfile_content, "LARGE", weight.nbytes)
+    assert "expected coded numbers" in refused(plain)  # what is not large has one form
 
 
 def test_another_process_writes_the_same_bytes_of_every_kind() -> None:
