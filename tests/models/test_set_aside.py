@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from photopic.models.set_aside import set_aside
+from photopic.models.text_to_image.autoencoder import decode_latents, finished_pictures
+from tests.tiny import tiny_pipeline
 
 
 def network() -> nn.Sequential:
@@ -76,3 +78,18 @@ def test_what_the_block_used_is_given_back_before_anything_comes_back(monkeypatc
         monkeypatch.setattr("photopic.models.set_aside._give_back", lambda: events.append("given back"))
         monkeypatch.setattr(Tensor, "clone", lambda tensor: events.append("clone") or clone(tensor))
     assert events[0] == events[-1] == "given back" and events.count("clone") == len(events) - 2 > 5
+
+
+@pytest.mark.parametrize(("side", "given_back"), [(64, ["given back"]), (63, [])])
+def test_room_is_made_before_large_pictures_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, side: int, given_back: list[str]
+) -> None:
+    events: list[str] = []
+    monkeypatch.setattr("photopic.models.set_aside._give_back", lambda: events.append("given back"))
+    pipeline = tiny_pipeline()
+    channels = pipeline.vae.config.latent_channels
+    decode_latents(pipeline, torch.zeros(1, channels, side, 64))
+    assert events == given_back
+    events.clear()
+    finished_pictures(pipeline, torch.zeros(1, channels, side, 64), [torch.Generator()])
+    assert events == given_back

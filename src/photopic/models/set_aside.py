@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from itertools import chain
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from photopic.core.aside import UnnamedFile
+
+DECODED = 64 * 64  # entries of a channel of latents from which decoding takes a gigabyte
 
 
 @contextmanager
@@ -50,6 +52,19 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
             tensor.data = tensor.data.clone()  # out of the file
         for tensor, device in zip(tensors, devices, strict=True):
             tensor.data = tensor.data.to(device)
+        _give_back()
+
+
+def room_for_decoding(latents: Tensor) -> None:
+    """Before large pictures are decoded, what the denoising freed goes back to the system: it would come on top of the decoder's.
+
+    Args:
+        latents: (batch, channels, height, width); below 64 x 64, and on a GPU, nothing is done.
+
+    Example:
+        >>> room_for_decoding(torch.zeros(1, 4, 64, 64))
+    """
+    if latents.device.type == "cpu" and latents.shape[-2] * latents.shape[-1] >= DECODED:
         _give_back()
 
 

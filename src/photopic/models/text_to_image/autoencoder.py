@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from photopic.core.errors import ModelError
 from photopic.core.nn.place import device_of
 from photopic.core.sampling import check_finite
+from photopic.models.set_aside import room_for_decoding
 
 
 @torch.no_grad()
@@ -48,6 +49,7 @@ def decode_latents(pipeline: Any, latents: Float[Tensor, "batch c latent_h laten
 def pictures_of(pipeline: Any, latents: Float[Tensor, "batch c latent_h latent_w"]) -> Float[Tensor, "batch 3 h w"]:
     """The same where gradients flow to the latents; they end where a picture is clipped."""
     vae = pipeline.vae
+    room_for_decoding(latents)
     with _full_precision(vae):
         images = vae.decode(_unscaled(vae, latents).to(device_of(vae), vae.dtype), return_dict=False)[
             0
@@ -69,6 +71,7 @@ def finished_pictures(
         ModelError: If the VAE's numbers are not finite; such pictures would be black.
     """
     vae = pipeline.vae
+    room_for_decoding(latents)
     if _is_xl(pipeline):  # its VAE overflows in half precision, and it has a watermark in place of a checker
         with _full_precision(vae):
             images = vae.decode(_unscaled(vae, latents.to(vae.dtype)), return_dict=False)[0]

@@ -16,6 +16,7 @@ from photopic.core.errors import ModelError
 from photopic.core.nn.attention.layers import plain
 from photopic.core.nn.place import device_of
 from photopic.core.sampling import check_finite
+from photopic.models.set_aside import room_for_decoding
 from photopic.models.text_to_image.autoencoder import _full_precision
 from photopic.models.text_to_image.families import Family, Layout
 
@@ -102,6 +103,7 @@ def decode(pipeline: Any, family: Family, latents: Float[Tensor, "batch c h2 w2"
         ModelError: If numbers are not finite.
     """
     vae = pipeline.vae
+    room_for_decoding(latents)
     with _full_precision(vae):
         given = latents.to(device_of(vae), vae.dtype)
         if family.autoencoding == "mean_std":
