@@ -1,6 +1,7 @@
 """Do concept neurons hold what the paper says? Loss, preservation, stability, identifier gap, and free samples.
 
     python -m benchmarks concept-neurons                  # writes benchmarks/results/concept-neurons.json
+    python -m benchmarks concept-neurons-small-batch      # the losses alone, of the fastest preset; a quarter of an hour
 
 Held-out subjects in a held-out style, five pictures each. Losses are on a fixed stratified set with preservation scenes
 that the search never saw; the controls are 20 random masks and an anti-selected one, of the same per-layer sizes. Free
@@ -61,6 +62,15 @@ CLAIMS = (
     Claim("neurons.class_similarity_change", "", "leak of the subject into its class noun"),
     Claim("neurons.unrelated_change", "low > -0.05", "text alignment of unrelated prompts"),
     Claim("neurons.index_only_drift", "", "1 - cosine of the oracle embeddings of unrelated prompts, same seeds"),
+)
+
+SMALL = "neurons.small_batch."
+SMALL_CLAIMS = (
+    Claim(f"{SMALL}loss_drop", ">= 0.1", "relative drop of the loss on the subject; control: random masks"),
+    Claim(f"{SMALL}beats_every_random", "== 1", "share of searches that beat each of the random masks"),
+    Claim(f"{SMALL}preservation_rise", "<= 0.02", "relative rise of the loss on diverse scenes the search never saw"),
+    Claim(f"{SMALL}identifier_gap_ratio", ">= 2", "subjects are resampled"),
+    Claim(f"{SMALL}*"),
 )
 
 
@@ -237,7 +247,20 @@ def rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
     yield from sample_rows(bench)
 
 
+def small_rows(bench: Bench[NeuronsConfig, JudgedModel]) -> Iterator[Row]:
+    """The losses of the preset, under names of their own."""
+    return (replace(each, claim=each.claim.replace("neurons.", SMALL)) for each in loss_rows(bench))
+
+
+SMALL_BATCH = NeuronsConfig(seeds=(0, 1, 2), randoms=10, search=ConceptNeuronsConfig(binary=True, batch=4))
+
 BENCHMARKS = (
+    Benchmark(
+        "concept-neurons-small-batch", __doc__, SMALL_BATCH, replace(QUICK, search=replace(SHORT, binary=True)),
+        SMALL_CLAIMS, small_rows, gates, measure,
+        open=lambda config, cache: JudgedModel(config.model, cache), seeds=(*SMALL_BATCH.seeds, UNSEEN),
+        folder="customisation",
+    ),
     Benchmark(
         "concept-neurons", __doc__, NeuronsConfig(), QUICK, CLAIMS, rows, cases, measure,
         open=lambda config, cache: JudgedModel(config.model, cache), seeds=(*NeuronsConfig().seeds, SEED, UNSEEN),
