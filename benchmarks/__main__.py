@@ -25,6 +25,7 @@ MODULES = {
     "color-mae": "train.masked",
     "composer": "generate.composer",
     "concept-neurons": "locate.concept_neurons",
+    "concept-neurons-small-batch": "locate.concept_neurons",
     "conditions": "measure.conditions",
     "contrastive": "train.contrastive",
     "covlasso": "measure.covlasso",
