@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from photopic.core.errors import DivergedError
 from photopic.core.events import Event, Steps
-from photopic.core.runs import Run, load_optimizer, optimizer_tensors
+from photopic.core.runs import Run, is_first_process, load_optimizer, optimizer_tensors
 
 SAVE_EVERY = 25  # steps between checkpoints
 
@@ -83,7 +83,7 @@ class OptimizedTensors:
 def fit(
     learner: Learner, steps: int, *, run: Run | None = None, save_every: int | None = None, stage: str = "learning"
 ) -> Steps[None]:
-    """Do the steps of a learner, from the last checkpoint of the run on.
+    """Do the steps of a learner, from the last checkpoint of the run on; of several processes that accelerate started one writes.
 
     Args:
         learner: What is learnt.
@@ -111,11 +111,12 @@ def fit(
     if run is not None and (found := run.resume()) is not None:
         tensors, done = found
         learner.restore(tensors)
-        run.forget_after(done)
+        if is_first_process():
+            run.forget_after(done)
     yield Event(stage, done, steps)
     for step in range(done, steps):
         numbers = dict(learner.step(step))
-        if run is not None:
+        if run is not None and is_first_process():
             run.log(step=step + 1, **numbers)
             if (step + 1) % every == 0 or step + 1 == steps:
                 run.checkpoint(learner.state(), step + 1)

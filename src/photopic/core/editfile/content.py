@@ -8,9 +8,9 @@ Metadata, under the key ``photopic``: ``format`` (version), ``base`` (name, dige
 each touched tensor, sorted), ``parts``, ``provenance``, ``halves``, ``checksum``. Hashes and sketches are in base64. Part *n*
 keeps its data in safetensors entries whose names begin with ``n.``: ``n.indices`` (coded sets one after the other, see
 `photopic.core.editfile.indices`), ``n.values``, and so on; how each kind of part is kept is in `photopic.core.editfile.layouts`.
-Entries of up to 8 MiB of 16-bit numbers are kept as `photopic.core.editfile.float16_code` codes them wherever that is shorter, larger
-ones as they are, which is written and read five times as fast (coded ones, of before, are still read); ``halves`` has the length
-of the code, or 0, for each entry of such numbers in the order of their names.
+Entries of up to 8 MiB of 16-bit numbers are kept as `photopic.core.editfile.float16_code` codes them wherever that is shorter,
+larger ones as they are, which is written and read five times as fast (coded ones, of before, are still read); ``halves`` has the
+length of the code, or 0, for each entry of such numbers in the order of their names.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from photopic.data.extraction import WEIGHTS, intensity, masked, random_hidden
 from photopic.data.pixels import from_pixels
 from photopic.learning.condition_dropout import ALL, DROP, DROP_INTENSITY, NONE, kept_conditions
 from photopic.learning.few_shot_batches import cosine
+from photopic.learning.processes import Processes
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.files import bundled_names
 from photopic.models.text_to_image.condition_encoder import ConditionEncoder, Shape
@@ -77,6 +78,7 @@ def trained_view(model: ConditionalTextToImage) -> View:
     examples=(
         "Example: photopic train conditions pictures/ -o mine --run runs/mine",
         "Without pictures: photopic train conditions emoji-scenes:500 --steps 100 -o mine",
+        "Several GPUs: accelerate launch -m photopic train conditions pictures/ --run runs/mine -o mine",
     ),
     view=trained_view,
 )
@@ -108,6 +110,8 @@ def conditions(
         >>> model = conditions(model, ConditionedPictures("pictures/"), encoder)  # doctest: +SKIP
     """
     model.check_unet("conditions are read by a UNet")
+    if (processes := Processes()).count > 1:
+        model.pipeline.to(processes.device)
     bank = yield from _bank(model, data, encoder)
     names = tuple(name for name in EIGHT if any(name in each.names for each in bank.sets) and name != "caption")
     learner = ConditionLearner(model, fresh_adapter(model, names, encoder, config.seed), bank, config)
@@ -193,14 +197,18 @@ class ConditionLearner:
         self.optimizers = muon_and_adamw(adapter, config.lr, ("stacks.", "conv_new."))
         self.average = {name: value.detach().clone() for name, value in adapter.state_dict().items()}
         self.order = np.random.default_rng((config.seed, 7)).permutation(len(bank.sets))
+        self.processes = Processes()
+        self.own = self.processes.share(config.batch)  # places of a batch
 
     def step(self, step: int) -> Mapping[str, float]:
         """One step down the loss of a batch."""
         loss = self.loss(step)
-        if not torch.isfinite(loss):
-            raise DivergedError(f"step {step + 1}: the loss is {loss.item()}; lower the learning rate")
+        measured = self.processes.mean(loss.detach())
+        if not torch.isfinite(measured):
+            raise DivergedError(f"step {step + 1}: the loss is {measured.item()}; lower the learning rate")
         self.adapter.zero_grad(set_to_none=True)
         loss.backward()
+        self.processes.mean_gradients(self.adapter.parameters())
         held = [each for each in self.adapter.parameters() if each.grad is not None]
         torch.nn.utils.clip_grad_norm_(held, CLIP)
         rate = self.config.lr * min(1.0, (step + 1) / WARMUP) * cosine(step, self.config.steps)
@@ -212,25 +220,29 @@ class ConditionLearner:
         with torch.no_grad():
             for name, value in self.adapter.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
-        return {"loss": loss.item()}
+        return {"loss": measured.item()}
 
     def loss(self, step: int) -> Tensor:
-        """Weighted squared error of what the network predicts, for a batch that is a function of seed and step."""
+        """Weighted squared error of what the network predicts, for a batch that is a function of seed and step.
+
+        Of several processes each has its share of it, and the mean of what they find is the loss of the whole batch.
+        """
         config, bank, schedule = self.config, self.bank, self.model.schedule
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        rng = np.random.default_rng((config.seed, 11, step))
         chosen = torch.randint(len(bank.sets), (config.batch,), generator=generator)
-        clean = bank.latents[chosen].to(self.model.device)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        noise = torch.randn((config.batch, *bank.latents.shape[1:]), generator=generator)
         strata = torch.randperm(config.batch, generator=generator) + torch.rand(config.batch, generator=generator)
-        timesteps = (
-            (strata / config.batch * self.model.timesteps).long().clamp(max=self.model.timesteps - 1).to(clean.device)
-        )
+        timesteps = (strata / config.batch * self.model.timesteps).long().clamp(max=self.model.timesteps - 1)
         kept = kept_conditions(config.batch, self.names, generator, intensity=config.drop_intensity)
         places = self.order[chosen.numpy()] if config.shuffle else chosen.numpy()
         sets = [
-            self.drawn(int(place), rng).only(_kept(self.names, row)) for place, row in zip(places, kept, strict=True)
+            self.drawn(int(places[item]), np.random.default_rng((config.seed, 11, step, item))).only(
+                _kept(self.names, kept[item])
+            )
+            for item in range(config.batch)[self.own]
         ]
+        clean = bank.latents[chosen][self.own].to(self.model.device)
+        noise, timesteps = noise[self.own].to(clean), timesteps[self.own].to(clean.device)
         text = self.model.encode_prompts([each.values.get("caption", "") for each in sets])
         encoded = self.adapter(*batch_of(sets, self.adapter.shape, clean.device))
         with self.adapter.acting(self.model.unet, encoded):
@@ -238,7 +250,8 @@ class ConditionLearner:
         error = (said - schedule.target(clean, noise, timesteps)).square().mean((1, 2, 3))
         alpha, sigma = (each.flatten() for each in schedule.scales(clean, timesteps))
         snr = alpha**2 / sigma**2
-        return ((snr.clamp(max=SNR_LIMIT) + 1) / (snr + 1) * error).mean()
+        weighted = ((snr.clamp(max=SNR_LIMIT) + 1) / (snr + 1) * error).sum()
+        return weighted * self.processes.count / config.batch
 
     def drawn(self, place: int, rng: np.random.Generator) -> Conditions:
         """The conditions of a picture, with grey values by other weights and another mask each time."""
