@@ -60,6 +60,7 @@ from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
 from tests.tiny import IMAGE_SIZE, tiny_pipeline
 from tests.tiny_captioners import tiny_captioner
 from tests.tiny_classifiers import knowing_classifier, tinted_class_folder, tiny_class_folder, tiny_classifier
+from tests.tiny_conditional import tiny_conditional
 from tests.tiny_encoders import tiny_dual_encoder
 from tests.tiny_link_graph import tiny_link_graph
 
@@ -141,6 +142,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "overwrite": True,
         "size": 32,
     },
+    "measure.condition_gains": {"model": lambda: tiny_conditional(), "steps": 1},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "measure.seeds": {"prompts": ["a bear", "a cat"], "count": 4, "steps": 2, "batch": 2},
     "generate.guidance.fit_linear_guidance": {"prompts": ["a bear"], "pictures": 2, "steps": 3},

@@ -41,7 +41,7 @@ def test_a_picture_of_each_condition_and_one_file_are_written(photo: str, tmp_pa
     assert any("is 40 x 48; its central square" in event.warning for event in events)
     assert found.values["skeleton"].any() and found.values["masked"][3].min() == 0
     view = conditions_view(events[-1].result)
-    assert "1 pictures" in view.lead
+    assert "1 pictures" in view.lead and len(view.sections[0].blocks[0].figures) == 1
 
 
 def test_nothing_is_replaced_and_maps_are_for_one_picture(photo: str, tmp_path: Path) -> None:

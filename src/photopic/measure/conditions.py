@@ -11,6 +11,7 @@ benchmarks/measure/conditions.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,15 +51,20 @@ class ConditionsConfig(Config):
     invert_sketch: bool = False  # the drawing of --sketch has light lines on dark ground
 
 
+@dataclass(frozen=True)
 class Decomposition(Report):
-    """A report with the pictures that it is about."""
+    """A report with its pictures.
 
-    sheets: list[tuple[str, UInt8[np.ndarray, "h w 3"]]]
+    Attributes:
+        sheets: Of the first pictures the name, and the picture with all its conditions.
+    """
+
+    sheets: Sequence[tuple[str, UInt8[np.ndarray, "h w 3"]]] = ()
 
 
 def conditions_view(report: Report) -> View:
     """The first pictures with each of their conditions, and a row a picture."""
-    figures = [Figure(sheet, name) for name, sheet in getattr(report, "sheets", [])]
+    figures = [Figure(sheet, name) for name, sheet in getattr(report, "sheets", ())]
     header = list(report.rows[0])
     table = Table(header, [[row[name] for name in header] for row in report.rows[:100]])
     values = report.values
@@ -137,9 +143,8 @@ def conditions(
         sheets += [(name, sheet)] if len(sheets) < SHOWN else []
         rows.append(_row(name, found))
         yield Event("taking apart", len(rows), total)
-    report = Decomposition("conditions", {"pictures": total, "size": size, "folder": output}, tuple(rows))
-    object.__setattr__(report, "sheets", sheets)
-    return report
+    values = {"pictures": total, "size": size, "folder": output}
+    return Decomposition("conditions", values, tuple(rows), sheets=sheets)
 
 
 def _own(
