@@ -75,7 +75,7 @@ def test_what_the_block_used_is_given_back_before_anything_comes_back(monkeypatc
     events: list[str] = []
     clone = Tensor.clone
     with set_aside([network()]):
-        monkeypatch.setattr("photopic.models.set_aside._give_back", lambda: events.append("given back"))
+        monkeypatch.setattr("photopic.models.set_aside.give_back", lambda: events.append("given back"))
         monkeypatch.setattr(Tensor, "clone", lambda tensor: events.append("clone") or clone(tensor))
     assert events[0] == events[-1] == "given back" and events.count("clone") == len(events) - 2 > 5
 
@@ -85,7 +85,7 @@ def test_room_is_made_before_large_pictures_are_decoded(
     monkeypatch: pytest.MonkeyPatch, side: int, given_back: list[str]
 ) -> None:
     events: list[str] = []
-    monkeypatch.setattr("photopic.models.set_aside._give_back", lambda: events.append("given back"))
+    monkeypatch.setattr("photopic.models.set_aside.give_back", lambda: events.append("given back"))
     pipeline = tiny_pipeline()
     channels = pipeline.vae.config.latent_channels
     decode_latents(pipeline, torch.zeros(1, channels, side, 64))

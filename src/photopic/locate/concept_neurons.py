@@ -41,7 +41,7 @@ from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import TokenStart, check_noun, check_token, new_rows
 from photopic.learning.subject.preservation import Preservation, preservation_examples
 from photopic.learning.subject.value_tuning import tuned_values
-from photopic.models.set_aside import set_aside
+from photopic.models.set_aside import give_back, set_aside
 from photopic.models.text_to_image.attention_weights import (
     Layers,
     attention_rows,
@@ -213,6 +213,8 @@ def concept_neurons(
             # under a budget of memory the encoders that would draw it are set aside
             preview = None if config.memory is not None else lambda: _so_far(search.mask, config, rows, base, named)
             yield replace(event, preview=preview)
+            if config.memory is not None:
+                give_back()  # or what a step freed lies below what the next one takes
         zeroed = _select(search.mask, loss, config)
         del search  # masks and their optimizer's means take four times the searched weights
         yield Event("evaluating")

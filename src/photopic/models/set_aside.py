@@ -43,16 +43,16 @@ def set_aside(modules: Sequence[nn.Module]) -> Iterator[None]:
     for tensor in tensors:
         if tensor.device.type != "cpu":
             tensor.data = tensor.data.cpu()
-    _give_back()
+    give_back()
     try:
         yield
     finally:
-        _give_back()  # what the block used, before its place is taken again
+        give_back()  # what the block used, before its place is taken again
         for tensor in on_cpu:
             tensor.data = tensor.data.clone()  # out of the file
         for tensor, device in zip(tensors, devices, strict=True):
             tensor.data = tensor.data.to(device)
-        _give_back()
+        give_back()
 
 
 def room_for_decoding(latents: Tensor) -> None:
@@ -65,11 +65,15 @@ def room_for_decoding(latents: Tensor) -> None:
         >>> room_for_decoding(torch.zeros(1, 4, 64, 64))
     """
     if latents.device.type == "cpu" and latents.shape[-2] * latents.shape[-1] >= DECODED:
-        _give_back()
+        give_back()
 
 
-def _give_back() -> None:
-    """Freed memory goes to the system at once where the allocator can be asked: glibc keeps what lies between its blocks."""
+def give_back() -> None:
+    """Freed memory goes to the system at once where the allocator can be asked: glibc keeps what lies between its blocks.
+
+    Example:
+        >>> give_back()
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
