@@ -268,8 +268,11 @@ def test_under_a_memory_budget_the_search_finds_the_same(
         assert vae.data_ptr() != place and torch.equal(vae, kept)  # set aside while the search goes on
         return tight
 
+    given_back: list[int] = []
     monkeypatch.setattr("photopic.locate.concept_neurons.limits_within", limits)
+    monkeypatch.setattr("photopic.locate.concept_neurons.give_back", lambda: given_back.append(1))
     whole, limited = shut_of(found), shut_of(run_to_end(model, replace(QUICK, memory="6GiB")))
+    assert len(given_back) > QUICK.steps  # what a step freed does not lie below the next
     same = sum(len({*whole[name]} & {*limited.get(name, ())}) for name in whole)
     assert same >= 0.98 * sum(map(len, whole.values()))  # entries at the limit may change places by rounding
 
