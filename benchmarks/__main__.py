@@ -26,6 +26,7 @@ MODULES = {
     "composer": "generate.composer",
     "concept-neurons": "locate.concept_neurons",
     "concept-neurons-small-batch": "locate.concept_neurons",
+    "condition-dropout": "train.condition_dropout",
     "conditions": "measure.conditions",
     "contrastive": "train.contrastive",
     "covlasso": "measure.covlasso",

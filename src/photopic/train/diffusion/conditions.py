@@ -11,13 +11,14 @@ benchmarks/generate/composer.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from photopic.core.config import Config, Flags
@@ -227,7 +228,7 @@ class ConditionLearner:
 
         Of several processes each has its share of it, and the mean of what they find is the loss of the whole batch.
         """
-        config, bank, schedule = self.config, self.bank, self.model.schedule
+        config, bank = self.config, self.bank
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         chosen = torch.randint(len(bank.sets), (config.batch,), generator=generator)
         noise = torch.randn((config.batch, *bank.latents.shape[1:]), generator=generator)
@@ -243,15 +244,25 @@ class ConditionLearner:
         ]
         clean = bank.latents[chosen][self.own].to(self.model.device)
         noise, timesteps = noise[self.own].to(clean), timesteps[self.own].to(clean.device)
-        text = self.model.encode_prompts([each.values.get("caption", "") for each in sets])
+        return self.errors(sets, clean, noise, timesteps).sum() * self.processes.count / config.batch
+
+    def errors(
+        self,
+        sets: Sequence[Conditions],
+        clean: Float[Tensor, "batch c h w"],
+        noise: Float[Tensor, "batch c h w"],
+        timesteps: Int64[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """Weighted squared error of what the network predicts for each picture under its set."""
+        schedule = self.model.schedule
+        text = self.model.encode_prompts([str(each.values.get("caption", "")) for each in sets])
         encoded = self.adapter(*batch_of(sets, self.adapter.shape, clean.device))
         with self.adapter.acting(self.model.unet, encoded):
             said = self.model.predict(schedule.add_noise(clean, noise, timesteps), timesteps, text).float()
         error = (said - schedule.target(clean, noise, timesteps)).square().mean((1, 2, 3))
         alpha, sigma = (each.flatten() for each in schedule.scales(clean, timesteps))
         snr = alpha**2 / sigma**2
-        weighted = ((snr.clamp(max=SNR_LIMIT) + 1) / (snr + 1) * error).sum()
-        return weighted * self.processes.count / config.batch
+        return (snr.clamp(max=SNR_LIMIT) + 1) / (snr + 1) * error
 
     def drawn(self, place: int, rng: np.random.Generator) -> Conditions:
         """The conditions of a picture, with grey values by other weights and another mask each time."""
