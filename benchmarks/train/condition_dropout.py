@@ -4,8 +4,8 @@
 
 Protocol, written before the run. The adapter of ``train conditions`` over ``emoji-diffusion``, 200 steps of 16 of 1,000 scenes,
 seeds 0, 1 and 2, paired over seeds; nothing was chosen. Judged by the loss on 96 scenes that no training saw, at fixed noise and
-timesteps, under no condition, under intensity alone, under all but intensity, under all. Control: as with 0.7, but each picture has
-the conditions of another, so that none may help.
+timesteps, under no condition, under intensity alone, under all but intensity, under all; captions, which the base reads, are left
+out. Control: as with 0.7, but each picture has the conditions of another, so that none may help.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from photopic.train.diffusion.conditions import Bank, ConditionLearner, Conditio
 
 JUDGED, FRESH = 96, 50_000  # scenes; the number of the first
 WAYS = {"often": {"drop_intensity": 0.7}, "half": {"drop_intensity": 0.5}, "shuffled": {"shuffle": True}}
-SUBSETS = {"none": (), "intensity": ("intensity",), "others": tuple(set(EIGHT) - {"intensity"}), "all": EIGHT}
+LEARNT = tuple(name for name in EIGHT if name != "caption")
+SUBSETS = {"none": (), "intensity": ("intensity",), "others": tuple(set(LEARNT) - {"intensity"}), "all": LEARNT}
 CLAIMS = (
     Claim("condition_dropout.intensity", "", "loss under intensity alone: dropped in 0.5 less in 0.7 of pictures"),
     Claim("condition_dropout.others", "", "the same under all but intensity"),
@@ -85,10 +86,8 @@ def measure(bench: Bench[DropoutConfig, Subject], case: Case) -> dict[str, float
     subject, config = bench.subject, bench.config
     learnt, judged = subject.banks
     chosen = ConditionsConfig(steps=config.steps, batch=config.batch, seed=case.seed, **WAYS[case.way])  # type: ignore[arg-type]
-    names = tuple(name for name in EIGHT if name != "caption")
-    learner = ConditionLearner(
-        subject.model, fresh_adapter(subject.model, names, subject.encoder, case.seed), learnt, chosen
-    )
+    fresh = fresh_adapter(subject.model, LEARNT, subject.encoder, case.seed)
+    learner = ConditionLearner(subject.model, fresh, learnt, chosen)
     finished(fit(learner, config.steps))
     judge = ConditionLearner(subject.model, learner.averaged(), judged, chosen)
     generator = torch.Generator().manual_seed(FRESH)
