@@ -57,6 +57,7 @@ MODULES = {
     "extrapolation": "tune.latents",
     "knowledge-graph": "knowledge.graph_building",
     "knowledge-text": "knowledge.knowledge_text",
+    "hard-sketch": "generate.hard_sketch",
     "inpainting-protection": "guard.inpainting_protection",
     "jackpots": "tune.sparse_towers",
     "layout": "generate.layout",
