@@ -2,11 +2,11 @@
 
     python -m benchmarks hard-sketch        # writes benchmarks/results/hard-sketch.json
 
-Protocol, written before the run. Scenes of two styles without line art of their own (noto, twemoji), by seeds no training saw; the
-drawing is OpenMoji's line art of the same things in the same places, whose lines agree with these styles' edges no better than
-another thing's do. ``emoji-composer`` draws the caption, from the same noise without the drawing, with it, and with that of the next
-scene (control); four steps, no guidance, as in the benchmark ``composer``. Error: 1 less the F1 of lines within a pixel, to the drawing.
-Beside it the same for line art in training's own way: OpenMoji scenes with their own lines.
+Protocol, written before the run. Scenes of two styles without line art of their own (noto, twemoji), by seeds no training saw;
+the drawing is OpenMoji's line art of the same things in the same places, whose lines agree with these styles' edges no better
+than another thing's do. ``emoji-composer`` draws the caption, from the same noise without the drawing, with it, and with that of
+the next scene (control); four steps, no guidance, as in the benchmark ``composer``. Error: 1 less the F1 of lines within a pixel,
+to the drawing. Beside it the same for line art in training's own way: OpenMoji scenes with their own lines.
 """
 
 from __future__ import annotations
