@@ -94,7 +94,7 @@ def train(config: Config, run: Run, save_every: int = 200, bfloat16: bool = Fals
     """Train from the last checkpoint of ``run`` to the end; yields the log line of each step."""
     torch.manual_seed(config.seed)
     network = SkeletonUNet(3, config.widths, config.dilations)
-    training = Training(run, network, muon_and_adamw(network, config.lr, ENDS, bfloat16=bfloat16), 0.995)
+    training = Training(run, network, muon_and_adamw(network, config.lr, ENDS, bfloat16=bfloat16))
     for step in training.steps(config.steps, every=save_every):
         images, wanted = batch_of(config, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -109,8 +109,8 @@ def train(config: Config, run: Run, save_every: int = 200, bfloat16: bool = Fals
 
 
 def export(run: Run, config: Config, path: Path) -> None:
-    """The moving average, in half precision."""
-    state = trained(run)[0]
+    """The weights of the last checkpoint, in half precision."""
+    state = trained(run, "model.")[0]
     halved = {name: (each.half() if each.is_floating_point() else each).contiguous() for name, each in state.items()}
     stated = {"inputs": 3, "widths": config.widths, "dilations": config.dilations}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def main() -> None:
         "config": asdict(config),
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        "processor_s": trained(run)[1]["processor_s"],
+        "processor_s": trained(run, "model.")[1]["processor_s"],
         "reached": reached(),
     }
     write_atomically(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())

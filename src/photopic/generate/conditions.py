@@ -28,6 +28,7 @@ from photopic.data.conditioned_pictures import ConditionedPictures
 from photopic.data.conditions import KINDS, Conditions, check_known
 from photopic.data.extraction import masked
 from photopic.data.pixels import from_pixels
+from photopic.models.depth_network import with_depth
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.text_to_image.condition_encoder import Encoded
 from photopic.models.text_to_image.conditional import ConditionalTextToImage, embedded
@@ -235,6 +236,8 @@ def read_set(path: str | Path, model: ConditionalTextToImage, encoder: DualEncod
         found = load_conditions(path)
         return found.only([name for name in found.names if name in (*names, "caption")])
     _, image, found = next(iter(ConditionedPictures(str(path)).read(model.image_size)))
+    if "depth" in names:
+        found = with_depth(found, image)
     if "embedding" in names:
         (vector,) = embedded(encoder or DualEncoder.load(model.about.encoder), [image])
         found = found.joined(Conditions(found.size, {"embedding": vector.vector}, {}, vector.encoder))

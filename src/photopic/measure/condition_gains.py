@@ -30,6 +30,7 @@ from photopic.data.extraction import from_picture, masked, random_hidden
 from photopic.generate.conditions import ComposedConditions
 from photopic.metrics.conditions import condition_errors
 from photopic.metrics.intervals import paired_bootstrap
+from photopic.models.depth_network import with_depth
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.text_to_image.conditional import ConditionalTextToImage, embedded
 from photopic.models.text_to_image.handle import TextToImage
@@ -167,7 +168,7 @@ def _taken_apart(
         hidden = random_hidden(rng, found.size, [each for each in objects if not each.all()])
         (vector,) = embedded(encoder, [image])
         own = {"masked": masked(image, hidden), "embedding": vector.vector}
-        sets.append(found.joined(Conditions(found.size, own, {}, vector.encoder)))
+        sets.append(with_depth(found.joined(Conditions(found.size, own, {}, vector.encoder)), image))
         images.append(image)
     return images, sets
 

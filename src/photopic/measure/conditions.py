@@ -5,8 +5,8 @@ Each becomes a picture of itself, and all of a picture one ``.conditions`` file 
 
 Paper: *Composer: Creative and Controllable Image Synthesis with Composable Conditions* (arXiv:2302.09778). Changed: the paper's
 extractors are networks; here masks and drawing order are exact for scenes, and of any picture scikit-image finds edges, colours and
-the parts that differ from its border. Depth is only there where it is exact or given. Claims ``conditions.*`` of
-benchmarks/measure/conditions.py.
+the parts that differ from its border. Depth is exact, given, or predicted by a network that learnt from drawings. Claims
+``conditions.*`` of benchmarks/measure/conditions.py.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from photopic.data.palette import colours
 from photopic.data.picture_file import open_picture
 from photopic.data.pictures import contact_sheet, png_bytes
 from photopic.data.skeletons import prune, thin
+from photopic.models.depth_network import with_depth
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.text_to_image.conditional import embedded
 
@@ -107,7 +108,7 @@ def conditions(
         mask: A black and white picture of the size of the one picture: white is hidden, which makes the condition masked.
         sketch: A drawing of the one picture, dark lines on light ground, in place of its edges.
         instances_map: Objects of the one picture painted in flat greys on black, the first drawn the darkest; gives depth too.
-        depth_map: A map of the one picture, light where it is near.
+        depth_map: A map of the one picture, light where it is near, in place of a predicted one.
         overwrite: Replace files of the same names in the folder.
         config: How pictures are taken apart.
 
@@ -138,7 +139,7 @@ def conditions(
         )
         parts["skeleton"] = skeletons(parts.get("instances", found.values["instances"]))
         sources = dict.fromkeys(parts, "given") | {"embedding": encoder.name, "skeleton": "thinning, pruned"}
-        found = found.joined(Conditions(size, parts, sources, vector.encoder))
+        found = with_depth(found.joined(Conditions(size, parts, sources, vector.encoder)), image)
         sheet = _written(folder, name, image, found, overwrite=overwrite)
         sheets += [(name, sheet)] if len(sheets) < SHOWN else []
         rows.append(_row(name, found))

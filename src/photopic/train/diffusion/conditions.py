@@ -36,6 +36,7 @@ from photopic.data.pixels import from_pixels
 from photopic.learning.condition_dropout import ALL, DROP, DROP_INTENSITY, NONE, kept_conditions
 from photopic.learning.few_shot_batches import cosine
 from photopic.learning.processes import Processes
+from photopic.models.depth_network import with_depth
 from photopic.models.dual_encoder import DualEncoder
 from photopic.models.files import bundled_names
 from photopic.models.text_to_image.condition_encoder import ConditionEncoder, Shape
@@ -140,7 +141,7 @@ def _bank(model: TextToImage, data: ConditionedPictures, encoder: DualEncoder) -
     total = len(data)
     for _, image, found in data.read(model.image_size):
         images.append(image)
-        sets.append(found)
+        sets.append(with_depth(found, image))
         if len(images) % AT_ONCE and len(images) < total:
             continue
         last = images[len(latents) * AT_ONCE :]
