@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,19 @@ def test_pictures_that_are_drawn_stay_when_the_rest_is_interrupted(
     monkeypatch.setattr(Generator, "synthesize", synthesize)
     CliRunner().invoke(main.app, ["generate", "--model", str(folder), "-n", "20", "-o", str(tmp_path / "out")])
     assert calls == [16, 4] and len(list((tmp_path / "out").glob("[0-9]*.png"))) == 16
+
+
+def test_a_bar_shows_how_many_are_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[object] = []
+
+    class Shown:
+        def add_task(self, name: str, *, total: int, remark: str) -> str:
+            said.append((name, total))
+            return name
+
+        def update(self, task: str, *, completed: int) -> None:
+            said.append(completed)
+
+    monkeypatch.setattr("photopic.report.progress.bars", lambda: nullcontext(Shown()))
+    assert run("generate", "--model", folder, "-n", 20, "-o", tmp_path / "out").exit_code == 0
+    assert said == [("drawing", 20), 16, 20]

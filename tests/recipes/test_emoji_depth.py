@@ -1,4 +1,4 @@
-"""The recipe of emoji-depth: nothing held out is learnt from, an interrupted run ends the same, the card is of the bundled weights."""
+"""The recipe of emoji-depth: nothing held out is learnt from, interrupted runs end the same, the card is of the bundled weights."""
 
 from __future__ import annotations
 

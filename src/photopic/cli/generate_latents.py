@@ -59,7 +59,7 @@ def generate_latents(
     from photopic.data.pixels import to_pixels
     from photopic.edit.applying import in_force
     from photopic.models.generator import Generator
-    from photopic.report.progress import waiting
+    from photopic.report.progress import bars, waiting
 
     paths, weights = [path for path, _ in edits], [weight for _, weight in edits]
     loaded = [load(path) for path in paths]
@@ -74,7 +74,8 @@ def generate_latents(
     output.mkdir(parents=True, exist_ok=True)
     images: list[Any] = []
     numbers: list[int] = []
-    with torch.no_grad(), in_force(handle, paths, loaded, weights, force=force, overlap=overlap):
+    with torch.no_grad(), in_force(handle, paths, loaded, weights, force=force, overlap=overlap), bars() as shown:
+        drawing = shown.add_task("drawing", total=count, remark="")
         for first in range(seed, seed + count, BATCH):
             seeds = range(first, min(first + BATCH, seed + count))
             z = torch.cat([handle.sample_z(1, each) for each in seeds])
@@ -84,6 +85,7 @@ def generate_latents(
                 for one, each in zip(seeds, drawn, strict=True)
             ]
             images += drawn
+            shown.update(drawing, completed=len(images))
     span = f"{numbers[0]:04d}-{numbers[-1]:04d}"
     sheet = contact_sheet(images, scale=max(1, 128 // handle.resolution))
     write_atomically(output / f"sheet-{span}.png", png_bytes(sheet, {**settings, "seeds": [seed, count]}), new=True)
