@@ -142,7 +142,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
         "overwrite": True,
         "size": 32,
     },
-    "measure.condition_gains": {"model": lambda: tiny_conditional(), "steps": 1},
+    "generate.condition_gains": {"model": lambda: tiny_conditional(), "steps": 1},
     "measure.network_rank": {"patch": 4, "samples": 20},
     "measure.seeds": {"prompts": ["a bear", "a cat"], "count": 4, "steps": 2, "batch": 2},
     "generate.guidance.fit_linear_guidance": {"prompts": ["a bear"], "pictures": 2, "steps": 3},

@@ -44,7 +44,7 @@ def test_the_fastest_limits_that_fit_are_chosen(loss: ConceptLoss, monkeypatch: 
     plain, again = (step_bytes(loss, weights, recompute=each) for each in (False, True))
 
     def found(counted: float) -> Limits:
-        return limits_within(loss, weights, f"{(counted + state) / 0.9 / 1024:.3f}KiB")
+        return limits_within(loss, weights, f"{(counted + state) / (1 - memory.KERNELS) / 1024:.3f}KiB")
 
     assert found(100 * plain) == Limits(8, False)  # no more than a step has
     assert found(2.5 * plain) == Limits(2, False)

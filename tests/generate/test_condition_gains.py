@@ -11,8 +11,8 @@ import pytest
 from photopic.core.errors import DataError, ModelError
 from photopic.data.conditioned_pictures import ConditionedPictures
 from photopic.data.conditions import Conditions
-from photopic.measure import condition_gains as module
-from photopic.measure.condition_gains import ConditionGainsConfig, Gains, condition_gains, gains_view
+from photopic.generate import condition_gains as module
+from photopic.generate.condition_gains import ConditionGainsConfig, Gains, condition_gains, gains_view
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline
 from tests.tiny_conditional import tiny_conditional
