@@ -169,7 +169,7 @@ def test_a_scheduler_that_takes_no_mu_gets_the_shift_it_stands_for(kind: str, sh
 
 
 def test_heun_draws_as_the_stock_pipeline_with_it() -> None:
-    model = shared_handle("StableDiffusion3Pipeline")
+    model = handle_of("StableDiffusion3Pipeline")  # its own: the scheduler stays
     model.pipeline.scheduler = diffusers.FlowMatchHeunDiscreteScheduler(shift=3.0)
     wanted = stock(model, PROMPTS[:1], [0], GUIDANCE)[1]
     assert np.array_equal(drawn(model, PROMPTS[:1], [0], GUIDANCE)[1], wanted)
