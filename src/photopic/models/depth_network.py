@@ -48,7 +48,7 @@ def predicted_depth(image: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray
     """
     network, size = depth_network(), len(image)
     pixels = F.interpolate(
-        from_pixels(image[None]), (SIDE, SIDE), mode="bilinear", antialias=True
+        from_pixels(np.array(image[None])), (SIDE, SIDE), mode="bilinear", antialias=True
     )  # (1, 3, SIDE, SIDE)
     with torch.no_grad(), evaluating(network):
         found = network(pixels)[0].sigmoid()
