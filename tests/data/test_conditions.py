@@ -14,7 +14,7 @@ from photopic.core.errors import DataError
 from photopic.data.condition_file import load_conditions, save_conditions
 from photopic.data.conditioned_pictures import ConditionedPictures, training_scene
 from photopic.data.conditions import EIGHT, KINDS, Conditions
-from photopic.data.extraction import Embedded, from_picture, from_scene, masked, random_hidden
+from photopic.data.extraction import Embedded, depth, edges, from_picture, from_scene, instances, masked, random_hidden
 from photopic.data.own_conditions import read_objects, read_sketch
 from photopic.data.scenes import Background, Placement, Scene, compose
 from photopic.metrics.conditions import line_f1
@@ -182,3 +182,15 @@ def test_a_folder_is_read_with_captions_and_what_users_know_better(tmp_path: Pat
     assert next(iter(ConditionedPictures(str(tmp_path / "a.png")).read(32)))[2].values["caption"] == "a thing"
     with pytest.raises(DataError, match="number of scenes"):
         len(ConditionedPictures("emoji-scenes:none"))
+
+
+def test_edges_are_the_largest_of_three_channels() -> None:
+    ramp = np.broadcast_to(np.arange(8.0) * 5, (8, 8))
+    one, three = (np.stack([ramp, ramp * share, ramp * share], -1) for share in (0, 1))
+    assert (edges(one) == edges(three)).all() and 0 < edges(one)[0, 4, 4] < 255
+
+
+def test_later_objects_lie_over_earlier_ones() -> None:
+    below, above = np.ones((4, 4), bool), np.eye(4, dtype=bool)
+    assert (depth([below, above])[0] == np.where(above, 128, 64)).all()
+    assert (instances([below, above])[0] == np.where(above, 128, 64)).all()

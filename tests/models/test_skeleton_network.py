@@ -14,7 +14,7 @@ from photopic.data.skeleton_pairs import emoji_pairs, noisy_boundary
 from photopic.data.skeletons import prune, thin
 from photopic.metrics.skeleton import skeleton_f1
 from photopic.models.files import BUNDLED
-from photopic.models.skeleton_network import TURNS, SkeletonNetwork, _turned
+from photopic.models.skeleton_network import TURNS, SkeletonNetwork, _turned, network_inputs
 from photopic.models.skeleton_unet import ContextGroup, SkeletonUNet
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +96,10 @@ def test_the_bundled_network_is_that_of_the_card_and_beats_thinning_and_pruning(
     ours = np.stack([thin(each > model.threshold) for each in model.probability(noisy)])
     theirs = np.stack([prune(thin(each), each) for each in noisy])
     assert skeleton_f1(ours, data.skeletons, 1).mean() > skeleton_f1(theirs, data.skeletons, 1).mean() + 0.1
+
+
+def test_distances_are_over_the_largest_of_their_own_picture() -> None:
+    both = np.zeros((2, 20, 20), bool)
+    both[0, 2:18, 2:18] = both[1, 2:5, 2:5] = True
+    found = network_inputs(both, 2)
+    assert found[:, 1].amax((1, 2)).tolist() == [1.0, 1.0] and found[1, 1, 2, 2] == 0.5  # one of two pixels

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from photopic.core.errors import DataError
 from photopic.data.skeleton_pairs import SkeletonPairs
+from photopic.learning.losses.skeleton import dice_loss, weighted_focal_loss
 from photopic.models.skeleton_network import SkeletonNetwork
 from photopic.models.skeleton_unet import SkeletonUNet
-from photopic.train.skeleton import SkeletonConfig, chosen, skeleton_network
+from photopic.train.skeleton import SkeletonConfig, SkeletonLearner, chosen, skeleton_network
 
 SMALL = SkeletonConfig(steps=6, batch=4, widths=(4, 4), noise=0.1)
 
@@ -50,3 +52,19 @@ def test_the_threshold_is_that_of_the_highest_mean_f1(monkeypatch: pytest.Monkey
 def test_too_few_pictures_are_refused() -> None:
     with pytest.raises(DataError, match="three pictures"):
         skeleton_network(bars(2), config=SMALL)
+
+
+def test_a_step_weighs_three_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = SkeletonLearner(bars(), SkeletonConfig(steps=2, batch=4, widths=(4, 4, 4), noise=0.0))
+    # a head's loss is how many times smaller it is
+    monkeypatch.setattr(learner, "_loss", lambda logits, target: logits.sum() * 0 + target.shape[-1] / logits.shape[-1])
+    assert learner.step(0)["loss"] == pytest.approx(0.5 * 1 + 0.3 * 2 + 0.2 * 4)
+
+
+def test_the_loss_of_a_head_is_focal_and_dice_against_cells_that_hold_a_pixel() -> None:
+    learner = SkeletonLearner(bars(), SkeletonConfig(widths=(4, 4), focal=7.0))
+    target = torch.zeros(1, 1, 4, 4)
+    target[0, 0, 0, 1] = 1
+    logits, cells = torch.tensor([[[[0.4, -1.0], [0.3, -2.0]]]]), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    expected = 7 * weighted_focal_loss(logits, cells, 0.9, 2.0) + dice_loss(logits.sigmoid(), cells)
+    assert learner._loss(logits, target).item() == pytest.approx(expected.item())

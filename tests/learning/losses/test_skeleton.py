@@ -32,3 +32,8 @@ def test_its_slope_is_finite_where_a_pixel_is_certain(gamma: float) -> None:
 def test_dice_of_a_picture_with_itself_is_zero_and_of_its_complement_almost_one() -> None:
     assert dice_loss(TARGET, TARGET).item() == 0
     assert dice_loss(1 - TARGET, TARGET).item() > 0.99
+
+
+def test_dice_squares_chances() -> None:
+    found = dice_loss(torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])).item()
+    assert found == pytest.approx(1 - (2 * 0.5 + 1) / (2 * 0.25 + 1 + 1))
