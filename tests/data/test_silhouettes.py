@@ -10,7 +10,7 @@ from photopic.core.errors import DataError
 from photopic.data.emoji_world import HELD_OUT_STYLE, concept
 from photopic.data.silhouettes import ALPHA, DARK, LIGHT, SilhouetteOptions, read_silhouettes
 from photopic.data.skeleton_pairs import PairOptions, emoji_pairs, noisy_boundary, read_pairs, silhouette
-from photopic.data.skeletons import prune, thin
+from photopic.data.skeletons import distances, prune, thin
 
 BAR = np.zeros((20, 30), bool)
 BAR[5:14, 4:26] = True
@@ -87,6 +87,7 @@ def test_noise_turns_over_a_share_of_both_sides_of_the_border_alone() -> None:
     assert (changed & shape).any() and (changed & ~shape).any()
     depth = np.abs(np.argwhere(changed)[:, None] - np.argwhere(shape)[None]).sum(2).min(1)
     assert depth.max() == 1  # outside, beside a pixel inside
+    assert (distances(shape)[changed & shape] == 1).all()  # inside, beside a pixel outside
     share = np.mean([(shape ^ noisy_boundary(shape, 0.2, rng)).sum() for _ in range(40)]) / changed.sum()
     assert abs(share - 0.2) < 0.02
 
