@@ -10,6 +10,7 @@ Paper: *Composer: Creative and Controllable Image Synthesis with Composable Cond
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -79,6 +80,12 @@ class ComposedConditions(Control):
             raise ModelError(
                 f"{model.name}: reads no conditions; load emoji-composer, or what photopic train conditions has written"
             )
+        if self.away and len(self.away) == len(self.wanted) and all(map(_are_same, self.wanted, self.away)):
+            warnings.warn(
+                "conditions: what pictures should obey and what they are led away from are the same, so guidance has no effect; "
+                "leave one out",
+                stacklevel=2,
+            )
         empty = [Conditions(self.wanted[0].size, {})]
         self.encoded, self.other, self.back = (
             model.encode_conditions(each or empty) for each in (self.wanted, self.away, self.own)
@@ -129,6 +136,10 @@ class ComposedConditions(Control):
         if len(found.any) != calls:
             raise ModelError(f"conditions: expected {len(found.any)} rows, found {calls}; a control changed the batch")
         return found
+
+
+def _are_same(one: Conditions, other: Conditions) -> bool:
+    return one.names == other.names and all(np.array_equal(one.values[name], other.values[name]) for name in one.names)
 
 
 def _expanded(encoded: Encoded, count: int) -> Encoded:
