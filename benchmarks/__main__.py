@@ -76,6 +76,7 @@ MODULES = {
     "open-set": "guard.open_set",
     "open-set-digits": "guard.open_set",
     "oracle": "metrics.oracle",
+    "oracle-128": "metrics.oracle_128",
     "perception": "measure.perception",
     "projection": "tune.projection",
     "protection": "guard.protection",

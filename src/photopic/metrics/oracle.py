@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from photopic.metrics import facts as caption_facts
 from photopic.metrics.facts import Facts
 from photopic.metrics.oracle_network import OracleConfig, OracleNetwork, describe
 from photopic.metrics.oracle_scores import Images, Scores, prepared, window
+
+BUNDLED = {64: "emoji-oracle.safetensors", 128: "emoji-oracle-128.safetensors"}
 
 
 class Oracle:
@@ -44,13 +46,20 @@ class Oracle:
         self.scale = float(network.log_scale.exp())  # of the normalised softmax
 
     @classmethod
-    def load(cls, path: str | Path | None = None, device: str | torch.device = "cpu") -> Oracle:
-        """Load the bundled oracle, or one of your own ``recipes/emoji-oracle`` run.
+    def load(
+        cls, path: str | Path | None = None, device: str | torch.device = "cpu", *, side: Literal[64, 128] = 64
+    ) -> Oracle:
+        """Load a bundled oracle, or one of your own ``recipes/emoji-oracle`` run.
+
+        Args:
+            path: A file of the recipe; None: a bundled one.
+            device: Where it computes.
+            side: Of the bundled ones, the pixels along a side of the pictures it learnt from.
 
         Raises:
             ModelError: If the file is not an oracle.
         """
-        bundled = resources.files(__package__).joinpath("bundled", "emoji-oracle.safetensors")
+        bundled = resources.files(__package__).joinpath("bundled", BUNDLED[side])
         with resources.as_file(bundled) as default:
             file = Path(path or default)
             try:
