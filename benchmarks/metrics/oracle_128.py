@@ -3,14 +3,14 @@
     python -m benchmarks oracle-128            # writes benchmarks/results/oracle-128.json
 
 Scenes as the second edition of emoji-diffusion learns them (24 to 96 pixels, two styles), by seeds no recipe uses. What is missed
-here bounds what can be said of generated pictures. Control: four names that are not in the scene. The autoencoder's scenes hold four
-things of 49 to 56 pixels, as it is judged by; baseline there: the same scenes as they are.
+here bounds what can be said of generated pictures. Control: four names that are not in the scene. The autoencoder's scenes hold
+four things of 49 to 56 pixels, as it is judged by; baseline there: the same scenes as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any
 
@@ -107,7 +107,7 @@ def rows(bench: Bench[Oracle128Config, Oracle]) -> Iterator[Row]:
                 for image, scene in pairs
             ]
             yield share("oracle_128.relation", answers)
-        yield share(f"oracle_128.{word}_present", found, control=float(np.mean(false)))
+        yield replace(share(f"oracle_128.{word}_present", found), control=float(np.mean(false)))
     real, images = rebuilt(count)
     whole, _ = present(oracle, np.stack([scene.image for scene in real]), real)
     yield share("model.autoencoder_four", present(oracle, images, real)[0], ceiling=whole)
