@@ -154,3 +154,20 @@ def test_a_file_that_is_no_oracle_is_refused(tmp_path):
     path.write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="not an oracle"):
         Oracle.load(path)
+
+
+def test_the_judge_of_128_pixels_finds_small_things_in_cells_of_its_own() -> None:
+    judge = Oracle.load(side=128)
+    items = [
+        scenes.Placement("bear", "noto", (0.25, 0.3), 0.22),
+        scenes.Placement("pizza", "twemoji", (0.72, 0.7), 0.45),
+    ]
+    scene = scenes.compose(items, scenes.Background("teal"), size=128)
+    scores = judge.score(scene.image[None])
+    assert scores.cells.shape == (1, 128, 16, 16) and scores.coarse_cells.shape == (1, 128, 8, 8)
+    assert (judge.presence(scores, ["bear", "pizza"]) > 0.5).all()
+    assert (judge.presence(scores, ["cat", "rabbit"]) < 0.5).all()
+    assert judge.relation(scores, "bear", "pizza")[0] in ("left of", "above")
+    where = judge.presence_maps(scores, ["bear"])[0, 0]
+    row, column = divmod(int(where.argmax()), 16)
+    assert row < 8 and column < 8
