@@ -108,9 +108,9 @@ def rows(bench: Bench[Oracle128Config, Oracle]) -> Iterator[Row]:
             ]
             yield share("oracle_128.relation", answers)
         yield replace(share(f"oracle_128.{word}_present", found), control=float(np.mean(false)))
-    real, images = rebuilt(count)
+    real, seen = rebuilt(count)
     whole, _ = present(oracle, np.stack([scene.image for scene in real]), real)
-    yield share("model.autoencoder_four", present(oracle, images, real)[0], ceiling=whole)
+    yield share("model.autoencoder_four", present(oracle, seen, real)[0], ceiling=np.array(whole))
 
 
 def opened(config: Oracle128Config, cache: Any) -> Oracle:
