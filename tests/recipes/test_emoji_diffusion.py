@@ -325,4 +325,4 @@ def test_the_committed_checkpoint_reaches_what_is_written_beside_it(second: Stag
     model = stage.build(stage.Config(start="landed"))
     found = stage.psnr(model, stage.scenes_of_four(), 32)
     assert found == pytest.approx((report["reached"]["psnr"], report["reached"]["objects"]), abs=0.02)
-    assert sum(path.stat().st_size for path in stage.LANDED.rglob("*")) < 12e6
+    assert sum(path.stat().st_size for path in stage.LANDED.rglob("*")) < 42e6  # with the UNet, which is 27 of them
