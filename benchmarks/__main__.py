@@ -93,6 +93,7 @@ MODULES = {
     "sfda": "train.adaptation",
     "shared-timesteps": "train.shared_timesteps",
     "skeleton": "train.skeleton",
+    "skeleton-128": "train.skeleton",
     "start": "models.start",
     "style-injection": "generate.style_injection",
     "studio": "generate.studio",
