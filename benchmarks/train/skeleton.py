@@ -64,7 +64,10 @@ CLAIMS = (
     Claim("skeleton.context_gain", "low > 0", DIFFERENCE + "one without context extraction"),
     Claim("skeleton.milliseconds", "", "of the network, a picture of 64 pixels"),
 )
-LARGE_CLAIMS = tuple(replace(each, id=each.id.replace("skeleton.", "skeleton_128.")) for each in CLAIMS)
+LARGE_CLAIMS = tuple(
+    replace(each, id=each.id.replace("skeleton.", "skeleton_128."), statement=each.statement.replace("of 64", "of 128"))
+    for each in CLAIMS
+)
 
 
 @dataclass(frozen=True)
