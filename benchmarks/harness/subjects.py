@@ -106,8 +106,8 @@ class JudgedModel:
 
     @cached_property
     def oracle(self) -> Oracle:
-        """The judge; loaded when first asked."""
-        return Oracle.load()
+        """The judge of the model's size of pictures; loaded when first asked."""
+        return Oracle.load(side=128 if self.model.image_size == 128 else 64)
 
     def located(self, name: str, config: ConceptNeuronsConfig) -> Edit:
         """The concept neurons of a subject."""

@@ -65,7 +65,7 @@ class Parts:
 
 
 def unet_of(
-    latent_channels: int, channels: tuple[int, ...], attends: tuple[bool, ...], heads: int
+    latent_channels: int, channels: tuple[int, ...], attends: tuple[bool, ...], heads: int | tuple[int, ...]
 ) -> UNet2DConditionModel:
     """A fresh UNet on 16x16 latents: one layer a level, cross-attention on the levels that attend, from the finest on."""
     return UNet2DConditionModel(
