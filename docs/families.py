@@ -121,6 +121,13 @@ FEATURES = (
         lambda family: not family.by_layers,
     ),
     Feature(
+        "learning token residuals (`tune residual`)",
+        ("models/test_family_residuals", "test_what_learns_reaches_the_transformer_as_its_edit_does"),
+        "what learns is told to the transformer as its edit is, at the precision of files, and gradients come back to each number; "
+        "that it lowers the loss, on Stable Diffusion 3, Flux and Qwen-Image",
+        lambda family: not family.by_layers,
+    ),
+    Feature(
         "inversion",
         ("models/test_family_traps", "test_inversion_finds_the_noise_that_a_picture_was_drawn_from"),
         "from the last latents to the start noise along Euler's steps, to 2 % after 20 refinements that come nearer and nearer",

@@ -25,6 +25,7 @@ def test_a_residual_is_learnt_used_and_refused(tmp_path: Path, photos: Path, mod
     assert "zyzzyva" in refusal("tune", "residual", photos, "--noun", "zyzzyva", "-o", other, "--model", model)
     run("tune", "residual", photos, "--noun", "bear", "--token", "<mine>", "-o", other, "--model", model, *BRIEF)
     assert load(other).tokens == ("<mine>",)
+    assert "new word <mine>; say it in the place of bear" in run("inspect", other).stdout
     run("generate", "a <mine> left of a bear", *draw, "--with", other)
 
 

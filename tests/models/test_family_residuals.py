@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,12 +16,15 @@ from torch import Tensor
 from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.edits.file import load, save
 from photopic.core.edits.runtime_tokens import input_embedding
-from photopic.core.errors import ModelError
+from photopic.core.errors import DataError, FieldError, ModelError
+from photopic.data.captioned import CaptionedImages
 from photopic.learning.parameters.text_encoder_copy import word_ids, word_parts
+from photopic.learning.parameters.told_residual import ToldResidual
 from photopic.models.text_to_image.families import FAMILIES
 from photopic.models.text_to_image.text_positions import BYTES, TEXTS
 from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
-from tests.tiny_transformers import handle_of, kind_of, shared_handle
+from photopic.tune.subject.token_residual import TokenResidualConfig, token_residual
+from tests.tiny_transformers import handle_of, kind_of, shared_handle, tensors_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of diffusers, importing its own old names
@@ -89,6 +93,66 @@ def test_a_file_says_which_encoders_it_needs(tmp_path: Any) -> None:
     save(Edit(parts, model.fingerprint()), tmp_path / "mine.edit")
     words, residual = load(tmp_path / "mine.edit").parts
     assert isinstance(words, TokenEmbedding) and tuple(words.rows) == residual.modules() == some
+
+
+@pytest.mark.parametrize("kind", [kind for kind, family in FAMILIES.items() if not family.by_layers])
+def test_what_learns_reaches_the_transformer_as_its_edit_does(kind: str) -> None:
+    """Each number of a text encoder is followed through the pipeline, so that gradients come back to the vectors."""
+    model = shared_handle(kind)
+    quoted = kind_of(model) == "HunyuanImagePipeline"  # what the encoder of bytes reads
+    prompts = ['a red "bear" on a house'] if quoted else ["a bear", "a red bear on a bear"]
+    told = ToldResidual(model, "bear", prompts)
+    assert told.asked == set(model.tokenizers)
+    assert set(told.values) == told.asked - ({"text_encoder"} if kind_of(model) == "FluxPipeline" else set())
+    for number, each in enumerate(told.values.values()):
+        each.data.copy_(torch.randn(each.shape, generator=torch.Generator().manual_seed(number)))
+    edit = Edit(word_parts(model, "bear", None, told.residuals()), model.fingerprint())
+    with model.edits.applied(edit):
+        wanted = [model.encode_prompts(prompt).rows[0] for prompt in prompts]
+    for number, row in enumerate(wanted):
+        plain, found = model.encode_prompts(prompts[number]).rows[0], told.encoded([number]).rows[0]
+        assert found.keys() == row.keys()
+        pairs = list(zip(*(tensors_of(each) for each in (found, row, plain)), strict=True))
+        assert any(not torch.equal(each, before) for _, each, before in pairs)
+        for own, each, _ in pairs:
+            torch.testing.assert_close(own, each, rtol=2e-3, atol=2e-3)  # files hold halves
+        gradients = torch.autograd.grad(
+            sum(each.sum() for each, *_ in pairs if each.requires_grad), told.values.values()
+        )
+        assert all(each.all() for each in gradients)
+
+
+BRIEF = TokenResidualConfig(steps=12, batch=4, evaluation=16, vector_lr=0.1)
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline"])
+def test_a_residual_is_learnt_from_pictures_and_lowers_the_loss(kind: str) -> None:
+    model = shared_handle(kind)
+    side, base = model.image_size, model.digest()
+    pictures = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    images = CaptionedImages(pictures, ("a <mine> on a house", None))
+    edit = token_residual(model, images, noun="bear", token="<mine>", config=BRIEF)
+    assert edit.provenance["losses"]["after"] < edit.provenance["losses"]["before"] and model.digest() == base
+    assert edit.tokens == ("<mine>",) and edit.touched() == {}
+    plain = told(model, "a bear on a house")
+    with model.edits.applied(edit):
+        moved = changed_rows(told(model, "a <mine> on a house"), plain)
+        where = model.token_positions("a <mine> on a house", "<mine>")
+        assert sum(map(len, moved.values())) == len(where) == (2 if kind.startswith("Stable") else 1)
+        assert all(torch.equal(each, plain[name]) for name, each in told(model, "a bear on a house").items())
+    for field in ("reads", "sentences", "lr"):
+        with pytest.raises(FieldError, match=f"{field}: has no effect on tiny, where the vector itself learns"):
+            other: Any = {"reads": "all", "sentences": 3, "lr": 1.0}
+            token_residual(model, images, noun="bear", config=replace(BRIEF, **{field: other[field]}))
+    with pytest.raises(DataError, match="a bearskin"):
+        token_residual(model, CaptionedImages(pictures, ("a bearskin", None)), noun="bear", config=BRIEF)
+
+
+def test_a_residual_that_nothing_would_read_is_not_learnt() -> None:
+    model = shared_handle("Ideogram4Pipeline")
+    images = CaptionedImages(torch.zeros(1, 3, model.image_size, model.image_size))
+    with pytest.raises(ModelError, match="calls the layers of its text encoder one by one"):
+        token_residual(model, images, noun="bear", config=BRIEF)
 
 
 def sentencepiece() -> transformers.PreTrainedTokenizerFast:

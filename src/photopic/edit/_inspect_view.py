@@ -52,8 +52,11 @@ def _lines(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"{share}: {', '.join(sorted(kinds))}"
     subject = Subject.of(values["provenance"])
     for token in values["tokens"]:
-        said = f"{token} {subject.noun_of(token) if subject else ''}".strip()
-        yield f"new word {token}; say it before the noun: {said}"
+        noun = subject.noun_of(token) if subject else ""
+        if any(part["kind"] == "residual" for part in values["parts"]):
+            yield f"new word {token}; say it in the place of {noun or 'the noun'}"
+        else:
+            yield f"new word {token}; say it before the noun: {f'{token} {noun}'.strip()}"
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from photopic.models.text_to_image.words import spans_of
 TEXTS = ("encoder_hidden_states", "cap_feats", "text_bth")  # what transformers call the text they are told
 BYTES = ("encoder_hidden_states_2", "encoder_attention_mask_2")  # of Hunyuan-Image: what stands in quotes, and its mask
 BASE = 64  # numbers are given in two digits, so that bfloat16 holds them
+HALF = 128  # likewise, where every entry is one digit and a second run gives the other
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,21 @@ class Followed:
 
     ids: tuple[int, ...]
     places: Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """Where the numbers that a text encoder puts out for one prompt stand in what the transformer is told.
+
+    Attributes:
+        ids: The tokens that the encoder was given, template and padding included.
+        tokens: Argument of the transformer to the number of the token behind each entry, -1 for none, of the argument's shape.
+        channels: And to that of the channel.
+    """
+
+    ids: tuple[int, ...]
+    tokens: Mapping[str, Tensor]
+    channels: Mapping[str, Tensor]
 
 
 def positions_of_word(
@@ -150,13 +167,47 @@ def _numbers(rows: Tensor) -> list[int]:
     return [int(a - 1) * BASE + int(b - BASE) + 1 if sure else 0 for a, b, sure in zip(low, high, known, strict=True)]
 
 
+def traced(encoders: Mapping[str, nn.Module], which: str, told: Callable[[], Mapping[str, Any]]) -> Traced | None:
+    """Follow each number that a text encoder puts out; a pipeline only moves, repeats, cuts and pads them.
+
+    Args:
+        encoders: By name.
+        which: The one that is followed.
+        told: Runs the pipeline and gives the arguments of the transformer's call with one row.
+
+    Returns:
+        None where the encoder is not asked.
+    """
+    found, seen = [], []
+    for part in range(4):
+        with numbered(encoders, which, partial(_digit, part=part)) as given:
+            row = told()
+        if not given:
+            return None
+        seen = given[0]
+        found.append({name: _as_one(row[name]).round().long() for name in (*TEXTS, BYTES[0]) if name in row})
+    tokens, channels = (
+        {name: torch.where(each > 0, (each - 1) * HALF + low[name] - 1, -1) for name, each in high.items()}
+        for high, low in (found[:2], found[2:])
+    )
+    return Traced(tuple(seen), tokens, channels)
+
+
+def _as_one(told: Any) -> Tensor:
+    """The text of one row as one tensor, whether it is in a list."""
+    return (told[0] if isinstance(told, list) else told).float()
+
+
 @contextmanager
-def numbered(encoders: Mapping[str, nn.Module], which: str) -> Iterator[list[list[int]]]:
+def numbered(
+    encoders: Mapping[str, nn.Module], which: str, digits: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[list[list[int]]]:
     """Text encoders that answer with the number of each token, in one of them, and with nothing, in all others.
 
     Args:
         encoders: By name.
         which: The one that is followed.
+        digits: What it answers in the place of hidden states (batch, tokens, dim); None: the number in two digits.
 
     Yields:
         The ids of the first prompt that it was given, a list a call.
@@ -175,28 +226,40 @@ def numbered(encoders: Mapping[str, nn.Module], which: str) -> Iterator[list[lis
                 *(layer for part in encoder.modules() if isinstance(part, nn.ModuleList) for layer in part),
             ]
             for part in parts:
-                stack.callback(part.register_forward_hook(_answer(is_followed=name == which)).remove)
+                answer = _answer(digits or _digits) if name == which else _answer(torch.zeros_like)
+                stack.callback(part.register_forward_hook(answer).remove)
         for table in input_embeddings(encoders[which]):
             stack.callback(table.register_forward_pre_hook(keep, with_kwargs=True).remove)
         yield seen
 
 
-def _answer(*, is_followed: bool) -> Callable[..., Any]:
+def _answer(digits: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
-        return _replaced(output, is_followed)
+        return _replaced(output, digits)
 
     return hook
 
 
-def _replaced(output: Any, is_followed: bool) -> Any:
+def _replaced(output: Any, digits: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(output, Tensor):
-        return _digits(output) * is_followed if output.ndim == 3 and output.is_floating_point() else output
+        return digits(output) if output.ndim == 3 and output.is_floating_point() else output
     if isinstance(output, tuple):
-        return tuple(_replaced(each, is_followed) for each in output)
+        return tuple(_replaced(each, digits) for each in output)
     if hasattr(output, "to_tuple"):  # what models of transformers return
         for name in list(output.keys()):
-            output[name] = _replaced(output[name], is_followed)
+            output[name] = _replaced(output[name], digits)
+        if output.get("hidden_states"):  # the first are embeddings, which no residual is added to
+            embedded, *layers = output["hidden_states"]
+            output["hidden_states"] = (torch.zeros_like(embedded), *layers)
     return output
+
+
+def _digit(hidden: Tensor, part: int) -> Tensor:
+    """(batch, tokens, dim) of one digit, 1 and more: high and low of the token's number, then of the channel's."""
+    size = hidden.shape[1 if part < 2 else 2]
+    number = torch.arange(size, device=hidden.device)
+    digit = (number % HALF if part % 2 else number // HALF) + 1  # up to 128, which bfloat16 holds
+    return (digit[:, None] if part < 2 else digit).to(hidden.dtype).expand_as(hidden).clone()
 
 
 def _digits(hidden: Tensor) -> Tensor:

@@ -25,7 +25,14 @@ from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.latents import decode, encode, multiple_of
 from photopic.models.text_to_image.measured import check_measured
 from photopic.models.text_to_image.noise_schedule import NoiseSchedule, StraightLine
-from photopic.models.text_to_image.text_positions import Followed, followed_in, numbered, positions_of_word
+from photopic.models.text_to_image.text_positions import (
+    Followed,
+    Traced,
+    followed_in,
+    numbered,
+    positions_of_word,
+    traced,
+)
 from photopic.models.text_to_image.tokenizers import TOKENIZER_OF, tokenizer_of
 from photopic.models.text_to_image.transformer_conditioning import TransformerConditioning
 from photopic.models.text_to_image.transformer_drawing import (
@@ -211,6 +218,11 @@ class TransformerTextToImage(TextToImage):
         with numbered(encoders, encoder) as seen:
             (row,) = self._captured([prompt]).conditional.rows
         return followed_in(row, seen[0], self.family.registers) if seen else None
+
+    def traced(self, prompt: str, encoder: str) -> Traced | None:
+        """Where each number that a text encoder puts out stands in what the transformer is told; None where it is not asked."""
+        encoders = {name: self.components[name] for name in self.tokenizers}
+        return traced(encoders, encoder, lambda: self._captured([prompt]).conditional.rows[0])
 
     def text_maps(self, tokens: Sequence[int | Sequence[int]]) -> AbstractContextManager[AttentionMaps]:
         """A block in which attention to tokens of the text is collected."""
