@@ -90,22 +90,24 @@ FEATURES = (
     ),
     Feature(
         "layouts",
-        ("models/test_family_words", "test_a_layout_puts_the_attention_to_a_word_into_its_region"),
-        "at least 95 % of a word's attention in its region, on Stable Diffusion 3, Flux, Lumina 2 and CogView4",
-        every=False,
+        ("models/test_family_features", "test_a_layout_puts_the_attention_to_a_word_into_its_region"),
+        "at least 95 % of a word's attention in its region; in a batch each prompt's own positions, on Flux and Lumina 2",
     ),
     Feature(
         "image to image, masks",
-        ("models/test_family_faults", "test_what_is_outside_a_mask_stays_and_a_weak_start_keeps_the_picture"),
-        "what is outside a mask stays to the bit, on Flux and PixArt Sigma",
-        every=False,
+        (
+            "models/test_family_features",
+            "test_a_picture_is_drawn_from_its_noise_level_on_and_what_is_known_is_put_back",
+        ),
+        "the first latents and, outside the mask, those of every step are the picture's at the noise level of the time that the "
+        "network is told, and the last the picture's own; pictures to the bit, on Flux and PixArt Sigma",
     ),
     Feature(
         "schedulers `euler`, `heun`, `dpm++`, `dpm++-sde`, `lcm`",
-        ("models/test_family_faults", "test_flow_schedulers_draw"),
-        "on Stable Diffusion 3 and Flux they draw; Heun as the stock pipeline with it",
+        ("models/test_family_features", "test_every_sampler_ends_where_a_perfect_prediction_points"),
+        "with a perfect prediction each ends at its picture, and the network is told the time of its noise; Heun as the stock "
+        "pipeline with it, on Stable Diffusion 3",
         lambda family: family.predicts == "velocity",
-        every=False,
     ),
     Feature(
         "LoRA files in and out (diffusers, kohya and musubi, ComfyUI and ai-toolkit)",
@@ -183,9 +185,11 @@ FEATURES = (
     ),
     Feature(
         "`measure diffusion-classifier`",
-        ("models/test_family_faults", "test_the_diffusion_classifiers_error_is_that_of_the_noise_a_velocity_implies"),
-        "its error against the formula, on Flux, CogView4 and Nucleus",
-        every=False,
+        (
+            "models/test_family_features",
+            "test_the_diffusion_classifiers_error_is_that_of_the_noise_a_prediction_implies",
+        ),
+        "its error against the formula",
     ),
 )
 

@@ -119,8 +119,7 @@ def by_name(transformer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) ->
 
 def _watch_schedule(spy: Any, found: Recorded) -> None:
     """Take down what the scheduler is told, and hand on what its class takes."""
-    stock = spy.set_timesteps
-    taken = inspect.signature(stock).parameters
+    stock, taken = spy.set_timesteps, taken_by(spy)
 
     # a class that takes fewer arguments (Heun) is told what it takes: pipelines look at the signature before they call
     def set_timesteps(
@@ -136,6 +135,24 @@ def _watch_schedule(spy: Any, found: Recorded) -> None:
         stock(count, device=device, **{name: value for name, value in found.schedule.items() if name in taken})
 
     spy.set_timesteps = set_timesteps
+
+
+def taken_by(scheduler: Any) -> set[str]:
+    """What of ``SCHEDULED`` a scheduler can be told beside the number of steps.
+
+    Example:
+        >>> sorted(taken_by(diffusers.DPMSolverMultistepScheduler(use_dynamic_shifting=True)))  # doctest: +SKIP
+        ['mu']
+    """
+    names = set(SCHEDULED) & set(inspect.signature(scheduler.set_timesteps).parameters)
+    if "sigmas" not in names:  # DPM-Solver takes timesteps in the place of their number alone
+        names.discard("timesteps")
+    config = scheduler.config
+    if "flow_shift" in config and not (
+        config.get("use_dynamic_shifting", False) and config.time_shift_type == "exponential"
+    ):
+        names.discard("mu")  # likewise
+    return names
 
 
 @contextmanager

@@ -28,15 +28,17 @@ class Denoiser(nn.Module):
         transformer: As the pipeline holds it.
         family: How it is called.
         second: The network of the unconditional half, where it has one of its own.
+        shift: m by which the times that it is asked for are shifted, and those that the network is told are not: of a share of
+            ``m s / (1 + (m - 1) s)`` it is told s.
 
     Example:
         >>> denoiser(latents, torch.tensor(500.0), conditioning)[0].shape == latents.shape  # doctest: +SKIP
         True
     """
 
-    def __init__(self, transformer: nn.Module, family: Family, second: nn.Module | None = None):
+    def __init__(self, transformer: nn.Module, family: Family, second: nn.Module | None = None, shift: float = 1.0):
         super().__init__()
-        self.transformer, self.family, self.second = transformer, family, second
+        self.transformer, self.family, self.second, self.shift = transformer, family, second, shift
         self._latents, self._time = argument_names(transformer)
         self._rewrites: list[Rewrite] = []
 
@@ -63,6 +65,8 @@ class Denoiser(nn.Module):
     ) -> tuple[Float[Tensor, "batch c h w"]]:
         """Velocity, or what the scheduler's configuration says, for latents at the scheduler's timesteps of 0 to 1000."""
         timesteps = timesteps.to(latents.device).expand(len(latents))
+        if self.shift != 1:
+            timesteps = timesteps / (self.shift - (self.shift - 1) * timesteps / 1000)
         looked_into = bool(self._rewrites) or is_watched()
         found: dict[int, Tensor] = {}
         for numbers, arguments in conditioning.batches(alone=looked_into and self.family.ragged):
@@ -117,9 +121,10 @@ class Denoiser(nn.Module):
         return -predicted if family.sign < 0 else predicted
 
 
-def denoiser_of(pipeline: Any, family: Family) -> Denoiser:
-    """A pipeline's network, or both of them."""
-    return Denoiser(pipeline.transformer, family, getattr(pipeline, family.second) if family.second else None)
+def denoiser_of(pipeline: Any, family: Family, shift: float = 1.0) -> Denoiser:
+    """A pipeline's network, or both of them; ``shift`` is that of ``Denoiser``."""
+    second = getattr(pipeline, family.second) if family.second else None
+    return Denoiser(pipeline.transformer, family, second, shift)
 
 
 # beside a row's arguments: the number format in which the pipeline gives the time, how many tokens stand before those of the

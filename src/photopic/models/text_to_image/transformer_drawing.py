@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from torch import Tensor
 from photopic.core.edits import TokenResidual
 from photopic.core.errors import ModelError
 from photopic.core.sampling import Control, Sampling
-from photopic.models.text_to_image.capture import Recorded, record
+from photopic.models.text_to_image.capture import Recorded, record, taken_by
 from photopic.models.text_to_image.checks import check_scheduler
 from photopic.models.text_to_image.denoiser import (
     PREFIX,
@@ -261,10 +260,12 @@ class TransformerDrawer:
         )
         noise = model.edits.start_noise(found.noise) if model.edits.has_start_noise else found.noise
         scheduler, schedule = told_scheduler(scheduler, found.schedule, self.pipeline.scheduler)
+        # a scheduler that makes its times from its noise levels shifts both
+        shift = self.model.schedule.shift if self.family.shifted_time and "timesteps" not in schedule else 1.0
         options = course(self, drawing, rows, noise)
         options["controls"] += (FamilyGuidance(self.family),)  # the last word, where no other control guides
         sampling = Sampling(
-            denoiser_of(self.pipeline, self.family),
+            denoiser_of(self.pipeline, self.family, shift),
             scheduler,
             found.conditional,
             generators,
@@ -310,7 +311,7 @@ def check_residuals(model: Any) -> None:
 
 def told_scheduler(scheduler: Any, schedule: Mapping[str, Any], own: Any) -> tuple[Any, dict[str, Any]]:
     """A scheduler and what it is told: a class that takes no ``mu`` gets the shift that ``mu`` stands for."""
-    taken = inspect.signature(scheduler.set_timesteps).parameters
+    taken = taken_by(scheduler)
     dynamic = own.config.get("use_dynamic_shifting", False)
     if dynamic and "mu" in schedule and "mu" not in taken:
         mu = float(schedule["mu"])
