@@ -15,6 +15,10 @@ from photopic.models.text_to_image.families import FAMILIES, Family
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
+# whose transformers diffusers 0.42 reads from no single file
+NOT_IN_ONE_FILE = "PixArtSigma CogView4 PRX OvisImage LongCatImage NucleusMoEImage HunyuanImage Ideogram4".split()
+
+
 @dataclass(frozen=True)
 class Feature:
     """What the library does with a model.
@@ -155,7 +159,23 @@ FEATURES = (
     Feature(
         "8-bit floats kept by layerwise casting",
         ("core/edits/test_branches", "test_a_transformer_under_layerwise_casting_is_edited_and_comes_back"),
-        "an edit stands beside the frozen matrix as a branch and leaves no trace, on Stable Diffusion 3 and Flux",
+        "an edit stands beside the frozen matrix as a branch and leaves no trace, on Stable Diffusion 3, Flux, Qwen-Image, "
+        "Z-Image and Sana",
+        every=False,
+    ),
+    Feature(
+        "a transformer in a GGUF file",
+        ("core/edits/test_quantised_pipelines", "test_a_gguf_file_beside_its_pipeline_is_loaded_and_edited"),
+        "loaded beside its pipeline; edits act, go without a trace, are saved for this base and draw as on the numbers that it "
+        "stands for, to 2 of 255, on Qwen-Image and Z-Image (Q8_0)",
+        lambda family: not any(family is FAMILIES[f"{kind}Pipeline"] for kind in NOT_IN_ONE_FILE),
+        every=False,
+    ),
+    Feature(
+        "a transformer quantised by torchao",
+        ("core/edits/test_quantised_pipelines", "test_a_transformer_quantised_by_torchao_is_loaded_and_edited"),
+        "as above, and saved and loaded again, on Qwen-Image and Z-Image (8-bit whole and floating-point numbers), where torchao "
+        "is installed (0.18, a processor)",
         every=False,
     ),
     Feature(
@@ -168,7 +188,8 @@ FEATURES = (
         "weights offloaded to memory",
         ("core/edits/test_branches", "test_an_offloaded_transformer_is_edited_and_comes_back"),
         "the pictures of an edited model and of the model afterwards, on Flux: `enable_model_cpu_offload`, `enable_group_offload`, "
-        "accelerate's `cpu_offload`, hooks a model and `device_map`",
+        "accelerate's `cpu_offload`, hooks a model and `device_map`; on Stable Diffusion 3, Qwen-Image, Z-Image and Sana each one of "
+        "them",
         every=False,
     ),
     Feature(

@@ -17,6 +17,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 INDEX = "model_index.json"  # of a diffusers pipeline
 PROCESS = "process.safetensors"  # of a diffusion model trained here
 SINGLE_FILE = ".safetensors"  # how the name of a whole pipeline in one file ends
+GGUF = ".gguf"  # and of a quantised transformer, beside the rest of its pipeline
 TEXT_TO_IMAGE, DIFFUSION = "a text-to-image pipeline", "a diffusion model"
 DUAL_ENCODER, CLASSIFIER, CAPTIONER = "a dual encoder", "a classifier", "a captioner"
 MASKED_AUTOENCODER = "a masked autoencoder"
@@ -59,12 +60,12 @@ def found_source(name: str) -> Path | str:
     """
     folder = BUNDLED / name if name in bundled_names() else Path(name).expanduser()
     found = what_is_there(folder)
-    if found == "a folder" or (not found and folder.suffix == SINGLE_FILE):
+    if found == "a folder" or (not found and folder.suffix in (SINGLE_FILE, GGUF)):
         return folder
     if found != "nothing":
         raise ModelError(
-            f"{name}: is {found or 'a file'}, expected a folder as save_pretrained writes it, or a checkpoint in one "
-            f"{SINGLE_FILE} file"
+            f"{name}: is {found or 'a file'}, expected a folder as save_pretrained writes it, a checkpoint in one "
+            f"{SINGLE_FILE} file, or a transformer in a {GGUF} file"
         )
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         bundled = ", ".join(bundled_names()) or "none in this installation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from photopic.core.fingerprint import fingerprint, named_tensors
 from photopic.core.frozen import frozen_weights, plain_weight
 from photopic.data.captioned import CaptionedImages
 from photopic.locate.concept_neurons import concept_neurons
-from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
+from photopic.models.text_to_image.attention_weights import attention_weights
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny_transformers import handle_of
 
 NAME = "m.0.weight"
 AT = torch.tensor([0, 5, 17])
+SEVERAL = ["StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline", "ZImagePipeline", "SanaPipeline"]
 
 
 class Cast(nn.Linear):
@@ -153,18 +155,16 @@ def test_the_identity_is_that_of_what_stands_there(model: nn.Module) -> None:
         EditStack({"m": model}).load(edit)
 
 
-@pytest.mark.parametrize("kind", ["StableDiffusion3Pipeline", "FluxPipeline"])
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:__array__ implementation:DeprecationWarning")
 def test_a_transformer_under_layerwise_casting_is_edited_and_comes_back(kind: str) -> None:
     model = handle_of(kind)
     model.network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     before = {name: tensor.clone() for name, tensor in model.parameters().items()}
     plain = model.generate("a bear", seeds=[0], steps=2)
-    weights = attention_weights(model)
-    positions = random_positions({name: torch.arange(60) for name in weights}, weights, seed=0)
-    edit = Edit((ZeroedWeights(positions),), model.fingerprint(*weights), {})
+    edit = few_shut(model)
     with pytest.raises(ModelError, match="expected plain weights to search, found quantised ones"):
-        concept_neurons(model, CaptionedImages(torch.zeros(1, 3, 16, 16)), noun="bear")
+        concept_neurons(model, CaptionedImages(torch.zeros(1, 3, model.image_size, model.image_size)), noun="bear")
     with model.edits.applied(edit):
         edited = model.generate("a bear", seeds=[0], steps=2)
     assert (edited != plain).any() and (model.generate("a bear", seeds=[0], steps=2) == plain).all()
@@ -234,16 +234,25 @@ def drawn_with(model: TextToImage, edit: Edit | None) -> Any:
 
 
 def few_shut(model: TextToImage) -> Edit:
-    weights = attention_weights(model)
-    positions = random_positions({name: torch.arange(60) for name in weights}, weights, seed=0)
-    return Edit((ZeroedWeights(positions),), model.fingerprint(*weights), {})
+    base = model.fingerprint(*attention_weights(model))  # whose shapes are those that quantised weights stand for
+    draw = torch.Generator().manual_seed(0)
+    at = {name: torch.randperm(prod(shape), generator=draw)[:60].sort().values for name, shape in base.shapes.items()}
+    return Edit((ZeroedWeights(at),), base, {})
 
 
-@pytest.mark.parametrize("offload", OFFLOADS)
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_an_offloaded_transformer_is_edited_and_comes_back(offload: str, tmp_path: Path) -> None:
-    model = handle_of("FluxPipeline")
-    edit, picture = few_shut(model), torch.zeros(1, 3, 16, 16)
+OFFLOADED = [(offload, "FluxPipeline") for offload in OFFLOADS] + [
+    ("every weight, accelerate", "StableDiffusion3Pipeline"),
+    ("device_map", "QwenImagePipeline"),
+    ("groups of leaves, diffusers", "ZImagePipeline"),
+    ("model by model, diffusers", "SanaPipeline"),
+]
+
+
+@pytest.mark.parametrize(("offload", "kind"), OFFLOADED)
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore:__array__ implementation:DeprecationWarning")
+def test_an_offloaded_transformer_is_edited_and_comes_back(offload: str, kind: str, tmp_path: Path) -> None:
+    model = handle_of(kind)
+    edit, picture = few_shut(model), torch.zeros(1, 3, model.image_size, model.image_size)
     plain, wanted, latents = drawn_with(model, None), drawn_with(model, edit), model.encode_images(picture)
     OFFLOADS[offload](model, str(tmp_path))
     assert (drawn_with(model, None) == plain).all()
@@ -265,3 +274,14 @@ def test_what_is_offloaded_to_a_disk_draws_and_is_not_edited(offload: str, tmp_p
         drawn_with(model, edit)
     assert "\n" not in str(caught.value)
     assert (drawn_with(model, None) == plain).all()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_sequential_offload_to_a_processor_is_an_error_of_accelerate_said_in_one_line() -> None:
+    model = handle_of("StableDiffusion3Pipeline")
+    model.pipeline.enable_sequential_cpu_offload(device="cpu")
+    with pytest.raises(TypeError, match=r"new\(\)"):  # the stock pipeline's
+        model.pipeline(prompt="a bear", num_inference_steps=1, height=16, width=16)
+    with pytest.raises(ModelError, match="StableDiffusion3Pipeline: cannot be called: TypeError") as caught:
+        model.generate("a bear", seeds=[0], steps=1)
+    assert "\n" not in str(caught.value)

@@ -27,7 +27,7 @@ from photopic.core.fingerprint_cache import LoadedDigest
 from photopic.core.nn.attention import AttentionMaps, capture_attention
 from photopic.core.nn.place import device_of
 from photopic.core.sampling import Control
-from photopic.models.files import BUNDLED, TEXT_TO_IMAGE, no_progress_bars, quiet
+from photopic.models.files import BUNDLED, TEXT_TO_IMAGE, first_line, no_progress_bars, quiet
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
 from photopic.models.text_to_image.checks import (
@@ -102,9 +102,16 @@ class TextToImage(Handle):
         return model
 
     def save(self, folder: Path) -> None:
-        """Write the pipeline as diffusers does, with the edits in force; refused while an edit's new word is."""
-        with quiet(), no_progress_bars():
-            self.pipeline.save_pretrained(folder)
+        """Write the pipeline as diffusers does, with the edits in force; refused while an edit's new word is.
+
+        Raises:
+            ModelError: If its weights are quantised in a way that diffusers does not write, such as GGUF.
+        """
+        try:
+            with quiet(), no_progress_bars():
+                self.pipeline.save_pretrained(folder)
+        except ValueError as error:
+            raise ModelError(f"{self.name}: cannot be saved: {first_line(error)}; load it unquantised") from error
         share_as_usual(*folder.rglob("*.safetensors"))
 
     @property

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
-from photopic.models.files import BUNDLED, INDEX, bundled_names, first_line, no_progress_bars, quiet
+from photopic.models.files import BUNDLED, GGUF, INDEX, bundled_names, first_line, no_progress_bars, quiet
 from photopic.models.text_to_image.families import FAMILIES, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
@@ -24,7 +24,7 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
 
     Args:
         name: What was asked for, for messages.
-        source: The folder, a checkpoint in one file, or the id on the hub.
+        source: The folder, a checkpoint in one file, a quantised transformer in one, or the id on the hub.
         device: Where to put it.
         dtype: Number format of the weights; None is float32.
 
@@ -32,7 +32,8 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
         ModelError: If the pipeline is incomplete or of another kind, or there is no such device.
     """
     if isinstance(source, Path) and source.is_file():
-        pipeline = _read_single_file(source, dtype or torch.float32)
+        read_file = _read_gguf if source.suffix == GGUF else _read_single_file
+        pipeline = read_file(source, dtype or torch.float32)
     else:
         pipeline = _read_difference(source, dtype) or _read_conditional(name, source, dtype)
         pipeline = pipeline or _read_folder(name, source, dtype or torch.float32)
@@ -70,7 +71,7 @@ def _read_conditional(name: str, source: Path | str, dtype: torch.dtype | None) 
     return pipeline
 
 
-def _read_folder(name: str, source: Path | str, dtype: torch.dtype) -> Any:
+def _read_folder(name: str, source: Path | str, dtype: torch.dtype, **parts: Any) -> Any:
     variant = None
     if isinstance(source, Path):
         _check_folder(name, source)
@@ -79,7 +80,8 @@ def _read_folder(name: str, source: Path | str, dtype: torch.dtype) -> Any:
         from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
     try:
         with no_progress_bars():
-            return DiffusionPipeline.from_pretrained(str(source), dtype=dtype, use_safetensors=True, variant=variant)
+            how = {"dtype": dtype, "use_safetensors": True, "variant": variant}
+            return DiffusionPipeline.from_pretrained(str(source), **how, **parts)
     except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
         raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {first_line(error)}") from error
 
@@ -91,12 +93,12 @@ def _read_single_file(path: Path, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"{path}: expected a whole checkpoint (model.diffusion_model...), found {keys[0] if keys else 'none'}"
         )
-    beside = [folder for folder in (path.with_suffix(""), path.parent) if (folder / INDEX).is_file()]
+    beside = _beside(path)
     with quiet():
         from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)  # a second text encoder
     kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
-    config = str(beside[0]) if beside else None
+    config = str(beside) if beside else None
     try:
         with no_progress_bars():
             return kind.from_single_file(str(path), config=config, torch_dtype=dtype, local_files_only=True)
@@ -108,10 +110,47 @@ def _read_single_file(path: Path, dtype: torch.dtype) -> Any:
         ) from error
 
 
+def _beside(path: Path) -> Path | None:
+    """The folder of a pipeline that belongs to a file: of the same name, or the one it lies in."""
+    return next((folder for folder in (path.with_suffix(""), path.parent) if (folder / INDEX).is_file()), None)
+
+
+def _read_gguf(path: Path, dtype: torch.dtype) -> Any:
+    """A pipeline whose transformer is quantised in a file of its own; everything else comes from a folder beside it."""
+    folder = _beside(path)
+    if folder is None:
+        raise ModelError(
+            f"{path}: holds a transformer alone; put the other parts of its pipeline, and the transformer's config.json, into "
+            f"{path.with_suffix('')}/ as save_pretrained writes them"
+        )
+    _check_folder(folder.name, folder)
+    stated = json.loads((folder / INDEX).read_text()).get("transformer", ["", "none"])[1]
+    with quiet():
+        import diffusers
+    kind: Any = getattr(diffusers, str(stated), None)
+    if not hasattr(kind, "from_single_file"):
+        raise ModelError(
+            f"{path}: diffusers reads no GGUF file for {folder.name}, whose transformer is {stated}; load the folder"
+        )
+    how = {"config": str(folder), "subfolder": "transformer", "torch_dtype": dtype}
+    try:
+        with no_progress_bars():
+            quantised = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
+            transformer = kind.from_single_file(str(path), quantization_config=quantised, **how)
+    except Exception as error:  # gguf, NumPy and diffusers each raise their own kinds
+        raise ModelError(f"{path}: cannot be read as the {stated} of {folder.name}: {first_line(error)}") from error
+    return _read_folder(folder.name, folder, dtype, transformer=transformer)
+
+
 def files_of(source: Path | str, pipeline: Any, parts: Iterable[str]) -> list[Path]:
     """Everything on disk that the weights of some components depend on; none where that is not known."""
     if isinstance(source, Path) and source.is_file():
-        return [source]
+        folder = _beside(source) if source.suffix == GGUF else None
+        return (
+            [source, *files_of(folder, pipeline, [part for part in parts if part != "transformer"])]
+            if folder
+            else [source]
+        )
     network = getattr(pipeline, "unet", None) or pipeline.transformer
     folder = source if isinstance(source, Path) else Path(network.config._name_or_path).parent  # the hub's cache
     found = [[path for path in (folder / part).rglob("*") if path.is_file()] for part in parts]
