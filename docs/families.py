@@ -152,6 +152,16 @@ FEATURES = (
         every=False,
     ),
     Feature(
+        "pipelines that lack a part",
+        ("models/test_family_refusals", "test_a_missing_part_is_named_in_one_line"),
+        "each part of each class taken away: it is named in one line; Stable Diffusion 3 draws without its third text encoder",
+    ),
+    Feature(
+        "negative prompts",
+        ("models/test_family_refusals", "test_a_negative_prompt_acts_or_is_refused_in_one_line"),
+        "they change the prediction, or are refused in one line where they would do nothing; distilled Klein and HunyuanImage too",
+    ),
+    Feature(
         "edits of another model",
         ("models/test_family_traps", "test_another_familys_edit_is_refused_in_one_line"),
         "refused in one line",
@@ -188,8 +198,8 @@ FEATURES = (
         "weights offloaded to memory",
         ("core/edits/test_branches", "test_an_offloaded_transformer_is_edited_and_comes_back"),
         "the pictures of an edited model and of the model afterwards, on Flux: `enable_model_cpu_offload`, `enable_group_offload`, "
-        "accelerate's `cpu_offload`, hooks a model and `device_map`; on Stable Diffusion 3, Qwen-Image, Z-Image and Sana each one of "
-        "them",
+        "accelerate's `cpu_offload`, hooks a model and `device_map`; on Stable Diffusion 3, Qwen-Image, Z-Image and Sana each "
+        "one of them",
         every=False,
     ),
     Feature(

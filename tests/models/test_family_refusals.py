@@ -9,6 +9,7 @@ from typing import Any
 
 import diffusers
 import pytest
+import torch
 from torch import Tensor
 
 import photopic
@@ -23,7 +24,18 @@ from photopic.models.text_to_image.handle import TextToImage
 from photopic.models.text_to_image.transformer_handle import TransformerTextToImage
 from tests.method_cases import labelled
 from tests.tiny import tiny_pipeline
-from tests.tiny_transformers import shared_handle, tiny_transformer_pipeline
+from tests.tiny_transformers import (
+    GUIDANCE,
+    TINY,
+    Recorder,
+    drawn,
+    handle_of,
+    shared_handle,
+    tiny_transformer_pipeline,
+)
+
+# what a pipeline may lack: Stable Diffusion 3's largest text encoder, and a guider that photopic guides in the place of
+WITHOUT = {("StableDiffusion3Pipeline", "text_encoder_3"), ("HunyuanImagePipeline", "guider")}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of diffusers, importing its own old names
@@ -50,12 +62,51 @@ def test_pipelines_that_disagree_with_their_row_are_refused(
         TransformerTextToImage(pipeline, "tiny")
 
 
-@pytest.mark.parametrize("part", ["vae", "text_encoder_2", "tokenizer_2"])
-def test_a_missing_part_is_named(part: str) -> None:
-    pipeline = tiny_transformer_pipeline("FluxPipeline")
-    setattr(pipeline, part, None)
-    with pytest.raises(ModelError, match=part if part != "text_encoder_2" else "FluxPipeline: cannot be called"):
-        TransformerTextToImage(pipeline, "tiny")
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_missing_part_is_named_in_one_line(kind: str) -> None:
+    pipeline = shared_handle(kind).pipeline
+    needed = [part for part, found in pipeline.components.items() if found is not None]
+    assert {"transformer", "vae", "scheduler", "text_encoder"} <= set(needed)
+    for part in needed:
+        kept = getattr(pipeline, part)
+        setattr(pipeline, part, None)
+        try:
+            if (kind, part) in WITHOUT:
+                assert TransformerTextToImage(pipeline, "tiny").predict is not None
+                continue
+            with pytest.raises(
+                ModelError, match=rf"tiny: {kind} has no .*\b{part}\b.*; load the pipeline with all its"
+            ) as caught:
+                TransformerTextToImage(pipeline, "tiny")
+            assert "\n" not in str(caught.value)
+        finally:
+            setattr(pipeline, part, kept)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_negative_prompt_acts_or_is_refused_in_one_line(kind: str) -> None:
+    model = shared_handle(kind)
+    if model.family.unconditional == "negative":
+        plain = drawn(model, ["a bear"], [0], GUIDANCE)[0][0]
+        recorder = Recorder()
+        model.generate("a bear", seeds=[0], steps=2, guidance=GUIDANCE, negative_prompt="a cat", controls=[recorder])
+        assert (plain - recorder.found[0]).norm() > 2e-5 * plain.norm()
+        return
+    with pytest.raises(ModelError, match=rf"tiny: {kind} .*leave (it|the negative prompt) out") as caught:
+        model.generate("a bear", seeds=[0], guidance=GUIDANCE, negative_prompt="a cat")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_distilled_hunyuan_is_told_the_guidance_and_refuses_a_negative_prompt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = "HunyuanImagePipeline"
+    monkeypatch.setitem(TINY, kind, replace(TINY[kind], config={**TINY[kind].config, "guidance_embeds": True}))
+    model = handle_of(kind)
+    first, other = (drawn(model, ["a bear"], [0], scale)[0][0] for scale in (2.0, 9.0))
+    assert not torch.equal(first, other)
+    with pytest.raises(ModelError, match="is guided by a number in its network, a negative prompt has no effect"):
+        model.generate("a bear", seeds=[0], guidance=GUIDANCE, negative_prompt="a cat")
 
 
 def test_what_these_families_do_not_do_is_said_in_one_line() -> None:
@@ -98,6 +149,13 @@ def test_a_folder_is_loaded_and_a_film_maker_is_refused_before_its_weights(tmp_p
         photopic.load(tmp_path / "sana")
 
 
+def test_what_makes_sound_with_a_unet_is_refused_before_its_weights_too(tmp_path: Path) -> None:
+    index = {"_class_name": "AudioLDM2Pipeline", "unet": ["diffusers", "AudioLDM2UNet2DConditionModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="AudioLDM2Pipeline makes sound"):
+        photopic.load(tmp_path)
+
+
 def test_a_control_that_looks_into_layers_is_refused() -> None:
     class Looking(Control):
         def block(self, output: Tensor, place: Any, step: Step) -> Tensor:
@@ -111,6 +169,13 @@ def test_other_kinds_of_pipelines_are_told_apart() -> None:
     assert "makes a film" in not_taken("x", "WanPipeline") and "makes sound" in not_taken("x", "StableAudioPipeline")
     assert "what stands in quotes" in not_taken("x", "GlmImagePipeline")
     assert "has noise levels" in not_taken("x", "Cosmos2TextToImagePipeline")  # its name begins as those of films do
+    for kind in ("StableVideoDiffusion", "I2VGenXL", "HeliosPyramid", "Kandinsky6TI2VA", "SanaWM", "PIA", "MotifVideo"):
+        assert "makes a film" in not_taken("x", f"{kind}Pipeline") and hasattr(diffusers, f"{kind}Pipeline")
+    assert "makes sound" in not_taken("x", "AudioLDM2Pipeline")
+    for kind in ("FluxImg2Img", "StableDiffusion3Inpaint", "ZImageInpaint", "Flux2KleinInpaint", "ChromaImg2Img"):
+        assert "asks for a picture beside the text; load it as" in not_taken("x", f"{kind}Pipeline")
+        assert hasattr(diffusers, f"{kind}Pipeline")
+    assert "no pipeline that photopic takes" in not_taken("x", "FluxControlInpaintPipeline")
     assert all(hasattr(diffusers, kind) and kind not in FAMILIES for kind in WHY)
     with pytest.raises(ModelError, match="StableDiffusionPipeline is no pipeline"):
         TransformerTextToImage(tiny_pipeline(), "x")

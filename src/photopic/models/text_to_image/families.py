@@ -268,11 +268,17 @@ FAMILIES: dict[str, Family] = {
 
 MAKES = {  # what pipelines make that are no text-to-image pipelines, by what their class names begin with
     "a film": (
-        "AnimateDiff Allegro ChronoEdit CogVideoX ConsisID Cosmos EasyAnimate HunyuanVideo Kandinsky5T2V Latte LTX Lucy Mochi "
-        "SanaVideo SkyReels StableVideo TextToVideo VideoToVideo Wan"
+        "AnimateDiff Allegro AnyFlow ChronoEdit CogVideoX ConsisID Cosmos EasyAnimate Helios HunyuanSkyreels HunyuanVideo I2VGen "
+        "Kandinsky5I2V Kandinsky5T2V Kandinsky6TI2VA Latte LTX Lucy Mochi MotifVideo PIAPipeline SanaImageToVideo SanaVideo SanaWM "
+        "SkyReels StableVideo TextToVideo VideoToVideo Wan"
     ).split(),
-    "sound": "AceStep AudioLDM LongCatAudio MusicLDM StableAudio".split(),
+    "sound": "AceStep AudioDiffusion AudioLDM DanceDiffusion LongCatAudio MusicLDM SpectrogramDiffusion StableAudio".split(),
 }
+FROM_PICTURES = (
+    "Img2ImgPipeline",
+    "InpaintPipeline",
+    "InpaintingPipeline",
+)  # how classes end that draw with the same weights
 UNTRIED = "nobody ran it here, so that nothing is known to be right"
 WHY = {  # pipelines that do draw a picture from text
     "GlmImagePipeline": "its transformer is told nothing of a prompt but what stands in quotes",
@@ -296,6 +302,18 @@ WHY = {  # pipelines that do draw a picture from text
 }
 
 
+def made_by(kind: str) -> str | None:
+    """What a pipeline class makes in the place of pictures, by its name; None: pictures, as far as is known.
+
+    Example:
+        >>> made_by("WanPipeline"), made_by("AudioLDM2Pipeline"), made_by("Cosmos2TextToImagePipeline")
+        ('a film', 'sound', None)
+    """
+    known = FAMILIES.keys() | WHY.keys()
+    found = (what for what, beginnings in MAKES.items() if kind.startswith(tuple(beginnings)))
+    return None if kind in known else next(found, None)
+
+
 def not_taken(name: str, kind: str) -> str:
     """One line on a pipeline class that is in no row.
 
@@ -305,9 +323,14 @@ def not_taken(name: str, kind: str) -> str:
     """
     if kind in WHY:
         return f"{name}: {kind} is not taken, because {WHY[kind]}; load one of {', '.join(FAMILIES)}"
-    for what, beginnings in MAKES.items():
-        if kind.startswith(tuple(beginnings)):
-            return f"{name}: {kind} makes {what}, photopic takes pipelines that draw a picture from text; load one of those"
+    if (what := made_by(kind)) is not None:
+        return f"{name}: {kind} makes {what}, photopic takes pipelines that draw a picture from text; load one of those"
+    for ending in FROM_PICTURES:
+        if (own := f"{kind.removesuffix(ending)}Pipeline") in FAMILIES:
+            return (
+                f"{name}: {kind} asks for a picture beside the text; load it as {own} (_class_name of its model_index.json), which "
+                "photopic draws from pictures and masks with"
+            )
     return (
         f"{name}: {kind} is no pipeline that photopic takes; load a StableDiffusionPipeline, a StableDiffusionXLPipeline or one of "
         f"{', '.join(FAMILIES)}"

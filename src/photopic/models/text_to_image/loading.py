@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
 from photopic.models.files import BUNDLED, GGUF, INDEX, bundled_names, first_line, no_progress_bars, quiet
-from photopic.models.text_to_image.families import FAMILIES, not_taken
+from photopic.models.text_to_image.families import FAMILIES, made_by, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
 
@@ -169,7 +169,8 @@ def _check_folder(name: str, folder: Path) -> None:
     except (ValueError, AttributeError) as error:
         raise ModelError(f"{path}: is not a JSON object ({error}); copy the model again") from error
     kind = str(index.get("_class_name"))
-    if "transformer" in parts and "unet" not in parts and kind not in FAMILIES:  # before gigabytes are read
+    of_transformers = "transformer" in parts and "unet" not in parts
+    if made_by(kind) is not None or (of_transformers and kind not in FAMILIES):  # before gigabytes are read
         raise ModelError(not_taken(name, kind))
     missing = [part for part, origin in parts.items() if origin[0] is not None and not (folder / part).is_dir()]
     if missing:

@@ -82,7 +82,10 @@ class TransformerTextToImage(TextToImage):
         parts = (*self.family.networks, "vae", "scheduler")
         missing = [part for part in parts if getattr(pipeline, part, None) is None]
         encoders = [part for part in TOKENIZER_OF if getattr(pipeline, part, None) is not None]
-        missing += [TOKENIZER_OF[part] for part in encoders if tokenizer_of(pipeline, part) is None]
+        without = [TOKENIZER_OF[part] for part in encoders if tokenizer_of(pipeline, part) is None]
+        missing += [
+            "processor" if part not in pipeline.components else part for part in without
+        ]  # which has the tokenizer
         missing += [] if encoders else ["text_encoder"]
         if missing:
             raise ModelError(f"{name}: {kind} has no {', '.join(missing)}; load the pipeline with all its components")
@@ -96,7 +99,16 @@ class TransformerTextToImage(TextToImage):
         self._image_size = _usual_size(pipeline)
         arguments = call_arguments(pipeline, self.family, ["a"], (self.image_size,) * 2, guidance=None, steps=2)
         arguments["generator"] = [torch.Generator().manual_seed(0)]
-        check_measured(pipeline, self.family, arguments, name)
+        try:
+            check_measured(pipeline, self.family, arguments, name)
+        except ModelError as error:
+            kept = getattr(pipeline, "_optional_components", ())
+            absent = [part for part, found in pipeline.components.items() if found is None and part not in kept]
+            if not absent:
+                raise
+            raise ModelError(
+                f"{name}: {kind} has no {', '.join(absent)} and cannot draw without; load the pipeline with all its components"
+            ) from error
 
     @property
     def components(self) -> dict[str, nn.Module]:
