@@ -22,6 +22,7 @@ MODULES = {
     "bacon-redraw": "knowledge.bacon_redraw",
     "break-a-scene": "tune.break_a_scene",
     "bundled-model": "models.bundled_model",
+    "byte-front": "locate.byte_front",
     "color-mae": "train.masked",
     "composer": "generate.composer",
     "concept-neurons": "locate.concept_neurons",

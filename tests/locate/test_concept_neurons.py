@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits.file import from_bytes as load_bytes
+from photopic.core.edits.file import to_bytes
 from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.events import finished
 from photopic.data.captioned import CaptionedImages
@@ -28,7 +30,7 @@ from photopic.locate.concept_neurons import (
     _Search,
     concept_neurons,
 )
-from photopic.models.text_to_image.attention_weights import attention_weights
+from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import IMAGE_SIZE, noise_pictures, tiny_pipeline, tiny_sdxl_pipeline
 
@@ -295,3 +297,50 @@ def test_masks_and_what_their_optimizer_keeps_are_gone_before_the_evaluation(
     monkeypatch.setattr("photopic.locate.concept_neurons._evidence", alone)
     run_to_end(model, replace(QUICK, steps=2))
     assert searches
+
+
+@pytest.mark.parametrize("options", [{}, {"binary": True}, {"structure": "rows"}, {"tune": 2}, {"tune": 2, "bits": 2}])
+def test_a_file_keeps_within_its_bytes_and_uses_them(model: TextToImage, options: Any) -> None:
+    limit = 4500
+    edit = run_to_end(model, replace(QUICK, bytes=limit, **options))
+    size = len(to_bytes(edit))
+    assert 0.85 * limit < size <= limit
+    held = edit.parts[0]
+    assert isinstance(held, ZeroedWeights | SparseWeights) and held.count > 1
+    assert edit.provenance["config"] == replace(QUICK, bytes=limit, **options).changed  # no room for the usual settings
+    assert load_bytes(to_bytes(edit)).provenance == edit.provenance
+
+
+def test_rows_are_shut_whole_and_compared_with_whole_rows(model: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[dict[str, Tensor]] = []
+
+    def kept(*args: Any, **options: Any) -> dict[str, Tensor]:
+        compared.append(random_positions(*args, **options))
+        return compared[-1]
+
+    monkeypatch.setattr("photopic.locate.concept_neurons.random_positions", kept)
+    edit = run_to_end(model, replace(QUICK, structure="rows", density=0.1))
+    shut, weights = edit.parts[0], attention_weights(model)
+    assert isinstance(shut, ZeroedWeights) and compared
+    for positions in (shut.indices, *compared):
+        assert positions.keys() == shut.indices.keys()
+        for name, index in positions.items():
+            columns = weights[name].shape[1]
+            rows = index.view(-1, columns)
+            assert len(rows) == len(shut.indices[name]) // columns
+            assert torch.equal(rows, rows[:, :1] + torch.arange(columns)) and not (rows[:, 0] % columns).any()
+
+
+def test_too_few_bytes_are_refused_before_the_search_with_what_is_needed(model: TextToImage) -> None:
+    with pytest.raises(
+        DataError, match=r"bytes: expected (\d+) or more for the smallest edit here, found 500; raise it"
+    ) as said:
+        run_to_end(model, replace(QUICK, bytes=500))
+    least = int(str(said.value).split("expected ")[1].split()[0])
+    assert len(to_bytes(run_to_end(model, replace(QUICK, bytes=least)))) <= least
+
+
+@pytest.mark.parametrize("other", [{"density": 0.1}, {"threshold": 0.5}])
+def test_bytes_and_another_number_of_weights_are_refused_together(other: Any) -> None:
+    with pytest.raises(DataError, match="bytes: expected no density and no threshold beside it"):
+        ConceptNeuronsConfig(bytes=4096, **other)

@@ -17,7 +17,8 @@ benchmarks/locate/concept_neurons.py; exact identities in tests/learning/losses/
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -25,22 +26,26 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from photopic.core.config import Config, Flags
+from photopic.core.digests import plain
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
+from photopic.core.edits.part import Part
 from photopic.core.errors import DataError, ModelError
 from photopic.core.events import Event, Steps
 from photopic.core.fit import fit
 from photopic.core.identity import Fingerprint
 from photopic.core.method import method
+from photopic.core.provenance import versions
 from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import UNLIMITED, ConceptLoss, Evaluation, Limits
 from photopic.learning.losses.memory import bytes_of, limits_within
-from photopic.learning.parameters.soft_mask import MaskOptimizer, WeightMask
+from photopic.learning.parameters.soft_mask import MaskOptimizer, Structure, WeightMask
 from photopic.learning.parameters.sparse_values import Bits, SparseValues
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import TokenStart, check_noun, check_token, new_rows
 from photopic.learning.subject.preservation import Preservation, preservation_examples
 from photopic.learning.subject.value_tuning import tuned_values
+from photopic.locate._byte_budget import Budget
 from photopic.models.set_aside import give_back, set_aside
 from photopic.models.text_to_image.attention_weights import (
     Layers,
@@ -55,6 +60,7 @@ from photopic.models.text_to_image.handle import TextToImage
 DENSITY = 0.05  # shut by default; the 14 % below a threshold of 0.5 moved unrelated prompts three times as much
 LINE_SEARCH = (0.001, 0.003, 0.01, 0.03, 0.1)  # densities tried where the paper gives no threshold
 TUNING_RATE = 1e-3  # of the values that are learnt after the search
+STAMP = 390  # bytes that an edit's file keeps at most of what it was made from, apart from its settings
 
 
 class Schedule(NamedTuple):
@@ -95,6 +101,10 @@ class ConceptNeuronsConfig(Config):
     binary: bool = False  # shut weights while searching too: closer to the thing, and more of the noun with it
     # shut the weights whose mask is below it instead, however many they are
     threshold: Annotated[float | None, Gt(0), Le(1)] = None
+    # what is shut or stays as a whole: single weights, or rows of matrices, of which a file holds more in as many bytes
+    structure: Structure = "entries"
+    # largest size of the edit's file in bytes: as many weights as fit take the place of a share
+    bytes: Annotated[int | None, Ge(1)] = None
     prior_weight: Annotated[float, Ge(0)] = 1.0  # weight of what must not change, against the likeness
     preservation: Preservation = "both"  # what must keep looking as it does: diverse scenes, the noun's class, or both
     # pictures of what must not change; a model that draws them itself takes its time
@@ -119,6 +129,8 @@ class ConceptNeuronsConfig(Config):
             raise DataError(
                 f"expected a density or a threshold, found both ({self.density}, {self.threshold}); leave one out"
             )
+        if self.bytes is not None and (self.density is not None or self.threshold is not None):
+            raise DataError("bytes: expected no density and no threshold beside it, found one; leave it out")
         if self.binary and (self.threshold is not None or self.optimizer == "paper"):
             raise DataError("binary: expected a share to shut, found a threshold or the published loop; leave one out")
 
@@ -133,7 +145,13 @@ class ConceptNeuronsConfig(Config):
     def share(self) -> float | None:
         """The share to shut, None where the threshold or the line search of the published loop says it."""
         is_given = self.density is not None or self.threshold is not None or self.optimizer == "paper"
-        return self.density if is_given else DENSITY
+        return self.density if is_given or self.bytes is not None else DENSITY
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What differs from the defaults, which is all that an edit of few bytes keeps."""
+        told = plain(self)
+        return {each.name: told[each.name] for each in fields(self) if getattr(self, each.name) != each.default}
 
 
 @method(
@@ -207,15 +225,21 @@ def concept_neurons(
     with set_aside([] if config.memory is None else encoders):
         if config.memory is not None:
             loss.limits = limits_within(loss, weights, config.memory)
-        search = _Search(weights, loss, config, searched)
         named = {"noun": noun, "token": token, "prompt": chosen.captions[0]}
+        told = {"schedule": config.schedule._asdict(), **named, "images": len(images)}
+        if (
+            config.bytes is not None
+        ):  # what the file says of how it was made counts too: the usual settings are left out
+            told |= {"config": config.changed, "model": model.name, "versions": {"photopic": versions()["photopic"]}}
+        budget = Budget(config.bytes, partial(_stamped, rows, base, told, config), config.bits if config.tune else None)
+        search = _Search(weights, loss, config, searched, budget)
         for event in fit(search, config.schedule.steps, run=run, stage="locating"):
             # under a budget of memory the encoders that would draw it are set aside
-            preview = None if config.memory is not None else lambda: _so_far(search.mask, config, rows, base, named)
+            preview = None if config.memory is not None else lambda: _so_far(search, config, rows, base, named)
             yield replace(event, preview=preview)
             if config.memory is not None:
                 give_back()  # or what a step freed lies below what the next one takes
-        zeroed = _select(search.mask, loss, config)
+        zeroed = _select(search.mask, loss, config, budget)
         del search  # masks and their optimizer's means take four times the searched weights
         yield Event("evaluating")
         facts, warning = _evidence(loss, weights, zeroed, config, searched)
@@ -232,26 +256,27 @@ def concept_neurons(
     entries = {name: weight.numel() for name, weight in weights.items()}
     entries |= {name: len(rows) * weights[name][0].numel() for name, rows in searched.items()}
     share = sum(map(len, zeroed.values())) / sum(entries.values())
-    facts |= {
-        "schedule": config.schedule._asdict(),
-        **named,
-        "images": len(images),
-        "share_shut": share,
-    }
-    return Edit((part, rows), base, facts)
+    return Edit((part, rows), base, facts | told | {"share_shut": share})
 
 
 class _Search:
     """The mask, and what a step on it measures."""
 
     def __init__(
-        self, weights: Mapping[str, Tensor], loss: ConceptLoss, config: ConceptNeuronsConfig, rows: Mapping[str, range]
+        self,
+        weights: Mapping[str, Tensor],
+        loss: ConceptLoss,
+        config: ConceptNeuronsConfig,
+        rows: Mapping[str, range],
+        budget: Budget,
     ):
-        density = config.share if config.binary else None
         steps, lr, betas = config.schedule
         self.mask = WeightMask(
-            weights, optimizer=config.optimizer, lr=lr, density=density, steps=steps, betas=betas, rows=rows
+            weights, optimizer=config.optimizer, lr=lr, steps=steps, betas=betas, rows=rows, structure=config.structure
         )
+        # which weights of a number hardly changes how large a file is, so what fits is known before the search
+        self.share = config.share if budget.limit is None else budget.share(self.mask)
+        self.mask.density = self.share if config.binary else None
         self.loss, self.threshold = loss, config.threshold or 0.5
         self.state, self.restore = self.mask.state, self.mask.restore
 
@@ -262,19 +287,21 @@ class _Search:
 
 
 def _so_far(
-    search: WeightMask, config: ConceptNeuronsConfig, rows: TokenEmbedding, base: Fingerprint, named: Mapping[str, Any]
+    search: _Search, config: ConceptNeuronsConfig, rows: TokenEmbedding, base: Fingerprint, named: Mapping[str, Any]
 ) -> Edit | None:
     """The edit that the masks of now would make, its values not tuned; nothing where they would shut nothing."""
-    density = config.share or DENSITY
-    by_mask = search.below(config.threshold) if config.threshold is not None else search.lowest(density)
-    zeroed = search.most_salient(density) if config.optimizer == "paper" else by_mask
+    density, mask = search.share or DENSITY, search.mask
+    by_mask = mask.below(config.threshold) if config.threshold is not None else mask.lowest(density)
+    zeroed = mask.most_salient(density) if config.optimizer == "paper" else by_mask
     return Edit((ZeroedWeights(zeroed), rows), base, dict(named)) if zeroed else None
 
 
-def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig) -> dict[str, Tensor]:
-    """The positions to shut: by the density, by the threshold or, for the published loop, by a line search."""
+def _select(search: WeightMask, loss: ConceptLoss, config: ConceptNeuronsConfig, budget: Budget) -> dict[str, Tensor]:
+    """The positions to shut: by the density, the bytes, the threshold or, for the published loop, by a line search."""
     density = config.share
-    if config.threshold is not None:
+    if budget.limit is not None:
+        found = budget.best(search, search.most_salient if config.optimizer == "paper" else search.lowest)
+    elif config.threshold is not None:
         found = search.below(config.threshold)
     elif config.optimizer == "paper":
         # the published step moves masks too little to tell them apart by a threshold: saliency ranks, the loss chooses
@@ -306,11 +333,27 @@ def _evidence(
     before = loss.evaluate(count=config.evaluation)
     after = loss.evaluate(with_zeros(weights, zeroed), config.evaluation)
     # as many in each matrix as were found: layers differ in how much a weight matters
-    sets = [random_positions(zeroed, weights, config.seed + 1 + control, rows) for control in range(config.controls)]
+    whole = config.structure == "rows"
+    seeds = [config.seed + 1 + control for control in range(config.controls)]
+    sets = [random_positions(zeroed, weights, seed, rows, whole_rows=whole) for seed in seeds]
     controls = [loss.evaluate_concept(with_zeros(weights, each), config.evaluation) for each in sets]
     warning = _objection(before, after, controls, config.max_prior_rise)
-    losses = {"before": asdict(before), "after": asdict(after), "random_concept": controls}
-    return {"losses": losses | {"problems": config.evaluation}, "warning": warning}, warning
+    return _losses(before, after, controls, config.evaluation) | {"warning": warning}, warning
+
+
+def _losses(before: Evaluation, after: Evaluation, controls: Sequence[float], problems: int) -> dict[str, Any]:
+    losses = {"before": asdict(before), "after": asdict(after), "random_concept": controls, "problems": problems}
+    return {"losses": losses}
+
+
+def _stamped(
+    rows: TokenEmbedding, base: Fingerprint, told: Mapping[str, Any], config: ConceptNeuronsConfig, part: Part
+) -> Edit:
+    """An edit of a part with as much written about it as there will be: numbers that are not known yet are long ones."""
+    number = 0.012345678901234567
+    unknown = Evaluation(number, number, number)
+    facts = _losses(unknown, unknown, [number] * config.controls, config.evaluation) if config.evaluation else {}
+    return Edit((part, rows), base, {**facts, **told, "warning": "?" * 100, "share_shut": number, "stamp": "?" * STAMP})
 
 
 def _objection(before: Evaluation, after: Evaluation, controls: Sequence[float], limit: float) -> str:

@@ -130,3 +130,17 @@ def test_a_restored_mask_goes_on_as_if_nothing_had_happened(optimizer: Any, dens
     for name in WEIGHTS:
         assert torch.equal(resumed.masks[name], whole.masks[name])
         torch.testing.assert_close(resumed.saliency.values[name], whole.saliency.values[name])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "paper"])
+def test_a_mask_of_rows_shuts_whole_rows(optimizer: Any) -> None:
+    weights = {"a": WEIGHTS["a"], "b": torch.tensor([[-4.0, -1.0, 2.0], [2.0, 0.5, 0.1], [-3.0, 1.0, 1.0]])}
+    mask = WeightMask(weights, optimizer=optimizer, lr=0.05, rows={"b": range(0, 2)}, structure="rows")
+    assert mask.count == 4  # two rows of each
+    mask.step(Pull(), 0)  # type: ignore[arg-type]
+    # dL/dM of a row is the sum of theta * (theta - 1) over it: 6, 5.75; 24, 1.66; the last is not searched
+    assert torch.allclose(mask.saliency.values["b"].flatten()[:2], torch.tensor([24.0, 1.66]))
+    assert mask.masks["b"].shape == (3, 1) and mask.masks["b"].detach()[2].item() == 1
+    for found in (mask.most_salient(1 / 4), mask.lowest(1 / 4)):
+        assert {name: index.tolist() for name, index in found.items()} == {"b": [0, 1, 2]}
+    assert mask.lowest(1 / 2)["a"].tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""A trainable multiplicative mask on named weights: the effective weight is M * theta, and theta is never written.
+"""A trainable multiplicative mask on named weights or their rows: the effective weight is M * theta, and theta is never written.
 
 Masks are soft while they are trained, or, if the share of the weights to shut is given, binary for the most part: the weights
 of the lowest masks are then really shut and the gradient passes straight through to M (arXiv:1308.3432).
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from photopic.learning.losses.denoising import ConceptLoss, Losses
 
 MaskOptimizer = Literal["adam", "sgd", "paper"]
+Structure = Literal["entries", "rows"]
 DEFAULT_LR = {"adam": 0.02, "sgd": 0.03, "paper": 2e-5}
 SOFT_SHARE = 0.3  # of the steps come before masks are binary: which are lowest is not known at first
 
@@ -63,9 +64,10 @@ class WeightMask:
         steps: How many there will be; needed with a density.
         betas: Of ``adam``: how slowly its means of gradients and of their squares forget.
         rows: Of weights that do more than what is searched, the rows that are; all others keep a mask of 1.
+        structure: Whether each entry of a weight has a mask of its own, or each row, which is shut or stays as a whole.
 
     Attributes:
-        masks: M by name, float32.
+        masks: M by name, float32: (out, in) like its weight, or (out, 1).
         saliency: Mean over the steps of theta' * dL/dtheta' = M * dL/dM; its scale is the same after any number.
     """
 
@@ -79,15 +81,19 @@ class WeightMask:
         steps: int = 1,
         betas: tuple[float, float] = (0.9, 0.999),
         rows: Mapping[str, range] | None = None,
+        structure: Structure = "entries",
     ):
-        # where in each flattened weight the search is: (first, last + 1)
-        self._spans = {name: (0, weight.numel()) for name, weight in weights.items()}
+        # how many entries of a weight of (out, in) share a mask, one after the other
+        self._shared = {name: weight[0].numel() if structure == "rows" else 1 for name, weight in weights.items()}
+        # where in each flattened mask the search is: (first, last + 1)
+        self._spans = {name: (0, weight.numel() // self._shared[name]) for name, weight in weights.items()}
         for name, part in (rows or {}).items():
-            columns = weights[name][0].numel()  # of a weight of (out, in)
-            self._spans[name] = (part.start * columns, part.stop * columns)
+            masks = weights[name][0].numel() // self._shared[name]  # of a row
+            self._spans[name] = (part.start * masks, part.stop * masks)
         self.weights, self.rule, self.density, self.steps = weights, optimizer, density, steps
-        # M, one entry a weight: (out, in) like its matrix, and float32 whatever the model's precision
-        self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in weights.items()}
+        # M: (out, in) like its matrix or (out, 1), and float32 whatever the model's precision
+        alike = {name: weight if structure == "entries" else weight[:, :1] for name, weight in weights.items()}
+        self.masks = {n: torch.ones_like(w, dtype=torch.float32, requires_grad=True) for n, w in alike.items()}
         self.lr = DEFAULT_LR[optimizer] if lr is None else lr
         self.saliency, self._square = StreamingMean(), StreamingMean()
         self.done = 0  # steps
@@ -143,6 +149,11 @@ class WeightMask:
             flat = self.masks[name].view(-1)
             flat[:begin], flat[end:] = 1, 1  # rows that make something else
 
+    @property
+    def count(self) -> int:
+        """How many masks are searched."""
+        return sum(end - begin for begin, end in self._spans.values())
+
     def share_below(self, threshold: float) -> float:
         """Share of all mask entries below a threshold."""
         found = [mask.detach().view(-1)[slice(*self._spans[name])] for name, mask in self.masks.items()]
@@ -154,11 +165,14 @@ class WeightMask:
 
     def below(self, threshold: float) -> dict[str, Tensor]:
         """Sorted flat positions whose mask is below a threshold, by name; names without any are left out."""
-        return self._split((self._flat(self.masks) < threshold).nonzero().flatten())
+        return self.entries((self._flat(self.masks) < threshold).nonzero().flatten())
 
     def lowest(self, density: float) -> dict[str, Tensor]:
-        """The share ``density`` of all positions with the lowest mask; ties fall to the higher saliency, then to the first."""
-        return self._split(self._places_of_lowest(density))
+        """The share ``density`` of all positions with the lowest mask; ties fall to the higher saliency, then to the first.
+
+        Of rows it is the share of the rows.
+        """
+        return self.entries(self._places_of_lowest(density))
 
     def _places_of_lowest(self, density: float) -> Tensor:
         """The same in all weights laid end to end, in no order."""
@@ -176,7 +190,7 @@ class WeightMask:
         """The share ``density`` of all positions with the highest saliency: the published criterion."""
         saliency = self._flat(self.saliency.values).numpy()
         count = round(density * len(saliency))
-        return self._split(torch.from_numpy(first_lowest(-saliency, count))) if count else {}
+        return self.entries(torch.from_numpy(first_lowest(-saliency, count))) if count else {}
 
     def state(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs; ``restore`` is the inverse."""
@@ -198,11 +212,21 @@ class WeightMask:
             load_optimizer(self._adam, tensors)
 
     def _flat(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """All searched entries laid end to end, in the order of ``weights`` whatever the order of ``tensors``."""
+        """All searched masks laid end to end, in the order of ``weights`` whatever the order of ``tensors``."""
         return torch.cat([tensors[name].detach().flatten()[slice(*self._spans[name])].cpu() for name in self.weights])
 
+    def entries(self, places: Tensor) -> dict[str, Tensor]:
+        """Places in all masks laid end to end -> sorted flat positions of the entries they stand for, by name."""
+        found = {}
+        for name, masks in self._split(places).items():
+            shared = self._shared[name]
+            found[name] = (
+                masks[:, None] * shared + torch.arange(shared)
+            ).flatten()  # (masks, shared) one after the other
+        return found
+
     def _split(self, positions: Tensor) -> dict[str, Tensor]:
-        """Positions in all searched entries laid end to end -> sorted positions by name."""
+        """Places in all searched masks laid end to end -> sorted places by name."""
         positions, start, found = positions.sort().values, 0, {}  # (chosen,) in all weights end to end
         for name in self.weights:
             begin, end = self._spans[name]

@@ -125,7 +125,12 @@ def with_zeros(weights: Mapping[str, Tensor], positions: Mapping[str, Tensor]) -
 
 
 def random_positions(
-    positions: Mapping[str, Tensor], weights: Mapping[str, Tensor], seed: int, rows: Mapping[str, range] | None = None
+    positions: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    seed: int,
+    rows: Mapping[str, range] | None = None,
+    *,
+    whole_rows: bool = False,
 ) -> dict[str, Tensor]:
     """A random set of positions with the same number in every tensor: the control of a located set.
 
@@ -134,6 +139,7 @@ def random_positions(
         weights: The tensors.
         seed: Of the draw.
         rows: Of tensors of which only some rows are searched, those.
+        whole_rows: Whether the located set is of whole rows, and so the random one.
     """
     chosen = {}
     for number, name in enumerate(sorted(positions)):
@@ -141,6 +147,9 @@ def random_positions(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         part = (rows or {}).get(name, range(len(weights[name])))
         columns = weights[name][0].numel()
-        order = torch.randperm(len(part) * columns, generator=generator)
-        chosen[name] = order[: len(positions[name])].sort().values + part.start * columns
+        together = columns if whole_rows else 1  # entries that are drawn as one
+        order = torch.randperm(len(part) * columns // together, generator=generator)
+        drawn = order[: len(positions[name]) // together].sort().values  # (entries or rows,)
+        entries = (drawn[:, None] * together + torch.arange(together)).flatten()
+        chosen[name] = entries + part.start * columns
     return chosen
