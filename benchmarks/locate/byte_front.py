@@ -46,7 +46,7 @@ CLAIMS = (
 class ByteFrontConfig(Config):
     """How much is measured."""
 
-    subjects: tuple[str, ...] = THREE
+    subjects: tuple[str, ...] = THREE  # held-out concepts
     sizes: tuple[int, ...] = (4096, 8192)  # bytes of a file
     samples: Annotated[int, Ge(1)] = 16  # pictures of the token prompt of each subject and way
     others: Annotated[int, Ge(1)] = 8  # pictures of unrelated prompts
