@@ -109,8 +109,8 @@ FEATURES = (
     Feature(
         "schedulers `euler`, `heun`, `dpm++`, `dpm++-sde`, `lcm`",
         ("models/test_family_features", "test_every_sampler_ends_where_a_perfect_prediction_points"),
-        "with a perfect prediction each ends at its picture, and the network is told the time of its noise; Heun as the stock "
-        "pipeline with it, on Stable Diffusion 3",
+        "with a perfect prediction each ends at its picture, and the network is told the time of its noise (`dpm++-sde`: on Flux "
+        "and CogView4); Heun as the stock pipeline with it, on Stable Diffusion 3",
         lambda family: family.predicts == "velocity",
     ),
     Feature(
@@ -159,7 +159,8 @@ FEATURES = (
     Feature(
         "negative prompts",
         ("models/test_family_refusals", "test_a_negative_prompt_acts_or_is_refused_in_one_line"),
-        "they change the prediction, or are refused in one line where they would do nothing; distilled Klein and HunyuanImage too",
+        "they change what the unconditional half is told, or are refused in one line where they would do nothing; distilled Klein "
+        "and HunyuanImage too",
     ),
     Feature(
         "edits of another model",
@@ -169,8 +170,7 @@ FEATURES = (
     Feature(
         "8-bit floats kept by layerwise casting",
         ("core/edits/test_branches", "test_a_transformer_under_layerwise_casting_is_edited_and_comes_back"),
-        "an edit stands beside the frozen matrix as a branch and leaves no trace, on Stable Diffusion 3, Flux, Qwen-Image, "
-        "Z-Image and Sana",
+        "an edit stands beside the frozen matrix as a branch and leaves no trace, on Flux, Qwen-Image, Z-Image and Sana",
         every=False,
     ),
     Feature(
@@ -198,8 +198,8 @@ FEATURES = (
         "weights offloaded to memory",
         ("core/edits/test_branches", "test_an_offloaded_transformer_is_edited_and_comes_back"),
         "the pictures of an edited model and of the model afterwards, on Flux: `enable_model_cpu_offload`, `enable_group_offload`, "
-        "accelerate's `cpu_offload`, hooks a model and `device_map`; on Stable Diffusion 3, Qwen-Image, Z-Image and Sana each "
-        "one of them",
+        "accelerate's `cpu_offload`, hooks a model and `device_map`; on Chroma, Qwen-Image, Z-Image and Sana each one of "
+        "them",
         every=False,
     ),
     Feature(

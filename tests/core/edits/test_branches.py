@@ -26,7 +26,7 @@ from tests.tiny_transformers import handle_of
 
 NAME = "m.0.weight"
 AT = torch.tensor([0, 5, 17])
-SEVERAL = ["StableDiffusion3Pipeline", "FluxPipeline", "QwenImagePipeline", "ZImagePipeline", "SanaPipeline"]
+SEVERAL = ["FluxPipeline", "QwenImagePipeline", "ZImagePipeline", "SanaPipeline"]
 
 
 class Cast(nn.Linear):
@@ -241,7 +241,7 @@ def few_shut(model: TextToImage) -> Edit:
 
 
 OFFLOADED = [(offload, "FluxPipeline") for offload in OFFLOADS] + [
-    ("every weight, accelerate", "StableDiffusion3Pipeline"),
+    ("every weight, accelerate", "ChromaPipeline"),
     ("device_map", "QwenImagePipeline"),
     ("groups of leaves, diffusers", "ZImagePipeline"),
     ("model by model, diffusers", "SanaPipeline"),
