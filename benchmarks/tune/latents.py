@@ -62,7 +62,7 @@ class LatentsConfig(Config):
     """How much is measured."""
 
     seeds: Annotated[int, Ge(1)] = 3  # generators
-    steps: Annotated[int, Ge(1)] = 2000  # of fitting each
+    steps: Annotated[int, Ge(1)] = 2600  # of fitting each
     tuning: Annotated[int, Ge(1)] = 500  # steps of linking
     samples: Annotated[int, Ge(2)] = 32  # pictures extrapolated
 

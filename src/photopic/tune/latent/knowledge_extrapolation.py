@@ -5,7 +5,7 @@ entries; it begins with one and takes one more whenever it stalls.
 
 Our formulation, after *Principled Knowledge Extrapolation with GANs* (ICML 2022, arXiv:2205.13444): of the paper only the
 abstract is public, and no code. The game whose discriminator has a closed form is ``core.numerics.knowledge_game``. Claims
-``gan.extrapolation.*`` of benchmarks/tune/knowledge_extrapolation.py.
+``gan.extrapolation.*`` of benchmarks/tune/latents.py.
 """
 
 from __future__ import annotations
