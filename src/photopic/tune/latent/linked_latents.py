@@ -1,17 +1,19 @@
 """Tie some numbers of a generator's w to a region of its picture: moving them changes the region alone, moving the others spares
 it.
 
-A regulariser every few steps moves the linked numbers, then all others, and penalises what changes on the wrong side.
+A regulariser every few steps moves the linked numbers, then all others, and penalises what changes on the wrong side. A
+discriminator learns meanwhile to tell real pictures from the generator's, those with moved numbers among them.
 
 Paper: *LinkGAN: Linking GAN Latents to Pixels for Controllable Image Synthesis* (ICCV 2023, arXiv:2301.04604). Changed: the
-pictures of the base generator stand in for the adversary (mean squares to them, no discriminator and no data); the perturbation
-follows the running standard deviation of each number of w, because with a fixed one w grows until the perturbation is nothing;
-losses are means by area. The paper's own weights were in a supplement that was not at hand. Claims ``gan.linked.*`` of
-benchmarks/tune/linked_latents.py.
+pictures of the base generator are the real ones, so no data is needed, and those of the same latents are kept by mean squares
+beside the adversarial loss; the perturbation follows the running standard deviation of each number of w, because with a fixed one
+w grows until the perturbation is nothing; losses are means by area. The paper's own weights were in a supplement that was not at
+hand. Claims ``gan.linked.*`` of benchmarks/tune/latents.py.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from photopic.core.config import Config, Flags
 from photopic.core.edits import Edit
@@ -28,14 +31,16 @@ from photopic.core.errors import DataError
 from photopic.core.events import Event, Steps
 from photopic.core.fit import OptimizedTensors, fit
 from photopic.core.method import method
-from photopic.core.runs import Run
+from photopic.core.runs import Run, load_optimizer, optimizer_tensors
 from photopic.core.view import Section, Table, View
 from photopic.data.picture_region import region_mask
 from photopic.learning.trained_weights import learnt_edit
 from photopic.metrics.locality import Change, change_within
 from photopic.models.generator import Generator
+from photopic.models.style_critics import Discriminator
 
 MOMENTUM = 0.95  # of the running standard deviation of w
+R1_EVERY = 16  # steps from one look at the gradient at real pictures to the next; it counts so many times
 MEASURED = 64  # pictures that are measured before and after
 Pairs = Callable[[int], tuple[Float[Tensor, "batch z"], Float[Tensor, "batch channels rows columns"]]]
 
@@ -45,14 +50,18 @@ class LinkedLatentsConfig(Config):
     """How to learn."""
 
     axes: Annotated[int, Ge(1)] = 16  # numbers of w linked to each region, the first to the first region and so on
-    weight: Annotated[float, Ge(0)] = 1.0  # of the link against likeness to the base; 0 goes on training without a link
+    weight: Annotated[float, Ge(0)] = 1.0  # of the link; 0 goes on training without a link
+    adversary: Annotated[float, Ge(0)] = 1.0  # of the adversarial loss; 0 learns without a discriminator
+    likeness: Annotated[float, Ge(0)] = 1.0  # of mean squares to what the base draws of the same latents
     reach: Annotated[float, Ge(0)] = (
         1.0  # how far w is moved to see what changes, in standard deviations of each number
     )
     every: Annotated[int, Ge(1)] = 8  # steps from one look at the link to the next; its gradient counts so many times
     steps: Annotated[int, Ge(1)] = 600  # steps of learning
     batch: Annotated[int, Ge(2)] = 16  # pictures a step
-    lr: Annotated[float, Gt(0)] = 2e-3  # size of a step of Adam
+    lr: Annotated[float, Gt(0)] = 2e-3  # size of the first step of Adam; it falls along a half cosine
+    r1: Annotated[float, Ge(0)] = 10.0  # weight of the squared gradient of the discriminator at real pictures
+    warm: Annotated[int, Ge(1)] = 100  # steps over which the adversarial loss rises, while the discriminator learns
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
 
@@ -167,38 +176,50 @@ def links_of(model: Generator, regions: Sequence[str], axes: int) -> list[Link]:
     return [Link(index * axes, axes, mask) for index, mask in enumerate(masks)]
 
 
-def link_losses(
+def perturbed(
     synthesize: Callable[[Tensor], Tensor],
     w: Float[Tensor, "batch latent"],
-    pictures: Float[Tensor, "batch channels rows columns"],
     link: Link,
     shift: Float[Tensor, "batch latent"],
+) -> tuple[Float[Tensor, "batch channels rows columns"], Float[Tensor, "batch channels rows columns"]]:
+    """Pictures where the linked numbers alone, and where all others alone, are moved by a shift."""
+    axes = link.axes(w.shape[1])
+    return synthesize(w + shift * axes), synthesize(w + shift * ~axes)
+
+
+def link_losses(
+    pictures: Float[Tensor, "batch channels rows columns"],
+    by_linked: Float[Tensor, "batch channels rows columns"],
+    by_others: Float[Tensor, "batch channels rows columns"],
+    mask: Bool[Tensor, "rows columns"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean squares of what moves on the wrong side: the region by the others' shift, the rest by that of the linked numbers.
 
     Args:
-        synthesize: Pictures of w.
-        w: Where they are.
-        pictures: Theirs.
-        link: Numbers and pixels.
-        shift: How each number is moved.
+        pictures: Before.
+        by_linked: With the linked numbers moved.
+        by_others: With all others moved.
+        mask: The region.
+
+    Example:
+        >>> before, mask = torch.zeros(1, 3, 2, 2), torch.tensor([[True, False], [False, False]])
+        >>> [part.item() for part in link_losses(before, before + mask, before + ~mask, mask)]
+        [0.0, 0.0]
     """
-    axes = link.axes(w.shape[1])
-    by_linked, by_others = synthesize(w + shift * axes), synthesize(w + shift * ~axes)
     channels = pictures.shape[0] * pictures.shape[1]
-    inner = ((by_others - pictures).square() * link.mask).sum() / (link.mask.sum() * channels)  # L_i
-    outer = ((by_linked - pictures).square() * ~link.mask).sum() / ((~link.mask).sum() * channels)  # L_i^c
+    inner = ((by_others - pictures).square() * mask).sum() / (mask.sum() * channels)  # L_i
+    outer = ((by_linked - pictures).square() * ~mask).sum() / ((~mask).sum() * channels)  # L_i^c
     return inner, outer
 
 
 class LinkTuning(OptimizedTensors):
-    """A learner of both networks of a generator.
+    """A learner of both networks of a generator, against a discriminator: the generator's own, or a new one.
 
     Args:
         model: Stays as it is; a copy is learnt.
         links: What is linked.
         config: How.
-        pairs: Latents and the pictures that they shall keep drawing, of a step.
+        pairs: Latents, and real pictures that they shall draw, of a step.
     """
 
     def __init__(self, model: Generator, links: Sequence[Link], config: LinkedLatentsConfig, pairs: Pairs):
@@ -210,47 +231,81 @@ class LinkTuning(OptimizedTensors):
             for name, each in network.named_parameters()
         }
         self.spread = model.std_w.clone()  # running standard deviation of each number of w
-        super().__init__(tensors, torch.optim.Adam(tensors.values(), config.lr, (0.0, 0.99)), lambda step: config.lr)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            critic = deepcopy(model.discriminator) or Discriminator(model.config)
+        self.critic = critic.to(model.device).requires_grad_()
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.lr, (0.0, 0.99))
+        optimizer = torch.optim.Adam(tensors.values(), config.lr, (0.0, 0.99))
+        super().__init__(tensors, optimizer, lambda step: config.lr * (1 + math.cos(math.pi * step / config.steps)) / 2)
 
     def step(self, step: int) -> Mapping[str, float]:
-        """One step towards the pictures, and every few of them towards the links."""
+        """One step towards the pictures and against the discriminator, every few of them towards the links; then the latter's."""
+        config = self.config
         z, wanted = self.pairs(step)
         w = self.copy.map(z)
         pictures = self.copy.synthesize(w)
-        likeness = (pictures - wanted).square().mean()
+        likeness, fakes = (pictures - wanted).square().mean(), [pictures]
         self.spread = MOMENTUM * self.spread + (1 - MOMENTUM) * w.detach().std(0)
-        loss, numbers = likeness, {"likeness": likeness.item()}
-        if (step + 1) % self.config.every == 0 and self.config.weight:
-            parts = self.link_parts(w, pictures, step)
-            loss = (
-                loss
-                + self.config.every * self.config.weight * torch.stack([part for each in parts for part in each]).sum()
-            )
+        loss, numbers = config.likeness * likeness, {"likeness": likeness.item()}
+        if (step + 1) % config.every == 0 and config.weight:
+            parts, moved_pictures = self.link_parts(w, pictures, step)
+            fakes += moved_pictures
+            loss = loss + config.every * config.weight * torch.stack([part for each in parts for part in each]).sum()
             numbers |= {
                 "leak_in": parts[0][0].item(),
                 "leak_out": parts[0][1].item(),
                 "spread": self.spread.mean().item(),
             }
             self.looks += 1
+        if config.adversary:
+            self.critic.requires_grad_(False)
+            fooled = F.softplus(-self.critic(torch.cat(fakes))).mean()
+            self.critic.requires_grad_()
+            loss = loss + config.adversary * min(1.0, (step + 1) / config.warm) * fooled
+            numbers["fooled"] = fooled.item()
         self.update(loss, step=step)
+        if config.adversary:
+            numbers["discriminator"] = self.judge(wanted, torch.cat(fakes).detach(), step)
         self.likeness = likeness.item()
         self.copy.__dict__.pop("_w_moments", None)  # of other weights now
         return {"loss": loss.item()} | numbers
 
-    def link_parts(self, w: Tensor, pictures: Tensor, step: int) -> list[tuple[Tensor, Tensor]]:
-        """The two losses of each link."""
+    def judge(self, real: Tensor, fakes: Tensor, step: int) -> float:
+        """One step of the discriminator, with the squared gradient at real pictures (R1) every few of them."""
+        lazy = step % R1_EVERY == 0 and self.config.r1 > 0
+        real = real.detach().requires_grad_(lazy)
+        said = self.critic(real)
+        loss = told = F.softplus(-said).mean() + F.softplus(self.critic(fakes)).mean()
+        if lazy:
+            (slope,) = torch.autograd.grad(said.sum(), real, create_graph=True)
+            loss = told + R1_EVERY * self.config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimizer.step()
+        return told.item()
+
+    def link_parts(self, w: Tensor, pictures: Tensor, step: int) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
+        """The two losses of each link, and the pictures with moved numbers."""
         draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        found = []
+        losses, seen = [], []
         for link in self.links:
             shift = torch.randn(w.shape, generator=draw).to(w) * self.spread * self.config.reach
-            found.append(link_losses(self.copy.synthesize, w, pictures, link, shift))
-        return found
+            both = perturbed(self.copy.synthesize, w, link, shift)
+            losses.append(link_losses(pictures, *both, link.mask))
+            seen += both
+        return losses, seen
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {"spread": self.spread}
+        critic = {f"critic.{name}": each for name, each in self.critic.state_dict().items()}
+        return (
+            super().state() | critic | optimizer_tensors(self.critic_optimizer, "of_critic.") | {"spread": self.spread}
+        )
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        super().restore({name: each for name, each in state.items() if name != "spread"})
+        super().restore(state)
+        self.critic.load_state_dict({name: state[f"critic.{name}"] for name in self.critic.state_dict()})
+        load_optimizer(self.critic_optimizer, state, "of_critic.")
         self.spread = state["spread"].to(self.spread)
 
 
