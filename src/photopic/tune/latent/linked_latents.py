@@ -41,6 +41,7 @@ from photopic.models.style_critics import Discriminator
 
 MOMENTUM = 0.95  # of the running standard deviation of w
 R1_EVERY = 16  # steps from one look at the gradient at real pictures to the next; it counts so many times
+CRITIC_RATE = 2e-3  # size of a step of the discriminator
 MEASURED = 64  # pictures that are measured before and after
 Pairs = Callable[[int], tuple[Float[Tensor, "batch z"], Float[Tensor, "batch channels rows columns"]]]
 
@@ -57,9 +58,9 @@ class LinkedLatentsConfig(Config):
         1.0  # how far w is moved to see what changes, in standard deviations of each number
     )
     every: Annotated[int, Ge(1)] = 8  # steps from one look at the link to the next; its gradient counts so many times
-    steps: Annotated[int, Ge(1)] = 600  # steps of learning
+    steps: Annotated[int, Ge(1)] = 500  # steps of learning
     batch: Annotated[int, Ge(2)] = 16  # pictures a step
-    lr: Annotated[float, Gt(0)] = 2e-3  # size of the first step of Adam; it falls along a half cosine
+    lr: Annotated[float, Gt(0)] = 1e-2  # size of the first step of Adam; it falls along a half cosine
     r1: Annotated[float, Ge(0)] = 10.0  # weight of the squared gradient of the discriminator at real pictures
     warm: Annotated[int, Ge(1)] = 100  # steps over which the adversarial loss rises, while the discriminator learns
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
@@ -235,7 +236,7 @@ class LinkTuning(OptimizedTensors):
             torch.manual_seed(config.seed)
             critic = deepcopy(model.discriminator) or Discriminator(model.config)
         self.critic = critic.to(model.device).requires_grad_()
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.lr, (0.0, 0.99))
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), CRITIC_RATE, (0.0, 0.99))
         optimizer = torch.optim.Adam(tensors.values(), config.lr, (0.0, 0.99))
         super().__init__(tensors, optimizer, lambda step: config.lr * (1 + math.cos(math.pi * step / config.steps)) / 2)
 
