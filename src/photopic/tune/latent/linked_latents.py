@@ -289,7 +289,7 @@ class LinkTuning(OptimizedTensors):
     def link_parts(self, w: Tensor, pictures: Tensor, step: int) -> tuple[list[tuple[Tensor, Tensor]], list[Tensor]]:
         """The two losses of each link, and the pictures with moved numbers."""
         draw = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
-        losses, seen = [], []
+        losses, seen = [], []  # type: list[tuple[Tensor, Tensor]], list[Tensor]
         for link in self.links:
             shift = torch.randn(w.shape, generator=draw).to(w) * self.spread * self.config.reach
             both = perturbed(self.copy.synthesize, w, link, shift)
