@@ -1,4 +1,4 @@
-"""LoHa, LoKr and DoRA files change what peft's own merging changes, on transformers and UNets, and leave no trace."""
+"""LoHa, LoKr, DoRA, OFT and BOFT files change what peft's own merging changes, on transformers and UNets, and leave no trace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
+from peft import BOFTConfig, LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,6 +28,16 @@ CONFIGS: dict[str, tuple[Any, dict[str, Any]]] = {
     "LoKr of four factors": (LoKrConfig, {"r": 1, "alpha": 3, "decompose_both": True, "init_weights": False}),
     "DoRA": (LoraConfig, {"r": 2, "lora_alpha": 3, "use_dora": True, "init_lora_weights": False}),
 }
+TURNED: dict[str, tuple[Any, dict[str, Any]]] = {  # of linear layers
+    "OFT": (OFTConfig, {"oft_block_size": 4, "init_weights": False}),
+    "OFT of three terms": (OFTConfig, {"oft_block_size": 4, "init_weights": False, "num_cayley_neumann_terms": 3}),
+    "OFT of two terms": (OFTConfig, {"oft_block_size": 4, "init_weights": False, "num_cayley_neumann_terms": 2}),
+    "OFT of seven terms": (OFTConfig, {"oft_block_size": 8, "init_weights": False, "num_cayley_neumann_terms": 7}),
+    "OFT, exact": (OFTConfig, {"oft_block_size": 4, "init_weights": False, "use_cayley_neumann": False}),
+    "OFT, shared": (OFTConfig, {"oft_block_size": 4, "init_weights": False, "block_share": True}),
+    "OFT, held": (OFTConfig, {"oft_block_size": 4, "init_weights": False, "coft": True, "eps": 0.3}),
+    "BOFT": (BOFTConfig, {"boft_block_size": 4, "init_weights": False}),
+}
 PIPELINES = {
     "FluxPipeline": "transformer",
     "StableDiffusion3Pipeline": "transformer",
@@ -38,13 +48,15 @@ PIPELINES = {
 def trained(model: TextToImage, kind: str, folder: Path, targets: list[str]) -> dict[str, Tensor]:
     """An adapter of peft in a folder named as its component; returns the weights that it merges into."""
     component = next(each for each in ("transformer", "unet") if each in model.components)
-    config, settings = CONFIGS[kind]
+    config, settings = (CONFIGS | TURNED)[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         adapted = get_peft_model(copy.deepcopy(model.components[component]), config(target_modules=targets, **settings))
         for name, part in adapted.named_parameters():
             if "magnitude" in name:  # that of the base as it begins
                 part.data *= 1 + 0.3 * torch.rand_like(part)
+            if "oft_" in name:  # rotations and scales that one can see
+                part.data = part.data + 0.2 * torch.randn_like(part)
     adapted.save_pretrained(folder / component)
     merged = adapted.merge_and_unload()
     return {f"{component}.{name}": part.detach().clone() for name, part in merged.named_parameters()}
@@ -68,6 +80,14 @@ def check(model: TextToImage, path: Path, wanted: dict[str, Tensor]) -> None:
 def test_on_transformers_a_folder_of_peft_is_what_peft_merges(tmp_path: Path, pipeline: str, kind: str) -> None:
     model = shared_handle(pipeline)
     check(model, tmp_path, trained(model, kind, tmp_path, ["to_q", "to_k", "add_k_proj"]))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the BOFT of peft, which looks for a compiler
+@pytest.mark.parametrize("kind", TURNED)
+@pytest.mark.parametrize("pipeline", ["FluxPipeline", "QwenImagePipeline"])
+def test_rotations_of_a_folder_of_peft_are_what_peft_merges(tmp_path: Path, pipeline: str, kind: str) -> None:
+    model = shared_handle(pipeline)
+    check(model, tmp_path, trained(model, kind, tmp_path, ["to_q", "add_k_proj"]))
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -155,3 +175,60 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, parts: dict[str, tuple[int
     with pytest.raises(EditError, match=words):
         import_lora(tmp_path / "x.safetensors", model)
     assert load_file(tmp_path / "x.safetensors")
+
+
+def turn(skew: Tensor) -> Tensor:
+    one = torch.eye(skew.shape[-1])
+    return (one + skew) @ (one - skew).inverse()
+
+
+def test_rotations_of_lycoris_turn_outputs(tmp_path: Path) -> None:
+    """Diag-OFT: transposed blocks, held by alpha times the outputs; BOFT: two stages; both with scales of the outputs."""
+    model, path = tiny_model(), tmp_path / "x.safetensors"
+    base, stem = model.parameters()[TO_K].detach(), kohya(TO_K)
+    outputs = len(base)
+    blocks, scales = 0.3 * noise(outputs // 4, 4, 4), noise(outputs, 1).abs() + 0.5
+    skew = blocks - blocks.mT
+    for alpha in (0.0, 0.01):
+        held = skew * min(1.0, alpha * outputs / float(skew.norm())) if alpha else skew
+        wanted = scales * (torch.block_diag(*turn(held)).T @ base)
+        parts = {f"{stem}.oft_blocks": blocks, f"{stem}.rescale": scales, f"{stem}.alpha": torch.tensor(alpha)}
+        save_file(parts, path)
+        check(model, path, {TO_K: wanted})
+    stages = 0.3 * noise(2, outputs // 4, 4, 4)
+    turns = turn(stages - stages.mT)
+    found = base
+    for stage, apart in ((0, 2), (1, 4)):
+        # rows i and i + apart of every 2 apart rows become neighbours
+        order = torch.arange(outputs).view(-1, 2, apart).transpose(1, 2).flatten()
+        mixed = torch.block_diag(*turns[stage]) @ found[order]
+        found = torch.empty_like(found)
+        found[order] = mixed
+    save_file({f"{stem}.oft_blocks": stages}, path)
+    check(model, path, {TO_K: found})
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"oft_blocks": (3, 4, 4)}, "expected rotations of a weight of shape"),
+        ({"oft_R.weight": (3, 6)}, "expected blocks that make up"),
+        ({"boft_R": (1, 4, 4, 4)}, "expected boft_R and boft_s of a BOFT, found boft_R"),
+        ({"boft_R": (3, 4, 4, 4), "boft_s": (16, 1)}, "expected a BOFT with one factor, found 3; merge it with peft"),
+        ({"oft_r": (2, 4, 4)}, "found an OFT of another layout"),
+    ],
+)
+def test_rotations_that_do_not_fit_are_refused(tmp_path: Path, parts: dict[str, tuple[int, ...]], said: str) -> None:
+    stem = TO_K.removeprefix("unet.").removesuffix(".weight")
+    save_file(
+        {f"base_model.model.{stem}.{key}": noise(*shape) for key, shape in parts.items()}, tmp_path / "x.safetensors"
+    )
+    with pytest.raises(EditError, match=said):
+        import_lora(tmp_path / "x.safetensors", tiny_model())
+
+
+def test_outputs_of_an_original_matrix_are_not_turned(tmp_path: Path) -> None:
+    stem = "lora_unet_double_blocks_0_txt_attn_qkv"
+    save_file({f"{stem}.oft_blocks": noise(12, 4, 4), f"{stem}.alpha": torch.tensor(0.0)}, tmp_path / "x.safetensors")
+    with pytest.raises(EditError, match="turns the outputs of an original matrix that is 3 weights here"):
+        import_lora(tmp_path / "x.safetensors", shared_handle("FluxPipeline"))

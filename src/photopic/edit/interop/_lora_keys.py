@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from photopic.edit.interop._lora_products import LOHA, LOKR
 from photopic.edit.interop._names import ADAPTED, NETWORKS, kohya_names, original_names
+from photopic.edit.interop._rotations import LYCORIS, PEFT_BOFT
 from photopic.edit.interop._transformer_names import Fused, fused_layers
 from photopic.models.text_to_image.handle import TextToImage
 
@@ -27,6 +28,9 @@ _ENDINGS = (  # how the keys of one layer end, and what stands there; the first 
     *((rf"\.{role}{_ADAPTER}", role) for role in (*LOHA, *LOKR)),
     (rf"\.lora_magnitude_vector{_ADAPTER}(?:\.weight)?", "magnitude"),
     (r"\.dora_scale", "dora_scale"),
+    (rf"\.oft_R{_ADAPTER}(?:\.weight)?", "oft_R"),
+    *((rf"\.{role}{_ADAPTER}", role) for role in PEFT_BOFT),
+    *((rf"\.{role}", role) for role in LYCORIS),
     (rf"\.shira_weight{_ADAPTER}", "shira_values"),
     (rf"\.shira_indices{_ADAPTER}", "shira_positions"),
 )
@@ -34,7 +38,7 @@ _PATTERNS = tuple((re.compile(rf"(?P<stem>.+?){ending}"), role) for ending, role
 _OTHER_KINDS = (  # what else is sent in such files, by a part of its keys
     (r"\.lora_mid\.", "a CP-decomposed (LoCon mid) convolution"),
     (r"\.hada_t|\.lokr_t2", "a CP-decomposed LoHa or LoKr"),
-    (r"boft_|oft_[A-Za-z]", "OFT"),
+    (r"\.oft_(?:r|diag|embedding_R)\b", "an OFT of another layout than peft's (0.16 and later) and LyCORIS'"),
     (r"\.[ab][12m]\.weight$", "GLoRA"),
     (r"\.lambda_layer$|\.[qp]_layer\.weight$", "T-LoRA"),
     (r"\.on_input$|\.ia3_l", "IA3"),

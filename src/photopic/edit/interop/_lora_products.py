@@ -99,10 +99,7 @@ def rescaled(
         tensor([[2., 0.],
                 [0., 3.]])
     """
-    if not weight.is_floating_point():
-        raise EditError(
-            f"{file}: {name}: DoRA needs a base of plain numbers, found {weight.dtype}; load it unquantised"
-        )
+    plain_base(file, weight, name, "DoRA")
     role = min(parts)
     norms = parts[role].float()
     axis = int(role == "dora_scale" and norms.shape[:1] == (1,) and len(weight) != 1)  # 0: outputs, 1: inputs
@@ -114,6 +111,18 @@ def rescaled(
     others = [each for each in range(weight.ndim) if each != axis]
     found = torch.linalg.vector_norm(changed, dim=others, keepdim=True)
     return changed * (norms.reshape(found.shape) / found) - weight.float()
+
+
+def plain_base(file: str, weight: Tensor, name: str, kind: str) -> None:
+    """Refuse a base whose numbers a change would be computed from, but which has none.
+
+    Raises:
+        EditError: If it is quantised.
+    """
+    if not weight.is_floating_point():
+        raise EditError(
+            f"{file}: {name}: {kind} needs a base of plain numbers, found {weight.dtype}; load it unquantised"
+        )
 
 
 def fitted(file: str, found: Tensor, shape: tuple[int, ...], name: str, rows: Tensor | None) -> Tensor:

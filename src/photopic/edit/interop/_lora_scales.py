@@ -15,7 +15,7 @@ from photopic.core.errors import EditError
 
 METADATA_KEY = "lora_adapter_metadata"  # under which diffusers keeps the settings of peft
 CONFIG_FILE = "adapter_config.json"  # in which peft keeps them
-_TAKEN = ("LORA", "LOHA", "LOKR", "SHIRA")
+_TAKEN = ("LORA", "LOHA", "LOKR", "SHIRA", "OFT", "BOFT")
 _OTHER_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")  # starts that take something off the base's own weights
 
 
@@ -93,7 +93,9 @@ def read_scales(path: Path, metadata: Mapping[str, str]) -> Scales:
     settings = {} if text is None else _object(source, text)
     kind = str(settings.get("peft_type") or "LORA").upper()
     if kind not in _TAKEN:
-        raise EditError(f"{source}: expected a LoRA, LoHa, LoKr or SHiRA, found {kind}, which photopic cannot import")
+        raise EditError(
+            f"{source}: expected a LoRA, LoHa, LoKr, SHiRA, OFT or BOFT, found {kind}, which photopic cannot import"
+        )
     for key, value in settings.items():
         if key.endswith("init_lora_weights") and str(value).lower().startswith(_OTHER_BASE):
             raise EditError(

@@ -32,6 +32,7 @@ from photopic.edit.interop._lora_products import (
 )
 from photopic.edit.interop._lora_scales import CONFIG_FILE, commonest, read_scales
 from photopic.edit.interop._names import ADAPTED
+from photopic.edit.interop._rotations import OF_OUTPUTS, ROTATIONS, rotation
 from photopic.edit.interop._transformer_names import Fused
 from photopic.edit.interop.textual_inversion import BUNDLED, bundled_words
 from photopic.models.text_to_image.handle import TextToImage
@@ -57,7 +58,8 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
     (``diffusion_model.…``, differences), for linear layers and convolutions. Of transformers also those of musubi and ai-toolkit,
     with diffusers' names or the original ones, of which a fused matrix is shared out by its rows.
 
-    LoHa (two factors of the rank of both multiplied), LoKr and DoRA (whole changes; DoRA's belongs to the very base) come in too.
+    LoHa (two factors of the rank of both multiplied), LoKr, DoRA, OFT and BOFT (whole changes; those of the last three belong to
+    the very base) come in too.
 
     A product is scaled by alpha / rank of its own layer. The alpha is that of the file, else of peft's settings in its metadata or
     in ``adapter_config.json`` beside it, else the commonest in the file, as diffusers has it; without any the scale is 1. Biases
@@ -72,7 +74,7 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
 
     Raises:
         EditError: If a key is unknown or lacks its other factor, a shape does not fit, or nothing in the file fits the model; for
-            OFT, GLoRA, IA3, CP-decomposed convolutions and others by name.
+            GLoRA, IA3, CP-decomposed convolutions and others by name.
 
     Example:
         >>> edit = import_lora("style.safetensors", model)  # doctest: +SKIP
@@ -133,6 +135,9 @@ def _parts(file: Path, model: TextToImage, component: str | None) -> Iterator[Pa
                 dense[name] = factors[name] * found
             else:
                 up[name], down[name] = found
+        elif roles & {*ROTATIONS}:
+            rotated = {role: _kept(file.name, layer, role) for role in roles & {*ROTATIONS}}
+            dense[name] = rotation(file.name, known[name], rotated, alphas.get(name, 0.0), scales.settings, name)
         elif roles & {"up", "down", "alpha", "up_bias"}:
             up[name], down[name] = _factors(file.name, layer, name, shape)
             factors[name] = scales.of(name, len(down[name]), alphas.get(name))
@@ -201,6 +206,11 @@ def _shares(
 ) -> Iterator[tuple[str, Tensor]]:
     """A tensor of an original matrix as those of the weights that have its rows: outputs are shared out, inputs are the same."""
     counts = [shapes[name][0] for name in whole.weights]
+    if role in OF_OUTPUTS and len(counts) > 1:
+        raise EditError(
+            f"{file}: {key}: turns the outputs of an original matrix that is {len(counts)} weights here "
+            f"({', '.join(whole.weights)}); save it with diffusers' names"
+        )
     is_output = role in ("up", "up_bias", "diff", "diff_b", "hada_w1_a", "hada_w2_a", *DORA)
     if is_output and (not tensor.ndim or len(tensor) != sum(counts)):
         raise EditError(
