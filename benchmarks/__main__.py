@@ -47,6 +47,7 @@ MODULES = {
     "firewall-vit": "guard.firewall",
     "fisher-weights": "edit.fisher_weights",
     "flow-costs": "models.flow",
+    "flow-neurons": "locate.flow_neurons",
     "fmix": "train.mixed_samples",
     "geometry": "train.geometry",
     "gan-costs": "locate.latent_directions",

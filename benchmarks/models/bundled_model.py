@@ -109,7 +109,8 @@ def real_scenes(judge: JudgedModel, chunk: Chunk) -> list[scenes.Scene]:
 def pictures(bench: Bench[Any, JudgedModel], chunk: Chunk) -> UInt8[np.ndarray, "n side side 3"]:
     """What the model draws for the captions of a chunk; kept."""
     first = SEED + 100_000 * list(KINDS).index(chunk.kind) + chunk.first
-    judge, said = bench.subject, [scene.caption for scene in real_scenes(judge, chunk)]
+    judge = bench.subject
+    said = [scene.caption for scene in real_scenes(judge, chunk)]
     key = {"drawn": chunk, "steps": judge.steps, "guidance": judge.guidance}
     return bench.array(key, lambda: judge.drawn(said, range(first, first + chunk.count), batch=CHUNK))
 

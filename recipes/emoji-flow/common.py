@@ -21,8 +21,7 @@ RUNS = ROOT / "runs" / "emoji-flow"
 LANDED = HERE / "checkpoint"  # half precision, committed: where a fresh checkout goes on from
 BUNDLED = ROOT / "src" / "photopic" / "models" / "bundled"
 SECOND_EDITION = HERE.parent / "emoji-diffusion-128"
-BANK = ROOT / "runs" / "emoji-diffusion-128" / "latents-64"
-LONGEST = 24  # tokens a text encoder reads
+BANK = RUNS / "latents"
 
 
 def text_encoders() -> tuple[CLIPTextModelWithProjection, CLIPTextModelWithProjection]:

@@ -30,6 +30,7 @@ from photopic.core.sampling import Control
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE, first_line, no_progress_bars, quiet
 from photopic.models.handle import Handle
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
+from photopic.models.text_to_image.call_defaults import write_call_defaults
 from photopic.models.text_to_image.checks import (
     check_lengths,
     check_pipeline,
@@ -112,6 +113,7 @@ class TextToImage(Handle):
                 self.pipeline.save_pretrained(folder)
         except ValueError as error:
             raise ModelError(f"{self.name}: cannot be saved: {first_line(error)}; load it unquantised") from error
+        write_call_defaults(folder, getattr(self.pipeline, "call_defaults", {}))
         share_as_usual(*folder.rglob("*.safetensors"))
 
     @property

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from photopic.core.errors import ModelError
 from photopic.models.files import BUNDLED, GGUF, INDEX, bundled_names, first_line, no_progress_bars, quiet
+from photopic.models.text_to_image.call_defaults import read_call_defaults
 from photopic.models.text_to_image.families import FAMILIES, made_by, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
@@ -74,16 +75,19 @@ def _read_conditional(name: str, source: Path | str, dtype: torch.dtype | None) 
 def _read_folder(name: str, source: Path | str, dtype: torch.dtype, **parts: Any) -> Any:
     variant = None
     if isinstance(source, Path):
-        _check_folder(name, source)
+        parts = dict.fromkeys(_check_folder(name, source)) | parts
         variant = _variant(source)
     with quiet():
         from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline  # noqa: F401
     try:
         with no_progress_bars():
             how = {"dtype": dtype, "use_safetensors": True, "variant": variant}
-            return DiffusionPipeline.from_pretrained(str(source), **how, **parts)
+            pipeline = DiffusionPipeline.from_pretrained(str(source), **how, **parts)
     except Exception as error:  # diffusers, transformers, safetensors and the hub each raise their own kinds
         raise ModelError(f"{name}: cannot be loaded as a diffusers pipeline: {first_line(error)}") from error
+    if isinstance(source, Path):
+        pipeline.call_defaults = read_call_defaults(source, pipeline)
+    return pipeline
 
 
 def _read_single_file(path: Path, dtype: torch.dtype) -> Any:
@@ -157,7 +161,8 @@ def files_of(source: Path | str, pipeline: Any, parts: Iterable[str]) -> list[Pa
     return [folder / INDEX, *chain.from_iterable(found)] if all(found) else []
 
 
-def _check_folder(name: str, folder: Path) -> None:
+def _check_folder(name: str, folder: Path) -> list[str]:
+    """Refuse what is no whole pipeline; the text encoders that it was saved without, which diffusers must be told."""
     path = folder / INDEX
     if not path.is_file():
         raise ModelError(
@@ -184,6 +189,9 @@ def _check_folder(name: str, folder: Path) -> None:
                 f"{path}: was saved while an adapter was active (it holds {adapted}); open the pipeline as it was in diffusers, "
                 "call unload_lora_weights() or fuse_lora() and unload, and save it again"
             )
+    return [
+        part for part, origin in parts.items() if origin[0] is None and part.startswith(("text_encoder", "tokenizer"))
+    ]
 
 
 def _variant(folder: Path) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property, partial
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -96,6 +97,8 @@ class TransformerTextToImage(TextToImage):
                 f"{name}: {kind} with use_meanflow is told where a step ends, which no edit was tried on; load another"
             )
         self.family = self.family.of(pipeline)
+        defaults = getattr(pipeline, "call_defaults", {})  # of the folder it was read from
+        self.family = replace(self.family, options={**self.family.options, **defaults})
         self._image_size = _usual_size(pipeline)
         arguments = call_arguments(pipeline, self.family, ["a"], (self.image_size,) * 2, guidance=None, steps=2)
         arguments["generator"] = [torch.Generator().manual_seed(0)]

@@ -1,8 +1,8 @@
-"""Stage 1: the flow-matching transformer, on the bank of latents that emoji-diffusion-128 encodes; resumes from its run folder.
+"""Stage 2: the flow-matching transformer on the bank of latents; resumes from its run folder.
 
-    python recipes/emoji-diffusion-128/2_latents.py --size 64 --scenes 100000       # the bank: one thing, 64 px
-    python recipes/emoji-flow/1_transformer.py --bfloat16 --compile
-    python recipes/emoji-flow/1_transformer.py --export                             # into checkpoint/, half precision
+    python recipes/emoji-flow/2_transformer.py --bfloat16 --compile
+    python recipes/emoji-flow/2_transformer.py --export                             # into checkpoint/, half precision
+    python recipes/emoji-flow/2_transformer.py --start landed --name more --bfloat16 --compile      # elsewhere
 
 Straight-line flow matching as Stable Diffusion 3 (Esser et al., arXiv 2403.03206): the network predicts noise minus picture,
 noise levels are logit-normal; Muon for the matrices, a moving average of the weights is kept.
@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from photopic.core.numerics.muon import muon_and_adamw
 from photopic.core.runs import Run
 from photopic.models.files import forget_sources
+from photopic.models.text_to_image.call_defaults import write_call_defaults
 
 from _common.latents import Bank
 from _common.training import BFLOAT16, Training, trained
@@ -104,6 +105,7 @@ def export(name: str, config: Config) -> None:
     model.load_state_dict(weights)
     pipeline_of(model.transformer).to(torch.float16).save_pretrained(LANDED)
     forget_sources(LANDED)
+    write_call_defaults(LANDED, {"max_sequence_length": 0})
     print(f"exported step {state['step']} to {LANDED.name}")
 
 

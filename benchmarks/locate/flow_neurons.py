@@ -1,0 +1,189 @@
+"""Concept neurons in joint attention: emoji-flow, whose text keys and values are matrices of their own beside the picture's.
+
+    python -m benchmarks flow-neurons                  # writes benchmarks/results/flow-neurons.json
+
+What it draws is judged as the bundled model's: fresh captions, one seed each, no picking; baseline: the oracle on the real scenes.
+Neurons of five held-out subjects, five pictures each, found by the default search (5 % of the text keys and values, 200 steps):
+losses on a fixed stratified set with preservation scenes that no search saw; controls are random masks of the same sizes in each
+matrix. Free samples compare the located weights, tuned from the shut state, with as many random weights of each matrix tuned
+alike; paired seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge
+
+from benchmarks.harness.benchmark import ROOT, Bench, Benchmark, Claim, Row, row, share
+from benchmarks.harness.subjects import JudgedModel, token_prompts, unrelated_prompts
+from benchmarks.locate.mask_losses import Gate, gate
+from benchmarks.models.bundled_model import Chunk, Drawn, chunks, pictures, several_row
+from photopic.core.config import Config
+from photopic.locate.concept_neurons import ConceptNeuronsConfig
+from photopic.metrics.intervals import bootstrap, paired_bootstrap, ratio_bootstrap
+from photopic.models.text_to_image.handle import TextToImage
+from photopic.tune.subject.located_weights import LocatedWeightsConfig
+
+FOLDER = "recipes/emoji-flow/checkpoint"
+SEED = 6_700_000  # of the samples
+FIVE = ("panda", "zebra", "parrot", "strawberry", "violin")
+WAYS: dict[str, dict[str, Any]] = {"tuned": {}, "random": {"where": "random"}}
+CLAIMS = (
+    Claim("flow.concept_top1", ">= 0.75", "one thing, among 216 known names"),
+    Claim("flow.background", "", "its colour"),
+    Claim("flow.two_present", "", "both named objects present"),
+    Claim("flow.neurons.loss_drop", "low > 0", "relative drop of the loss on the subject; control: random masks"),
+    Claim("flow.neurons.loss_drop_over_random", "low > 0", "minus the drop under the best of the random masks"),
+    Claim("flow.neurons.preservation_rise", "<= 0.02", "relative rise of the loss on scenes the search never saw"),
+    Claim("flow.neurons.identifier_gap_ratio", "low > 1", "growth of the identifier gap; subjects are resampled"),
+    Claim(
+        "flow.neurons.similarity_vs_random", "low > 0", "subject similarity, minus that of random weights tuned alike"
+    ),
+    Claim(
+        "flow.neurons.similarity_gain", "low > 0", "subject similarity of the shut weights alone, minus the token's row"
+    ),
+    Claim("flow.neurons.drift.*", "", "1 - cosine of the oracle embeddings of unrelated prompts, same seeds"),
+)
+
+
+@dataclass(frozen=True)
+class FlowNeuronsConfig(Config):
+    """How much is measured, and how the model draws."""
+
+    single: Annotated[int, Ge(1)] = 256  # pictures of one object
+    pairs: Annotated[int, Ge(1)] = 128  # pictures of two
+    subjects: tuple[str, ...] = FIVE
+    problems: Annotated[int, Ge(1)] = 48  # of each part of the evaluation set
+    randoms: Annotated[int, Ge(1)] = 10  # random masks of each search
+    samples: Annotated[int, Ge(1)] = 16  # pictures of the token prompt of each subject and way
+    others: Annotated[int, Ge(1)] = 8  # pictures of unrelated prompts
+    search: ConceptNeuronsConfig = field(default_factory=lambda: ConceptNeuronsConfig(evaluation=0))
+    tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(steps=80, evaluation=0))
+    steps: Annotated[int, Ge(1)] = 20  # of denoising
+    guidance: float = 4.0
+    model: str = FOLDER  # a folder
+
+
+QUICK = FlowNeuronsConfig(
+    32, 16, ("panda",), 4, 2, 2, 2,
+    ConceptNeuronsConfig(steps=4, batch=2, preservation_count=8, evaluation=0),
+    LocatedWeightsConfig(steps=2, batch=2, preservation_count=8, evaluation=0), 4,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Free samples of a subject."""
+
+    name: str
+    search: ConceptNeuronsConfig
+    tuning: LocatedWeightsConfig
+    samples: int
+    others: int
+
+
+Case = Chunk | Gate | Samples
+
+
+def gates(config: FlowNeuronsConfig) -> list[Gate]:
+    """A search of every subject."""
+    return [Gate(name, config.search, config.problems, config.randoms, 1) for name in config.subjects]
+
+
+def sampled(config: FlowNeuronsConfig) -> list[Samples]:
+    """Every subject drawn."""
+    return [Samples(name, config.search, config.tuning, config.samples, config.others) for name in config.subjects]
+
+
+def cases(config: FlowNeuronsConfig) -> list[Case]:
+    """Everything slow."""
+    return [*chunks(config, ("single", "pairs")), *gates(config), *sampled(config)]
+
+
+def measure(bench: Bench[Any, JudgedModel], case: Case) -> Any:
+    """Any of the three kinds."""
+    if isinstance(case, Chunk):
+        return len(pictures(bench, case))
+    return gate(bench.subject, case) if isinstance(case, Gate) else samples(bench.subject, case)
+
+
+def samples(judge: JudgedModel, case: Samples) -> dict[str, list[float]]:
+    """Similarity of the token's row alone, of the shut set and of both tuned ones; their drift."""
+    edits = {"row": judge.token_only(case.name, case.search), "shut": judge.located(case.name, case.search)}
+    for way, options in WAYS.items():
+        edits[way] = judge.tuned(case.name, case.search, replace(case.tuning, **options))
+    words, others = token_prompts(case.name, case.samples), unrelated_prompts(case.name, case.others)
+    seeds, other_seeds = list(range(SEED, SEED + len(words))), list(range(SEED, SEED + len(others)))
+    plain = judge.judged(None, others, other_seeds)
+    found: dict[str, list[float]] = {}
+    for way, edit in edits.items():
+        found[way] = judge.similarity(case.name, judge.judged(edit, words, seeds)).tolist()
+        if way != "row":
+            moved = judge.judged(edit, others, other_seeds)
+            found[f"drift.{way}"] = (1 - (plain.embedding * moved.embedding).sum(1)).tolist()
+    return found
+
+
+def rows(bench: Bench[FlowNeuronsConfig, JudgedModel]) -> Iterator[Row]:
+    """All claims."""
+    config, oracle = bench.config, bench.subject.oracle
+    drawn = Drawn(bench, "single")
+    right = [np.array(oracle.concept(scores)) == np.array(drawn.concepts) for scores in drawn.scores]
+    yield share("flow.concept_top1", right[0], ceiling=right[1])
+    colours = np.array([scene.background.colour for scene in drawn.real])
+    same = [np.array([each.colour for each in oracle.background(scores)]) == colours for scores in drawn.scores]
+    yield share("flow.background", same[0], ceiling=same[1])
+    yield several_row(bench, "flow.two_present", Drawn(bench, "pairs"))
+
+    found = [bench.found(each) for each in gates(config)]
+    names, n = list(config.subjects), len(config.subjects)
+
+    def column(when: str, part: str) -> np.ndarray:
+        return np.array([each[when][part] for each in found])
+
+    before, after = column("before", "concept"), column("after", "concept")
+    drop = 1 - after / before
+    chance = 1 - np.array([each["random"] for each in found]) / before[:, None]  # (subjects, masks)
+    note = f"smallest drop {drop.min():.3f}, largest of {chance.size} random masks {chance.max():.3f}"
+    yield row("flow.neurons.loss_drop", bootstrap(drop, groups=names), control=chance.mean(), n=n, note=note)
+    yield row("flow.neurons.loss_drop_over_random", paired_bootstrap(drop, chance.max(1), groups=names), n=n)
+    rise = column("after", "prior") / column("before", "prior") - 1
+    yield row("flow.neurons.preservation_rise", bootstrap(rise, groups=names), n=n)
+    gap = [column(when, "class_prompt") - column(when, "concept") for when in ("before", "after")]
+    ratio = ratio_bootstrap(gap[1], gap[0], groups=names) if gap[0].mean() > 0 else None
+    note = f"gap {gap[0].mean():.5f} before and {gap[1].mean():.5f} after"
+    yield row("flow.neurons.identifier_gap_ratio", ratio, n=n, note=note)
+
+    drawn_of = [bench.found(each) for each in sampled(config)]
+    groups = [name for name in names for _ in range(config.samples)]
+    others = [name for name in names for _ in range(config.others)]
+
+    def every(what: str) -> np.ndarray:
+        return np.concatenate([each[what] for each in drawn_of])
+
+    note = "; ".join(f"{way} {every(way).mean():.3f}" for way in ("row", "shut", "random", "tuned"))
+    gap_of = paired_bootstrap(every("tuned"), every("random"), groups=groups)
+    yield row("flow.neurons.similarity_vs_random", gap_of, n=len(groups), note=note)
+    gain = paired_bootstrap(every("shut"), every("row"), groups=groups)
+    yield row("flow.neurons.similarity_gain", gain, n=len(groups))
+    for way in ("shut", *WAYS):
+        yield row(f"flow.neurons.drift.{way}", bootstrap(every(f"drift.{way}"), groups=others), n=len(others))
+
+
+def opened(config: FlowNeuronsConfig, cache: Any) -> JudgedModel:
+    """The model of the folder, which knows the emoji world as the bundled ones do."""
+    model = TextToImage.load(str(ROOT / config.model))
+    model.knows_emoji = True
+    return JudgedModel(model, cache, steps=config.steps, guidance=config.guidance)
+
+
+BENCHMARKS = (
+    Benchmark(
+        "flow-neurons", __doc__, FlowNeuronsConfig(), QUICK, CLAIMS, rows, cases, measure, opened,
+        seeds=(0, SEED), folder="customisation",
+    ),
+)  # fmt: skip
