@@ -64,7 +64,7 @@ class FlowNeuronsConfig(Config):
     search: ConceptNeuronsConfig = field(default_factory=lambda: ConceptNeuronsConfig(evaluation=0))
     tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(steps=80, evaluation=0))
     steps: Annotated[int, Ge(1)] = 20  # of denoising
-    guidance: float = 4.0
+    guidance: float = 6.0  # chosen among 2.5, 4 and 6 on other prompts
     model: str = FOLDER  # a folder
 
 
