@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--name", default="transformer", help="run folder below the recipe's")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--lr", type=float, default=Config.lr)
+    parser.add_argument("--batch", type=int, default=Config.batch, help="scenes a step")
     parser.add_argument("--layers", type=int, default=Config.layers)
     parser.add_argument("--start", choices=("random", "landed"), default="random")
     parser.add_argument("--threads", type=int, default=1)
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", help=BFLOAT16)
     parser.add_argument("--export", action="store_true", help="write the moving average as a pipeline, and stop")
     arguments = parser.parse_args()
-    config = replace(Config(), lr=arguments.lr, layers=arguments.layers, start=arguments.start)
+    config = replace(Config(), batch=arguments.batch, lr=arguments.lr, layers=arguments.layers, start=arguments.start)
     if arguments.export:
         export(arguments.name, config)
     else:
