@@ -71,14 +71,14 @@ class FlowNeuronsConfig(Config):
 
     single: Annotated[int, Ge(1)] = 256  # pictures of one object
     pairs: Annotated[int, Ge(1)] = 128  # pictures of two
-    subjects: tuple[str, ...] = FIVE
+    subjects: tuple[str, ...] = FIVE  # held-out concepts
     problems: Annotated[int, Ge(1)] = 48  # of each part of the evaluation set
     randoms: Annotated[int, Ge(1)] = 10  # random masks of each search
     samples: Annotated[int, Ge(1)] = 16  # pictures of the token prompt of each subject and way
     others: Annotated[int, Ge(1)] = 8  # pictures of unrelated prompts
     search: ConceptNeuronsConfig = field(default_factory=lambda: ConceptNeuronsConfig(evaluation=0))
     tuning: LocatedWeightsConfig = field(default_factory=lambda: LocatedWeightsConfig(steps=80, evaluation=0))
-    residual: TokenResidualConfig = field(default_factory=lambda: TokenResidualConfig(evaluation=0))
+    residual: TokenResidualConfig = field(default_factory=lambda: TokenResidualConfig(evaluation=0))  # its learning
     steps: Annotated[int, Ge(1)] = 20  # of denoising
     guidance: float = 6.0  # chosen among 2.5, 4 and 6 on other prompts
     model: str = FOLDER  # a folder
