@@ -39,6 +39,7 @@ from photopic.models.generator import Generator, GeneratorConfig
 STEPS, OTHERS = (0.25, 0.5, 1.0), 16  # in lengths of w's standard deviations; samples beside the analysed one
 SEEDS = (0, 1, 2)
 WAYS = ("low_rank", "fixed", "released", "refactored", "unprojected", "ganspace", "sefa", "random")
+SMALL = {"block": 8, "chunk": 1}  # columns held, and pushed through at a time, where memory is short
 CLAIMS = (
     Claim("gan.low_rank.r_self", ">= 20", "CORR, eyes: R on the analysed picture; baseline unprojected, control random"),
     Claim("gan.low_rank.r_self_vs_unprojected", ">= 2", "the same over that of the unprojected direction"),
@@ -289,11 +290,11 @@ def _jacobian(case: CostCase) -> dict[str, float]:
     assert case.pixels < 64 * 64 or float(
         (kept.double().T @ kept.double() - ours[0] - ours[1]).abs().max()
     ) < 1e-3 * float(largest)
-    most_ours = _most_bytes(lambda: gram_matrices(picture, at, masks, mean_channels=True, chunk=1))
+    most_ours = _most_bytes(lambda: gram_matrices(picture, at, masks, mean_channels=True, **SMALL))
     most_theirs = (
         _most_bytes(lambda: loop(8)) + 4 * kept.numel() * 4
     )  # the Jacobians of the four pictures before are kept as well
-    _, slow = _timed(lambda: gram_matrices(picture, at, masks, mean_channels=True, chunk=1))
+    _, slow = _timed(lambda: gram_matrices(picture, at, masks, mean_channels=True, **SMALL))
     return {
         "ours": seconds,
         "loop": looped * 64 * 64 / case.pixels,
@@ -324,25 +325,27 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _rpca(case: CostCase) -> dict[str, float]:
-    """A symmetric matrix of rank 5 % with 5 % gross errors: seconds until the objective is within 1e-5 of the optimum."""
+    """A symmetric matrix of rank 5 % with 5 % gross errors: seconds until the objective is within 1e-5 of the optimum.
+
+    The released loop goes on past its own stop until its objective is that of ours, so that both times are to the same answer.
+    """
     rng, d = np.random.default_rng(case.seed), case.size
     factor = rng.normal(size=(d, d // 20))
     wrong = np.triu((rng.random((d, d)) < 0.05) * rng.choice([-10.0, 10.0], (d, d)), 1)
     matrix = factor @ factor.T + wrong + wrong.T
     ours, seconds = _timed(lambda: robust_pca(matrix))
-    (objective, iterations), released = _timed(lambda: released_iteration(matrix))
-    return {"ours": seconds, "released": released, "objective": ours.objective, "released_objective": objective,
-            "iterations": ours.iterations, "released_iterations": iterations, "rank": ours.rank}  # fmt: skip
+    found, released = _timed(lambda: released_iteration(matrix, ours.objective))
+    return {"ours": seconds, "released": released, "objective": ours.objective, "iterations": ours.iterations,
+            "rank": ours.rank} | found  # fmt: skip
 
 
-def released_iteration(matrix: np.ndarray) -> tuple[float, int]:
-    """The published loop: an SVD an iteration, the large penalty, stop by the primal residual alone; its objective and length."""
+def released_iteration(matrix: np.ndarray, wanted: float) -> dict[str, float]:
+    """The published loop, an SVD an iteration and the large penalty, until it has an objective too; and where it stops itself."""
     d = len(matrix)
     weight, mu = 1 / np.sqrt(d), d * d / (4 * np.abs(matrix).sum(0).max())
     sparse, dual = np.zeros_like(matrix), np.zeros_like(matrix)
-    iteration = 0
-    while iteration < 10_000:
-        iteration += 1
+    own: dict[str, float] = {}
+    for iteration in range(1, 10_001):
         left, values, right = np.linalg.svd(matrix - sparse - dual / mu, full_matrices=False)
         shrunk = np.maximum(values - 1 / mu, 0)
         low_rank = (left * shrunk) @ right
@@ -350,8 +353,11 @@ def released_iteration(matrix: np.ndarray) -> tuple[float, int]:
         sparse = np.sign(moved) * np.maximum(np.abs(moved) - weight / mu, 0)
         dual = dual + mu * (low_rank + sparse - matrix)
         if np.linalg.norm(low_rank + sparse - matrix) <= 1e-7 * np.linalg.norm(matrix):
-            break
-    return float(shrunk.sum() + weight * np.abs(sparse).sum()), iteration
+            objective = float(shrunk.sum() + weight * np.abs(sparse).sum())
+            own = own or {"own_objective": objective, "own_iterations": iteration}
+            if abs(objective / wanted - 1) <= 1e-5:
+                break
+    return own | {"released_objective": objective, "released_iterations": iteration}
 
 
 def cost_rows(bench: Bench[CostsConfig, Any]) -> Iterator[Row]:
@@ -368,12 +374,13 @@ def cost_rows(bench: Bench[CostsConfig, Any]) -> Iterator[Row]:
     yield row("gan.jacobian_vs_reverse", speed, n=len(jacobian), note=note)
     memory = median_interval([each["bytes"] / each["loop_bytes"] for each in jacobian])
     most = np.median([each["bytes"] for each in jacobian]) / 2**20
-    what = f"ours {most:.1f} MiB with one column at a time, {small:.1f} times as fast then"
+    what = f"ours {most:.1f} MiB with {SMALL['block']} columns held and one pushed through at a time, {small:.1f} times as fast then"
     yield row("gan.jacobian_memory", memory, n=len(jacobian), note=what)
     speed = median_interval([each["released"] / each["ours"] for each in rpca])
     apart = max(abs(each["objective"] / each["released_objective"] - 1) for each in rpca)
     lengths = [np.median([each[name] for each in rpca]) for name in ("iterations", "released_iterations")]
-    counts = f"{lengths[0]:.0f} iterations against {lengths[1]:.0f}"
+    own = max(each["own_objective"] / each["objective"] - 1 for each in rpca)
+    counts = f"{lengths[0]:.0f} iterations against {lengths[1]:.0f}; by its own rule it stops up to {own:.0%} above the optimum"
     yield row(
         "gan.rpca_vs_released",
         speed,

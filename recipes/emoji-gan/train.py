@@ -1,22 +1,26 @@
-"""Train emoji-gan: ``python recipes/emoji-gan/train.py --out runs/emoji-gan``; ``--export`` bundles what was trained.
+"""Parts three and four of emoji-gan: ``python recipes/emoji-gan/train.py``; then ``--encoder``, then ``--export``.
 
-A generator learns with an encoder to draw pictures again (a variational autoencoder), then also against discriminators: one
-on pixels, and heads on frozen features of the bundled ``emoji-resnet-64-0`` (projected, arXiv:2111.01007). Non-saturating
-loss, lazy R1, moving average. One thread; kill it and start it again, and it goes on from the last checkpoint.
+The generator of ``codes.py`` learns against discriminators: one on pixels, and heads on frozen features of the bundled
+``emoji-resnet-64-0`` (projected, arXiv:2111.01007); the mean and covariance of these features are to be those of real pictures
+(generative feature matching, arXiv:1904.02762). Non-saturating loss, lazy R1, moving average; products in bfloat16. Then the
+encoder learns the generator. One thread; kill it and start it again, and it goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run
 from photopic.data.emoji_faces import emoji_faces, face_sprites
 from photopic.models.classifier import Classifier
@@ -31,26 +35,35 @@ from _common.pictures import save_sheet
 from _common.training import Training, trained, under
 
 TARGET, CARD = BUNDLED / "emoji-gan", Path(__file__).with_name("card.json")
+CHECKPOINT = Path(__file__).with_name("checkpoint") / "checkpoint.safetensors"
 SHEET = Path(__file__).parents[2] / "docs" / "images" / "emoji-gan.webp"
 FEATURES = "emoji-resnet-64-0"
 
 
 @dataclass(frozen=True)
 class Config:
-    """What determines the weights, apart from the art."""
+    """What determines the weights, apart from the art and the start."""
 
-    steps: int = 2_000
-    alone: int = 300  # first steps without discriminators
+    steps: int = 2_400
+    waiting: int = 200  # first steps in which the discriminators learn alone
     batch: int = 16
-    rate: float = 4e-3
-    mapping_rate: float = 0.1  # of it; StyleGAN2's 0.01 is for runs a thousand times as long
-    again: float = 0.5  # weight of drawing pictures again once discriminators are there
-    divergence: float = 0.002  # weight of the encoder's divergence from N(0, 1)
+    rate: float = 1e-3  # Adam's, of the generator
+    matrix_rate: float = 2e-3  # Muon's, of its 3x3 kernels
+    critic_rate: float = 2e-3
+    moments: float = 0.1  # weight of the moments
+    memory: float = 0.98  # of the drawn pictures' moments, which thus are those of some 1,600 pictures
     r1: float = 1.0  # weight of the squared gradient, asked for every ``lazy`` steps
     lazy: int = 16
-    average: float = 0.995
-    pictures: int = 4_000
-    seed: int = 2020
+    average: float = 0.998
+    falling: float = 0.4  # last part of the run, over which the rates fall to nothing
+    pictures: int = 12_000
+    reading: int = 800  # steps of the encoder afterwards
+    seed: int = 2026
+
+
+def design(seed: int) -> GeneratorConfig:
+    """What the generator is made of."""
+    return GeneratorConfig(mapping_layers=8, mapping_rate=1.0, seed=seed)
 
 
 class Heads(nn.Module):
@@ -67,14 +80,22 @@ class Heads(nn.Module):
         self.frozen = [model.network.resnet.to(memory_format=torch.channels_last)]  # in a list: no submodule
         self.mean, self.std = (torch.tensor(each).view(1, 3, 1, 1) for each in (scale.mean, scale.std))
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Logits (batch, places) of each stage."""
+    def stages(self, pictures: Tensor) -> list[Tensor]:
+        """The frozen features of each stage."""
         network, found = self.frozen[0], []
         x = network.embedder(((pictures + 1) / 2 - self.mean) / self.std)
-        for stage, head in zip(network.encoder.stages, self.heads, strict=True):
+        for stage in network.encoder.stages:
             x = stage(x)
-            found.append(head(x).flatten(1))
+            found.append(x)
         return found
+
+    def told(self, stages: list[Tensor]) -> list[Tensor]:
+        """Logits (batch, places) of each stage's features."""
+        return [head(x).flatten(1) for x, head in zip(stages, self.heads, strict=True)]
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Logits (batch, places) of each stage."""
+        return self.told(self.stages(pictures))
 
 
 class Critics(nn.Module):
@@ -94,78 +115,148 @@ def distance(drawn: Tensor, pictures: Tensor) -> Tensor:
     return sum(F.avg_pool2d(off, k).abs().mean() for k in (1, 2, 4, 8))
 
 
-def train(config: Config, run: Run, save_every: int = 250, sheets: int = 0) -> Iterator[dict[str, float]]:
-    """Train from the last checkpoint of ``run`` to the end; yields the numbers of each step."""
+class Moments(nn.Module):
+    """How far the mean and covariance of drawn features are from those of real ones, in directions of equal weight.
+
+    Features are scaled by real ones' principal deviations, small ones less (a hundredth of the largest variance is added).
+    The drawn ones' moments are running means; the gradient is that of their present share.
+
+    Args:
+        real: Features of real pictures, (n, d).
+        memory: Share of the past in the running means.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    wanted: Tensor
+    drawn: Tensor
+    spread: Tensor
+
+    def __init__(self, real: Tensor, memory: float):
+        super().__init__()
+        values, vectors = torch.linalg.eigh(torch.cov(real.T))
+        values = values.clamp_min(0)
+        scale = vectors / (values + 0.01 * values[-1]).sqrt()
+        self.memory = memory
+        for name, value in {
+            "mean": real.mean(0), "scale": scale, "wanted": torch.diag(values / (values + 0.01 * values[-1])),
+        }.items():  # fmt: skip
+            self.register_buffer(name, value)
+        self.register_buffer("drawn", torch.zeros(len(values)))
+        self.register_buffer("spread", self.wanted.clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The squared differences after these features, (n, d), are counted."""
+        at = (features.float() - self.mean) @ self.scale
+        drawn = self.memory * self.drawn + (1 - self.memory) * at.mean(0)
+        spread = self.memory * self.spread + (1 - self.memory) * at.T @ at / len(at)
+        self.drawn.copy_(drawn.detach())
+        self.spread.copy_(spread.detach())
+        apart = drawn.square().sum() + (spread - self.wanted).square().sum() / len(drawn)
+        return apart / (1 - self.memory)
+
+
+def pooled(stages: list[Tensor]) -> Tensor:
+    """Mean of each channel of each stage, (batch, d)."""
+    return torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
+
+
+def bfloat16() -> torch.autocast:
+    """Products in bfloat16."""
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def train(config: Config, run: Run, start: Path, save_every: int = 250, sheets: int = 0) -> Iterator[dict[str, float]]:
+    """Train from the last checkpoint of ``run``, or from ``start``, to the end; yields the numbers of each step.
+
+    Args:
+        config: What to do.
+        run: Where.
+        start: A generator's folder, whose discriminators begin anew, or a file that ``export`` wrote, which has everything.
+        save_every: Steps between checkpoints.
+        sheets: Steps between sheets; 0 for none.
+    """
     torch.manual_seed(config.seed)
-    design = GeneratorConfig(mapping_rate=config.mapping_rate, seed=config.seed)
-    mapping, synthesis = networks(design)
-    model = nn.ModuleDict(
-        {"mapping": mapping, "synthesis": synthesis, "encoder": Encoder(design), "critics": Critics(design)}
-    )
+    made = design(config.seed)
+    model = beginning(start, made)
+    critics, heads = model["critics"], model["critics"].heads
+    bank = torch.from_numpy(emoji_faces(config.pictures, config.seed)).permute(0, 3, 1, 2)  # uint8
+    with torch.no_grad(), bfloat16():
+        real = torch.cat([pooled(heads.stages(signed(part))) for part in bank[:4_000].split(100)])
+    model["moments"] = Moments(real, config.memory)
     model.to(memory_format=torch.channels_last)
-    critics = model["critics"]
-    drawing = [p for name in ("mapping", "synthesis", "encoder") for p in model[name].parameters()]
-    optimizers = [
-        torch.optim.Adam(each, lr=config.rate, betas=(0.0, 0.99)) for each in (drawing, [*critics.parameters()])
+    drawing = [p for name in ("mapping", "synthesis") for p in model[name].parameters()]
+    kernels = [p for p in model["synthesis"].parameters() if p.ndim == 4 and p.shape[-1] == 3]
+    rest = [p for p in drawing if all(p is not k for k in kernels)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam([*critics.parameters()], lr=config.critic_rate, betas=(0.0, 0.99)),
+        torch.optim.Adam(rest, lr=config.rate, betas=(0.0, 0.99)),
+        Muon(kernels, lr=config.matrix_rate, momentum=0.9),
     ]
     training = Training(run, model, optimizers, average=config.average, clip=None)
-    bank = torch.from_numpy(emoji_faces(config.pictures, config.seed)).permute(0, 3, 1, 2)  # uint8
     for step in training.steps(config.steps, every=save_every):
         at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        share = min(1.0, 4 * (config.steps - step) / config.steps)  # falls over the last quarter
-        x = bank[torch.randint(len(bank), (config.batch,), generator=at)].float() / 127.5 - 1
-        x = x.contiguous(memory_format=torch.channels_last)
-        mean, log_variance = model["encoder"](x)
-        read = mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=at)
-        adversarial = step >= config.alone
-        z = torch.cat([read, torch.randn(mean.shape, generator=at)]) if adversarial else read
-        w = mapping(z)[:, None].expand(-1, design.layers, -1)
-        noise = [torch.randn(len(z), *layer.noise.shape[1:], generator=at) for layer in synthesis.convs]
-        drawn = synthesis(w, noise)
-        apart = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
-        again = distance(drawn[: config.batch], x)
-        loss, line = (
-            (config.again if adversarial else 1.0) * again + config.divergence * apart,
-            {"again": again.item(), "apart": apart.item()},
-        )
-        if adversarial:
-            fake = drawn[config.batch :]
+        share = min(1.0, (config.steps - step) / (config.falling * config.steps))
+        x = signed(bank[torch.randint(len(bank), (config.batch,), generator=at)])
+        with bfloat16():
+            w = model["mapping"](torch.randn(config.batch, made.z_width, generator=at))
+            noise = [torch.randn(len(w), *each.noise.shape[1:], generator=at) for each in model["synthesis"].convs]
+            fake = model["synthesis"](w[:, None].expand(-1, made.layers, -1), noise)
+            stages = heads.stages(fake)  # read once, by both updates
+            with torch.no_grad():
+                at_real = heads.stages(x)
             critics.requires_grad_(True)
-            real, false = critics(x), critics(fake.detach())
-            told = sum(F.softplus(-a).mean() + F.softplus(b).mean() for a, b in zip(real, false, strict=True))
-            line |= {"told": told.item()} | {
-                f"gap{k}": (a.mean() - b.mean()).item() for k, (a, b) in enumerate(zip(real, false, strict=True))
-            }
-            if step % config.lazy == 0:
-                at_real = x.detach().requires_grad_(True)
-                (slope,) = torch.autograd.grad(
-                    sum(o.mean(1).sum() for o in critics(at_real)), at_real, create_graph=True
-                )
-                told = told + config.lazy * config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
-            training.update(told, share, slice(1, 2), averaged=False)
+            real = [critics.pixels(x)[:, None], *heads.told(at_real)]
+            false = [critics.pixels(fake.detach())[:, None], *heads.told([each.detach() for each in stages])]
+        told = sum(
+            F.softplus(-a.float()).mean() + F.softplus(b.float()).mean() for a, b in zip(real, false, strict=True)
+        )
+        line = {f"gap{k}": (a.mean() - b.mean()).item() for k, (a, b) in enumerate(zip(real, false, strict=True))}
+        line["told"] = told.item()
+        if step % config.lazy == 0:
+            x.requires_grad_(True)
+            (slope,) = torch.autograd.grad(sum(o.mean(1).sum() for o in critics(x)), x, create_graph=True)
+            told = told + config.lazy * config.r1 / 2 * slope.square().sum((1, 2, 3)).mean()
+        training.update(told, share, slice(0, 1), averaged=False)
+        if step >= config.waiting:
             critics.requires_grad_(False)
-            loss = loss + sum(F.softplus(-each).mean() for each in critics(fake))
-        training.update(loss, share, slice(0, 1))
+            with bfloat16():
+                judged = [critics.pixels(fake)[:, None], *heads.told(stages)]
+            apart = model["moments"](pooled(stages))
+            line["apart"] = apart.item() * (1 - config.memory)
+            loss = sum(F.softplus(-each.float()).mean() for each in judged) + config.moments * apart
+            training.update(loss, share, slice(1, None))
         training.log(50, **line)
         if sheets and (step + 1) % sheets == 0:
-            sheet(model_of(training.average, design), run.folder / f"sheet-{step + 1}.png", rows=6)
+            sheet(model_of(training.average, made), run.folder / f"sheet-{step + 1}.png", rows=6)
         yield {"step": step + 1} | line
 
 
-def model_of(tensors: dict[str, Tensor], design: GeneratorConfig) -> Generator:
-    """The generator of a run's tensors, with its discriminator on pixels and its encoder."""
+def signed(pictures: Tensor) -> Tensor:
+    """Pictures of whole numbers, -1 to 1."""
+    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def beginning(start: Path, made: GeneratorConfig) -> nn.ModuleDict:
+    """What learns, with the weights of a generator's folder or of a checkpoint file."""
+    mapping, synthesis = networks(made)
+    model = nn.ModuleDict({"mapping": mapping, "synthesis": synthesis, "critics": Critics(made)})
+    if start.is_file():
+        model.load_state_dict({name: value.float() for name, value in load_file(start).items()})
+        return model
+    found = Generator.load(start, device="cpu")
+    mapping.load_state_dict(found.mapping.float().state_dict())
+    synthesis.load_state_dict(found.synthesis.float().state_dict())
+    return model
+
+
+def model_of(tensors: dict[str, Tensor], design: GeneratorConfig, encoder: Encoder | None = None) -> Generator:
+    """The generator of a run's tensors, with its discriminator on pixels."""
     mapping, synthesis = networks(design)
-    parts = {
-        "mapping": mapping,
-        "synthesis": synthesis,
-        "encoder": Encoder(design),
-        "critics.pixels": Discriminator(design),
-    }
-    for name, part in parts.items():
-        part.load_state_dict(under(tensors, f"{name}."))
-    return Generator(
-        mapping, synthesis, design, "emoji-gan", discriminator=parts["critics.pixels"], encoder=parts["encoder"]
-    )
+    pixels = Discriminator(design)
+    for part, name in ((mapping, "mapping."), (synthesis, "synthesis."), (pixels, "critics.pixels.")):
+        part.load_state_dict(under(tensors, name))
+    return Generator(mapping, synthesis, design, "emoji-gan", discriminator=pixels, encoder=encoder)
 
 
 @torch.no_grad()
@@ -174,15 +265,45 @@ def sheet(model: Generator, path: Path, rows: int = 16) -> None:
     save_sheet(list(model.synthesize(model.map(model.sample_z(16 * rows, seed=0))).split(16)), path)
 
 
-def export(config: Config, run: Run, target: Path = TARGET) -> None:
-    """Bundle the moving average in half precision, with a sheet and what was spent."""
-    tensors, spent = trained(run)
+def read_again(config: Config, run: Run, model: Generator) -> Iterator[dict[str, float]]:
+    """Teach the encoder a finished generator: to draw real pictures again, and the z of drawn ones."""
+    torch.manual_seed(config.seed)
+    model.synthesis.to(memory_format=torch.channels_last)
+    encoder = Encoder(model.config).to(memory_format=torch.channels_last)
+    training = Training(run, encoder, [torch.optim.Adam(encoder.parameters(), lr=1e-3)], average=0.99, clip=None)
+    bank = torch.from_numpy(emoji_faces(config.pictures, config.seed)).permute(0, 3, 1, 2)
+    for step in training.steps(config.reading, every=100):
+        at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        x = signed(bank[torch.randint(len(bank), (config.batch,), generator=at)])
+        z = torch.randn(config.batch, model.config.z_width, generator=at)
+        with bfloat16():
+            with torch.no_grad():
+                drawn = model.synthesize(model.map(z)).float()
+            mean, log_variance = (each.float() for each in encoder(torch.cat([x, drawn])))
+            again = distance(model.synthesize(model.map(mean[: config.batch])).float(), x)
+        mean, log_variance = mean[config.batch :], log_variance[config.batch :]
+        missed = ((z - mean).square() / log_variance.exp() + log_variance).mean() / 2
+        training.update(again + 0.3 * missed, min(1.0, 2 * (config.reading - step) / config.reading))
+        training.log(50, again=again.item(), missed=missed.item())
+        yield {"step": step + 1, "again": again.item()}
+
+
+def export(config: Config, run: Run, target: Path = TARGET, checkpoint: Path = CHECKPOINT) -> None:
+    """Bundle the moving average with its encoder, and keep everything that learnt to go on from, both in half precision."""
+    tensors, spent = trained(run, "model.")
     if spent["step"] != config.steps:
         raise SystemExit(f"{run.folder}: expected {config.steps} steps, found {spent['step']}; train to the end first")
-    design = GeneratorConfig(mapping_rate=config.mapping_rate, seed=config.seed)
-    model = model_of(tensors, design)
-    about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "spent": spent, "pictures": len(face_sprites())}
-    replace(model, provenance=about).save(target, dtype=torch.float16)
+    read, reading = trained(Run(run.folder / "encoder", asdict(config)))
+    made = design(config.seed)
+    encoder = Encoder(made)
+    encoder.load_state_dict(read)
+    checkpoint.parent.mkdir(exist_ok=True)
+    kept = {name: value.half().contiguous() for name, value in tensors.items() if not name.startswith("moments.")}
+    save_file(kept, checkpoint)
+    before = {each: json.loads((run.folder.parent / each / "spent.json").read_text()) for each in ("codes", "mapping")}
+    about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "pictures": len(face_sprites())}
+    about |= {"spent": before | {"adversarial": spent, "encoder": reading}}
+    replace(model_of(trained(run)[0], made, encoder), provenance=about).save(target, dtype=torch.float16)
     model = Generator.load(target, device="cpu")
     sheet(model, SHEET)
     about |= {"sha256": file_facts(target)["sha256"], "size_bytes": file_facts(target)["size_bytes"]}
@@ -191,15 +312,22 @@ def export(config: Config, run: Run, target: Path = TARGET) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/emoji-gan"))
-    parser.add_argument("--export", action="store_true", help="bundle the last checkpoint of a finished run")
-    parser.add_argument("--sheet-every", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-gan"), help="where codes.py wrote")
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint file, not from what codes.py wrote")
+    parser.add_argument("--steps", type=int, default=Config.steps)
+    parser.add_argument("--encoder", action="store_true", help="teach the encoder a finished run's generator")
+    parser.add_argument("--export", action="store_true", help="bundle a finished run and its encoder")
+    parser.add_argument("--sheet-every", type=int, default=300)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    config = Config()
-    run = Run(options.out, asdict(config))
+    config = replace(Config(), steps=options.steps)
+    run = Run(options.out / "adversarial", asdict(config))
     if options.export:
         export(config, run)
+    elif options.encoder:
+        made = design(config.seed)
+        for _ in read_again(config, Run(run.folder / "encoder", asdict(config)), model_of(trained(run)[0], made)):
+            pass
     else:
-        for _ in train(config, run, sheets=options.sheet_every):
+        for _ in train(config, run, options.start or options.out / "mapping", sheets=options.sheet_every):
             pass

@@ -27,6 +27,33 @@ def face_sprites(split: Literal["train", "held_out"] = "train") -> list[tuple[st
     return [(item.name, style) for item in wanted for style in STYLES if style in item.styles]
 
 
+def face_plans(
+    count: int, seed: int, split: Literal["train", "held_out"] = "train"
+) -> list[tuple[scenes.Placement, scenes.Background, bool]]:
+    """What ``emoji_faces`` draws: the face, what lies behind, and whether the picture is mirrored.
+
+    Args:
+        count: How many.
+        seed: Of all of them.
+        split: As ``emoji_faces`` takes it.
+
+    Example:
+        >>> face_plans(1, seed=0)[0][0].style in STYLES
+        True
+    """
+    pool, colours, found = face_sprites(split), list(scenes.COLOURS), []
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        name, style = pool[rng.integers(len(pool))]
+        first, second = (colours[i] for i in rng.choice(len(colours), 2, replace=False))
+        graded = rng.random() < 0.25
+        background = scenes.Background(first, "gradient" if graded else "flat", second if graded else None)
+        side = float(rng.uniform(0.88, 0.92))  # faces lie upon each other, as portraits of data sets of people do
+        across, down = (0.5 + rng.uniform(-0.015, 0.015, 2)).tolist()
+        found.append((scenes.Placement(name, style, (across, down), side), background, bool(rng.random() < 0.5)))
+    return found
+
+
 def emoji_faces(
     count: int, seed: int, split: Literal["train", "held_out"] = "train"
 ) -> UInt8[np.ndarray, "count 64 64 3"]:
@@ -41,15 +68,8 @@ def emoji_faces(
         >>> emoji_faces(2, seed=0).shape
         (2, 64, 64, 3)
     """
-    pool, colours, found = face_sprites(split), list(scenes.COLOURS), []
-    for index in range(count):
-        rng = np.random.default_rng((seed, index))
-        name, style = pool[rng.integers(len(pool))]
-        first, second = (colours[i] for i in rng.choice(len(colours), 2, replace=False))
-        graded = rng.random() < 0.25
-        background = scenes.Background(first, "gradient" if graded else "flat", second if graded else None)
-        side = float(rng.uniform(0.88, 0.92))  # faces lie upon each other, as portraits of data sets of people do
-        across, down = (0.5 + rng.uniform(-0.015, 0.015, 2)).tolist()
-        image = scenes.compose([scenes.Placement(name, style, (across, down), side)], background).image
-        found.append(image[:, ::-1] if rng.random() < 0.5 else image)
-    return np.stack(found)
+    found = [
+        (scenes.compose([drawn], background).image, flipped)
+        for drawn, background, flipped in face_plans(count, seed, split)
+    ]
+    return np.stack([image[:, ::-1] if flipped else image for image, flipped in found])

@@ -1,0 +1,194 @@
+"""Parts one and two of emoji-gan: ``python recipes/emoji-gan/codes.py``.
+
+Codes and a synthesis that draws the pictures again from them, without discriminators (GLO, arXiv:1707.05776): one code for each drawing
+and its mirror image, and a linear part of place, size and background. Then a mapping that draws such codes from noise, as in GLANN
+(arXiv:1812.08985), here against a critic of codes. One thread; kill it and start it again, and it goes on from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from photopic.core.numerics.muon import Muon
+from photopic.core.runs import Run
+from photopic.data import scenes
+from photopic.data.emoji_faces import emoji_faces, face_plans, face_sprites
+from photopic.models.generator import Generator
+from photopic.models.style_files import networks
+
+sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
+import train as first
+
+from _common.training import Training, trained, under
+
+
+@dataclass(frozen=True)
+class Config:
+    """What determines the weights, apart from the art."""
+
+    steps: int = 4_500
+    mapping_steps: int = 3_000
+    batch: int = 16
+    rate: float = 4e-3
+    code_rate: float = 0.02
+    matrix_rate: float = 0.02  # Muon's
+    features: float = 1.0  # weight of the differences of features
+    blur: float = 0.15  # standard deviation of what is added to each number of a code
+    energy: float = 1.0  # weight of the energy distance beside the critic of codes
+    average: float = 0.995
+    pictures: int = 12_000
+    seed: int = 2026
+
+
+class Codes(nn.Module):
+    """w of a picture, of unit mean square: a code of its drawing or its mirror image, and a linear part of place and background."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.drawing = nn.Embedding(2 * len(face_sprites()), width)
+        self.place = nn.Linear(10, width, bias=False)
+        nn.init.normal_(self.drawing.weight)
+        nn.init.normal_(self.place.weight, std=0.5)
+
+    def forward(self, which: Tensor, where: Tensor) -> Tensor:
+        """(batch,) and (batch, 10) to (batch, width)."""
+        w = self.drawing(which) + self.place(where)
+        return w * (w.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+def known(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Number of the drawing (its mirror image apart), and place, size and background, about unit variance."""
+    number = {each: i for i, each in enumerate(face_sprites())}
+    colour = {name: (torch.tensor(rgb) / 127.5 - 1) * 1.5 for name, rgb in scenes.COLOURS.items()}
+    which, where = [], []
+    for face, background, flipped in face_plans(count, seed):
+        which.append(2 * number[face.concept, face.style] + flipped)
+        top = colour[background.colour]
+        across = (face.centre[0] - 0.5) * (-1 if flipped else 1)
+        rest = torch.tensor([across / 0.0087, (face.centre[1] - 0.5) / 0.0087, (face.side - 0.9) / 0.0115]) / 2
+        where.append(torch.cat([top, colour[background.second or background.colour] - top, rest,
+                                torch.tensor([1.0 if background.second else -0.5])]))  # fmt: skip
+    return torch.tensor(which), torch.stack(where)
+
+
+def train(config: Config, run: Run, save_every: int = 250, sheets: int = 0) -> Iterator[dict[str, float]]:
+    """Learn codes and the synthesis that draws their pictures."""
+    torch.manual_seed(config.seed)
+    made = first.design(config.seed)
+    _, synthesis = networks(made)
+    frozen = first.Heads((48, 96, 64))
+    model = nn.ModuleDict({"synthesis": synthesis, "codes": Codes(made.w_width)}).to(memory_format=torch.channels_last)
+    kernels = [p for p in synthesis.parameters() if p.ndim == 4 and p.shape[-1] == 3]
+    table = [model["codes"].drawing.weight]
+    rest = [p for p in model.parameters() if all(p is not k for k in kernels + table)]
+    optimizers = [
+        Muon(kernels, lr=config.matrix_rate, momentum=0.95),
+        torch.optim.Adam(rest, lr=config.rate, betas=(0.9, 0.99)),
+        torch.optim.Adam(table, lr=config.code_rate, betas=(0.9, 0.99)),
+    ]
+    training = Training(run, model, optimizers, average=config.average, clip=None)
+    bank = torch.from_numpy(emoji_faces(config.pictures, config.seed)).permute(0, 3, 1, 2)  # uint8
+    which, where = known(config.pictures, config.seed)
+    for step in training.steps(config.steps, every=save_every):
+        at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        share = min(1.0, (step + 1) / 100, 2 * (config.steps - step) / config.steps)
+        rows = torch.randint(len(bank), (config.batch,), generator=at)
+        x = (bank[rows].float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            w = model["codes"](which[rows], where[rows])
+            w = w + config.blur * torch.randn(w.shape, generator=at)
+            drawn = synthesis(w[:, None].expand(-1, made.layers, -1), [None] * len(synthesis.convs)).float()
+            with torch.no_grad():
+                wanted = frozen.stages(x)
+            felt = sum((a - b).abs().mean() / b.abs().mean() for a, b in zip(frozen.stages(drawn), wanted, strict=True))
+        again = first.distance(drawn, x)
+        training.update(again + config.features * felt, share)
+        line = {"again": again.item(), "felt": felt.item(), "square": (drawn - x).square().mean().item()}
+        training.log(50, **line)
+        if sheets and (step + 1) % sheets == 0:
+            first.save_sheet([x, drawn.detach()], run.folder / f"sheet-{step + 1}.png")
+        yield {"step": step + 1} | line
+
+
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """Energy distance of two sets of codes, (n, d) each."""
+    n = len(one)
+    inner = (torch.cdist(one, one).sum() + torch.cdist(other, other).sum()) / (n * (n - 1))
+    return 2 * torch.cdist(one, other).mean() - inner
+
+
+def map_codes(config: Config, run: Run, learnt: Run, save_every: int = 500) -> Iterator[dict[str, float]]:
+    """Learn a mapping that draws what the codes of the pictures are: against a critic of codes, and by their energy distance."""
+    torch.manual_seed(config.seed + 1)
+    made = first.design(config.seed)
+    codes = Codes(made.w_width)
+    codes.load_state_dict(under(trained(learnt)[0], "codes."))
+    with torch.no_grad():
+        bank = codes(*known(config.pictures, config.seed))
+    widths = (made.w_width, 384, 384, 384)
+    critic = nn.Sequential(
+        *(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))), nn.Linear(384, 1)
+    )
+    model = nn.ModuleDict({"mapping": networks(made)[0], "critic": critic})
+    optimizers = [
+        torch.optim.Adam(model["mapping"].parameters(), lr=3e-3, betas=(0.0, 0.99)),
+        torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.0, 0.99)),
+    ]
+    training = Training(run, model, optimizers, average=0.99, clip=None)
+    for step in training.steps(config.mapping_steps, every=save_every):
+        at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+        share = min(1.0, 2 * (config.mapping_steps - step) / config.mapping_steps)
+        real = bank[torch.randint(len(bank), (256,), generator=at)]
+        real = real + 0.7 * config.blur * torch.randn(real.shape, generator=at)
+        drawn = model["mapping"](torch.randn(256, made.z_width, generator=at))
+        loss = config.energy * apart(drawn, real)
+        line = {"energy": loss.item()}
+        if step >= config.mapping_steps // 8:
+            critic.requires_grad_(True)
+            told = F.softplus(-critic(real)).mean() + F.softplus(critic(drawn.detach())).mean()
+            if step % 8 == 0:
+                real.requires_grad_(True)
+                (slope,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
+                told = told + 8 * 0.05 / 2 * slope.square().sum(1).mean()
+            training.update(told, share, slice(1, 2), averaged=False)
+            critic.requires_grad_(False)
+            loss = loss + F.softplus(-critic(drawn)).mean()
+        training.update(loss, share, slice(0, 1))
+        if (step + 1) % 500 == 0:
+            line["nearest"] = torch.cdist(drawn.detach(), bank).min(1).values.mean().item()
+            training.note(**line)
+        yield {"step": step + 1} | line
+
+
+def write(config: Config, learnt: Run, mapped: Run) -> None:
+    """The generator of both parts, for ``train.py``."""
+    mapping, synthesis = networks(first.design(config.seed))
+    for part, run, name in ((mapping, mapped, "mapping."), (synthesis, learnt, "synthesis.")):
+        tensors, spent = trained(run)
+        part.load_state_dict(under(tensors, name))
+        (run.folder / "spent.json").write_text(json.dumps(spent))
+    Generator(mapping, synthesis, first.design(config.seed), "emoji-gan").save(mapped.folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/emoji-gan"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    config = Config()
+    learnt, mapped = (Run(options.out / name, asdict(config)) for name in ("codes", "mapping"))
+    for _ in train(config, learnt, sheets=500):
+        pass
+    for _ in map_codes(config, mapped, learnt):
+        pass
+    write(config, learnt, mapped)
