@@ -68,6 +68,7 @@ MODULES = {
     "links": "knowledge.links",
     "lora-files": "edit.lora_files",
     "low-rank": "locate.latent_directions",
+    "low-rank-bundled": "locate.bundled_directions",
     "mask-tuning": "tune.mask_tuning",
     "masked-speed": "train.masked",
     "merging": "edit.merging",

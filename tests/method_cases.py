@@ -239,6 +239,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {  # of a method: config fields by thei
     "locate.latent.low_rank": {"region": "0,0,0.5,1", "min_keep": 0.0},
     "locate.latent.region_factorization": {"region": "0,0,0.5,1"},
     "measure.locality": {"edit": lambda: steering(), "region": "0,0,0.5,1", "samples": 2, "strips": 1},
+    "edit.slider": {"edit": lambda: steering(), "pictures": 1, "weights": (0.0, 1.0)},
     "edit.reroll": {"edit": lambda: steering(), "pictures": 1, "count": 1},
     "tune.latent.linked_latents": {"regions": ["0,0,0.5,1"], "axes": 2, "every": 1},
     "tune.latent.knowledge_extrapolation": {"samples": 2},

@@ -374,7 +374,7 @@ def cost_rows(bench: Bench[CostsConfig, Any]) -> Iterator[Row]:
     yield row("gan.jacobian_vs_reverse", speed, n=len(jacobian), note=note)
     memory = median_interval([each["bytes"] / each["loop_bytes"] for each in jacobian])
     most = np.median([each["bytes"] for each in jacobian]) / 2**20
-    what = f"ours {most:.1f} MiB with {SMALL['block']} columns held and one pushed through at a time, {small:.1f} times as fast then"
+    what = f"ours {most:.1f} MiB, {SMALL['block']} columns held and one pushed through at a time; {small:.1f} times as fast then"
     yield row("gan.jacobian_memory", memory, n=len(jacobian), note=what)
     speed = median_interval([each["released"] / each["ours"] for each in rpca])
     apart = max(abs(each["objective"] / each["released_objective"] - 1) for each in rpca)

@@ -1,6 +1,6 @@
 """Parts one and two of emoji-gan: ``python recipes/emoji-gan/codes.py``.
 
-Codes and a synthesis that draws the pictures again from them, without discriminators (GLO, arXiv:1707.05776): one code for each drawing
+Codes and a synthesis that draws the pictures again from them, without discriminators (GLO, arXiv:1707.05776): one of each drawing
 and its mirror image, and a linear part of place, size and background. Then a mapping that draws such codes from noise, as in GLANN
 (arXiv:1812.08985), here against a critic of codes. One thread; kill it and start it again, and it goes on from the last checkpoint.
 """
@@ -37,7 +37,7 @@ class Config:
     """What determines the weights, apart from the art."""
 
     steps: int = 4_500
-    mapping_steps: int = 3_000
+    mapping_steps: int = 2_000
     batch: int = 16
     rate: float = 4e-3
     code_rate: float = 0.02

@@ -44,8 +44,8 @@ FEATURES = "emoji-resnet-64-0"
 class Config:
     """What determines the weights, apart from the art and the start."""
 
-    steps: int = 2_400
-    waiting: int = 200  # first steps in which the discriminators learn alone
+    steps: int = 1_000
+    waiting: int = 100  # first steps in which the discriminators learn alone
     batch: int = 16
     rate: float = 1e-3  # Adam's, of the generator
     matrix_rate: float = 2e-3  # Muon's, of its 3x3 kernels
@@ -55,9 +55,9 @@ class Config:
     r1: float = 1.0  # weight of the squared gradient, asked for every ``lazy`` steps
     lazy: int = 16
     average: float = 0.998
-    falling: float = 0.4  # last part of the run, over which the rates fall to nothing
+    falling: float = 0.5  # last part of the run, over which the rates fall to nothing
     pictures: int = 12_000
-    reading: int = 800  # steps of the encoder afterwards
+    reading: int = 500  # steps of the encoder afterwards
     seed: int = 2026
 
 

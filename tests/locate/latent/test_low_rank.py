@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from photopic.core.edits import SteeringVector
+from photopic.core.edits.file import load, save
 from photopic.core.errors import DataError, FieldError, ModelError
 from photopic.core.events import finished
 from photopic.core.numerics.robust_pca import smallest_weight
 from photopic.data.picture_region import region_mask
+from photopic.data.pixels import to_pixels
+from photopic.edit.slider import SliderConfig, slider
 from photopic.locate.latent._common import Grams, grams_at, linear_ratio
 from photopic.locate.latent.global_directions import found_directions
 from photopic.locate.latent.low_rank import LowRankConfig, low_rank, subspaces
@@ -105,6 +108,18 @@ def test_the_edit_moves_w_in_the_layers_asked_for_and_comes_off_again(model):
     torch.testing.assert_close(edited, model.synthesize(model.in_layers(w) + moved))
     np.testing.assert_array_equal(model.generate(2), before)
     assert float(part.vectors["synthesis.style.2"].norm()) == pytest.approx(float(model.std_w.norm()), rel=1e-5)
+
+
+def test_a_slider_is_a_file_that_is_put_on_moved_and_taken_off(model, tmp_path):
+    save(low_rank(model, region=EYES, config=LowRankConfig(min_keep=0.0)), tmp_path / "eyes.edit")
+    edit = load(tmp_path / "eyes.edit")
+    (part,) = edit.of(SteeringVector)
+    report = slider(edit, model, config=SliderConfig(weights=(-0.5, 0.0, 0.5), pictures=2))
+    w = model.map(model.sample_z(2))
+    moved = model.synthesize(w - 0.5 * part.vectors["mapping"])
+    assert report.rows[1]["drawn"][0] == to_pixels(moved[1:])[0].tolist()
+    assert report.values["change"][0] == pytest.approx(float((moved - model.synthesize(w)).square().mean()), rel=1e-5)
+    assert report.values["change"][1] == 0 and report.values["restored"]
 
 
 def test_where_the_region_is_like_the_rest_nothing_local_is_found():
