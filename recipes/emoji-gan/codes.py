@@ -1,8 +1,9 @@
 """Parts one and two of emoji-gan: ``python recipes/emoji-gan/codes.py``.
 
 Codes and a synthesis that draws the pictures again from them, without discriminators (GLO, arXiv:1707.05776): one of each drawing
-and its mirror image, and a linear part of place, size and background. Then a mapping that draws such codes from noise, as in GLANN
-(arXiv:1812.08985), here against a critic of codes. One thread; kill it and start it again, and it goes on from the last checkpoint.
+and its mirror image, and a linear part of place, size and background. Then a mapping that draws such codes from noise (in two
+parts, as GLANN, arXiv:1812.08985): a mixture of the codes, and layers that draw what is added to them, by the energy distance.
+One thread; kill it and start it again, and it goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run
@@ -25,6 +24,7 @@ from photopic.data import scenes
 from photopic.data.emoji_faces import emoji_faces, face_plans, face_sprites
 from photopic.models.generator import Generator
 from photopic.models.style_files import networks
+from photopic.models.style_networks import Mapping
 
 sys.path.append(str(Path(__file__).parents[1]))  # recipes/, which holds _common
 import train as first
@@ -37,14 +37,13 @@ class Config:
     """What determines the weights, apart from the art."""
 
     steps: int = 4_500
-    mapping_steps: int = 2_000
+    mapping_steps: int = 2_500
     batch: int = 16
     rate: float = 4e-3
     code_rate: float = 0.02
     matrix_rate: float = 0.02  # Muon's
     features: float = 1.0  # weight of the differences of features
     blur: float = 0.15  # standard deviation of what is added to each number of a code
-    energy: float = 1.0  # weight of the energy distance beside the critic of codes
     average: float = 0.995
     pictures: int = 12_000
     seed: int = 2026
@@ -127,53 +126,45 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
     return 2 * torch.cdist(one, other).mean() - inner
 
 
+@torch.no_grad()
+def even_out(mapping: Mapping, seed: int) -> None:
+    """Move the offsets until every code is drawn about as often."""
+    z = torch.randn(40_000, mapping.chooses, generator=torch.Generator().manual_seed(seed))
+    for _ in range(40):
+        share = torch.cat([mapping.choice(each) for each in z.split(4_000)]).mean(0)
+        mapping.offset.sub_(0.1 * (share * len(share)).clamp(min=0.05).log())
+
+
 def map_codes(config: Config, run: Run, learnt: Run, save_every: int = 500) -> Iterator[dict[str, float]]:
-    """Learn a mapping that draws what the codes of the pictures are: against a critic of codes, and by their energy distance."""
+    """Learn the layers that draw what is added to the codes, by the energy distance; the codes are those learnt."""
     torch.manual_seed(config.seed + 1)
     made = first.design(config.seed)
     codes = Codes(made.w_width)
     codes.load_state_dict(under(trained(learnt)[0], "codes."))
+    bank = codes.place(known(config.pictures, config.seed)[1]).detach()
+    mapping = networks(made)[0]
     with torch.no_grad():
-        bank = codes(*known(config.pictures, config.seed))
-    widths = (made.w_width, 384, 384, 384)
-    critic = nn.Sequential(
-        *(layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))), nn.Linear(384, 1)
-    )
-    model = nn.ModuleDict({"mapping": networks(made)[0], "critic": critic})
-    optimizers = [
-        torch.optim.Adam(model["mapping"].parameters(), lr=3e-3, betas=(0.0, 0.99)),
-        torch.optim.Adam(critic.parameters(), lr=1e-3, betas=(0.0, 0.99)),
-    ]
-    training = Training(run, model, optimizers, average=0.99, clip=None)
+        mapping.values.copy_(codes.drawing.weight)
+        even_out(mapping, config.seed)
+    optimizer = torch.optim.Adam(mapping.layers.parameters(), lr=3e-3, betas=(0.9, 0.99))
+    training = Training(run, mapping, [optimizer], average=0.99, clip=None)
     for step in training.steps(config.mapping_steps, every=save_every):
         at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         share = min(1.0, 2 * (config.mapping_steps - step) / config.mapping_steps)
-        real = bank[torch.randint(len(bank), (256,), generator=at)]
-        real = real + 0.7 * config.blur * torch.randn(real.shape, generator=at)
-        drawn = model["mapping"](torch.randn(256, made.z_width, generator=at))
-        loss = config.energy * apart(drawn, real)
-        line = {"energy": loss.item()}
-        if step >= config.mapping_steps // 8:
-            critic.requires_grad_(True)
-            told = F.softplus(-critic(real)).mean() + F.softplus(critic(drawn.detach())).mean()
-            if step % 8 == 0:
-                real.requires_grad_(True)
-                (slope,) = torch.autograd.grad(critic(real).sum(), real, create_graph=True)
-                told = told + 8 * 0.05 / 2 * slope.square().sum(1).mean()
-            training.update(told, share, slice(1, 2), averaged=False)
-            critic.requires_grad_(False)
-            loss = loss + F.softplus(-critic(drawn)).mean()
-        training.update(loss, share, slice(0, 1))
+        real = bank[torch.randint(len(bank), (512,), generator=at)]
+        z = torch.randn(512, made.z_width, generator=at)
+        drawn = mapping.added(z * z.square().mean(1, keepdim=True).rsqrt())
+        loss = apart(drawn, real)
+        training.update(loss, share)
         if (step + 1) % 500 == 0:
-            line["nearest"] = torch.cdist(drawn.detach(), bank).min(1).values.mean().item()
-            training.note(**line)
-        yield {"step": step + 1} | line
+            training.note(energy=apart(drawn.detach(), real).item())
+        yield {"step": step + 1, "energy": loss.item()}
 
 
 def write(config: Config, learnt: Run, mapped: Run) -> None:
     """The generator of both parts, for ``train.py``."""
     mapping, synthesis = networks(first.design(config.seed))
-    for part, run, name in ((mapping, mapped, "mapping."), (synthesis, learnt, "synthesis.")):
+    for part, run, name in ((mapping, mapped, ""), (synthesis, learnt, "synthesis.")):
         tensors, spent = trained(run)
         part.load_state_dict(under(tensors, name))
         (run.folder / "spent.json").write_text(json.dumps(spent))
@@ -187,8 +178,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     config = Config()
     learnt, mapped = (Run(options.out / name, asdict(config)) for name in ("codes", "mapping"))
-    for _ in train(config, learnt, sheets=500):
-        pass
+    if (done := learnt.load()) is None or done[1]["step"] < config.steps:
+        for _ in train(config, learnt, sheets=500):
+            pass
     for _ in map_codes(config, mapped, learnt):
         pass
     write(config, learnt, mapped)

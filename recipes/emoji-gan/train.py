@@ -47,8 +47,8 @@ class Config:
     steps: int = 1_000
     waiting: int = 100  # first steps in which the discriminators learn alone
     batch: int = 16
-    rate: float = 1e-3  # Adam's, of the generator
-    matrix_rate: float = 2e-3  # Muon's, of its 3x3 kernels
+    rate: float = 5e-4  # Adam's, of the generator
+    matrix_rate: float = 5e-4  # Muon's, of its 3x3 kernels
     critic_rate: float = 2e-3
     moments: float = 0.1  # weight of the moments
     memory: float = 0.98  # of the drawn pictures' moments, which thus are those of some 1,600 pictures
@@ -63,7 +63,7 @@ class Config:
 
 def design(seed: int) -> GeneratorConfig:
     """What the generator is made of."""
-    return GeneratorConfig(mapping_layers=8, mapping_rate=1.0, seed=seed)
+    return GeneratorConfig(codes=2 * len(face_sprites()), mapping_rate=1.0, seed=seed)
 
 
 class Heads(nn.Module):

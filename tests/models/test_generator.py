@@ -54,6 +54,24 @@ def test_noise_is_stored_and_changes_only_when_it_is_drawn():
         model.synthesize(w, model.draw_noise(3)[1:])
 
 
+def test_with_codes_w_lies_near_one_of_them_and_what_is_added_is_of_the_other_half_of_z(tmp_path: Path):
+    model = tiny(codes=7, mapping_layers=1)
+    mapping = model.mapping
+    z = torch.randn(4_000, 6, generator=torch.Generator().manual_seed(0))
+    at = z * z.square().mean(1, keepdim=True).rsqrt()
+    logits = 80 * (at[:, :3] @ mapping.keys.T + mapping.offset)
+    added = torch.nn.functional.leaky_relu(mapping.layers[0](at[:, 3:]), 0.2) * 2**0.5
+    w = torch.softmax(logits, 1) @ mapping.values + added
+    torch.testing.assert_close(model.map(z), w / w.square().mean(1, keepdim=True).sqrt(), rtol=1e-4, atol=1e-5)
+    chosen = mapping.choice(at[:, :3])
+    torch.testing.assert_close(chosen.sum(1), torch.ones(len(z)))
+    assert float((chosen.amax(1) > 0.9).float().mean()) > 0.9 and len(chosen.argmax(1).unique()) == 7
+    model.save(tmp_path / "model")
+    assert torch.equal(Generator.load(tmp_path / "model", device="cpu").map(z), model.map(z))
+    with pytest.raises(FieldError, match="z_width: expected 2 or more with codes"):
+        replace(TINY, codes=3, z_width=1)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch compiles forward mode on first use
 def test_forward_mode_is_finite_differences_and_maps_over_directions():
     model = Generator(*(part.double() for part in (tiny().mapping, tiny().synthesis)), TINY)

@@ -23,6 +23,7 @@ from photopic.core.errors import FieldError
 
 SLOPE, GAIN = 0.2, math.sqrt(2)  # of every leaky ReLU
 TINY = 1e-8
+SHARP = 80.0  # of the softmax over codes, whose logits have a deviation of about 1 before
 
 Noise = Literal["add", "gated", "none"]
 Reduction = Literal["sum", "negative", "abs", "max"]
@@ -39,6 +40,9 @@ class GeneratorConfig(Config):
     w_width: Annotated[int, Ge(1)] = 64  # numbers of w, what the mapping makes of z
     mapping_layers: Annotated[int, Ge(1)] = 4  # layers between z and w
     channels: tuple[Annotated[int, Ge(1)], ...] = (96, 96, 64, 32, 16)  # feature maps at 4, 8, ... pixels
+    codes: Annotated[int, Ge(0)] = (
+        0  # learnt vectors one of which w lies near: a mixture, for few and unlike drawings; 0: none
+    )
     mapping_rate: float = 0.01  # learning rate of the mapping as a share of the rest's
     noise: Noise = "add"  # add: StyleGAN2's; gated: where and how strongly is learnt (arXiv:2006.05891); none
     gate_reduction: Reduction = "sum"  # of channels to one map that the gate reads
@@ -58,6 +62,9 @@ class GeneratorConfig(Config):
                 f"expected {self.resolution.bit_length() - 2} numbers, one for each size from 4 to {self.resolution}, found "
                 f"{len(self.channels)}",
             )
+
+        if self.codes and self.z_width < 2:
+            raise FieldError("z_width", f"expected 2 or more with codes, found {self.z_width}")
 
     @property
     def layers(self) -> int:
@@ -89,23 +96,44 @@ class EqualLinear(nn.Module):
 class Mapping(nn.Module):
     """From z to w: z at unit mean square, then layers with leaky ReLU.
 
+    With codes, w is of a mixture (as in DeLiGAN, arXiv:1706.02071): the first half of z chooses between learnt vectors by a sharp
+    softmax over their keys, the layers make of the other half what is added, and the sum is of unit mean square.
+
     Args:
         config: What the generator is made of.
     """
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
-        widths = [config.z_width] + [config.w_width] * config.mapping_layers
+        self.chooses = config.z_width // 2 if config.codes else 0  # numbers of z
+        widths = [config.z_width - self.chooses] + [config.w_width] * config.mapping_layers
         self.layers = nn.ModuleList(EqualLinear(a, b, rate=config.mapping_rate) for a, b in pairwise(widths))
+        if self.chooses:
+            self.keys = nn.Parameter(F.normalize(torch.randn(config.codes, self.chooses), dim=1))
+            self.offset = nn.Parameter(torch.zeros(config.codes))
+            self.values = nn.Parameter(torch.randn(config.codes, config.w_width))
 
     def forward(
         self, z: Float[Tensor, "batch z"], mean: Float[Tensor, "d"] | None = None, truncation: float = 1.0
     ) -> Float[Tensor, "batch d"]:
         """w of each z, drawn towards the mean by the truncation."""
-        x = z * (z.square().mean(1, keepdim=True) + TINY).rsqrt()
+        at = z * (z.square().mean(1, keepdim=True) + TINY).rsqrt()
+        x = self.added(at)
+        if self.chooses:
+            x = x + self.choice(at[:, : self.chooses]) @ self.values
+            x = x * (x.square().mean(1, keepdim=True) + TINY).rsqrt()
+        return x if mean is None else mean + truncation * (x - mean)
+
+    def added(self, at: Float[Tensor, "batch z"]) -> Float[Tensor, "batch d"]:
+        """What the layers make of z at unit mean square; with codes of its second half."""
+        x = at[:, self.chooses :]
         for layer in self.layers:
             x = F.leaky_relu(layer(x), SLOPE) * GAIN
-        return x if mean is None else mean + truncation * (x - mean)
+        return x
+
+    def choice(self, at: Float[Tensor, "batch half"]) -> Float[Tensor, "batch codes"]:
+        """The share of each code, of the first half of z; nearly always one of them has nearly all."""
+        return (SHARP * (at @ self.keys.T + self.offset)).softmax(1)
 
 
 def _binomial(taps: Sequence[float]) -> Tensor:
