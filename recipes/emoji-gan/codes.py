@@ -37,7 +37,7 @@ class Config:
     """What determines the weights, apart from the art."""
 
     steps: int = 4_500
-    mapping_steps: int = 2_500
+    mapping_steps: int = 8_000
     batch: int = 16
     rate: float = 4e-3
     code_rate: float = 0.02
@@ -46,6 +46,7 @@ class Config:
     blur: float = 0.15  # standard deviation of what is added to each number of a code
     average: float = 0.995
     pictures: int = 12_000
+    draws: int = 40_000  # of the mapping, to draw every code as often
     seed: int = 2026
 
 
@@ -127,9 +128,9 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def even_out(mapping: Mapping, seed: int) -> None:
+def even_out(mapping: Mapping, seed: int, draws: int) -> None:
     """Move the offsets until every code is drawn about as often."""
-    z = torch.randn(40_000, mapping.chooses, generator=torch.Generator().manual_seed(seed))
+    z = torch.randn(draws, mapping.chooses, generator=torch.Generator().manual_seed(seed))
     for _ in range(40):
         share = torch.cat([mapping.choice(each) for each in z.split(4_000)]).mean(0)
         mapping.offset.sub_(0.1 * (share * len(share)).clamp(min=0.05).log())
@@ -145,7 +146,7 @@ def map_codes(config: Config, run: Run, learnt: Run, save_every: int = 500) -> I
     mapping = networks(made)[0]
     with torch.no_grad():
         mapping.values.copy_(codes.drawing.weight)
-        even_out(mapping, config.seed)
+        even_out(mapping, config.seed, config.draws)
     optimizer = torch.optim.Adam(mapping.layers.parameters(), lr=3e-3, betas=(0.9, 0.99))
     training = Training(run, mapping, [optimizer], average=0.99, clip=None)
     for step in training.steps(config.mapping_steps, every=save_every):

@@ -44,7 +44,7 @@ FEATURES = "emoji-resnet-64-0"
 class Config:
     """What determines the weights, apart from the art and the start."""
 
-    steps: int = 1_000
+    steps: int = 794  # the committed run was stopped there, of 1,000
     waiting: int = 100  # first steps in which the discriminators learn alone
     batch: int = 16
     rate: float = 5e-4  # Adam's, of the generator
@@ -288,22 +288,27 @@ def read_again(config: Config, run: Run, model: Generator) -> Iterator[dict[str,
         yield {"step": step + 1, "again": again.item()}
 
 
-def export(config: Config, run: Run, target: Path = TARGET, checkpoint: Path = CHECKPOINT) -> None:
-    """Bundle the moving average with its encoder, and keep everything that learnt to go on from, both in half precision."""
-    tensors, spent = trained(run, "model.")
+def export(config: Config, out: Path, target: Path = TARGET, checkpoint: Path = CHECKPOINT) -> None:
+    """Bundle the generator of ``codes.py`` with the discriminator and encoder, and keep everything that learnt to go on from.
+
+    All in half precision. The generator is not the one that learnt against the discriminators: that one's pictures lay farther
+    from real ones (README).
+    """
+    tensors, spent = trained(Run(out / "adversarial", asdict(config)), "model.")
     if spent["step"] != config.steps:
-        raise SystemExit(f"{run.folder}: expected {config.steps} steps, found {spent['step']}; train to the end first")
-    read, reading = trained(Run(run.folder / "encoder", asdict(config)))
-    made = design(config.seed)
-    encoder = Encoder(made)
+        raise SystemExit(f"{out}: expected {config.steps} steps, found {spent['step']}; train to the end first")
+    read, reading = trained(Run(out / "encoder", asdict(config)))
+    model = Generator.load(out / "mapping", device="cpu")
+    encoder, pixels = Encoder(model.config), Discriminator(model.config)
     encoder.load_state_dict(read)
+    pixels.load_state_dict(under(trained(Run(out / "adversarial"))[0], "critics.pixels."))
     checkpoint.parent.mkdir(exist_ok=True)
     kept = {name: value.half().contiguous() for name, value in tensors.items() if not name.startswith("moments.")}
     save_file(kept, checkpoint)
-    before = {each: json.loads((run.folder.parent / each / "spent.json").read_text()) for each in ("codes", "mapping")}
+    before = {each: json.loads((out / each / "spent.json").read_text()) for each in ("codes", "mapping")}
     about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "pictures": len(face_sprites())}
     about |= {"spent": before | {"adversarial": spent, "encoder": reading}}
-    replace(model_of(trained(run)[0], made, encoder), provenance=about).save(target, dtype=torch.float16)
+    replace(model, encoder=encoder, discriminator=pixels, provenance=about).save(target, dtype=torch.float16)
     model = Generator.load(target, device="cpu")
     sheet(model, SHEET)
     about |= {"sha256": file_facts(target)["sha256"], "size_bytes": file_facts(target)["size_bytes"]}
@@ -315,19 +320,19 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("runs/emoji-gan"), help="where codes.py wrote")
     parser.add_argument("--start", type=Path, help="go on from this checkpoint file, not from what codes.py wrote")
     parser.add_argument("--steps", type=int, default=Config.steps)
-    parser.add_argument("--encoder", action="store_true", help="teach the encoder a finished run's generator")
-    parser.add_argument("--export", action="store_true", help="bundle a finished run and its encoder")
+    parser.add_argument("--encoder", action="store_true", help="teach the encoder the generator of codes.py")
+    parser.add_argument("--export", action="store_true", help="bundle what was trained")
     parser.add_argument("--sheet-every", type=int, default=300)
     options = parser.parse_args()
     torch.set_num_threads(1)
     config = replace(Config(), steps=options.steps)
-    run = Run(options.out / "adversarial", asdict(config))
     if options.export:
-        export(config, run)
+        export(config, options.out)
     elif options.encoder:
-        made = design(config.seed)
-        for _ in read_again(config, Run(run.folder / "encoder", asdict(config)), model_of(trained(run)[0], made)):
+        mapped = Generator.load(options.out / "mapping", device="cpu")
+        for _ in read_again(config, Run(options.out / "encoder", asdict(config)), mapped):
             pass
     else:
+        run = Run(options.out / "adversarial", asdict(config))
         for _ in train(config, run, options.start or options.out / "mapping", sheets=options.sheet_every):
             pass
