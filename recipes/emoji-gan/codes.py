@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from photopic.core.numerics.muon import Muon
@@ -81,13 +82,19 @@ def known(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(which), torch.stack(where)
 
 
-def train(config: Config, run: Run, save_every: int = 250, sheets: int = 0) -> Iterator[dict[str, float]]:
-    """Learn codes and the synthesis that draws their pictures."""
+def train(
+    config: Config, run: Run, start: Path | None = None, save_every: int = 250, sheets: int = 0
+) -> Iterator[dict[str, float]]:
+    """Learn codes and the synthesis that draws their pictures, from the beginning or from what ``train.export`` kept."""
     torch.manual_seed(config.seed)
     made = first.design(config.seed)
     _, synthesis = networks(made)
     frozen = first.Heads((48, 96, 64))
     model = nn.ModuleDict({"synthesis": synthesis, "codes": Codes(made.w_width)}).to(memory_format=torch.channels_last)
+    if start is not None:
+        kept = {name: value.float() for name, value in load_file(start).items()}
+        synthesis.load_state_dict(under(kept, "synthesis."))
+        model["codes"].load_state_dict({"drawing.weight": kept["mapping.values"], "place.weight": kept["place"]})
     kernels = [p for p in synthesis.parameters() if p.ndim == 4 and p.shape[-1] == 3]
     table = [model["codes"].drawing.weight]
     rest = [p for p in model.parameters() if all(p is not k for k in kernels + table)]
@@ -175,12 +182,13 @@ def write(config: Config, learnt: Run, mapped: Run) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/emoji-gan"))
+    parser.add_argument("--start", type=Path, help="go on from this checkpoint file, in another --out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     config = Config()
     learnt, mapped = (Run(options.out / name, asdict(config)) for name in ("codes", "mapping"))
     if (done := learnt.load()) is None or done[1]["step"] < config.steps:
-        for _ in train(config, learnt, sheets=500):
+        for _ in train(config, learnt, options.start, sheets=500):
             pass
     for _ in map_codes(config, mapped, learnt):
         pass

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from photopic.core.files import share_as_usual
 from photopic.core.numerics.muon import Muon
 from photopic.core.runs import Run
 from photopic.data.emoji_faces import emoji_faces, face_sprites
@@ -242,7 +243,7 @@ def beginning(start: Path, made: GeneratorConfig) -> nn.ModuleDict:
     mapping, synthesis = networks(made)
     model = nn.ModuleDict({"mapping": mapping, "synthesis": synthesis, "critics": Critics(made)})
     if start.is_file():
-        model.load_state_dict({name: value.float() for name, value in load_file(start).items()})
+        model.load_state_dict({name: value.float() for name, value in load_file(start).items() if name != "place"})
         return model
     found = Generator.load(start, device="cpu")
     mapping.load_state_dict(found.mapping.float().state_dict())
@@ -302,9 +303,15 @@ def export(config: Config, out: Path, target: Path = TARGET, checkpoint: Path = 
     encoder, pixels = Encoder(model.config), Discriminator(model.config)
     encoder.load_state_dict(read)
     pixels.load_state_dict(under(trained(Run(out / "adversarial"))[0], "critics.pixels."))
+    whole = {name: value for name, value in tensors.items() if name.startswith("critics.")}
+    for name, part in model.components.items():
+        whole |= {f"{name}.{each}": value for each, value in part.state_dict().items()}
+    whole["place"] = trained(Run(out / "codes"))[0][
+        "codes.place.weight"
+    ]  # the codes themselves are the mapping's values
     checkpoint.parent.mkdir(exist_ok=True)
-    kept = {name: value.half().contiguous() for name, value in tensors.items() if not name.startswith("moments.")}
-    save_file(kept, checkpoint)
+    save_file({name: value.half().contiguous() for name, value in whole.items()}, checkpoint)
+    share_as_usual(checkpoint)
     before = {each: json.loads((out / each / "spent.json").read_text()) for each in ("codes", "mapping")}
     about = {"recipe": "recipes/emoji-gan", "config": asdict(config), "pictures": len(face_sprites())}
     about |= {"spent": before | {"adversarial": spent, "encoder": reading}}

@@ -52,7 +52,9 @@ def test_interrupted_runs_end_with_the_same_weights_and_are_written_as_a_model_a
     model = Generator.load(tmp_path / "model", device="cpu")
     assert model.encoder is not None and model.discriminator is not None and (tmp_path / "sheet.png").is_file()
     assert model.provenance["config"]["steps"] == 4
-    assert next(train.train(config, Run(tmp_path / "on", config), tmp_path / "all.safetensors"))["step"] == 1
+    for part, options in ((train, config), (codes, drawing)):
+        again = part.train(options, Run(tmp_path / f"on-{part.__name__}", options), tmp_path / "all.safetensors")
+        assert next(again)["step"] == 1
 
 
 def test_codes_are_drawn_about_equally_often_once_evened_out(open_recipe: Callable[[str], None]):
