@@ -146,8 +146,8 @@ def residuals(config: FlowNeuronsConfig) -> list[Residual]:
 
 def cases(config: FlowNeuronsConfig) -> list[Case]:
     """Everything slow."""
-    one, other = chunks(config, ("single", "pairs")), [*gates(config), *sampled(config)]
-    return [*one, *other, *gaps(config), *residuals(config)]
+    one = chunks(config, ("single", "pairs"))  # type: ignore[arg-type]  # it reads these two fields alone
+    return [*one, *gates(config), *sampled(config), *gaps(config), *residuals(config)]
 
 
 def measure(bench: Bench[Any, JudgedModel], case: Case) -> Any:
@@ -190,7 +190,7 @@ def residual_samples(judge: JudgedModel, case: Residual) -> dict[str, list[float
     """Similarity under the residual, under a random one as long in each encoder, and of the noun alone."""
     noun, given = splits.SUBJECTS[case.name], reference(case.name)
     # the token stands for the noun, so captions and prompts lose the noun
-    said = [caption.replace(f"{TOKEN} {noun}", noun) for caption in given.captions]
+    said = [caption.replace(f"{TOKEN} {noun}", noun) for caption in given.captions]  # type: ignore[union-attr]
 
     def make() -> Edit:
         pictures = CaptionedImages(given.images, said)
@@ -236,13 +236,13 @@ def residual_samples(judge: JudgedModel, case: Residual) -> dict[str, list[float
 def rows(bench: Bench[FlowNeuronsConfig, JudgedModel]) -> Iterator[Row]:
     """All claims."""
     config, oracle = bench.config, bench.subject.oracle
-    drawn = Drawn(bench, "single")
+    drawn = Drawn(bench, "single")  # type: ignore[arg-type]  # it reads the fields of this name
     right = [np.array(oracle.concept(scores)) == np.array(drawn.concepts) for scores in drawn.scores]
     yield share("flow.concept_top1", right[0], ceiling=right[1])
     colours = np.array([scene.background.colour for scene in drawn.real])
     same = [np.array([each.colour for each in oracle.background(scores)]) == colours for scores in drawn.scores]
     yield share("flow.background", same[0], ceiling=same[1])
-    yield several_row(bench, "flow.two_present", Drawn(bench, "pairs"))
+    yield several_row(bench, "flow.two_present", Drawn(bench, "pairs"))  # type: ignore[arg-type]
 
     found = [bench.found(each) for each in gates(config)]
     names, n = list(config.subjects), len(config.subjects)
