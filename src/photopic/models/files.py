@@ -65,7 +65,7 @@ def found_source(name: str) -> Path | str:
     if found != "nothing":
         raise ModelError(
             f"{name}: is {found or 'a file'}, expected a folder as save_pretrained writes it, a checkpoint in one "
-            f"{SINGLE_FILE} file, or a transformer in a {GGUF} file"
+            f"{SINGLE_FILE} file, or a transformer in a {SINGLE_FILE} or {GGUF} file"
         )
     if not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
         bundled = ", ".join(bundled_names()) or "none in this installation"

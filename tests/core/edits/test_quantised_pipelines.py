@@ -95,7 +95,7 @@ def test_a_gguf_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path) 
     said = {"one.gguf": "holds a transformer alone; put the other parts"}
     for kind, stated in (
         ("ChromaPipeline", "cannot be read as the Chroma"),
-        ("PRXPipeline", "reads no GGUF file"),
+        ("PRXPipeline", "reads no .gguf file"),
     ):
         beside = tmp_path / kind
         tiny_transformer_pipeline(kind).save_pretrained(beside)

@@ -19,13 +19,19 @@ from photopic.models.text_to_image.families import FAMILIES, made_by, not_taken
 
 _WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors")
 
+# the first blocks of transformers, in diffusers' names or the original ones, as ComfyUI has them too
+_OF_TRANSFORMERS = re.compile(
+    r"(?:model\.diffusion_model\.|diffusion_model\.)?"
+    r"(?:double_blocks|joint_blocks|transformer_blocks|single_transformer_blocks|layers|blocks)\.0\."
+)
+
 
 def read(name: str, source: Path | str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     """Read a pipeline.
 
     Args:
         name: What was asked for, for messages.
-        source: The folder, a checkpoint in one file, a quantised transformer in one, or the id on the hub.
+        source: The folder, a checkpoint in one file, a transformer in one, quantised or not, or the id on the hub.
         device: Where to put it.
         dtype: Number format of the weights; None is float32.
 
@@ -33,7 +39,7 @@ def read(name: str, source: Path | str, device: str | torch.device, dtype: torch
         ModelError: If the pipeline is incomplete or of another kind, or there is no such device.
     """
     if isinstance(source, Path) and source.is_file():
-        read_file = _read_gguf if source.suffix == GGUF else _read_single_file
+        read_file = _read_with_folder if _is_transformer(source) else _read_single_file
         pipeline = read_file(source, dtype or torch.float32)
     else:
         pipeline = _read_difference(source, dtype) or _read_conditional(name, source, dtype)
@@ -119,8 +125,19 @@ def _beside(path: Path) -> Path | None:
     return next((folder for folder in (path.with_suffix(""), path.parent) if (folder / INDEX).is_file()), None)
 
 
-def _read_gguf(path: Path, dtype: torch.dtype) -> Any:
-    """A pipeline whose transformer is quantised in a file of its own; everything else comes from a folder beside it."""
+def _is_transformer(path: Path) -> bool:
+    """Whether a file holds a transformer, which everything else has to be found for: by its kind, or by the folder beside it."""
+    if path.suffix == GGUF:
+        return True
+    folder = _beside(path)
+    named = json.loads((folder / INDEX).read_text()) if folder is not None else {}
+    if "transformer" in named and "unet" not in named:
+        return True
+    return any(_OF_TRANSFORMERS.match(key) for key in _keys(path))
+
+
+def _read_with_folder(path: Path, dtype: torch.dtype) -> Any:
+    """A pipeline whose transformer is in a file of its own; everything else comes from a folder beside it."""
     folder = _beside(path)
     if folder is None:
         raise ModelError(
@@ -134,13 +151,14 @@ def _read_gguf(path: Path, dtype: torch.dtype) -> Any:
     kind: Any = getattr(diffusers, str(stated), None)
     if not hasattr(kind, "from_single_file"):
         raise ModelError(
-            f"{path}: diffusers reads no GGUF file for {folder.name}, whose transformer is {stated}; load the folder"
+            f"{path}: diffusers reads no {path.suffix} file for {folder.name}, whose transformer is {stated}; load the folder"
         )
-    how = {"config": str(folder), "subfolder": "transformer", "torch_dtype": dtype}
+    how: dict[str, Any] = {"config": str(folder), "subfolder": "transformer", "torch_dtype": dtype}
     try:
         with no_progress_bars():
-            quantised = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
-            transformer = kind.from_single_file(str(path), quantization_config=quantised, **how)
+            if path.suffix == GGUF:
+                how["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
+            transformer = kind.from_single_file(str(path), **how)
     except Exception as error:  # gguf, NumPy and diffusers each raise their own kinds
         raise ModelError(f"{path}: cannot be read as the {stated} of {folder.name}: {first_line(error)}") from error
     return _read_folder(folder.name, folder, dtype, transformer=transformer)
@@ -149,7 +167,7 @@ def _read_gguf(path: Path, dtype: torch.dtype) -> Any:
 def files_of(source: Path | str, pipeline: Any, parts: Iterable[str]) -> list[Path]:
     """Everything on disk that the weights of some components depend on; none where that is not known."""
     if isinstance(source, Path) and source.is_file():
-        folder = _beside(source) if source.suffix == GGUF else None
+        folder = _beside(source) if _is_transformer(source) else None
         return (
             [source, *files_of(folder, pipeline, [part for part in parts if part != "transformer"])]
             if folder
