@@ -46,6 +46,81 @@ def low_rank(model: TransformerTextToImage, rank: int = 2, within: str = "") -> 
     return Edit((LowRankDelta(up, down, dict.fromkeys(up, 0.5)),), model.fingerprint(*linear), {})
 
 
+def everywhere(model: TransformerTextToImage) -> Edit:
+    """A change of rank 2 in every linear layer and convolution of a transformer."""
+    draw = torch.Generator().manual_seed(1)
+    found = {
+        f"transformer.{name}.weight": part.weight
+        for name, part in model.network.named_modules()
+        if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
+    }
+    up = {name: torch.randn(len(weight), 2, generator=draw) for name, weight in found.items()}
+    down = {name: torch.randn(2, weight[0].numel(), generator=draw) for name, weight in found.items()}
+    return Edit((LowRankDelta(up, down, dict.fromkeys(up, 0.5)),), model.fingerprint(*found), {})
+
+
+LAST = {  # original name -> diffusers' weight whose halves are the other way round
+    "FluxPipeline": {"final_layer.adaLN_modulation.1": "norm_out.linear"},
+    "Flux2Pipeline": {"final_layer.adaLN_modulation.1": "norm_out.linear"},
+    "StableDiffusion3Pipeline": {
+        "final_layer.adaLN_modulation.1": "norm_out.linear",
+        "joint_blocks.1.context_block.adaLN_modulation.1": "transformer_blocks.1.norm1_context.linear",
+    },
+}
+OUTSIDE = {
+    "FluxPipeline": (
+        "img_in",
+        "txt_in",
+        "time_in.in_layer",
+        "vector_in.out_layer",
+        "guidance_in.in_layer",
+        "final_layer.linear",
+    ),
+    "Flux2Pipeline": ("img_in", "txt_in", "time_in.in_layer", "double_stream_modulation_img.lin", "final_layer.linear"),
+    "StableDiffusion3Pipeline": (
+        "x_embedder.proj",
+        "context_embedder",
+        "t_embedder.mlp.0",
+        "y_embedder.mlp.2",
+        "final_layer.linear",
+    ),
+}
+
+
+@pytest.mark.parametrize("naming", ["kohya", "original"])
+@pytest.mark.parametrize("kind", LAST)
+def test_layers_outside_of_blocks_have_their_original_names_too(tmp_path: Path, kind: str, naming: Naming) -> None:
+    model, path = shared_handle(kind), tmp_path / "lora.safetensors"
+    edit = everywhere(model)
+    export_lora(edit, path, model, rank=2, naming=naming)
+    read, wanted = changes(import_lora(path, model)), changes(edit)
+    assert read.keys() == wanted.keys()
+    for name, each in wanted.items():
+        torch.testing.assert_close(read[name].flatten(1), each.flatten(1), rtol=1e-4, atol=1e-5)
+    keys = load_file(path)
+
+    def stem(layer: str) -> str:
+        return f"diffusion_model.{layer}" if naming == "original" else f"lora_unet_{layer.replace('.', '_')}"
+
+    for layer in OUTSIDE[kind]:
+        assert any(key.startswith(f"{stem(layer)}.lora") for key in keys), layer
+    ends = ("lora_B.weight", "lora_A.weight") if naming == "original" else ("lora_up.weight", "lora_down.weight")
+    for old, new in LAST[kind].items():
+        up, down = (keys[f"{stem(old)}.{end}"] for end in ends)
+        shift, scale = (up @ down).chunk(2)  # diffusers' conversions make scale and shift of these
+        torch.testing.assert_close(torch.cat([scale, shift]), wanted[f"transformer.{new}.weight"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["double_blocks_0_img_attn_proj", "transformer_blocks_0_attn_to_out_0"])
+def test_the_prefix_of_lycoris_is_read(tmp_path: Path, layer: str) -> None:
+    model, path = shared_handle("FluxPipeline"), tmp_path / "x.safetensors"
+    save_file(
+        {f"lycoris_{layer}.lora_up.weight": torch.ones(16, 1), f"lycoris_{layer}.lora_down.weight": torch.ones(1, 16)},
+        path,
+    )
+    assert set(changes(import_lora(path, model))) == {"transformer.transformer_blocks.0.attn.to_out.0.weight"}
+
+
 def changes(edit: Edit) -> dict[str, Tensor]:
     (part,) = edit.of(LowRankDelta)
     return {name: part.scales[name] * (part.up[name] @ part.down[name]) for name in part.up}
@@ -125,3 +200,21 @@ def test_original_naming_is_for_transformers_alone(tmp_path: Path) -> None:
     model = tiny_model()
     with pytest.raises(EditError, match="has a UNet; use kohya"):
         export_lora(mixed_edit(model), tmp_path / "x.safetensors", model, rank=2, naming="original")
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "said"),
+    [
+        ("FluxPipeline", "unet.down_blocks.0.attentions.0.proj_in", "a UNet, as Stable Diffusion 1.x, 2.x and XL have"),
+        ("FluxPipeline", "diffusion_model.joint_blocks.0.x_block.attn.qkv", "Stable Diffusion 3"),
+        ("StableDiffusion3Pipeline", "lora_unet_double_blocks_0_img_attn_qkv", "Flux or a relative of it"),
+        ("QwenImagePipeline", "transformer.noise_refiner.0.attention.to_q", "Lumina 2 or Z-Image"),
+    ],
+)
+def test_a_file_of_another_family_says_whose_names_it_has(tmp_path: Path, kind: str, layer: str, said: str) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({f"{layer}.lora_A.weight": torch.ones(1, 4), f"{layer}.lora_B.weight": torch.ones(4, 1)}, path)
+    with pytest.raises(
+        EditError, match=rf"x\.safetensors: none .* expected a LoRA for this model, its names are those of {said}"
+    ):
+        import_lora(path, shared_handle(kind))

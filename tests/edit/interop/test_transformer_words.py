@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from photopic.core.edits import Edit, TokenEmbedding
 from photopic.core.edits.runtime_tokens import input_embedding
@@ -97,3 +97,16 @@ def test_words_are_said_in_full_as_whole_words_alone() -> None:
     assert (
         with_all_vectors("<a> and <b>, <a>_1 desks sks", [Known()]) == "<a> <a>_1 <a>_2 and <b>, <a>_1 desks sks sks_1"
     )
+
+
+def test_vectors_of_a_t5_are_called_so_whatever_encoder_it_is(tmp_path: Path) -> None:
+    """Flux has its T5 second, Stable Diffusion 3 third."""
+    for rows, keys in (
+        ({"text_encoder": 768, "text_encoder_2": 4096}, {"clip_l", "t5xxl"}),
+        ({"text_encoder": 768, "text_encoder_2": 1280, "text_encoder_3": 4096}, {"clip_l", "clip_g", "t5xxl"}),
+    ):
+        word = TokenEmbedding("<mine>", {name: torch.ones(dim) for name, dim in rows.items()})
+        export_textual_inversion(
+            Edit((word,), shared_handle("FluxPipeline").fingerprint(), {}), tmp_path / "x.safetensors"
+        )
+        assert load_file(tmp_path / "x.safetensors").keys() == keys

@@ -104,7 +104,8 @@ class Names:
         self._original: Mapping[str, str] = {old: path for path, old in original_names(paths).items()}
         self._fused: dict[str, Fused] = {}
         for name, layer in fused_layers(type(model.pipeline).__name__, self.weights).items():
-            self._fused |= {name: layer, f"lora_unet_{name.replace('.', '_')}": layer}
+            flat = name.replace(".", "_")
+            self._fused |= {name: layer} | {f"{prefix}_{flat}": layer for prefix in ("lora_unet", "lycoris")}
 
     def fused(self, stem: str) -> Fused | None:
         """The original matrix that a layer of a file is, where it is several weights here or one of another name."""

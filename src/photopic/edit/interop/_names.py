@@ -104,7 +104,8 @@ def kohya_names(model: TextToImage, names: Iterable[str]) -> dict[str, str]:
     for name in names:
         component, path = name.rsplit(".", 1)[0].split(".", 1)
         if component in NETWORKS:
-            spellings = [f"lora_unet_{spelling}" for spelling in (path, original.get(path, path))]
+            own = (path, original.get(path, path))
+            spellings = [f"{prefix}_{spelling}" for prefix in ("lora_unet", "lycoris") for spelling in own]
             spellings += [f"lora_transformer_{path}"] if component == "transformer" else []
         else:
             prefixes = ["lora_te_", "lora_te1_"] if component == "text_encoder" else [f"lora_te{component[-1]}_"]

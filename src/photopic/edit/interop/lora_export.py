@@ -183,7 +183,9 @@ def _original(
             up, down = _stacked(
                 [None if pair is None else _scaled(pair) for pair in own], [len(known[n].weight) for n in whole.weights]
             )
-            content |= dict(_named(f"transformer.{whole.name}", up, down, model, naming))
+            up = torch.cat(up.chunk(2)[::-1]) if whole.exchanged else up
+            shaped = _up_shape(up, known[whole.weights[0]]), _down_shape(down, known[whole.weights[0]])
+            content |= dict(_named(f"transformer.{whole.name}", *shaped, model, naming))
     for name, pair in left.items():
         up, down = _scaled(pair)
         shaped = _up_shape(up, known[name]), _down_shape(down, known[name])

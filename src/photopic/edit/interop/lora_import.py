@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -38,6 +39,13 @@ from photopic.edit.interop.textual_inversion import BUNDLED, bundled_words
 from photopic.models.text_to_image.handle import TextToImage
 
 _SHOWN = 5
+_LOOKS = (  # parts of names, and whose they are
+    (r"joint_blocks", "Stable Diffusion 3"),
+    (r"double_blocks|single_blocks|single_transformer_blocks", "Flux or a relative of it"),
+    (r"(?:down|up|input|output)_blocks|mid_block|middle_block", "a UNet, as Stable Diffusion 1.x, 2.x and XL have"),
+    (r"(?:context|noise)_refiner", "Lumina 2 or Z-Image"),
+    (r"transformer_blocks", "a transformer"),
+)
 _KEPT = (torch.float32, torch.float16, torch.bfloat16)  # as an edit keeps factors
 
 
@@ -183,12 +191,12 @@ def _gather(
     if tensors and not found:
         raise EditError(
             f"{file}: none of its {len(tensors)} tensors fits a layer of {model} ({_some(unknown)}); "
-            "expected a LoRA for this model"
+            f"expected a LoRA for this model{_looks_like(unknown)}"
         )
     if unknown:
         raise EditError(
             f"{file}: {len(unknown)} of its {len(tensors)} tensors fit no layer of {model}: {_some(unknown)}; "
-            "it is for another model"
+            f"it is for another model{_looks_like(unknown)}"
         )
     if len(adapters) > 1:
         raise EditError(f"{file}: holds the adapters {', '.join(sorted(map(str, adapters)))}; save one at a time")
@@ -206,7 +214,7 @@ def _shares(
 ) -> Iterator[tuple[str, Tensor]]:
     """A tensor of an original matrix as those of the weights that have its rows: outputs are shared out, inputs are the same."""
     counts = [shapes[name][0] for name in whole.weights]
-    if role in OF_OUTPUTS and len(counts) > 1:
+    if role in OF_OUTPUTS and (len(counts) > 1 or whole.exchanged):
         raise EditError(
             f"{file}: {key}: turns the outputs of an original matrix that is {len(counts)} weights here "
             f"({', '.join(whole.weights)}); save it with diffusers' names"
@@ -216,6 +224,12 @@ def _shares(
         raise EditError(
             f"{file}: {key}: expected {sum(counts)} rows, of {', '.join(whole.weights)}, found {tuple(tensor.shape)}"
         )
+    if whole.exchanged and role in LOKR:
+        raise EditError(
+            f"{file}: {key}: a LoKr of {whole.weights[0]}, whose halves diffusers exchanges, is not read; take it out"
+        )
+    if whole.exchanged and is_output:
+        tensor = torch.cat(tensor.chunk(2)[::-1])
     parts = tensor.split(counts) if is_output else [tensor] * len(counts)  # (rows of all, ...) -> (rows of one, ...)
     yield from zip(whole.weights, parts, strict=True)
 
@@ -223,6 +237,14 @@ def _shares(
 def _some(keys: Iterable[str]) -> str:
     keys = sorted(keys)
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "") if keys else "it is empty"
+
+
+def _looks_like(keys: Iterable[str]) -> str:
+    """Whose names the layers have, for a message; nothing where they are nobody's alone."""
+    for pattern, family in _LOOKS:
+        if any(re.search(pattern, key) for key in keys):
+            return f", its names are those of {family}"
+    return ""
 
 
 def _factors(file: str, layer: _Layer, name: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

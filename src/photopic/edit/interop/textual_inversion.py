@@ -18,7 +18,13 @@ from photopic.models.text_to_image.handle import TextToImage
 
 _SDXL_KEYS = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 _NAMELESS = ("emb_params", "string_to_param.*", "*")  # under which A1111 keeps vectors; the file's name is the word
+T5_DIM = 2048  # of T5-XL; XXL has 4096, the largest CLIP 1280
 BUNDLED = "bundle_emb."  # before the embeddings that come with a LoRA
+
+
+def _key_of(component: str, dim: int) -> str:
+    """The key of an encoder's vectors: no CLIP has vectors as long as those of a T5."""
+    return "t5xxl" if dim >= T5_DIM else _SDXL_KEYS.get(component, component)
 
 
 def import_textual_inversion(path: str | Path, model: TextToImage, *, token: str | None = None) -> Edit:
@@ -114,7 +120,8 @@ def export_textual_inversion(edit: Edit, path: str | Path, *, token: str | None 
     """Write a token of an edit as a textual-inversion embedding.
 
     With one text encoder the file holds the row under the token, as diffusers saves it: ``pipeline.load_textual_inversion(path)``.
-    With two it holds ``clip_l`` and ``clip_g``, as embeddings for SDXL do; diffusers takes those one by one.
+    With several it holds ``clip_l``, ``clip_g`` and ``t5xxl``, as embeddings for SDXL, Stable Diffusion 3 and Flux do; diffusers
+    takes those of SDXL one by one.
 
     Args:
         edit: With a new token.
@@ -144,7 +151,7 @@ def export_textual_inversion(edit: Edit, path: str | Path, *, token: str | None 
     if len(part.rows) == 1:
         keys = dict.fromkeys(part.rows, part.token)
     else:
-        keys = {component: _SDXL_KEYS.get(component, component) for component in part.rows}
+        keys = {component: _key_of(component, len(row)) for component, row in part.rows.items()}
     write_tensors(path, {key: part.rows[component][None] for component, key in keys.items()}, {"format": "pt"})
     weights = sorted({name for each in edit.weight_parts for name in each.names()})
     left_out = [*weights, *(words for words in left_out_parts(edit) if words != f"token {part.token}")]
