@@ -19,12 +19,16 @@ _TWO_STREAMS = {
     "double_blocks.*.img_mod.lin": ("norm1.linear",),
     "double_blocks.*.txt_mod.lin": ("norm1_context.linear",),
 }
-_LAST = {"final_layer.linear": ("proj_out",), "final_layer.adaLN_modulation.1": ("norm_out.linear",)}
+_LAST: dict[str, tuple[str, ...]] = {
+    "final_layer.linear": ("proj_out",),
+    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
+}
 
 
 def _embedders(within: str, **named: str) -> dict[str, tuple[str, ...]]:
     """What comes before the blocks of Flux: the layers that take pictures and texts in, and small networks of two layers."""
-    return {"img_in": ("x_embedder",), "txt_in": ("context_embedder",)} | {
+    first: dict[str, tuple[str, ...]] = {"img_in": ("x_embedder",), "txt_in": ("context_embedder",)}
+    return first | {
         f"{old}_in.{layer}": (f"{within}.{new}.linear_{number}",)
         for old, new in named.items()
         for layer, number in (("in_layer", 1), ("out_layer", 2))
