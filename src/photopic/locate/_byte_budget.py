@@ -56,7 +56,10 @@ class Budget:
         def size(number: int) -> int:
             return len(to_bytes(self.made(_part(choose(number / count), self.bits))))
 
-        low, high = 0, count  # low fits, nothing above high does
+        # low fits, nothing above high does; doubled first, or the files tried would be as large as the model
+        low, high = 0, 1
+        while high < count and size(high) <= self.limit:
+            low, high = high, min(2 * high, count)
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if size(middle) <= self.limit else (low, middle - 1)

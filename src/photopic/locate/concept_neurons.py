@@ -227,9 +227,8 @@ def concept_neurons(
             loss.limits = limits_within(loss, weights, config.memory)
         named = {"noun": noun, "token": token, "prompt": chosen.captions[0]}
         told = {"schedule": config.schedule._asdict(), **named, "images": len(images)}
-        if (
-            config.bytes is not None
-        ):  # what the file says of how it was made counts too: the usual settings are left out
+        if config.bytes is not None:
+            # what the file says of how it was made counts too: the usual settings are left out
             told |= {"config": config.changed, "model": model.name, "versions": {"photopic": versions()["photopic"]}}
         budget = Budget(config.bytes, partial(_stamped, rows, base, told, config), config.bits if config.tune else None)
         search = _Search(weights, loss, config, searched, budget)
