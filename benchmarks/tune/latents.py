@@ -5,7 +5,7 @@
 
 Generators fitted to the CORR faces, seeds 0 to 2 (``benchmarks/gan/_worlds.py``); intervals are Student's t over the generators.
 
-Linking goes on training for 600 steps, against a discriminator that begins with nothing (weight 1) and to draw the fitted pictures
+Linking goes on training for 1,200 steps, against a discriminator that begins with nothing (weight 1) and to draw the fitted pictures
 (weight 1): with the link (weight 1, every eighth step, eightfold), without (weight 0), and with two regions. Rate and steps were
 set on the INDEP generator of seed 0. Moved pictures are those of z drawn anew, not of the fitted ones.
 
@@ -65,7 +65,7 @@ class LatentsConfig(Config):
 
     seeds: Annotated[int, Ge(1)] = 3  # generators
     steps: Annotated[int, Ge(1)] = 2600  # of fitting each
-    tuning: Annotated[int, Ge(1)] = 600  # steps of linking
+    tuning: Annotated[int, Ge(1)] = 1200  # steps of linking
     samples: Annotated[int, Ge(2)] = 32  # pictures extrapolated
 
 

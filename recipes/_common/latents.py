@@ -69,7 +69,8 @@ def _places(scene: Scene, tokenizer: CLIPTokenizer, side: int) -> tuple[Tensor, 
     """Which thing each token names, int8 (tokens,), and where each lies, uint8 (4, side, side)."""
     things = [" ".join(filter(None, (item.tint, item.concept))) for item in scene.placements]
     masks = torch.from_numpy(scene.masks)
-    if len(things) > len(set(things)):  # counted: all have one name
+    concepts = [item.concept for item in scene.placements]
+    if len(concepts) > len(set(concepts)):  # counted: all have one name, and a tint is not told
         things, masks = [plural(scene.placements[0].concept)], masks.any(0, keepdim=True)
     taken: dict[int, tuple[int, int]] = {}
     for thing in sorted(range(len(things)), key=lambda k: -len(things[k])):  # a cat face before a cat
