@@ -46,6 +46,7 @@ MODULES = {
     "firewall": "guard.firewall",
     "firewall-vit": "guard.firewall",
     "fisher-weights": "edit.fisher_weights",
+    "flow-composition": "tune.flow_composition",
     "flow-costs": "models.flow",
     "flow-neurons": "locate.flow_neurons",
     "fmix": "train.mixed_samples",

@@ -5,9 +5,9 @@
 
 Generators fitted to the CORR faces, seeds 0 to 2 (``benchmarks/gan/_worlds.py``); intervals are Student's t over the generators.
 
-Linking goes on training for 1,200 steps, against a discriminator that begins with nothing (weight 1) and to draw the fitted pictures
-(weight 1): with the link (weight 1, every eighth step, eightfold), without (weight 0), and with two regions. Rate and steps were
-set on the INDEP generator of seed 0. Moved pictures are those of z drawn anew, not of the fitted ones.
+Linking goes on training for 1,200 steps, against a discriminator that begins with nothing (weight 1) and to draw the fitted
+pictures (weight 1): with the link (weight 1, every eighth step, eightfold), without (weight 0), and with two regions. Rate and
+steps were set on the INDEP generator of seed 0. Moved pictures are those of z drawn anew, not of the fitted ones.
 
 Extrapolation pushes the face's brightness, whose upper 20 % no generator saw, to one standard deviation beyond the brightest face
 fitted. The knowledge and, apart from it, the judge of all factors are small networks of different seeds, trained on INDEP faces

@@ -81,7 +81,7 @@ def applied(
         pipeline.load_textual_inversion(str(row))
         undo.append(partial(pipeline.unload_textual_inversion, next(iter(load_file(row)))))
     if (folders[0] / ADAPTER).exists():
-        undo.append(_adapters(model, folders, merge))
+        undo.append(merged_adapters(model, folders, merge))
     elif (folders[0] / CUSTOM).exists():
         before = dict(model.unet.attn_processors)
         model.unet.load_attn_procs(str(folders[0]), weight_name=CUSTOM, use_safetensors=True)
@@ -104,13 +104,13 @@ def applied(
         model.unet.requires_grad_(False)
 
 
-def _adapters(
+def merged_adapters(
     model: TextToImage, folders: Sequence[Path], merge: tuple[str, float, float | None] | None
 ) -> Callable[[], object]:
     """Load adapters of peft, merge them if they are several, and fuse; the way back unfuses and unloads."""
     from peft import PeftModel
 
-    adapted: Any = PeftModel.from_pretrained(model.unet, str(folders[0]), adapter_name="s0")
+    adapted: Any = PeftModel.from_pretrained(model.network, str(folders[0]), adapter_name="s0")
     names = ["s0"]
     for folder in folders[1:]:
         names.append(f"s{len(names)}")

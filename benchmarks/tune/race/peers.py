@@ -26,6 +26,10 @@ from photopic.models.text_to_image.conditioning import Conditioning
 from photopic.models.text_to_image.handle import TextToImage
 
 ATTENTION = ["to_k", "to_q", "to_v", "to_out.0"]  # as diffusers' DreamBooth LoRA script
+JOINT = [  # as its script for Stable Diffusion 3
+    f"attn.{name}"
+    for name in ("add_k_proj", "add_q_proj", "add_v_proj", "to_add_out", "to_k", "to_out.0", "to_q", "to_v")
+]
 ADAPTER = "adapter_model.safetensors"
 
 
@@ -108,7 +112,7 @@ class Row:
 
 
 class Adapter:
-    """An adapter of peft beside the UNet's layers."""
+    """An adapter of peft beside the denoising network's layers."""
 
     def __init__(self, model: TextToImage, loss: ConceptLoss, config: Any):
         from peft import get_peft_model
@@ -116,7 +120,7 @@ class Adapter:
         self._loss = loss
         with torch.random.fork_rng():
             torch.manual_seed(loss.seed)
-            self._adapted = get_peft_model(model.unet, config)
+            self._adapted = get_peft_model(model.network, config)
         self.parameters = [each for each in self._adapted.parameters() if each.requires_grad]
 
     def loss(self, step: int) -> Tensor:
@@ -155,10 +159,11 @@ def learner(name: str, model: TextToImage, given: Given, base: Fingerprint, loss
     """The peer of a name, ready to be trained."""
     from peft import IA3Config, LoraConfig, ShiraConfig
 
+    attention = ATTENTION if model.network_name == "unet" else JOINT
     adapters: dict[str, Callable[[], Any]] = {
-        "lora4": lambda: LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=ATTENTION),
-        "lora16": lambda: LoraConfig(r=16, lora_alpha=16, init_lora_weights="gaussian", target_modules=ATTENTION),
-        "shira": lambda: ShiraConfig(r=4, random_seed=SEED, target_modules=ATTENTION),
+        "lora4": lambda: LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=attention),
+        "lora16": lambda: LoraConfig(r=16, lora_alpha=16, init_lora_weights="gaussian", target_modules=attention),
+        "shira": lambda: ShiraConfig(r=4, random_seed=SEED, target_modules=attention),
         "ia3": lambda: IA3Config(target_modules=["to_k", "to_v", "ff.net.2"], feedforward_modules=["ff.net.2"]),
     }
     if name in adapters:
