@@ -6,8 +6,8 @@ What it draws is judged as the bundled model's: fresh captions, one seed each, n
 Neurons of five held-out subjects, five pictures each, found by the default search (5 % of the text keys and values, 200 steps):
 losses on a fixed stratified set with preservation scenes that no search saw; controls are random masks of the same sizes in each
 matrix. Free samples compare the located weights, tuned from the shut state, with as many random weights of each matrix tuned
-alike; and a token residual with a random one of the same length in each text encoder; paired seeds. No subject was in a picture
-with another: the model was never shown two things.
+alike; and a token residual with a random one of the same length in each text encoder; paired seeds. Two never-seen subjects in
+one picture are another benchmark, ``flow-composition``.
 """
 
 from __future__ import annotations
