@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from photopic.data.folder import load_folder
+from photopic.data.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class CaptionedImages:
         images: In -1 to 1, all of one size, (n, 3, size, size).
         captions: One a picture, None for a picture without; None where no picture has one. A method says in its own words what it
             does not find here, such as ``a <mine> bear``.
+        layouts: Where the things of each picture are, by their words in its caption, None for one of which it is not known; None:
+            of no picture.
 
     Example:
         >>> import torch
@@ -30,14 +33,20 @@ class CaptionedImages:
 
     images: Float[Tensor, "n 3 height width"]
     captions: Sequence[str | None] | None = None
+    layouts: Sequence[Layout | None] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def digest(self) -> str:
-        """Hex sha256 of pictures and captions."""
+        """Hex sha256 of pictures, captions and layouts."""
         hasher = hashlib.sha256(self.images.detach().cpu().contiguous().float().numpy().tobytes())
         hasher.update("\n".join(caption or "" for caption in self.captions or ()).encode())
+        for each in self.layouts or ():
+            said = (
+                [] if each is None else [(region.words, region.coverage(64, 64).tobytes()) for region in each.regions]
+            )
+            hasher.update(repr(said).encode())
         return hasher.hexdigest()
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from photopic.core.errors import DataError
 from photopic.core.nn.replaced import replaced
+from photopic.data.layout import Layout, Region
+from photopic.learning.losses.attention_masks import attention_outside, watched_attention
 from photopic.learning.losses.denoising import ConceptLoss, Limits, encode_examples, stratified_draws, uniform_draws
 from photopic.learning.parameters.soft_mask import WeightMask, masked
 from photopic.models.text_to_image.attention_weights import attention_weights, with_zeros
@@ -210,3 +212,45 @@ def test_pictures_are_encoded_a_few_at_a_time_so_that_large_ones_fit(
     two = Limits(pixels=2 * IMAGE_SIZE**2)
     torch.testing.assert_close(encode_examples(model, images(), CAPTIONS, two).latents, whole)
     assert sizes == [3, 2, 1]
+
+
+def test_attention_outside_of_places_is_added_to_the_loss_in_any_slices() -> None:
+    """Against the gradient of the loss without it and of the attention of the same problems, by hand."""
+    model = TextToImage(tiny_pipeline(), "tiny")
+    left = Layout((Region("bear", (0.0, 0.0, 0.5, 1.0)),))
+    concept = encode_examples(model, images(), CAPTIONS, layouts=[left, None, None])
+    kept, weights = encode_examples(model, images(2, 1), CAPTIONS[:2]), attention_weights(model)
+
+    def found(attention: float, at_once: int | None = None) -> tuple[Any, list[Tensor]]:
+        loss = ConceptLoss(model, concept, concept, kept, batch=3, attention=attention, limits=Limits(at_once=at_once))
+        leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+        return loss.gradients(1, leaves, list(leaves.values()))
+
+    plain, without = found(0.0)
+    losses, with_it = found(10.0)
+    draws = ConceptLoss(model, concept, concept, kept, batch=3).draws(1)
+    said = [concept.places[index] for index in draws.index[:3]]
+    assert [len(each) for each in said].count(1) in (1, 2)  # it is of some of the three alone
+    leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+    whole = ConceptLoss(model, concept, concept, kept, batch=3)
+    with watched_attention(model.unet) as seen:
+        whole.errors(whole._both, draws, leaves)
+    outside = attention_outside(seen, said).sum() / 3
+    own = torch.autograd.grad(outside, list(leaves.values()), allow_unused=True)
+    assert losses.attention == pytest.approx(outside.item(), rel=1e-5) and plain.attention == 0
+    assert losses.concept.item() == pytest.approx(plain.concept.item(), rel=1e-5)
+    for before, after, part in zip(without, with_it, own, strict=True):
+        torch.testing.assert_close(after, before + (0 if part is None else 10 * part), rtol=1e-3, atol=1e-6)
+    for one, other in zip(with_it, found(10.0, at_once=2)[1], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_attention_needs_places_and_captions_that_say_their_words() -> None:
+    model = TextToImage(tiny_pipeline(), "tiny")
+    with pytest.raises(DataError, match="attention: expected pictures with layouts"):
+        loss_of(model, attention=1.0)
+    dog = Layout((Region("dog", (0.0, 0.0, 0.5, 1.0)),))
+    with pytest.raises(DataError, match="layout of a picture: 'dog' is not a word of the prompt"):
+        encode_examples(model, images(), CAPTIONS, layouts=[dog, None, None])
+    with pytest.raises(DataError, match="3 images with 1 layouts"):
+        encode_examples(model, images(), CAPTIONS, layouts=[None])

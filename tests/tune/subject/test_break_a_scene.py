@@ -20,7 +20,7 @@ from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.data.layout import Layout, Region
 from photopic.data.masked_picture import MaskedPicture, read_masked_picture
-from photopic.learning.losses.attention_masks import attention_mask_loss, watched_attention
+from photopic.learning.losses.attention_masks import attention_mask_loss, attention_outside, watched_attention
 from photopic.learning.losses.denoising import ConceptLoss
 from photopic.learning.parameters.trained_tokens import TrainedTokens
 from photopic.learning.subject.new_token import new_rows
@@ -108,6 +108,17 @@ def test_the_attention_loss_is_that_of_the_paper() -> None:
     expected = 0.25 / 4 + (0.0625 + 0.0625 + 0.25) / 4
     assert attention_mask_loss(layers, PAIR, [{0: [0], 1: [1]}]).item() == pytest.approx(expected)
     assert attention_mask_loss(layers, PAIR, [{0: [0]}]).item() == pytest.approx(0.25 / 4)
+
+
+def test_attention_outside_is_the_squared_share_of_each_layer() -> None:
+    place = Place("attn2", 2, 2, 1)
+    shares = torch.tensor([[0.2, 0.1], [0.1, 0.4], [0.2, 0.1], [0.0, 0.2]])  # (cells, tokens)
+    layers = [(place, shares.expand(2, 1, 4, 2)), (place, (shares * 0 + 0.5).expand(2, 1, 4, 2))]
+    things = list(zip(([0], [1]), PAIR.regions, strict=True))
+    found = attention_outside(layers, [things, things[:1]])
+    left, right = (0.04 + 0.25) / 2, (0.0625 + 0.25) / 2  # a fifth and a quarter outside, and half in the other layer
+    torch.testing.assert_close(found, torch.tensor([(left + right) / 2, left]))
+    assert attention_outside(layers, [[], things])[0] == 0
 
 
 def test_attention_is_seen_with_gradients_at_the_finest_grid_and_changes_nothing(model: TextToImage) -> None:

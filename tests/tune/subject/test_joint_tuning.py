@@ -16,6 +16,7 @@ from photopic.data.captioned import CaptionedImages
 from photopic.learning.subject.new_token import new_rows
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
+from photopic.tune.subject import joint_tuning as joint
 from photopic.tune.subject.joint_tuning import JointTuningConfig, joint_tuning
 from tests.tiny import noise_pictures
 
@@ -106,6 +107,27 @@ def test_tuning_lowers_both_losses(model: TextToImage, apart: list[Edit]) -> Non
     after = last(model, apart, replace(QUICK, steps=20, batch=4, evaluation=12)).provenance["losses"]["after"]
     for before, now in zip(start, after, strict=True):
         assert now["concept"] + now["prior"] < before["concept"] + before["prior"]
+
+
+def test_collages_of_the_things_are_learnt_from_too(
+    model: TextToImage, apart: list[Edit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more loss, on pictures whose captions say both words; nothing else of the edit is another."""
+    seen: list[tuple[str, ...]] = []
+    made = joint.encode_examples
+
+    def encode(found: TextToImage, images: torch.Tensor, captions: list[str], *more: Any) -> Any:
+        seen.append(tuple(captions))
+        assert all(
+            found.token_positions(caption, "<one>") and found.token_positions(caption, "<two>") for caption in captions
+        )
+        return made(found, images, captions, *more)
+
+    monkeypatch.setattr(joint, "encode_examples", encode)
+    plain, both = last(model, apart), last(model, apart, replace(QUICK, beside=2))
+    assert len(seen) == 1 and len(seen[0]) == 10  # five pictures, two collages each
+    assert values_in(plain).keys() == values_in(both).keys() and values_in(plain) != values_in(both)
+    assert len(both.provenance["losses"]["after"]) == 2
 
 
 # --- taking apart

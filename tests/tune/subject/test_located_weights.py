@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
-from photopic.core.errors import EditError
+from photopic.core.errors import DataError, EditError
 from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.subject import collage
@@ -121,3 +121,18 @@ def test_company_is_learnt_from_and_named_in_the_provenance(
         torch.equal(torch.as_tensor(value), torch.as_tensor(values_of(beside).values[name]))
         for name, value in values_of(alone).values.items()
     )
+
+
+def test_attention_of_collages_is_learnt_and_needs_them(
+    model: TextToImage, located: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collage, "DRAWING_STEPS", 1)
+    config, seen = replace(QUICK, beside=2, steps=2), []
+    for event in located_weights.events(model, located, IMAGES, config=replace(config, attention=3.0), preserved=KEPT):
+        seen += [event.numbers["attention"]] if "attention" in event.numbers else []
+        attended = event.result
+    plain = run_to_end(model, located, config)
+    assert attended is not None and any(each > 0 for each in seen)
+    assert any((a != values_of(plain).values[name]).any() for name, a in values_of(attended).values.items())
+    with pytest.raises(DataError, match="attention: expected collages, .* raise beside, to 4"):
+        run_to_end(model, located, replace(QUICK, attention=1.0))

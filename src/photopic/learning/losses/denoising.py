@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,10 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from photopic.core.errors import DataError
+from photopic.core.errors import DataError, ModelError
 from photopic.core.nn.replaced import replaced
+from photopic.learning.losses.attention_masks import Probabilities, Said, attention_outside, watched_attention
 
 if TYPE_CHECKING:
+    from photopic.data.layout import Layout
     from photopic.models.text_to_image.handle import Conditioning, TextToImage
 
 EVALUATION_SEED = 20230309  # of the fixed noise of every evaluation set; not an option, so that numbers compare
@@ -36,11 +38,13 @@ class Examples:
         latents: Scaled latents, (n, channels, height, width).
         conditioning: Encoded captions, n rows.
         captions: The captions.
+        places: Of each example the things whose place is known; empty where none is of any.
     """
 
     latents: Float[Tensor, "n c h w"]
     conditioning: Conditioning
     captions: tuple[str, ...]
+    places: tuple[Said, ...] = ()
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -61,6 +65,7 @@ class Losses(NamedTuple):
     total: Float[Tensor, ""]
     concept: Float[Tensor, ""]
     prior: Float[Tensor, ""]
+    attention: float = 0.0  # the subject's part alone, without its weight; in ``gradients``
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ def encode_examples(
     images: Float[Tensor, "n 3 height width"],
     captions: Sequence[str],
     limits: Limits = UNLIMITED,
+    layouts: Sequence[Layout | None] = (),
 ) -> Examples:
     """Encode pictures and captions once, without gradients.
 
@@ -118,9 +124,11 @@ def encode_examples(
         images: In -1 to 1, as large as the model's own.
         captions: One a picture.
         limits: How many pictures are encoded together.
+        layouts: One a picture, or none at all: where the things of its caption are.
 
     Raises:
-        DataError: If there are no pictures, or another number of captions than of pictures.
+        DataError: If there are no pictures, another number of captions or layouts than of pictures, or a caption does not say the
+            words of a region.
 
     Example:
         >>> len(encode_examples(photopic.load("emoji-diffusion"), images, ["a bear"]))  # doctest: +SKIP
@@ -128,11 +136,21 @@ def encode_examples(
     """
     if not len(images) or len(images) != len(captions):
         raise DataError(f"{len(images)} images with {len(captions)} captions: expected at least one, one caption each")
+    if layouts and len(layouts) != len(images):
+        raise DataError(f"{len(images)} images with {len(layouts)} layouts: expected one each, or none at all")
+    places = tuple(_places(model, caption, layout) for caption, layout in zip(captions, layouts, strict=False))
     together = min(32, limits.pictures(images.shape[-1]))
     with torch.no_grad():
         chunks = [model.encode_images(part.to(model.device)) for part in images.split(together)]
         conditioning = model.encode_prompts(list(captions))
-    return Examples(torch.cat(chunks).detach().float(), conditioning, tuple(captions))
+    return Examples(torch.cat(chunks).detach().float(), conditioning, tuple(captions), places if any(places) else ())
+
+
+def _places(model: TextToImage, caption: str, layout: Layout | None) -> Said:
+    try:
+        return [(model.token_positions(caption, each.words), each) for each in (layout.regions if layout else ())]
+    except ModelError as error:
+        raise DataError(f"layout of a picture: {error}") from None
 
 
 def uniform_draws(examples: Examples, batch: int, timesteps: int, key: Sequence[object]) -> Draws:
@@ -174,6 +192,8 @@ class ConceptLoss:
         batch: Problems a step of each of the two parts.
         seed: Of the draws.
         limits: How much is in memory at a time.
+        attention: Weight of the attention that a subject's words give to what lies outside their places, where these are known;
+            in ``gradients``, without recomputing.
 
     Example:
         >>> loss = ConceptLoss(model, concept, class_prompt, prior)     # doctest: +SKIP
@@ -191,8 +211,11 @@ class ConceptLoss:
         batch: int = 8,
         seed: int = 0,
         limits: Limits = UNLIMITED,
+        attention: float = 0.0,
     ):
-        self.limits = limits
+        if attention and not concept.places:
+            raise DataError("attention: expected pictures with layouts, which say where their things are, found none")
+        self.limits, self.attention = limits, attention
         self.model, self.concept, self.class_prompt, self.prior = model, concept, class_prompt, prior
         self.prior_weight, self.batch, self.seed = prior_weight, batch, seed
         self.timesteps = model.timesteps
@@ -251,15 +274,30 @@ class ConceptLoss:
         share[self.batch :] *= self.prior_weight  # total = mean of the subject's errors + lambda * mean of the others'
         errors: list[Tensor] = []
         sums: list[Tensor] = []
-        with replaced(self.model.components, weights), self._recomputing():  # held through the backward pass
-            for start in range(0, count, at_once):
-                found = self.errors(self._both, _slice(draws, start, start + at_once))
+        outside = 0.0
+        with replaced(self.model.components, weights), self._recomputing(), self._watching() as seen:
+            for start in range(0, count, at_once):  # held through the backward pass
+                seen.clear()
+                part = _slice(draws, start, start + at_once)
+                found = self.errors(self._both, part)
                 errors.append(found.detach())
                 total = (found * share[start : start + at_once]).sum()
+                if (
+                    said := [self._both.places[index] for index in part.index[: max(0, self.batch - start)]]
+                    if seen
+                    else []
+                ):
+                    own = attention_outside(seen, said).sum() / self.batch
+                    total, outside = total + self.attention * own, outside + float(own.detach())
                 parts = torch.autograd.grad(total, inputs, retain_graph=start + at_once < count)
                 sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
+                seen.clear()
                 del found, total  # with them goes the graph of these problems, before the next one is made
-        return self._losses(torch.cat(errors)), sums
+        return self._losses(torch.cat(errors))._replace(attention=outside), sums
+
+    def _watching(self) -> AbstractContextManager[Probabilities]:
+        """What the words of the prompts are read by, if the loss asks for it."""
+        return watched_attention(self.model.unet) if self.attention else nullcontext([])
 
     def first_gradient(self, weights: Mapping[str, Tensor]) -> None:
         """The gradient of the first problem alone, for nothing but what it costs."""
@@ -312,7 +350,8 @@ def _generator(*key: object) -> torch.Generator:
 
 def _joined(first: Examples, second: Examples) -> Examples:
     conditioning = first.conditioning.joined(second.conditioning)
-    return Examples(torch.cat([first.latents, second.latents]), conditioning, first.captions + second.captions)
+    latents, places = torch.cat([first.latents, second.latents]), first.places and (*first.places, *[()] * len(second))
+    return Examples(latents, conditioning, first.captions + second.captions, places)
 
 
 def _slice(draws: Draws, start: int, stop: int) -> Draws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from photopic.learning.losses.denoising import UNLIMITED, ConceptLoss, Limits, e
 from photopic.learning.subject.new_token import subject_captions
 
 if TYPE_CHECKING:
+    from photopic.data.layout import Layout
     from photopic.models.text_to_image.handle import TextToImage
 
 
@@ -30,6 +32,7 @@ class Subject:
         class_captions: The same without the token.
         rows: The token and its embedding rows.
         preserved: Pictures and captions to keep, or None.
+        layouts: Where the things of each picture are, one an image, or none at all.
     """
 
     images: Float[Tensor, "n 3 height width"]
@@ -37,6 +40,7 @@ class Subject:
     class_captions: tuple[str, ...]
     rows: TokenEmbedding
     preserved: CaptionedImages | None
+    layouts: Sequence[Layout | None] = ()
 
     def loss(
         self,
@@ -47,18 +51,20 @@ class Subject:
         batch: int,
         seed: int,
         limits: Limits = UNLIMITED,
+        attention: float = 0.0,
     ) -> ConceptLoss:
         """Encode everything once and return the loss; the text encoder is as before afterwards."""
         # the only place where the new word is in the tokenizer: its captions are encoded once
         with model.edits.applied(Edit(parts=(self.rows,), base=base, provenance={})):
-            concept = encode_examples(model, self.images, self.captions, limits)
+            concept = encode_examples(model, self.images, self.captions, limits, self.layouts if attention else ())
         class_prompt = encode_examples(model, self.images, self.class_captions, limits)
         kept, prior = self.preserved, None
         if kept is not None:
             prior = encode_examples(model, kept.images, [each or "" for each in kept.captions or ()], limits)
         return ConceptLoss(
-            model, concept, class_prompt, prior, prior_weight=prior_weight, batch=batch, seed=seed, limits=limits
-        )
+            model, concept, class_prompt, prior,
+            prior_weight=prior_weight, batch=batch, seed=seed, limits=limits, attention=attention,
+        )  # fmt: skip
 
 
 def subject(
@@ -89,7 +95,7 @@ def subject(
     if preserved is not None:
         _check("preserved", preserved.images, model)
     with_token, without = subject_captions(len(images), noun, rows.token, images.captions)
-    return Subject(images.images, tuple(with_token), tuple(without), rows, preserved)
+    return Subject(images.images, tuple(with_token), tuple(without), rows, preserved, images.layouts or ())
 
 
 def _check(what: str, pictures: Tensor, model: TextToImage) -> None:

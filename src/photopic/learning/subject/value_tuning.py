@@ -27,7 +27,7 @@ class ValueTuning:
         self.state, self.restore = values.state, values.restore
 
     def step(self, step: int) -> Mapping[str, float]:
-        values, concept, prior = self.values, 0.0, 0.0
+        values, concept, prior, attention = self.values, 0.0, 0.0, 0.0
         if values.bits == 2 and step >= self.steps * 2 // 3:
             values.fit_levels()  # four levels a matrix; gradients then pass straight through the rounding
         sums: list[Tensor] = []
@@ -36,8 +36,10 @@ class ValueTuning:
             found, gradients = loss.gradients(step, values.weights(), list(values.values.values()))
             sums = [a + b for a, b in zip(sums, gradients, strict=True)] if sums else gradients
             concept, prior = concept + found.concept.item(), prior + found.prior.item()
+            attention += found.attention
         values.step(sums)
-        return {"loss": concept / len(self.losses), "prior": prior / len(self.losses)}
+        shown = {"loss": concept, "prior": prior} | ({"attention": attention} if attention else {})
+        return {name: value / len(self.losses) for name, value in shown.items()}
 
 
 def tuned_values(

@@ -2,7 +2,8 @@
 
 Edits made on different days know nothing of each other; where their entries meet, and wherever one's entries act on the other's
 pictures, composing costs both. From the composed state the entries of the union are trained on the sum of the subjects' losses,
-each with its own word and pictures. The result is one edit that remembers its parents and can be taken apart into them again.
+each with its own word and pictures, and on request on collages of them beside one another. The result is one edit that remembers
+its parents and can be taken apart into them again.
 
 Paper: Cones (arXiv:2303.05125), its first version: a few steps of further tuning on the concatenated neurons. Changed: the entries
 of each parent stay apart in the file, so that `take_apart` gives each parent's entries with the values they have now. Claims: exact
@@ -38,7 +39,9 @@ from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
+from photopic.learning.losses.denoising import ConceptLoss, encode_examples
 from photopic.learning.parameters.sparse_values import Bits, SparseValues
+from photopic.learning.subject.collage import together
 from photopic.learning.subject.examples import subject
 from photopic.learning.subject.new_token import default_caption
 from photopic.learning.subject.preservation import Preservation, preservation_examples
@@ -56,6 +59,8 @@ class JointTuningConfig(Config):
     steps: Annotated[int, Ge(0)] = 60
     lr: Annotated[float, Gt(0)] = 1e-3  # size of a step
     batch: Annotated[int, Ge(1)] = 4  # pictures of each thing a step, and as many to preserve
+    # also learn from so many collages a picture, where the things stand beside one another
+    beside: Annotated[int, Ge(0)] = 0
     prior_weight: Annotated[float, Ge(0)] = 1.0  # weight of what must not change, against the likeness
     preservation: Preservation = "both"  # what must keep looking as it does: diverse scenes, each noun's class, or both
     preservation_count: Annotated[int, Ge(1)] = 100  # pictures of what must not change, for each thing
@@ -113,7 +118,7 @@ def joint_tuning(
     nouns = [edit.subject.noun for edit in edits if edit.subject]  # every edit has one, as _row has checked
     for pictures, noun, row in zip(data, nouns, rows, strict=True):
         subject(model, pictures, noun=noun, rows=row)  # refuses before the slow part
-    losses = []
+    losses: list[ConceptLoss] = []
     for number, (pictures, noun, row) in enumerate(zip(data, nouns, rows, strict=True)):
         seed, kept = config.seed + number, None if preserved is None else preserved[number]
         if kept is None and config.prior_weight > 0:
@@ -124,7 +129,8 @@ def joint_tuning(
         losses.append(
             chosen.loss(model, edits[0].base, prior_weight=config.prior_weight, batch=config.batch, seed=seed)
         )
-    final = yield from tuned_values(values, losses, config.steps, run)
+    company = [_in_company(model, edits, rows, data, config)] if config.beside else []
+    final = yield from tuned_values(values, [*losses, *company], config.steps, run)
     parts = _parts(edits, rows, positions, final, config)
     yield Event("evaluating")
     count = config.evaluation
@@ -140,6 +146,26 @@ def joint_tuning(
         "apart": belonging(parts),
     }
     return Edit(tuple(part for part, _ in parts), model.fingerprint(*positions), facts)
+
+
+def _in_company(
+    model: TextToImage,
+    edits: Sequence[Edit],
+    rows: Sequence[TokenEmbedding],
+    data: Sequence[CaptionedImages],
+    config: JointTuningConfig,
+) -> ConceptLoss:
+    """The loss on collages of the things beside one another, whose captions say the words of all; nothing to preserve besides."""
+    nouns = [edit.subject.noun for edit in edits if edit.subject]
+    named = [
+        CaptionedImages(each.images, subject(model, each, noun=noun, rows=row).captions)
+        for each, noun, row in zip(data, nouns, rows, strict=True)
+    ]
+    words = [f"{row.token} {noun}" for noun, row in zip(nouns, rows, strict=True)]
+    made = together(named, words, each=config.beside, seed=config.seed)
+    with model.edits.applied(Edit(tuple(rows), edits[0].base, {})):
+        examples = encode_examples(model, made.images, [each or "" for each in made.captions or ()])
+    return ConceptLoss(model, examples, examples, None, batch=config.batch, seed=config.seed + len(edits))
 
 
 def _row(number: int, edit: Edit) -> TokenEmbedding:

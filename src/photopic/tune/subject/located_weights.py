@@ -22,7 +22,7 @@ from torch import Tensor
 from photopic.core.config import Config, Flags
 from photopic.core.editfile.views import Searched
 from photopic.core.edits import Edit, SparseWeights, TokenEmbedding, ZeroedWeights
-from photopic.core.errors import EditError
+from photopic.core.errors import DataError, EditError
 from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.runs import Run
@@ -51,6 +51,8 @@ class LocatedWeightsConfig(Config):
     # also learn from so many collages a picture, where your thing stands small beside another: for drawing several things in one
     # picture; 4 is good, then double the steps
     beside: Annotated[int, Ge(0)] = 0
+    # with collages: weight of the attention that words give to places without their thing; 0 leaves it out
+    attention: Annotated[float, Ge(0)] = 0.0
     evaluation: Annotated[int, Ge(0)] = 48  # problems a part of the fixed evaluation set; 0 leaves the evaluation out
     seed: Annotated[int, Ge(0)] = 0  # seed of everything random; the same seed learns the same
 
@@ -93,15 +95,24 @@ def located_weights(
     """
     zeroed, rows, noun = _parts(edit)
     chosen = subject(model, images, noun=noun, rows=rows, preserved=preserved)  # refuses before the slow part
+    if config.attention:
+        model.check_unet("whose attention is not learnt from places")
+        if not config.beside and not images.layouts:
+            raise DataError(
+                "attention: expected collages, in which the place of your thing is known; raise beside, to 4"
+            )
     if preserved is None and config.prior_weight > 0:
         kind, count = config.preservation, config.preservation_count
         preserved = yield from preservation_examples(model, noun, kind=kind, count=count, seed=config.seed, run=run)
-    taught = CaptionedImages(chosen.images, chosen.captions)  # with the token said in every caption
+    taught = CaptionedImages(chosen.images, chosen.captions, images.layouts)  # with the token said in every caption
     if config.beside:
         yield Event("drawing what stands beside it")
         taught = in_company(model, taught, subject=f"{rows.token} {noun}", each=config.beside, seed=config.seed)
     chosen = subject(model, taught, noun=noun, rows=rows, preserved=preserved)
-    loss = chosen.loss(model, edit.base, prior_weight=config.prior_weight, batch=config.batch, seed=config.seed)
+    loss = chosen.loss(
+        model, edit.base,
+        prior_weight=config.prior_weight, batch=config.batch, seed=config.seed, attention=config.attention,
+    )  # fmt: skip
     weights, fused = _searched(model, edit)
     positions = _positions(weights, zeroed, config, fused)
     values = SparseValues(weights, positions, _start(weights, positions, config), bits=config.bits, lr=config.lr)
