@@ -119,8 +119,8 @@ def _redrawn(judge: JudgedModel, drawn: list[Scene], number: int, way: str) -> U
         return judge.drawn(flat, [SEED + number])
     drawing = _drawing(drawn, number, way)
     controls: list[Control] = [LayoutGuidance(drawing.layout)]
-    if drawing.prompts and way != "regions alone":
-        controls.append(RegionalPrompts(drawing.layout, drawing.prompts))
+    if way != "regions alone" and any(region.prompt for region in drawing.layout.regions):
+        controls.append(RegionalPrompts(drawing.layout))
     return judge.drawn(drawing.prompt, [SEED + number], controls=controls)
 
 
@@ -133,11 +133,11 @@ def _drawing(drawn: list[Scene], number: int, way: str) -> GraphDrawing:
     later = (drawn[(number + step) % len(drawn)] for step in range(1, len(drawn)))
     other = drawing_of(bag_of_scene(next(each for each in later if len(each.boxes) == len(scene.boxes))), (64, 64))
     regions = (
-        type(mine)(mine.words, theirs.box)
+        type(mine)(mine.words, theirs.box, prompt=mine.prompt)
         for mine, theirs in zip(own.layout.regions, other.layout.regions, strict=True)
     )
     shuffled = type(own.layout)(tuple(regions), may_overlap=other.layout.may_overlap)
-    return GraphDrawing(own.prompt, shuffled, own.prompts)
+    return GraphDrawing(own.prompt, shuffled)
 
 
 def _facts(judge: JudgedModel, scene: Scene, image: np.ndarray) -> dict[str, list[bool]]:

@@ -47,7 +47,10 @@ def test_a_graph_is_drawn_with_edits_in_their_regions(tmp_path: Path, model: Pat
     [
         (("a bear", "--graph", "graph.jsonl"), "--graph: says what to draw and where"),
         ((), "prompt: expected words that say what to draw, found none; write them, or give --graph"),
-        (("a bear", "--in-region"), "add --layout or --graph"),
+        (
+            ("--graph", "graph.jsonl", "--own-prompts"),
+            "take the layout from the prompt, found --layout or --graph besides",
+        ),
     ],
 )
 def test_words_that_do_not_go_together(words, reason: str, graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:

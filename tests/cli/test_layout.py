@@ -75,8 +75,26 @@ def test_options_that_need_a_layout_or_exclude_each_other_are_refused(
     tmp_path: Path, model: Path, edit: Path, layout: Path
 ) -> None:
     given = ("generate", PROMPT, "--with", edit, "-o", tmp_path / "out", "--model", model)
-    assert "add --layout" in refusal(*given, "--repeats", 2)
+    assert "leave one out" in refusal(*given, "--layout", layout, "--arrange")
     assert "found --force" in refusal(*given, "--layout", layout, "--in-region", "--force")
+
+
+def test_without_a_layout_the_prompt_gives_one_that_is_told_written_and_the_same_again(
+    tmp_path: Path, model: Path, edit: Path
+) -> None:
+    found = run(
+        "generate", PROMPT, "--with", edit, "-n", 2, "-o", tmp_path / "a", "--steps", 2, "--model", model, "--in-region"
+    )
+    assert "layout from the prompt: <mine> bear 0.02 0.28 to 0.46 0.72; cat 0.54 0.28 to 0.98 0.72" in found.stderr
+    said = read_settings(tmp_path / "a" / "0001.png")["layout"]
+    assert said["file"] == "the prompt" and [each["words"] for each in said["regions"]] == ["<mine> bear", "cat"]
+    written = tmp_path / "a" / "layout-0001-0002.json"
+    again = draw(model, edit, tmp_path / "b", "--layout", written, "--in-region")
+    assert np.array_equal(again, np.array(Image.open(tmp_path / "a" / "0001.png")))
+    own = draw(model, edit, tmp_path / "c", "--own-prompts")
+    assert (own != draw(model, edit, tmp_path / "d", "--arrange")).any()
+    (first, _) = read_settings(tmp_path / "c" / "0001.png")["layout"]["regions"]
+    assert first["prompt"] == "a <mine> bear on a red background"
 
 
 def test_the_same_layout_and_edits_as_controls(tmp_path: Path, model: Path, edit: Path, layout: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from photopic.core.errors import DataError
-from photopic.data.layout import Layout
-from photopic.data.layout_file import read_layout
+from photopic.data.layout import Layout, Region
+from photopic.data.layout_file import as_json, described, read_layout
 
 BOX = {"words": "<mine> cat", "box": [0, 0, 0.5, 1], "strength": 2}
 
@@ -45,6 +45,18 @@ def test_boxes_and_masks_are_read(folder: Path) -> None:
     assert (cat.words, cat.box, cat.strength) == ("<mine> cat", (0.0, 0.0, 0.5, 1.0), 2.0)
     assert guitar.strength is None and guitar.bounds == (0.5, 0.0, 1.0, 1.0)
     assert layout.outside == "neutral" and not layout.may_overlap
+
+
+def test_a_prompt_and_a_guidance_of_its_own_are_read_and_written(folder: Path) -> None:
+    own = BOX | {"prompt": "a <mine> cat on a red background", "guidance": 7}
+    painted = {"image": "colours.png", "colours": {"#ff0000": {"words": "cat", "guidance": 3}}}
+    (cat,), (red,) = (read(folder, stated).regions for stated in ({"regions": [own]}, painted))
+    assert (cat.prompt, cat.guidance, red.guidance) == (own["prompt"], 7.0, 3.0)
+    layout = Layout((cat, Region("dög", (0.5, 0.25, 1.0, 1.0))), outside="neutral")
+    again = read(folder, str(as_json(layout)))
+    assert [vars(each) for each in again.regions] == [vars(each) for each in layout.regions]
+    assert again.outside == "neutral" and as_json(Layout((red,))) is None
+    assert described(layout).endswith("dög 0.50 0.25 to 1.00 1.00")
 
 
 def test_what_is_transparent_is_outside(folder: Path) -> None:
@@ -80,6 +92,10 @@ def test_a_picture_gives_one_region_a_colour(folder: Path) -> None:
         ({"regions": [BOX | {"box": [0, 0, 64, 64]}]}, "inside 0 to 1"),
         ({"regions": [BOX | {"strength": "high"}]}, "expected a strength such as 2.5"),
         ({"regions": [BOX | {"strength": 10**400}]}, "expected a strength such as 2.5"),
+        ({"regions": [BOX | {"guidance": "high"}]}, "expected a guidance such as 5, found 'high'"),
+        ({"regions": [BOX | {"guidance": 0.5}]}, "expected a guidance of 1 or more, found 0.5; 5 is usual"),
+        ({"regions": [BOX | {"prompt": 3}]}, "expected a sentence as its prompt, found 3"),
+        ({"regions": [BOX | {"prompt": " "}]}, "its own prompt is empty"),
         ({"regions": [BOX, {"words": "dog", "box": [0.4, 0, 1, 1]}]}, "'<mine> cat' and 'dog' overlap in 10.0%"),
         ({"regions": [{"words": "cat", "mask": "missing.png"}]}, "missing.png: expected a file, found nothing"),
         (

@@ -31,6 +31,7 @@ from photopic.generate.guidance.regional_edits import RegionalEdits, RegionalEdi
 from photopic.generate.guidance.regional_prompts import RegionalPrompts
 from photopic.generate.style.style_injection import StyleInjection
 from photopic.knowledge.graph_drawing import read_drawing
+from photopic.knowledge.prompt_layout import layout_of_prompt
 from photopic.models.text_to_image.generate_config import GenerateConfig
 from photopic.models.text_to_image.word_attention import positions_of
 from photopic.models.text_to_image.words import words_of
@@ -61,6 +62,8 @@ class Asked:
         style_of: A picture whose style is taken; ``image`` is then what is drawn again in it, whole.
         layout: A file with a region for each subject.
         graph: A file with a bag of concepts, in place of prompt and layout.
+        arrange: Whether the layout is taken from the prompt; it is too where one is needed and none given.
+        own_prompts: Whether each region of a layout from the prompt reads its own thing alone.
         layout_strength: How strongly a subject is drawn into its region, where the layout does not say.
         repeats: How often each step is done with a layout.
         in_region: Whether each edit changes its own region only.
@@ -86,6 +89,8 @@ class Asked:
     style_of: Path | None = None
     layout: Path | None = None
     graph: Path | None = None
+    arrange: bool = False
+    own_prompts: bool = False
     layout_strength: float | None = None
     repeats: int | None = None
     in_region: bool = False
@@ -108,6 +113,12 @@ class Asked:
         """Of the edits."""
         return [weight for _, weight in self.edits]
 
+    @property
+    def is_arranged(self) -> bool:
+        """Whether the layout comes from the prompt."""
+        needed = self.arrange or self.own_prompts or self.in_region or self.layout_strength is not None or self.repeats
+        return bool(needed) and self.layout is None and self.graph is None
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -116,7 +127,6 @@ class Prepared:
     asked: Asked
     edits: Sequence[Edit]
     layout: Layout | None
-    prompts: Sequence[str] = ()  # of the regions, where they have some of their own
     composed: Composed | None = None  # what other pictures are to give
 
     def kept(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> list[str]:
@@ -158,10 +168,11 @@ def prepare(asked: Asked) -> Prepared:
     """
     _check(asked)
     layout = read_layout(asked.layout) if asked.layout is not None else None
-    prompts: tuple[str, ...] = ()
+    if asked.is_arranged:
+        layout = layout_of_prompt(asked.prompt, own_prompts=asked.own_prompts)
     if asked.graph is not None:
         drawing = read_drawing(asked.graph)
-        asked, layout, prompts = replace(asked, prompt=drawing.prompt), drawing.layout, drawing.prompts
+        asked, layout = replace(asked, prompt=drawing.prompt), drawing.layout
     if asked.style_of is not None:
         load_picture(asked.style_of, CHECKED_SIDE)
     if asked.image is not None:  # the size that it becomes is not known yet
@@ -177,7 +188,7 @@ def prepare(asked: Asked) -> Prepared:
     check_words(asked.prompt, asked.paths, edits)
     if layout is not None:  # each edit's word has a region of its own
         layout.place_of([token for edit in edits for token in edit.subjects])
-    return Prepared(asked, edits, layout, prompts, composed)
+    return Prepared(asked, edits, layout, composed)
 
 
 def _check(asked: Asked) -> None:
@@ -188,11 +199,14 @@ def _check(asked: Asked) -> None:
         raise PhotopicError("--width and --height: expected none with --image, whose square is drawn; leave them out")
     if asked.style_of is not None and (asked.mask is not None or asked.config.strength is not None):
         raise PhotopicError("--style-of: draws the whole of --image again, found --mask or --strength; leave it out")
-    said = asked.layout_strength is not None or asked.repeats is not None or asked.in_region
     if asked.graph is not None and (asked.prompt or asked.layout is not None):
         raise PhotopicError("--graph: says what to draw and where, found a prompt or a layout besides; leave one out")
-    if asked.layout is None and asked.graph is None and said:
-        raise PhotopicError("--layout-strength, --repeats and --in-region: expected a layout; add --layout or --graph")
+    if (asked.arrange or asked.own_prompts) and (asked.layout or asked.graph) is not None:
+        raise PhotopicError(
+            "--arrange and --own-prompts: take the layout from the prompt, found --layout or --graph besides; leave one out"
+        )
+    if asked.is_arranged and not asked.prompt:
+        raise PhotopicError("--arrange: expected a prompt that names things, found none; write one, or give --layout")
     if asked.in_region and asked.overlap != "error":
         raise PhotopicError(
             f"--overlap {asked.overlap}: expected no policy with --in-region, where each edit has its own place; leave one out"
@@ -239,7 +253,8 @@ def _controls(prepared: Prepared, model: TextToImage) -> list[Control]:
         chosen: dict[str, Any] = {"strength": asked.layout_strength, "repeats": asked.repeats}
         config = LayoutGuidanceConfig(**{name: value for name, value in chosen.items() if value is not None})
         controls.append(LayoutGuidance(prepared.layout, config=config))
-        controls += [RegionalPrompts(prepared.layout, prepared.prompts)] if prepared.prompts else []
+        has_own = any(region.prompt for region in prepared.layout.regions)
+        controls += [RegionalPrompts(prepared.layout)] if has_own else []
         if asked.in_region:
             controls += [
                 RegionalEdits(prepared.layout, [edit], config=RegionalEditsConfig(weight=weight))
@@ -301,14 +316,17 @@ def settings_of(prepared: Prepared, model: TextToImage) -> dict[str, Any]:
     found |= {name: named(path) for name, path in files.items() if path is not None}
     found |= {"controls": list(asked.controls)} if asked.controls else {}
     found |= {"conditions": prepared.composed.said()} if prepared.composed else {}
-    if (source := asked.layout or asked.graph) is not None and prepared.layout is not None:
-        found["graph" if asked.graph else "layout"] = named(source) | {
+    if prepared.layout is not None:
+        source = asked.layout or asked.graph
+        # of a layout from the prompt there is no file: its regions say it all
+        found["graph" if asked.graph else "layout"] = ({"file": "the prompt"} if source is None else named(source)) | {
             "strength": asked.layout_strength,
             "repeats": asked.repeats or 1,
             "in_region": asked.in_region,
             "regions": [
-                {"words": region.words, "box": region.box and list(region.box), "strength": region.strength}
-                for region in prepared.layout.regions
+                {"words": each.words, "box": each.box and list(each.box), "strength": each.strength}
+                | {name: getattr(each, name) for name in ("prompt", "guidance") if getattr(each, name) is not None}
+                for each in prepared.layout.regions
             ],
         }
     return found

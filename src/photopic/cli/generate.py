@@ -138,6 +138,20 @@ def generate(
             callback=files,
         ),
     ] = None,
+    arrange: Annotated[
+        bool,
+        typer.Option(
+            "--arrange",
+            help="Give each thing that the prompt names a place of its own, as 'left of' and 'above' say; the layout that is taken "
+            "is told and written beside the pictures.",
+        ),
+    ] = False,
+    own_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--own-prompts", help="As --arrange, and each place is drawn from a sentence about its own thing alone."
+        ),
+    ] = False,
     layout_strength: Annotated[
         float | None,
         typer.Option(
@@ -150,14 +164,15 @@ def generate(
         int | None,
         typer.Option(
             min=1,
-            help="With --layout or --graph: how often each step is done, for as many times the time.",
+            help="With a layout: how often each step is done, for as many times the time.",
             show_default="1",
         ),
     ] = None,
     in_region: Annotated[
         bool,
         typer.Option(
-            "--in-region", help="With --layout or --graph: let each edit change its own region of the picture only."
+            "--in-region",
+            help="Let each edit change its own region of the picture only: that of --layout or --graph, or else as --arrange.",
         ),
     ] = False,
     control: Annotated[
@@ -245,9 +260,10 @@ def generate(
         unfit = {
             "prompt": prompt, "--guidance": guidance, "--negative": negative, "--width": width, "--height": height,
             "--scheduler": scheduler, "--image": image, "--strength": strength, "--mask": mask, "--style-of": style_of,
-            "--layout": layout, "--graph": graph, "--layout-strength": layout_strength, "--repeats": repeats,
-            "--in-region": in_region, "--control": control, "--condition": condition, "--minus": minus, "--task": task,
-            "--other": other, "--share": share, "--steps": None if steps == STEPS else steps,
+            "--layout": layout, "--graph": graph, "--arrange": arrange or None, "--own-prompts": own_prompts or None,
+            "--layout-strength": layout_strength, "--repeats": repeats, "--in-region": in_region, "--control": control,
+            "--condition": condition, "--minus": minus, "--task": task, "--other": other, "--share": share,
+            "--steps": None if steps == STEPS else steps,
         }  # fmt: skip
         check_folder(output)
         return generate_latents(
@@ -261,6 +277,7 @@ def generate(
 
     from photopic.calls.conditions import inverts
     from photopic.calls.drawing import Asked, draw_events, prepare
+    from photopic.data.layout_file import as_json, described
     from photopic.data.pictures import contact_sheet, png_bytes, write_next
     from photopic.models.text_to_image.generate_config import GenerateConfig
     from photopic.models.text_to_image.handle import TextToImage
@@ -298,6 +315,8 @@ def generate(
             style_of=style_of,
             layout=layout,
             graph=graph,
+            arrange=arrange,
+            own_prompts=own_prompts,
             layout_strength=layout_strength,
             repeats=repeats,
             in_region=in_region,
@@ -309,6 +328,9 @@ def generate(
             share=share,
         )
     )
+    arranged = prepared.layout if prepared.asked.is_arranged else None
+    if arranged is not None:
+        say(f"layout from the prompt: {described(arranged)}", err=True)
     with waiting(f"loading {model}"):
         handle = TextToImage.load(model, device=device)
     images: list[Any] = []
@@ -330,6 +352,8 @@ def generate(
     if prepared.layout is not None:
         over = contact_sheet([prepared.layout.preview(image, scale=scale) for image in images])
         _write(output / f"layout-{span}.png", png_bytes(over, settings))
+    if arranged is not None and (stated := as_json(arranged)):
+        _write(output / f"layout-{span}.json", stated.encode())
     for line in prepared.kept(images):
         say(line)
     say(f"{output}: {numbers[0]:04d}.png to {numbers[-1]:04d}.png, and {sheet.name} with all of them")

@@ -32,6 +32,8 @@ class Region:
         box: (left, top, right, bottom) as fractions of the picture, 0 to 1 from the top left; or
         mask: True where the subject shall be, of any size; it is stretched over the picture.
         strength: How strongly its words are raised inside; None: as the guidance says.
+        prompt: A sentence of its own that is read inside, such as ``a <mine> cat on a red background``; None: the whole prompt.
+        guidance: How strongly the prompt is followed inside, 1 and more; None: as everywhere.
 
     Raises:
         DataError: If it has no words, is empty, leaves the picture, or is not one of box and mask.
@@ -46,6 +48,8 @@ class Region:
     box: Box | None = None
     mask: Bool[np.ndarray, "height width"] | None = None
     strength: float | None = None
+    prompt: str | None = None
+    guidance: float | None = None
 
     def __post_init__(self) -> None:
         if not self.words.strip():
@@ -59,6 +63,14 @@ class Region:
         if self.strength is not None and not (math.isfinite(self.strength) and self.strength >= 0):
             raise DataError(
                 f"layout: region {self.words!r}: expected a strength of 0 or more, found {self.strength}; 2.5 is usual"
+            )
+        if self.prompt is not None and not self.prompt.strip():
+            raise DataError(
+                f"layout: region {self.words!r}: its own prompt is empty; write a sentence, or leave it out"
+            )
+        if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 1):
+            raise DataError(
+                f"layout: region {self.words!r}: expected a guidance of 1 or more, found {self.guidance}; 5 is usual"
             )
 
     @property

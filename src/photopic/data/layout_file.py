@@ -1,6 +1,7 @@
 """Layout files: JSON with a box or a painted mask for each subject.
 
-    {"regions": [{"words": "<mine> cat", "box": [0.0, 0.2, 0.5, 1.0], "strength": 2.5},
+    {"regions": [{"words": "<mine> cat", "box": [0.0, 0.2, 0.5, 1.0], "strength": 2.5, "guidance": 7.5,
+                  "prompt": "a <mine> cat on a red background"},
                  {"words": "guitar", "mask": "guitar.png"},
                  {"words": "mug", "alpha": "mug-cut-out.png"}],
      "outside": "shut", "may_overlap": false}
@@ -32,6 +33,7 @@ from photopic.data.picture_file import open_picture
 from photopic.data.pixels import as_mask, as_rgb, opaque
 
 OPTIONS = ("outside", "may_overlap")
+OF_A_SUBJECT = ("words", "strength", "prompt", "guidance")  # beside its place
 
 
 def read_layout(path: str | Path) -> Layout:
@@ -48,6 +50,36 @@ def read_layout(path: str | Path) -> Layout:
         '<mine> cat'
     """
     return read_stated(Path(path))[1]
+
+
+def as_json(layout: Layout) -> str | None:
+    """A layout of boxes as ``read_layout`` reads it; None where a region is painted, which needs a picture besides.
+
+    Example:
+        >>> as_json(Layout((Region("cat", (0.0, 0.0, 0.5, 1.0)),)))
+        '{"regions": [\\n  {"words": "cat", "box": [0.0, 0.0, 0.5, 1.0]}\\n], "outside": "shut", "may_overlap": false}\\n'
+    """
+    if any(region.box is None for region in layout.regions):
+        return None
+    lines = []
+    for region in layout.regions:
+        said = {name: getattr(region, name) for name in OF_A_SUBJECT if getattr(region, name) is not None}
+        box = [round(edge, 4) for edge in region.box or ()]
+        lines.append(json.dumps({"words": said.pop("words"), "box": box} | said, ensure_ascii=False))
+    more = "".join(f', "{name}": {json.dumps(getattr(layout, name))}' for name in OPTIONS)
+    return '{"regions": [\n  ' + ",\n  ".join(lines) + f"\n]{more}}}\n"
+
+
+def described(layout: Layout) -> str:
+    """Where the regions are, in a line.
+
+    Example:
+        >>> described(Layout((Region("cat", (0.0, 0.25, 0.5, 1.0)),)))
+        'cat 0.00 0.25 to 0.50 1.00'
+    """
+    return "; ".join(
+        f"{r.words} {r.bounds[0]:.2f} {r.bounds[1]:.2f} to {r.bounds[2]:.2f} {r.bounds[3]:.2f}" for r in layout.regions
+    )
 
 
 def read_stated(path: Path, *, picture: bool = False) -> tuple[Path | None, Layout]:
@@ -101,8 +133,8 @@ def _layout(stated: Any, folder: Path) -> Layout:
 def _region(stated: Any, folder: Path) -> Region:
     if not isinstance(stated, Mapping):
         raise DataError(f'a region: expected an object with "words" and "box", "mask" or "alpha", found {stated!r}')
-    _check_keys(f"region {stated.get('words', '?')!r}", stated, ("words", "box", "mask", "alpha", "strength"))
-    words, strength = _words(stated), _strength(stated)
+    _check_keys(f"region {stated.get('words', '?')!r}", stated, ("words", "box", "mask", "alpha", *OF_A_SUBJECT[1:]))
+    words, more = _words(stated), _more(stated)
     mask = None if "mask" not in stated else as_mask(_picture(stated["mask"], folder))
     if "alpha" in stated:
         if mask is not None:
@@ -112,7 +144,7 @@ def _region(stated: Any, folder: Path) -> Region:
             raise DataError(
                 f"region {words!r}: {stated['alpha']} is opaque everywhere; cut the thing out, or paint a mask"
             )
-    return Region(words, _box(words, stated["box"]) if "box" in stated else None, mask, strength)
+    return Region(words, _box(words, stated["box"]) if "box" in stated else None, mask, **more)
 
 
 def _painted(stated: Mapping[str, Any], folder: Path) -> list[Region]:
@@ -129,14 +161,14 @@ def _painted(stated: Mapping[str, Any], folder: Path) -> list[Region]:
         each = {"words": said} if isinstance(said, str) else said
         if not isinstance(each, Mapping):
             raise DataError(f"colours: {colour}: expected the subject's words, found {said!r}")
-        _check_keys(f"colour {colour}", each, ("words", "strength"))
+        _check_keys(f"colour {colour}", each, OF_A_SUBJECT)
         mask = (pixels == np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])).all(-1) & painted
         if not mask.any():
             raise DataError(
                 f"{stated['image']}: {colour} of {_words(each)!r} is not in the picture; its colours are "
                 f"{_most_common(pixels)}; paint without soft edges"
             )
-        regions.append(Region(_words(each), mask=mask, strength=_strength(each)))
+        regions.append(Region(_words(each), mask=mask, **_more(each)))
     return regions
 
 
@@ -152,11 +184,19 @@ def _words(stated: Mapping[str, Any]) -> str:
     return words.strip()
 
 
-def _strength(stated: Mapping[str, Any]) -> float | None:
-    strength = stated.get("strength")
-    if strength is not None and not _is_number(strength):
-        raise DataError(f"region {stated.get('words')!r}: expected a strength such as 2.5, found {strength!r}")
-    return None if strength is None else float(strength)
+def _more(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Strength, guidance and own prompt of a region, where they are said."""
+    found: dict[str, Any] = {}
+    for name, usual in (("strength", "2.5"), ("guidance", "5")):
+        if (value := stated.get(name)) is not None:
+            if not _is_number(value):
+                raise DataError(f"region {stated.get('words')!r}: expected a {name} such as {usual}, found {value!r}")
+            found[name] = float(value)
+    if (prompt := stated.get("prompt")) is not None:
+        if not isinstance(prompt, str):
+            raise DataError(f"region {stated.get('words')!r}: expected a sentence as its prompt, found {prompt!r}")
+        found["prompt"] = prompt
+    return found
 
 
 def _box(words: str, stated: Any) -> tuple[float, float, float, float]:

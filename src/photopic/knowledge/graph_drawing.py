@@ -33,13 +33,12 @@ class GraphDrawing:
 
     Attributes:
         prompt: One sentence.
-        layout: A region for each phrase of the prompt that names objects.
-        prompts: For each region a sentence about its object alone; none where the whole one names no more than two things.
+        layout: A region for each phrase of the prompt that names objects; with a sentence about its object alone, where the prompt
+            names more than two things.
     """
 
     prompt: str
     layout: Layout
-    prompts: tuple[str, ...]
 
 
 def drawing_of(bag: BagOfConcepts, size: tuple[int, int] | None = None) -> GraphDrawing:
@@ -67,13 +66,15 @@ def drawing_of(bag: BagOfConcepts, size: tuple[int, int] | None = None) -> Graph
     words = {item.name: phrase(item) for item in bag.objects}
     counts = Counter(words.values())  # in the order of the objects
     spoken = {each: plural(each) if _counted(counts) else each for each in counts}
-    regions = [_region(spoken[each], [boxes[name] for name, said in words.items() if said == each]) for each in counts]
+    regions = [
+        region_of(spoken[each], [boxes[name] for name, said in words.items() if said == each]) for each in counts
+    ]
     overlapping = any(_shared(first, second) for first, second in combinations(regions, 2))
     first = {said: bag.by_name[name] for name, said in reversed(words.items())}  # of each phrase the first object
-    alone = tuple(sentence(replace(bag, objects=(first[each],), relations=())) for each in counts)
-    return GraphDrawing(
-        sentence(bag), Layout(tuple(regions), may_overlap=overlapping), alone if len(counts) > TOGETHER else ()
-    )
+    if len(counts) > TOGETHER:
+        alone = [sentence(replace(bag, objects=(first[each],), relations=())) for each in counts]
+        regions = [replace(region, prompt=own) for region, own in zip(regions, alone, strict=True)]
+    return GraphDrawing(sentence(bag), Layout(tuple(regions), may_overlap=overlapping))
 
 
 def read_drawing(path: str | Path) -> GraphDrawing:
@@ -166,8 +167,8 @@ def _share(item: ConceptObject, width: int, height: int) -> Box:
     return left / width, top / height, right / width, bottom / height
 
 
-def _region(words: str, boxes: Sequence[Box]) -> Region:
-    """A box, or one mask for several."""
+def region_of(words: str, boxes: Sequence[Box]) -> Region:
+    """A box, or one mask for several, 0 to 1."""
     if len(boxes) == 1:
         return Region(words, boxes[0])
     covered = np.sum([Region(words, box).coverage(GRID, GRID) for box in boxes], axis=0)  # (GRID, GRID)

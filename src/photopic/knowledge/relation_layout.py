@@ -50,10 +50,13 @@ def boxes_by_relations(bag: BagOfConcepts, known: Mapping[str, Box]) -> dict[str
         if not each.external and each.predicate.casefold() in SYNONYMS
     ]
     free = [item.name for item in bag.objects if item.name not in known]
-    side = FILLED / max(2, ceil(sqrt(len(bag.objects)))) if len(bag.objects) > 1 else 0.76
+    count = len(bag.objects)
+    # as large as the picture has room for, or smaller, where a row of them is asked for
+    sides = [FILLED / cells for cells in range(max(2, ceil(sqrt(count))), max(2, count) + 1)] if count > 1 else [0.76]
     # the most related first: they have the least choice
     free.sort(key=lambda name: -sum(name in (first, second) for first, _, second in asked))
-    found = next(_placed(free, side, asked, dict(known), iter(range(MOST_TRIED))), None)
+    tried = (next(_placed(free, side, asked, dict(known), iter(range(MOST_TRIED))), None) for side in sides)
+    found = next((each for each in tried if each is not None), None)
     if found is None:
         said = "; ".join(f"{first} {relation} {second}" for first, relation, second in asked[:4])
         raise DataError(

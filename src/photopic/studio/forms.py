@@ -42,6 +42,8 @@ class Region(Form):
     box: Box
     edit: str | None = None
     strength: Annotated[float, Field(ge=0, le=100)] | None = None
+    prompt: str | None = None
+    guidance: Annotated[float, Field(ge=1, le=100)] | None = None
 
 
 class DrawForm(Form):

@@ -74,7 +74,8 @@ def _layout(said: Mapping[str, Any], missing: list[str]) -> dict[str, Any]:
     if not regions or not all(region.get("box") for region in regions):  # painted, or written before boxes were kept
         missing.append(layout["file"])
         return {}
-    kept = [{name: region.get(name) for name in ("words", "box", "strength")} for region in regions]
+    names = ("words", "box", "strength", "prompt", "guidance")
+    kept = [{name: region.get(name) for name in names} for region in regions]
     repeats = layout.get("repeats")
     found = {"layout": kept, "layout_strength": layout.get("strength"), "in_region": bool(layout.get("in_region"))}
     return found | ({"repeats": repeats} if repeats and repeats > 1 else {})

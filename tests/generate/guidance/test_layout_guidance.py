@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from photopic.core.errors import DataError
+from photopic.core.errors import DataError, ModelError
 from photopic.core.nn.attention import Place, capture_attention, rewrite_attention
 from photopic.core.sampling import Control, Sampling, Step, sample, standard_noise
 from photopic.data.layout import Layout, Region
@@ -204,3 +204,27 @@ def test_numbers_out_of_range_and_positions_that_do_not_pair_up_are_refused() ->
             guidance(**config)
     with pytest.raises(DataError, match="positions for each of 2 regions"):
         LayoutGuidance(PAIR, [[2]])
+
+
+def test_a_guidance_of_its_own_counts_in_its_region_and_the_runs_elsewhere() -> None:
+    bear = Region("bear", (0.0, 0.0, 0.5, 0.75), guidance=9.0)
+    conditional, empty = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = guidance(Layout((bear, PAIR.regions[1]))).guidance(conditional, empty, 2.0, at(1.0, guided=True))
+    assert found is not None
+    expected = empty + 2.0 * (conditional - empty)
+    expected[..., :3, :2] = (empty + 9.0 * (conditional - empty))[..., :3, :2]
+    torch.testing.assert_close(found, expected)
+    assert guidance().guidance(conditional, empty, 2.0, at(1.0, guided=True)) is None  # left to what comes after it
+    with pytest.raises(ModelError, match="guidance of a region needs a model with a UNet"):
+        LayoutGuidance(Layout((bear,))).guidance(conditional[0], empty[0], 2.0, at(1.0, guided=True))
+
+
+def test_a_guidance_of_its_own_needs_a_guided_run(model: TextToImage) -> None:
+    control = LayoutGuidance(Layout((Region("bear", (0.0, 0.0, 0.5, 0.75), guidance=9.0),)))
+    strong = model.generate(PROMPT, seeds=[0], steps=2, guidance=2.0, controls=[control])
+    plain = model.generate(
+        PROMPT, seeds=[0], steps=2, guidance=2.0, controls=[LayoutGuidance(Layout(PAIR.regions[:1]))]
+    )
+    assert (strong != plain).any()
+    with pytest.raises(DataError, match="region 'bear' has a guidance of its own, and the run has none"):
+        model.generate(PROMPT, seeds=[0], steps=2, guidance=1.0, controls=[control])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,11 +58,11 @@ def shutting(model: TextToImage, token: str, first: int) -> Edit:
     return made(model, ZeroedWeights(indices), row(token))
 
 
-def predicted(model: TextToImage, edits: AbstractContextManager[object]) -> tuple[Tensor, Tensor]:
+def predicted(model: TextToImage, edits: AbstractContextManager[object], prompt: str = PROMPT) -> tuple[Tensor, Tensor]:
     """The UNet's output, and that of its first cross-attention layer as a grid."""
     name = next(iter(cross_attention(model.unet)))
     with edits, torch.no_grad():
-        prompts = model.encode_prompts([PROMPT] * 2)
+        prompts = model.encode_prompts([prompt] * 2)
         with tap(model.unet, name) as seen:
             output = model.predict(NOISE, torch.tensor(500), prompts)
     return output, seen[name][0].unflatten(1, (8, 8))
@@ -162,3 +163,29 @@ def test_as_a_control_it_draws_as_the_model_inside_the_block_does(model: TextToI
             assert np.array_equal(drawn, model.generate("a <a> bear", seeds=[0, 1, 2], steps=2, batch=2))
     assert not np.array_equal(drawn, model.generate("a bear", seeds=[0, 1, 2], steps=2, batch=2))
     assert model.digest() == digest and not model.edits.names()
+
+
+def test_a_region_with_a_prompt_of_its_own_reads_it_with_its_edit(model: TextToImage) -> None:
+    """The first layer's cells inside are those of the edit under that prompt, those of the other region as without it."""
+    own = Layout((replace(PAIR.regions[0], prompt="a red <a> guitar"), PAIR.regions[1]))
+    edits = {"<a> bear": shutting(model, "<a>", 0), "<b> cat": shutting(model, "<b>", 1)}
+    _, plain = predicted(model, regional_edits(model, PAIR, edits))
+    _, mixed = predicted(model, regional_edits(model, own, edits))
+    with tokens_only(model), model.edits.applied(Edit(edits["<a> bear"].weight_parts, edits["<a> bear"].base)):
+        _, alone = predicted(model, nullcontext(), prompt="a red <a> guitar")
+    inside = torch.from_numpy(PAIR.cells(8, 8)[0])
+    torch.testing.assert_close(mixed[:, inside], alone[:, inside], atol=1e-6, rtol=1e-5)
+    assert torch.equal(mixed[:, ~inside], plain[:, ~inside])
+    assert not torch.allclose(mixed[:, inside], plain[:, inside], atol=1e-4)
+
+
+def test_of_an_edit_of_words_alone_the_region_reads_its_own_prompt_too(model: TextToImage) -> None:
+    own = Layout((replace(PAIR.regions[0], prompt="a red <a> guitar"),))
+    edit = made(model, row("<a>"))
+    with tokens_only(model):
+        _, plain = predicted(model, nullcontext())
+        _, alone = predicted(model, nullcontext(), prompt="a red <a> guitar")
+    _, mixed = predicted(model, regional_edits(model, own, {"<a> bear": edit}), prompt="a <a> bear and a cat")
+    inside = torch.from_numpy(PAIR.cells(8, 8)[0])
+    torch.testing.assert_close(mixed[:, inside], alone[:, inside], atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(plain[:, inside], alone[:, inside], atol=1e-4)

@@ -59,6 +59,7 @@ class LayoutGuidance(Control):
     """Draw each subject where a layout says: its words are read in its region, and nowhere else.
 
     Scores are changed before the softmax, of the conditional half only, by ``weight * w * log(1 + sigma^2) * std(scores)``.
+    Inside a region that says a guidance of its own that scale counts in place of the run's.
 
     Args:
         layout: The regions.
@@ -92,6 +93,11 @@ class LayoutGuidance(Control):
 
     def start(self, sampling: Sampling) -> None:
         """Find where each prompt of the batch says the words of the regions."""
+        own = next((region for region in self.layout.regions if region.guidance is not None), None)
+        if own is not None and not sampling.guided:
+            raise DataError(
+                f"layout: region {own.words!r} has a guidance of its own, and the run has none; draw with guidance above 1"
+            )
         if self.given is not None:
             return self._begin([self.given])
         if sampling.positions is None:
@@ -126,6 +132,25 @@ class LayoutGuidance(Control):
         )  # (rows, cells, tokens)
         edited = conditional + config.weight * level * spread * weights[:, None]  # for all heads
         return torch.cat([scores[:kept], edited])
+
+    def guidance(
+        self,
+        conditional: Float[Tensor, "batch *latents"],
+        unconditional: Float[Tensor, "batch *latents"],
+        scale: float,
+        step: Step,
+    ) -> Float[Tensor, "batch *latents"] | None:
+        """Classifier-free guidance with a scale for each cell, where regions say one."""
+        if all(region.guidance is None for region in self.layout.regions):
+            return None
+        if conditional.ndim != 4:
+            raise ModelError("layout: guidance of a region needs a model with a UNet; leave it out of the layout")
+        inside = torch.from_numpy(self.layout.cells(*conditional.shape[2:]))  # (regions, h, w)
+        scales = torch.full(inside.shape[1:], scale)
+        for region, own in zip(self.layout.regions, inside, strict=True):
+            if region.guidance is not None:
+                scales[own] = region.guidance
+        return unconditional + scales.to(conditional) * (conditional - unconditional)
 
     def weights(
         self, height: int, width: int, tokens: int, rows: tuple[int, ...] | None = None

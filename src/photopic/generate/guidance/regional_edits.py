@@ -3,9 +3,9 @@
 What an edit makes of the cross-attention layers is computed beside what the model makes of them, and each cell of a layer's output
 comes from the edit whose region it lies in, from the model elsewhere (region-wise mixing as in Mix-of-Show, arXiv:2305.18292,
 there for the hidden states of several prompts; here for located weights). New words of the edits stand in the one prompt they
-share. Exact: a region that covers the picture is the edit applied plainly, and outside its region a layer's output is the model's
-bit for bit; both are tests. Each edit costs one more cross-attention a layer, and in the other layers regions see each other, so
-that some of a subject's looks may still pass its border.
+share; a region with a prompt of its own reads that. Exact: a region that covers the picture is the edit applied plainly, and
+outside its region a layer's output is the model's bit for bit; both are tests. Each edit costs one more cross-attention a layer,
+and in the other layers regions see each other, so that some of a subject's looks may still pass its border.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from photopic.core.edits import Edit, TokenEmbedding, TokenResidual
 from photopic.core.errors import EditError
 from photopic.core.fingerprint import named_tensors
 from photopic.core.method import method
-from photopic.core.nn.attention import Grid, cross_attention, uncompiled
+from photopic.core.nn.attention import Grid, cross_attention, is_doubled, uncompiled
 from photopic.core.sampling import Control
 from photopic.data.layout import Layout
+from photopic.generate.guidance._own_prompts import reading, with_own_prompt
 from photopic.models.text_to_image.handle import TextToImage
 
 PROJECTION = re.compile(r"unet\.(?P<layer>.+)\.(?P<weight>(to_[qkv]|to_out\.0)\.(weight|bias))")
@@ -115,13 +116,16 @@ def regional_edits(
             if spoken:
                 wording = Edit(spoken, edit.base, edit.provenance)
                 stack.enter_context(model.edits.applied(wording, weight=weight, force=force))
+        prompts = {numbers[words]: layout.regions[numbers[words]].prompt for words in edits}
+        told = {index: model.encode_prompts([prompt]).hidden for index, prompt in prompts.items() if prompt}
         grid = Grid()
         stack.enter_context(uncompiled(model.unet))
         stack.enter_context(grid.watching(model.unet))
         for name, layer in cross_attention(model.unet).items():
-            twins = {index: _twin(layer, each[name]) for index, each in changed.items() if name in each}
+            # an edit of words alone has a twin too where its region reads a prompt of its own
+            twins = {i: _twin(layer, each.get(name, {})) for i, each in changed.items() if name in each or i in told}
             if twins:
-                hook = _mixing(name, grid, layout, twins)
+                hook = _mixing(name, grid, layout, twins, told)
                 stack.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
         yield
 
@@ -182,14 +186,19 @@ def _projection(linear: nn.Module, name: str, changed: Mapping[str, Tensor]) -> 
     return edited
 
 
-def _mixing(name: str, grid: Grid, layout: Layout, twins: Mapping[int, Attention]) -> Callable[..., Tensor]:
+def _mixing(
+    name: str, grid: Grid, layout: Layout, twins: Mapping[int, Attention], told: Mapping[int, Tensor]
+) -> Callable[..., Tensor]:
     def mix(layer: Attention, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         # (regions, h, w) -> (regions, cells): each layer has a grid of its own
         inside = torch.from_numpy(layout.cells(*grid.of(name, output.shape[1]))).flatten(1).to(output.device)
         given = {key: value for key, value in kwargs.items() if key != "watchers"}  # they watch the layer itself
         for index, twin in twins.items():
             twin.processor = layer.processor  # with the rewrites of this run
-            output = torch.where(inside[index, :, None], twin.forward(*args, **given), output)  # (batch, cells, dim)
+            found = twin.forward(*args, **given)  # (batch, cells, dim)
+            if index in told:
+                found = with_own_prompt(reading(twin), args[0], told[index], found, doubled=is_doubled())
+            output = torch.where(inside[index, :, None], found, output)
         return output
 
     return mix
