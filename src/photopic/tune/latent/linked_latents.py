@@ -58,7 +58,7 @@ class LinkedLatentsConfig(Config):
         1.0  # how far w is moved to see what changes, in standard deviations of each number
     )
     every: Annotated[int, Ge(1)] = 8  # steps from one look at the link to the next; its gradient counts so many times
-    steps: Annotated[int, Ge(1)] = 600  # steps of learning
+    steps: Annotated[int, Ge(1)] = 1200  # steps of learning
     batch: Annotated[int, Ge(2)] = 16  # pictures a step
     lr: Annotated[float, Gt(0)] = 1.5e-2  # size of the first step of Adam; it falls along a half cosine
     r1: Annotated[float, Ge(0)] = 10.0  # weight of the squared gradient of the discriminator at real pictures
