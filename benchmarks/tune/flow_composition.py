@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from annotated_types import Ge
 
-from benchmarks.harness.benchmark import Bench, Benchmark, Claim, Row, row
+from benchmarks.harness.benchmark import ROOT, Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.cache import ResultCache
 from benchmarks.harness.subjects import TOKEN, JudgedModel, token_prompts, unrelated_prompts
 from benchmarks.locate.flow_neurons import FOLDER, opened
@@ -51,7 +51,10 @@ from benchmarks.tune.race.subject_case import Given
 from photopic.core.config import Config
 from photopic.core.edits import Edit, compose
 from photopic.core.edits import file as edit_file
+from photopic.core.files import write_atomically
 from photopic.data.layout import Layout, Region
+from photopic.data.overlays import enlarged, labelled
+from photopic.data.pictures import contact_sheet, png_bytes
 from photopic.data.scenes import with_article
 from photopic.data.splits import SUBJECTS
 from photopic.generate.guidance.layout_guidance import LayoutGuidance, LayoutGuidanceConfig
@@ -62,6 +65,10 @@ SEED = 6_800_000  # of the samples; of what chooses 1,000,000 more
 LAYOUT_WEIGHTS = (0.3, 1.0)  # the default, and more
 LORAS = (*(f"lora_{merge}" for merge in MERGES), "lora_cat_layout", "lora_company_layout")
 OURS = ("nouns", "nouns_layout", "rows", "edits", "edits_layout")
+SHOWN = {  # the rows of the sheet
+    "nouns": "the nouns", "lora_linear": "LoRAs merged", "lora_company_layout": "in company, layout", "edits": "edits",
+    "edits_layout": "edits, layout",
+}  # fmt: skip
 PRESENT = "share of pictures with both subjects, each in a place of its own"
 CLAIMS = (
     Claim("flow.compose.two_present", "", f"{PRESENT}; baseline: no layout; control: the tokens' rows alone"),
@@ -356,11 +363,25 @@ def rows(bench: Bench[FlowCompositionConfig, Composition]) -> Iterator[Row]:
             yield row(f"flow.compose.drift.{kind}", bootstrap(column(kind, "drift"), groups=of), n=len(of))
 
 
+def sheet(bench: Bench[FlowCompositionConfig, Composition]) -> None:
+    """docs/images/flow-composition.png: four pairs, two seeds each, in five ways; nothing is picked."""
+    subject, found = bench.subject, []
+    for kind, label in SHOWN.items():
+        for pair in groups(bench.config.test, 2, bench.config.pairs)[::3]:
+            with subject.drawing(kind, pair, subject.setting(kind)) as (model, controls, prompts):
+                images = subject.draw(model, prompts(2), [SEED, SEED + 1], controls=controls)
+            found += [labelled(enlarged(each, 128), label) for each in images]
+    write_atomically(
+        ROOT / "docs" / "images" / "flow-composition.png",
+        png_bytes(contact_sheet(found, columns=len(found) // len(SHOWN))),
+    )
+
+
 BENCHMARKS = (
     Benchmark(
         "flow-composition", __doc__, FlowCompositionConfig(), QUICK, CLAIMS, rows, cases, measure,
         open=lambda config, cache: Composition(opened(config, cache), config),
         together=lambda case: "lora" if case.kind in LORAS else "ours", seeds=(0, SEED, SEED + 1_000_000),
-        folder="customisation",
+        folder="customisation", finish=lambda bench, rows: sheet(bench),
     ),
 )  # fmt: skip
