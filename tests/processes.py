@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import os
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from socket import socket
 from typing import Any
+
+from accelerate.state import AcceleratorState
 
 
 def started(work: Callable[..., Any], *arguments: Any) -> tuple[BaseProcess, Connection]:
@@ -41,3 +46,24 @@ def _print(connection: Connection, code: str) -> None:
     with redirect_stdout(io.StringIO()) as out:
         exec(code, {})
     connection.send(out.getvalue())
+
+
+def be_one_of_two(rank: int, port: str) -> None:
+    """Make the surroundings that ``accelerate launch`` makes for processes on a CPU."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # what the forked process knew of its own
+    os.environ |= {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def both_at_work(work: Callable[..., None], folder: Path) -> list[Connection]:
+    """Two processes that end well, and what they told."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    both = [started(work, rank, folder) for rank in (0, 1)]
+    for _, connection in both:
+        connection.send(port)
+    for process, _ in both:
+        process.join(120)
+    assert [process.exitcode for process, _ in both] == [0, 0]
+    return [connection for _, connection in both]

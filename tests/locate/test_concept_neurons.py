@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import weakref
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from photopic.core.edits.file import from_bytes as load_bytes
 from photopic.core.edits.file import to_bytes
 from photopic.core.errors import DataError, EditError, ModelError, PhotopicError
 from photopic.core.events import finished
+from photopic.core.runs import Run
 from photopic.data.captioned import CaptionedImages
 from photopic.learning.losses.denoising import Limits
 from photopic.learning.parameters.soft_mask import WeightMask
@@ -32,6 +35,7 @@ from photopic.locate.concept_neurons import (
 )
 from photopic.models.text_to_image.attention_weights import attention_weights, random_positions
 from photopic.models.text_to_image.handle import TextToImage
+from tests.processes import be_one_of_two, both_at_work
 from tests.tiny import IMAGE_SIZE, noise_pictures, tiny_pipeline, tiny_sdxl_pipeline
 
 QUICK = ConceptNeuronsConfig(steps=6, batch=2, lr=0.2, betas=LONG.betas, evaluation=4, controls=1)
@@ -344,3 +348,26 @@ def test_too_few_bytes_are_refused_before_the_search_with_what_is_needed(model: 
 def test_bytes_and_another_number_of_weights_are_refused_together(other: Any) -> None:
     with pytest.raises(DataError, match="bytes: expected no density and no threshold beside it"):
         ConceptNeuronsConfig(bytes=4096, **other)
+
+
+def search_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
+    """In a process of its own: how many problems each call of the network had, and what was found."""
+    be_one_of_two(rank, connection.recv())
+    model, asked = TextToImage(tiny_pipeline("v_prediction"), "tiny"), []
+    predict = model.predict
+    model.predict = lambda noisy, *rest: asked.append(len(noisy)) or predict(noisy, *rest)  # type: ignore[method-assign]
+    edit = run_to_end(model, replace(QUICK, tune=2), run=Run(folder, {}))
+    connection.send((asked, to_bytes(edit), edit.provenance["losses"]))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_share_the_problems_of_a_search(model: TextToImage, tmp_path: Path) -> None:
+    alone = run_to_end(model, replace(QUICK, tune=2))
+    (asked, first, losses), (_, second, _) = (
+        each.recv() for each in both_at_work(search_as_one_of_two, tmp_path / "run")
+    )
+    assert set(asked) == {2}  # of 4 problems a step, and of 4 that are evaluated
+    values = [load_bytes(each).of(SparseWeights)[0].values for each in (first, second)]
+    assert all(torch.equal(each, values[1][name]) for name, each in values[0].items())
+    for when in ("before", "after"):
+        assert losses[when] == pytest.approx(alone.provenance["losses"][when], rel=1e-3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -62,3 +62,16 @@ class Processes:
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a number over the processes."""
         return value if self.count == 1 else self.accelerator.reduce(value, "mean")
+
+    def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of each tensor over the processes."""
+        return list(tensors) if self.count == 1 else [self.accelerator.reduce(each, "sum") for each in tensors]
+
+    def gathered(self, values: Tensor, count: int) -> Tensor:
+        """The numbers of all processes, (count,), from what each found of its ``share``."""
+        if self.count == 1:
+            return values
+        whole = values.new_zeros(count)
+        whole[self.share(count)] = values
+        gathered: Tensor = self.accelerator.reduce(whole, "sum")
+        return gathered

@@ -163,7 +163,10 @@ class ConceptNeuronsConfig(Config):
         "small-batch": ConceptNeuronsConfig(binary=True, batch=4),
     },
     command="locate neurons",
-    examples=("Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",),
+    examples=(
+        "Example: photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",
+        "Several GPUs: accelerate launch -m photopic locate neurons photos/ --noun bear --token '<mine>' -o bear.edit",
+    ),
     after=('next: photopic generate "{prompt}" --with {output} -n 8 -o out/',),
 )
 def concept_neurons(

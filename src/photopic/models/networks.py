@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import nn
 
@@ -24,8 +26,11 @@ def check_finite(network: nn.Module, name: str) -> None:
 
 
 def fastest() -> str:
-    """The device a model goes to where none is named."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device a model goes to where none is named: of several processes that were launched together each has its own."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    rank = os.environ.get("LOCAL_RANK")
+    return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
 
 
 def put_on(network: nn.Module, device: str | torch.device) -> None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from socket import socket
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 
 from photopic.cli import main
@@ -26,7 +22,7 @@ from photopic.models.diffusion.loading import read_process
 from photopic.models.diffusion.model import DiffusionModel
 from photopic.models.diffusion.shared_timesteps import SharedTimestepsConfig, shared
 from photopic.train.diffusion.training import TrainingConfig, TrainingError, train_events
-from tests.processes import started
+from tests.processes import be_one_of_two, both_at_work, started
 
 LINEAR = Schedule.of_kind("linear", 100)
 PLAIN = Diffusion(LINEAR)
@@ -70,13 +66,6 @@ def train_and_tell(connection: Connection, folder: Path, config: TrainingConfig,
         connection.send(event.done)
 
 
-def be_one_of_two(rank: int, port: str) -> None:
-    """Make the surroundings that ``accelerate launch`` makes for processes on a CPU."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # what the forked process knew of its own
-    os.environ |= {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-
-
 def train_as_one_of_two(connection: Connection, rank: int, folder: Path) -> None:
     """In a process of its own."""
     be_one_of_two(rank, connection.recv())
@@ -93,20 +82,6 @@ def command_as_one_of_two(connection: Connection, rank: int, folder: Path) -> No
     except SystemExit as left:
         connection.send(left.code)
     torch.distributed.destroy_process_group()
-
-
-def both_at_work(work: Callable[..., None], folder: Path) -> list[Connection]:
-    """Two processes that end well, and what they told."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    both = [started(work, rank, folder) for rank in (0, 1)]
-    for _, connection in both:
-        connection.send(port)
-    for process, _ in both:
-        process.join(120)
-    assert [process.exitcode for process, _ in both] == [0, 0]
-    return [connection for _, connection in both]
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from photopic.core.errors import DataError, ModelError
 from photopic.core.nn.replaced import replaced
 from photopic.learning.losses.attention_masks import Probabilities, Said, attention_outside, watched_attention
+from photopic.learning.processes import Processes
 
 if TYPE_CHECKING:
     from photopic.data.layout import Layout
@@ -219,6 +220,7 @@ class ConceptLoss:
         self.model, self.concept, self.class_prompt, self.prior = model, concept, class_prompt, prior
         self.prior_weight, self.batch, self.seed = prior_weight, batch, seed
         self.timesteps = model.timesteps
+        self.processes = Processes()
         self._both = concept if prior is None else _joined(concept, prior)
 
     def errors(
@@ -260,7 +262,8 @@ class ConceptLoss:
     ) -> tuple[Losses, list[Tensor]]:
         """The loss of step number ``step``, detached, and its gradients by what the weights are made of.
 
-        As ``step`` and a backward pass, but with no more problems in memory at a time than ``limits`` says.
+        As ``step`` and a backward pass, but with no more problems in memory at a time than ``limits`` says, and of several
+        processes each does its share of the problems: all get the same losses and gradients.
 
         Args:
             step: Its number.
@@ -268,32 +271,34 @@ class ConceptLoss:
             inputs: Tensors that require gradients and that the weights depend on.
         """
         draws = self.draws(step)
-        count = len(draws.index)
-        at_once = min(self.limits.at_once or count, count)
-        share = torch.full((count,), 1 / self.batch, device=draws.index.device)
+        share = torch.full((len(draws.index),), 1 / self.batch, device=draws.index.device)
         share[self.batch :] *= self.prior_weight  # total = mean of the subject's errors + lambda * mean of the others'
+        own = self.processes.share(len(share))
+        draws, whole, share = _slice(draws, own), len(share), share[own]
+        count = len(share)
+        at_once = min(self.limits.at_once or count, count)
         errors: list[Tensor] = []
         sums: list[Tensor] = []
-        outside = 0.0
+        outside = share.new_zeros(())
+        subjects = len(range(self.batch)[own])  # of this process's problems, which come first
         with replaced(self.model.components, weights), self._recomputing(), self._watching() as seen:
             for start in range(0, count, at_once):  # held through the backward pass
                 seen.clear()
-                part = _slice(draws, start, start + at_once)
+                part = _slice(draws, slice(start, start + at_once))
                 found = self.errors(self._both, part)
                 errors.append(found.detach())
                 total = (found * share[start : start + at_once]).sum()
-                if (
-                    said := [self._both.places[index] for index in part.index[: max(0, self.batch - start)]]
-                    if seen
-                    else []
-                ):
-                    own = attention_outside(seen, said).sum() / self.batch
-                    total, outside = total + self.attention * own, outside + float(own.detach())
+                if seen and (said := [self._both.places[index] for index in part.index[: max(0, subjects - start)]]):
+                    missed = attention_outside(seen, said).sum() / self.batch
+                    total, outside = total + self.attention * missed, outside + missed.detach()
                 parts = torch.autograd.grad(total, inputs, retain_graph=start + at_once < count)
                 sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else list(parts)
                 seen.clear()
                 del found, total  # with them goes the graph of these problems, before the next one is made
-        return self._losses(torch.cat(errors))._replace(attention=outside), sums
+        losses = self._losses(self.processes.gathered(torch.cat(errors), whole))
+        if self.attention:
+            losses = losses._replace(attention=float(self.processes.sums([outside])[0]))
+        return losses, self.processes.sums(sums)
 
     def _watching(self) -> AbstractContextManager[Probabilities]:
         """What the words of the prompts are read by, if the loss asks for it."""
@@ -302,7 +307,7 @@ class ConceptLoss:
     def first_gradient(self, weights: Mapping[str, Tensor]) -> None:
         """The gradient of the first problem alone, for nothing but what it costs."""
         with replaced(self.model.components, weights), self._recomputing():
-            error = self.errors(self._both, _slice(self.draws(0), 0, 1))
+            error = self.errors(self._both, _slice(self.draws(0), slice(1)))
             torch.autograd.grad(error.sum(), list(weights.values()))
 
     def _losses(self, errors: Float[Tensor, " batch"]) -> Losses:
@@ -339,8 +344,10 @@ class ConceptLoss:
     @torch.no_grad()
     def _mean(self, examples: Examples, weights: Mapping[str, Tensor] | None, count: int) -> float:
         draws, chunk = stratified_draws(examples, count, self.timesteps), self.limits.at_once or EVALUATED_AT_ONCE
-        parts = [_slice(draws, start, start + chunk) for start in range(0, count, chunk)]
-        return torch.cat([self.errors(examples, part, weights) for part in parts]).mean().item()
+        draws = _slice(draws, self.processes.share(count))
+        parts = [_slice(draws, slice(start, start + chunk)) for start in range(0, len(draws.index), chunk)]
+        errors = torch.cat([self.errors(examples, part, weights) for part in parts])
+        return self.processes.gathered(errors, count).mean().item()
 
 
 def _generator(*key: object) -> torch.Generator:
@@ -354,8 +361,8 @@ def _joined(first: Examples, second: Examples) -> Examples:
     return Examples(latents, conditioning, first.captions + second.captions, places)
 
 
-def _slice(draws: Draws, start: int, stop: int) -> Draws:
-    return Draws(draws.index[start:stop], draws.timesteps[start:stop], draws.noise[start:stop])
+def _slice(draws: Draws, places: slice) -> Draws:
+    return Draws(draws.index[places], draws.timesteps[places], draws.noise[places])
 
 
 def _to(draws: Draws, device: torch.device) -> Draws:
