@@ -289,8 +289,8 @@ def rows(bench: Bench[FlowNeuronsConfig, JudgedModel]) -> Iterator[Row]:
         yield row(f"flow.neurons.drift.{way}", bootstrap(every(f"drift.{way}"), groups=others), n=len(others))
 
 
-def opened(config: FlowNeuronsConfig, cache: Any) -> JudgedModel:
-    """The model of the folder, which knows the emoji world as the bundled ones do."""
+def opened(config: Any, cache: Any) -> JudgedModel:
+    """The model of the configuration's folder, which knows the emoji world as the bundled ones do."""
     model = TextToImage.load(str(ROOT / config.model))
     model.knows_emoji = True
     return JudgedModel(model, cache, steps=config.steps, guidance=config.guidance)

@@ -135,7 +135,7 @@ class Composition:
         self.judge, self.config, self.digest = judge, config, judge.digest
         self.cache: ResultCache = judge.cache
         self._rates: dict[str, float] = {}
-        self._settings: dict[str, Any] = {}
+        self._settings: dict[str, tuple[Any, float]] = {}
 
     @cached_property
     def peer(self) -> TextToImage:
@@ -256,7 +256,7 @@ class Composition:
             grid = [(each, weight) for each in merges for weight in weights]
             self._settings[kind] = grid[0] if len(grid) == 1 else self._best(kind, grid)
             print(kind, self._settings[kind], flush=True)
-        return self._settings[kind]  # type: ignore[no-any-return]
+        return self._settings[kind]
 
     def _best(self, kind: str, grid: list[tuple[Any, float]]) -> tuple[Any, float]:
         pair, count = self.config.tuning, self.config.tuning_samples

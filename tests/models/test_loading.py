@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMPipeline, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,6 +23,7 @@ from photopic.edit.interop._names import original_names
 from photopic.models import files
 from photopic.models.text_to_image.handle import TextToImage
 from tests.tiny import tiny_pipeline, tiny_sdxl_pipeline
+from tests.tiny_transformers import tiny_transformer_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copied(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "tiny"))
+
+
+def test_a_pipeline_in_memory_is_taken_where_it_is(saved: Path) -> None:
+    pipeline = tiny_pipeline("v_prediction")
+    found = photopic.load(pipeline)
+    assert found.pipeline is pipeline and found.dtype == torch.float32 and found.name == "StableDiffusionPipeline"
+    assert photopic.load(pipeline, "cpu", torch.float16).dtype == torch.float16
+    assert photopic.load(StableDiffusionPipeline.from_pretrained(saved)).name == "tiny"  # and no folder above it
+    transformer = photopic.load(tiny_transformer_pipeline("FluxPipeline"))
+    assert transformer.network is transformer.pipeline.transformer
+    with pytest.raises(ModelError, match="StableDiffusionPipeline: has its own preprocessing"):
+        photopic.load(pipeline, labels=["a"])
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    other = DDPMPipeline(UNet2DModel(block_out_channels=(32,), **blocks), DDPMScheduler())
+    with pytest.raises(ModelError, match="DDPMPipeline: "):
+        photopic.load(other)
 
 
 def test_a_folder_loads_to_the_same_weights(saved: Path) -> None:

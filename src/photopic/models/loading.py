@@ -59,9 +59,9 @@ def load(
 
     Args:
         model: A bundled name, else a local folder as diffusers, transformers or ``photopic train`` writes it, else a hub id such as
-            ``owner/name``; or an ``nn.Module``, a classifier of one's own with its ``preprocess`` and ``labels``; or
-            ``module:factory``, a function that returns a classifier or (module, preprocess, labels); or an ONNX file, or a loaded
-            program of ``torch.export``, of which only logits are seen.
+            ``owner/name``; or a diffusers pipeline in memory, which stays where it is; or an ``nn.Module``, a classifier of one's
+            own with its ``preprocess`` and ``labels``; or ``module:factory``, a function that returns a classifier or (module,
+            preprocess, labels); or an ONNX file, or a loaded program of ``torch.export``, of which only logits are seen.
         device: Where to put it; None takes the GPU if there is one.
         dtype: Number format of the weights; None is float32.
         preprocess: For a module or program: maps pictures to pixel values.
@@ -82,8 +82,14 @@ def load(
         return _own(model, device, dtype, preprocess, labels)
     if is_file and (preprocess is not None or labels is not None):
         return _own(read_program(str(model)), device, dtype, preprocess, labels, Path(str(model)).name)
+    is_pipeline = any(each.__name__ == "DiffusionPipeline" for each in type(model).__mro__)  # diffusers is not imported
     if preprocess is not None or labels is not None:
-        raise ModelError(f"{model}: has its own preprocessing and labels; they go with a module in its place")
+        said = type(model).__name__ if is_pipeline else model
+        raise ModelError(f"{said}: has its own preprocessing and labels; they go with a module in its place")
+    if is_pipeline:
+        pipelines = import_module(HANDLES[TEXT_TO_IMAGE].partition(":")[0])
+        handle: Handle = pipelines.handle_of(model, device, dtype)
+        return handle
     kind = CLASSIFIER if is_file or is_factory(str(model)) else kind_of(found_source(str(model)))
     module, _, name = HANDLES[kind].partition(":")
     found: Handle = getattr(import_module(module), name).load(model, device, dtype)

@@ -29,6 +29,7 @@ from photopic.core.nn.place import device_of
 from photopic.core.sampling import Control
 from photopic.models.files import BUNDLED, TEXT_TO_IMAGE, first_line, no_progress_bars, quiet
 from photopic.models.handle import Handle
+from photopic.models.networks import check_device
 from photopic.models.text_to_image.autoencoder import decode_latents, encode_images
 from photopic.models.text_to_image.call_defaults import write_call_defaults
 from photopic.models.text_to_image.checks import (
@@ -50,7 +51,7 @@ from photopic.models.text_to_image.unet_drawing import UNetDrawer, encode
 
 DEFAULT = GenerateConfig()
 
-__all__ = ["GenerateConfig", "Generated", "TextToImage"]
+__all__ = ["GenerateConfig", "Generated", "TextToImage", "handle_of"]
 
 
 class TextToImage(Handle):
@@ -309,6 +310,27 @@ class TextToImage(Handle):
     def _warn_if_truncated(self, prompts: Sequence[str]) -> None:
         for tokenizer in self.tokenizers.values():
             warn_if_truncated(prompts, tokenizer)
+
+
+def handle_of(pipeline: Any, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> TextToImage:
+    """The handle of a pipeline that is in memory, which stays where it is unless a device or number format is named.
+
+    Args:
+        pipeline: Of diffusers, however it was made: quantised, or spread over devices by ``device_map``.
+        device: Where to put it.
+        dtype: Number format of the weights.
+
+    Raises:
+        ModelError: If it lacks a part, is of another kind, or there is no such device.
+    """
+    if device is not None:
+        check_device(device)
+    if device is not None or dtype is not None:
+        pipeline.to(**{name: each for name, each in (("device", device), ("dtype", dtype)) if each is not None})
+    pipeline.set_progress_bar_config(disable=True)
+    # where it came from, without the folders above it
+    name = Path(getattr(pipeline, "name_or_path", None) or "").name or type(pipeline).__name__
+    return _class_for(pipeline)(pipeline, name)
 
 
 def _class_for(pipeline: Any) -> type[TextToImage]:
