@@ -113,5 +113,5 @@ def test_subjects_stand_beside_one_another_on_one_ground_where_there_is_one() ->
         == found.digest()
         != together(taught, subjects, each=4, seed=1).digest()
     )
-    with pytest.raises(DataError, match="'a cat'.*<b> owl"):
+    with pytest.raises(DataError, match=r"'a cat'.*<b> owl"):
         together([taught[0], CaptionedImages(flat(0.0), ["a cat"])], subjects[:2], each=1, seed=0)

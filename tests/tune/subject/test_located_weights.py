@@ -134,5 +134,5 @@ def test_attention_of_collages_is_learnt_and_needs_them(
     plain = run_to_end(model, located, config)
     assert attended is not None and any(each > 0 for each in seen)
     assert any((a != values_of(plain).values[name]).any() for name, a in values_of(attended).values.items())
-    with pytest.raises(DataError, match="attention: expected collages, .* raise beside, to 4"):
+    with pytest.raises(DataError, match=r"attention: expected collages, .* raise beside, to 4"):
         run_to_end(model, located, replace(QUICK, attention=1.0))
