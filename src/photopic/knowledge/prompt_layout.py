@@ -84,7 +84,8 @@ def layout_of_prompt(prompt: str, *, own_prompts: bool = False) -> Layout:
     try:
         boxes = _centred(boxes_by_relations(BagOfConcepts(objects=tuple(objects), relations=relations), {}))
     except DataError as error:
-        raise DataError(f"prompt {prompt!r}: {str(error).removeprefix('graph: ')}") from None
+        said = re.sub(r" \d+\.\d+\b", "", str(error).removeprefix("graph: "))  # without the numbers that tell things apart
+        raise DataError(f"prompt {prompt!r}: {said}") from None
     regions = []
     for words in dict.fromkeys(each.words for each in things):
         named = [name for each, names in zip(things, of, strict=True) if each.words == words for name in names]
