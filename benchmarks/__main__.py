@@ -25,6 +25,7 @@ MODULES = {
     "byte-front": "locate.byte_front",
     "color-mae": "train.masked",
     "composer": "generate.composer",
+    "composition": "generate.composition",
     "concept-neurons": "locate.concept_neurons",
     "concept-neurons-small-batch": "locate.concept_neurons",
     "condition-dropout": "train.condition_dropout",
