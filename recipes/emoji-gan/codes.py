@@ -37,8 +37,9 @@ from _common.training import Training, trained, under
 class Config:
     """What determines the weights, apart from the art."""
 
-    steps: int = 4_500
-    mapping_steps: int = 8_000
+    steps: int = 6_000  # after 4,500 of an earlier run
+    mapping_steps: int = 24_000
+    mapping_batch: int = 512  # codes of a step; twice as many in the last quarter
     batch: int = 16
     rate: float = 4e-3
     code_rate: float = 0.02
@@ -47,7 +48,9 @@ class Config:
     blur: float = 0.15  # standard deviation of what is added to each number of a code
     average: float = 0.995
     pictures: int = 12_000
-    draws: int = 40_000  # of the mapping, to draw every code as often
+    places: int = 40_000  # that the mapping learns from
+    sharper: float = 2.0  # keys of the softmax over codes: fewer draws lie between two
+    draws: int = 100_000  # of the mapping, to draw every code as often
     seed: int = 2026
 
 
@@ -135,12 +138,14 @@ def apart(one: Tensor, other: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def even_out(mapping: Mapping, seed: int, draws: int) -> None:
-    """Move the offsets until every code is drawn about as often."""
-    z = torch.randn(draws, mapping.chooses, generator=torch.Generator().manual_seed(seed))
-    for _ in range(40):
-        share = torch.cat([mapping.choice(each) for each in z.split(4_000)]).mean(0)
-        mapping.offset.sub_(0.1 * (share * len(share)).clamp(min=0.05).log())
+def even_out(mapping: Mapping, width: int, seed: int, draws: int, rounds: int = 40) -> None:
+    """Move the offsets, less and less, until every code is drawn about as often; each round counts other draws."""
+    rate = 0.1 * mapping.keys.norm(dim=1).mean()
+    for number in range(rounds):
+        z = torch.randn(draws, width, generator=torch.Generator().manual_seed(seed + number))
+        at = (z * z.square().mean(1, keepdim=True).rsqrt())[:, : mapping.chooses]
+        share = torch.stack([mapping.choice(each).sum(0) for each in at.split(4_000)]).sum(0) / draws
+        mapping.offset.sub_(rate * 0.9**number * (share * len(share)).clamp(min=0.05).log())
 
 
 def map_codes(config: Config, run: Run, learnt: Run, save_every: int = 500) -> Iterator[dict[str, float]]:
@@ -149,18 +154,20 @@ def map_codes(config: Config, run: Run, learnt: Run, save_every: int = 500) -> I
     made = first.design(config.seed)
     codes = Codes(made.w_width)
     codes.load_state_dict(under(trained(learnt)[0], "codes."))
-    bank = codes.place(known(config.pictures, config.seed)[1]).detach()
+    bank = codes.place(known(config.places, config.seed)[1]).detach()
     mapping = networks(made)[0]
     with torch.no_grad():
         mapping.values.copy_(codes.drawing.weight)
-        even_out(mapping, config.seed, config.draws)
-    optimizer = torch.optim.Adam(mapping.layers.parameters(), lr=3e-3, betas=(0.9, 0.99))
+        mapping.keys.mul_(config.sharper)
+        even_out(mapping, made.z_width, config.seed, config.draws)
+    optimizer = torch.optim.Adam(mapping.layers.parameters(), lr=4e-3, betas=(0.9, 0.99))
     training = Training(run, mapping, [optimizer], average=0.99, clip=None)
     for step in training.steps(config.mapping_steps, every=save_every):
         at = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         share = min(1.0, 2 * (config.mapping_steps - step) / config.mapping_steps)
-        real = bank[torch.randint(len(bank), (512,), generator=at)]
-        z = torch.randn(512, made.z_width, generator=at)
+        batch = config.mapping_batch * (2 if step >= 0.75 * config.mapping_steps else 1)
+        real = bank[torch.randint(len(bank), (batch,), generator=at)]
+        z = torch.randn(batch, made.z_width, generator=at)
         drawn = mapping.added(z * z.square().mean(1, keepdim=True).rsqrt())
         loss = apart(drawn, real)
         training.update(loss, share)
