@@ -62,10 +62,11 @@ def test_codes_are_drawn_about_equally_often_once_evened_out(open_recipe: Callab
     import codes
 
     mapping = Mapping(GeneratorConfig(z_width=8, codes=12))
-    z = torch.randn(4_000, 4, generator=torch.Generator().manual_seed(1))
-    apart = [mapping.choice(z).mean(0).std()]
-    codes.even_out(mapping, seed=2, draws=4_000)
-    apart.append(mapping.choice(z).mean(0).std())
+    z = torch.randn(4_000, 8, generator=torch.Generator().manual_seed(1))
+    at = (z * z.square().mean(1, keepdim=True).rsqrt())[:, :4]  # as the mapping reads it
+    apart = [mapping.choice(at).mean(0).std()]
+    codes.even_out(mapping, 8, seed=2, draws=4_000)
+    apart.append(mapping.choice(at).mean(0).std())
     assert apart[1] < apart[0] / 3
 
 
