@@ -5,13 +5,15 @@
 Protocol, written before the run. 2,000 heads of 32 pixels, rendered with their depth. Each seed fits a generator to 256 of them
 by latent optimisation (300 steps of 16); from there all arms of the seed go on for the same 120 steps against a discriminator, with
 the same draws: ``plain`` without geometry, ``geometry`` with normals of the learnt branch, ``random`` with those of an untrained
-one. Weight and steps were set on seed 100 by the agreement with the branch itself. The judge is another network of the branch's
-kind, other weights, learnt on 4,000 other heads; no arm ever sees it. Each arm is judged on 256 random codes at random angles, the
-same for all arms of a seed; seeds are the unit, Student's t of paired differences.
+one, ``flat`` with those of a plane, which smooths and knows no shape (added after ``random`` was seen to help). Weight and steps
+were set on seed 100 by the agreement with the branch itself. The judge is another network of the branch's kind, other weights,
+learnt on 4,000 other heads; no arm ever sees it. Each arm is judged on 256 random codes at random angles, the same for all arms of
+a seed; seeds are the unit, Student's t of paired differences.
 
 - ``gan.geometry.side_change``: scale-invariant depth error of the generator's depth against the judge's reading of its
   pictures, as a share of the plain arm's. ``gan.geometry.mad_change``: the same of normals, in degrees, as a difference.
 - The control is the same with an untrained branch, which must not help: ``gan.geometry.random_side_change``.
+- ``gan.geometry.side_vs_flat`` and ``mad_vs_flat``: the first two against the arm pulled to a plane: what is more than smoothing.
 - ``gan.geometry.reprojection_change``: of five views over +-0.4 radians each is warped onto the next by the generator's own depth;
   mean absolute difference where valid. ``gan.geometry.distance_change``: Fréchet distance of the judge's inner features to 2,000
   heads that nobody saw, as a share of the plain arm's; this is no FID.
@@ -40,11 +42,15 @@ from photopic.metrics.intervals import student
 from photopic.models.volume_generator import VolumeGenerator
 from photopic.train.adversarial.geometry_discriminator import GeometryConfig, GeometryLearner, seeded
 
-ARMS = ("plain", "geometry", "random")
+ARMS = ("plain", "geometry", "random", "flat")
 CLAIMS = (
     Claim("gan.geometry.side_change", "<= -0.15", "depth error (SIDE) with geometry over that without, less 1"),
     Claim("gan.geometry.mad_change", "<= -2", "mean angle of normals (MAD) with geometry minus without", "degrees"),
     Claim("gan.geometry.random_side_change", "high >= 0", "the same of an untrained branch, which must not help"),
+    Claim(
+        "gan.geometry.side_vs_flat", "high < 0", "depth error with geometry over that with a plane in its place, less 1"
+    ),
+    Claim("gan.geometry.mad_vs_flat", "high < 0", "mean angle of normals, with geometry minus with a plane", "degrees"),
     Claim("gan.geometry.reprojection_change", "<= 0", "reprojection error with geometry over that without, less 1"),
     Claim(
         "gan.geometry.distance_change", "<= 0.1", "Fréchet distance of the judge's features, with over without, less 1"
@@ -80,7 +86,7 @@ def cases(config: GeometryBench) -> list[Case]:
 def config_of(arm: str, case: Case) -> GeometryConfig:
     """How an arm is trained."""
     weight = 0.0 if arm == "plain" else WEIGHT
-    branch: Any = "random" if arm == "random" else "learnt"
+    branch: Any = arm if arm in ("random", "flat") else "learnt"
     return GeometryConfig(
         weight=weight, branch=branch, fit=case.bench.fit, steps=case.bench.fit + case.bench.steps, seed=case.seed
     )
@@ -199,6 +205,10 @@ def rows(bench: Bench[GeometryBench, Judge]) -> Iterator[Row]:
               f"SIDE {each('side')}; the judge's own on heads that nobody saw {own['side']:.4f}")  # fmt: skip
     yield one("mad_change", turned[0], turned[1], f"MAD {each('mad')}; the judge's own {own['mad']:.2f}")
     yield one("random_side_change", share_of("random", "side"))
+    yield one(
+        "side_vs_flat", of("geometry", "side") / of("flat", "side") - 1, of("random", "side") / of("flat", "side") - 1
+    )
+    yield one("mad_vs_flat", of("geometry", "mad") - of("flat", "mad"), of("random", "mad") - of("flat", "mad"))
     yield one("reprojection_change", share_of("geometry", "reprojection"), share_of("random", "reprojection"),
               f"error {each('reprojection')}")  # fmt: skip
     yield one("distance_change", share_of("geometry", "distance"), share_of("random", "distance"),

@@ -16,7 +16,7 @@ from photopic.core.errors import DataError, FieldError, ModelError
 from photopic.core.numerics.pinhole import Camera
 from photopic.data.pixels import to_pixels
 from photopic.data.rendered_shapes import DepthPictures, read_shapes, rendered_shapes
-from photopic.models.volume_generator import VolumeConfig, VolumeGenerator, composited, rendered
+from photopic.models.volume_generator import Rendered, VolumeConfig, VolumeGenerator, composited, rendered
 from photopic.train.adversarial.geometry_discriminator import (
     PAPER,
     Discriminator,
@@ -83,6 +83,15 @@ def test_geometry_moves_the_generator_and_not_the_branch(heads: DepthPictures, d
     assert all(each.grad is None for each in learner.branch.parameters())
     assert grid.grad is not None and bool(grid.grad[:, 3].any())  # through the depth
     assert bool(grid.grad[:, :3].any()) != detached  # through the picture: colours touch no depth
+
+
+def test_a_flat_branch_pulls_to_a_plane_whatever_it_reads(heads: DepthPictures) -> None:
+    learner = GeometryLearner(heads, replace(TINY, branch="flat"))
+    shape, draw = (2, 16, 16), torch.Generator().manual_seed(0)
+    learner.branch.forward = lambda pictures: (2 + torch.rand(shape, generator=draw), torch.ones(shape))  # type: ignore[method-assign]
+    plane = Rendered(torch.zeros(2, 3, 16, 16), torch.full(shape, 2.0), torch.ones(shape))
+    assert learner.disagreement(plane) < 1e-5
+    assert learner.disagreement(plane._replace(depth=2 + torch.rand(shape, generator=draw))) > 0.1
 
 
 def test_steps_touch_what_they_should(heads: DepthPictures) -> None:

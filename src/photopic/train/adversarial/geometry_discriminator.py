@@ -60,8 +60,8 @@ class GeometryConfig(Config):
     branch_until: Annotated[int, Ge(0)] = (
         1600  # pictures it has seen when the branch, which learns from the start, stops learning
     )
-    # what the generator is pulled to: what the branch learnt, an untrained branch, or readings of other pictures
-    branch: Literal["learnt", "random", "shuffled"] = "learnt"
+    # what the generator is pulled to: what the branch learnt; as controls an untrained branch, readings of other pictures, a plane
+    branch: Literal["learnt", "random", "shuffled", "flat"] = "learnt"
     detach_image: bool = False  # pull the depth only: no gradient makes the picture easier to read
     views: Annotated[float, Ge(0)] = (
         0.0  # weight of the third task: a picture warped by its read depth is the one from there
@@ -237,6 +237,8 @@ class GeometryLearner:
         depth, mask = self.branch(pictures)
         if self.config.branch == "shuffled":
             depth, mask = depth.roll(1, 0), mask.roll(1, 0)
+        elif self.config.branch == "flat":  # within the learnt outline
+            depth = torch.full_like(depth, (self.camera.near + self.camera.far) / 2)
         # an untrained branch finds no outline
         both = (mask > 0) & (seen.alpha > 0.5) if self.config.branch != "random" else seen.alpha > 0.5
         return normal_disagreement(seen.depth, depth, eroded(both), self.camera)
