@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -38,6 +39,22 @@ def png_bytes(image: UInt8[np.ndarray, "height width 3"], settings: Mapping[str,
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
+
+
+def text_of(picture: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A picture as text, for reports: a base64 PNG, which ``picture_of`` reads.
+
+    Example:
+        >>> import numpy as np
+        >>> picture_of(text_of(np.zeros((2, 3, 3), np.uint8))).shape
+        (2, 3, 3)
+    """
+    return base64.b64encode(png_bytes(picture)).decode()
+
+
+def picture_of(text: str) -> UInt8[np.ndarray, "h w 3"]:
+    """What ``text_of`` made a picture of."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB"))
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:

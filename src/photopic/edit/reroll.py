@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 
@@ -20,6 +19,7 @@ from photopic.core.method import method
 from photopic.core.results import Report
 from photopic.core.view import PictureRows, Section, Table, View
 from photopic.data.picture_region import region_mask
+from photopic.data.pictures import picture_of, text_of
 from photopic.data.pixels import to_pixels
 from photopic.metrics.locality import change_within
 from photopic.models.generator import Generator
@@ -38,7 +38,7 @@ class RerollConfig(Config):
 
 def reroll_view(report: Report) -> View:
     """Each picture, then itself with its region drawn again."""
-    rows = [(row["picture"], [np.array(each, np.uint8) for each in row["drawn"]]) for row in report.rows]
+    rows = [(row["picture"], [picture_of(each) for each in row["drawn"]]) for row in report.rows]
     names = ("inside", "outside", "inside_total", "outside_total")
     table = Table(
         ["mean squared change", ""], [[name.replace("_", ", by "), f"{report.values[name]:.5f}"] for name in names]
@@ -94,7 +94,7 @@ def reroll(
     change = change_within(before.repeat_interleave(config.count, 0), after, mask)
     drawn = torch.cat([before[:, None], after.unflatten(0, (-1, config.count))], 1)  # (pictures, 1 + count, 3, h, w)
     rows = tuple(
-        {"picture": f"{config.seed}/{index}", "drawn": [each.tolist() for each in to_pixels(row)]}
+        {"picture": f"{config.seed}/{index}", "drawn": [text_of(each) for each in to_pixels(row)]}
         for index, row in enumerate(drawn)
     )
     return Report("edit reroll", {"region": link["region"], **change._asdict()}, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 
@@ -15,6 +14,7 @@ from photopic.core.events import Event, Steps
 from photopic.core.method import method
 from photopic.core.results import Report
 from photopic.core.view import PictureRows, Section, Table, View
+from photopic.data.pictures import picture_of, text_of
 from photopic.data.pixels import to_pixels
 from photopic.metrics.locality import check_frozen
 from photopic.models.generator import Generator
@@ -33,7 +33,7 @@ class SliderConfig(Config):
 def slider_view(report: Report) -> View:
     """A row a picture, a column a weight, and how much each weight changes."""
     weights = report.values["weights"]
-    rows = [(row["picture"], [np.array(each, np.uint8) for each in row["drawn"]]) for row in report.rows]
+    rows = [(row["picture"], [picture_of(each) for each in row["drawn"]]) for row in report.rows]
     changes = [
         [f"{weight:g}", f"{change:.5f}"] for weight, change in zip(weights, report.values["change"], strict=True)
     ]
@@ -90,7 +90,7 @@ def slider(
             columns.append(drawn())
     changes = [float((each - base).square().mean()) for each in columns]
     rows = tuple(
-        {"picture": f"{config.seed}/{index}", "drawn": [to_pixels(each[index][None])[0].tolist() for each in columns]}
+        {"picture": f"{config.seed}/{index}", "drawn": [text_of(to_pixels(each[index][None])[0]) for each in columns]}
         for index in range(config.pictures)
     )
     restored = torch.equal(base, drawn())

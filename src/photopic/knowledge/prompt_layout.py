@@ -84,7 +84,9 @@ def layout_of_prompt(prompt: str, *, own_prompts: bool = False) -> Layout:
     try:
         boxes = _centred(boxes_by_relations(BagOfConcepts(objects=tuple(objects), relations=relations), {}))
     except DataError as error:
-        said = re.sub(r" \d+\.\d+\b", "", str(error).removeprefix("graph: "))  # without the numbers that tell things apart
+        said = re.sub(
+            r" \d+\.\d+\b", "", str(error).removeprefix("graph: ")
+        )  # without the numbers that tell things apart
         raise DataError(f"prompt {prompt!r}: {said}") from None
     regions = []
     for words in dict.fromkeys(each.words for each in things):

@@ -12,6 +12,7 @@ from photopic.core.errors import DataError, FieldError, ModelError
 from photopic.core.events import finished
 from photopic.core.numerics.robust_pca import smallest_weight
 from photopic.data.picture_region import region_mask
+from photopic.data.pictures import picture_of
 from photopic.data.pixels import to_pixels
 from photopic.edit.slider import SliderConfig, slider
 from photopic.locate.latent._common import Grams, grams_at, linear_ratio
@@ -117,7 +118,7 @@ def test_a_slider_is_a_file_that_is_put_on_moved_and_taken_off(model, tmp_path):
     report = slider(edit, model, config=SliderConfig(weights=(-0.5, 0.0, 0.5), pictures=2))
     w = model.map(model.sample_z(2))
     moved = model.synthesize(w - 0.5 * part.vectors["mapping"])
-    assert report.rows[1]["drawn"][0] == to_pixels(moved[1:])[0].tolist()
+    assert (picture_of(report.rows[1]["drawn"][0]) == to_pixels(moved[1:])[0]).all()
     assert report.values["change"][0] == pytest.approx(float((moved - model.synthesize(w)).square().mean()), rel=1e-5)
     assert report.values["change"][1] == 0 and report.values["restored"]
 
