@@ -325,6 +325,28 @@ def test_what_the_kohya_scripts_pass_over_stands_in_the_report(model: TextToImag
     assert report.values["not_read_by_sd_scripts"] == sorted(names[:2])
 
 
+def test_layers_that_peft_trained_in_full_come_along(model: TextToImage, tmp_path: Path) -> None:
+    config = LoraConfig(r=2, target_modules=["to_q"], modules_to_save=["conv_in", "norm1"], init_lora_weights=False)
+    adapted = get_peft_model(tiny_pipeline().unet, config)
+    with torch.no_grad():
+        for name, each in adapted.named_parameters():
+            if "modules_to_save" in name:
+                each.add_(0.1 * torch.randn(each.shape, generator=torch.Generator().manual_seed(len(name))))
+    adapted.save_pretrained(tmp_path / "x")
+    edit = import_lora(tmp_path / "x", model)
+    assert {"unet.conv_in.weight", "unet.conv_in.bias"} < set(edit.of(DenseDelta)[0].names())
+    given = (torch.randn(1, 4, 8, 8), torch.tensor([500]), torch.randn(1, 5, model.unet.config.cross_attention_dim))
+    with torch.no_grad():
+        base, wanted = model.unet(*given).sample, adapted(*given).sample
+        with model.edits.applied(edit):
+            assert torch.allclose(model.unet(*given).sample, wanted, atol=1e-5) and not torch.allclose(base, wanted)
+        assert torch.equal(model.unet(*given).sample, base)
+    tensors = load_file(tmp_path / "x/adapter_model.safetensors")
+    save_file(tensors | {"base_model.model.conv_in.bias": torch.ones(3)}, tmp_path / "x/adapter_model.safetensors")
+    with pytest.raises(EditError, match=r"conv_in\.bias: expected shape \(\d+,\), found \(3,\)"):
+        import_lora(tmp_path / "x", model)
+
+
 OTHERS = {
     "lora_unet_conv_in.lora_mid.weight": r"a CP-decomposed \(LoCon mid\) convolution",
     "lora_unet_conv_in.hada_t1": "a CP-decomposed LoHa or LoKr",

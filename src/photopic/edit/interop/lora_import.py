@@ -34,6 +34,7 @@ from photopic.edit.interop._lora_products import (
 from photopic.edit.interop._lora_scales import CONFIG_FILE, commonest, read_scales
 from photopic.edit.interop._names import ADAPTED
 from photopic.edit.interop._rotations import OF_OUTPUTS, ROTATIONS, rotation
+from photopic.edit.interop._saved_modules import as_differences
 from photopic.edit.interop._transformer_names import Fused
 from photopic.edit.interop.textual_inversion import BUNDLED, bundled_words
 from photopic.models.text_to_image.handle import TextToImage
@@ -71,7 +72,8 @@ def import_lora(path: str | Path, model: TextToImage) -> Edit:
 
     A product is scaled by alpha / rank of its own layer. The alpha is that of the file, else of peft's settings in its metadata or
     in ``adapter_config.json`` beside it, else the commonest in the file, as diffusers has it; without any the scale is 1. Biases
-    of factors, whole differences (``.diff``, norms), SHiRA's entries and bundled embeddings come along as further parts.
+    of factors, whole differences (``.diff``, norms), layers that peft trained in full, SHiRA's entries and bundled embeddings come
+    along as further parts.
 
     Args:
         path: A safetensors file, or a folder as peft writes it, of one component or with a folder for each.
@@ -127,9 +129,11 @@ def _parts(file: Path, model: TextToImage, component: str | None) -> Iterator[Pa
     tensors = {key: each for key, each in tensors.items() if not key.startswith(BUNDLED)}
     weights = [name for name in known if name.endswith(".weight")]
     shapes = {name: tuple(known[name].shape) for name in weights}
-    layers = _gather(file.name, tensors, Names(model, weights, component), model.name, shapes)
     metadata = read_metadata(file)
     scales = read_scales(file, metadata)
+    names = Names(model, weights, component)
+    tensors = as_differences(file.name, tensors, scales.settings, names, known)
+    layers = _gather(file.name, tensors, names, model.name, shapes)
     alphas = {name: _alpha(file.name, layer) for name, layer in layers.items() if "alpha" in layer.tensors}
     scales = replace(scales, common=commonest(alphas))
     up, down, factors = {}, {}, {}
