@@ -8,13 +8,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
 
+from photopic.cli import outputs, places
 from photopic.cli.places import method_run, put
 from photopic.cli.says import say, say_json
 from photopic.core.errors import DataError, PhotopicError
+from photopic.core.results import Report
 from photopic.core.runs import CHECKPOINT, LOG, Run, RunInUseError
 from photopic.core.view import Bars, Section, Table, View
 from photopic.data.pictures import write_next
@@ -111,3 +115,18 @@ def test_a_refused_command_leaves_the_run_of_another(tmp_path: Path, refused: ty
         assert run is not None
         raise refused("refused")
     assert (tmp_path / "b.edit.run").exists() == (refused is RunInUseError)
+
+
+def test_a_report_is_a_page_or_its_numbers_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"result": "Report", "page": True, "parameters": []}
+    with pytest.raises(
+        PhotopicError, match=r"r\.png: expected a page \(\.html\) or its numbers \(\.json\), found \.png"
+    ):
+        places.checked(entry, "measure x", {"output": str(tmp_path / "r.png")})
+    about: Any = SimpleNamespace(view=None, after=(), failed=None)
+    for name in ("r.html", "r.json"):
+        place = places.checked(entry, "measure x", {"output": str(tmp_path / name)})
+        outputs.write(Report("x", {"share": 0.5, "none": float("nan")}), outputs.Wanted(place, about, False, False))
+    assert json.loads((tmp_path / "r.json").read_text())["values"] == {"share": 0.5, "none": None}
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert "r.json: 1" in (said := capsys.readouterr().out) and said.count("open it in a browser") == 1

@@ -21,11 +21,11 @@ KINDS = {"text": str, "integer": int, "number": float, "flag": bool}
 OUTPUTS = {  # result: what --output names, and what it is by default
     "Edit": ("The edit file to write.", None),
     "Edits": ("Folder for the edit files; made if missing.", None),
-    "Report": ("The page to write.", "MODEL-COMMAND.html"),
+    "Report": ("The page to write, or all numbers if it ends in .json.", "MODEL-COMMAND.html"),
     "Map": ("Folder for the pictures; made if missing, nothing in it is overwritten.", "out"),
     "Model": ("The folder to write, for what was trained.", None),
     "File": ("The file to write: safetensors, no pickle.", "guard.safetensors"),
-    "Verdict": ("A page to write as well.", "none"),
+    "Verdict": ("A page to write as well, or all numbers if it ends in .json.", "none"),
 }
 PRESET = "Begin from these settings; options given count more."
 JSON = "Also print all numbers as JSON on stdout, and nothing else there."

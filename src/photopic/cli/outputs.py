@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from photopic.cli.places import check_output, put
-from photopic.cli.says import REJECTED, say, say_json
+from photopic.cli.says import REJECTED, json_text, say, say_json
 
 if TYPE_CHECKING:
     from photopic.core.about import About
@@ -80,7 +80,8 @@ def _edits(several: Edits, wanted: Wanted) -> Path:
 def _report(report: Report, wanted: Wanted) -> Path | None:
     place = _page(report, wanted)
     if place is not None and not wanted.as_json:
-        say(f"{place}: {place.stat().st_size:,} bytes; open it in a browser")
+        shown = "all numbers as JSON" if place.suffix.lower() == ".json" else "open it in a browser"
+        say(f"{place}: {place.stat().st_size:,} bytes; {shown}")
     return place
 
 
@@ -92,9 +93,12 @@ def _verdict(verdict: Verdict, wanted: Wanted) -> Path | None:
 
 
 def _page(result: Report | Verdict, wanted: Wanted) -> Path | None:
-    """The page, if one is wanted; the numbers as JSON, or the view on the terminal where there is no page."""
+    """The page or its numbers in a file, if one is wanted; the numbers as JSON, or the view on the terminal where there is none."""
     place = None
-    if wanted.output is not None:
+    if wanted.output is not None and wanted.output.suffix.lower() == ".json":
+        numbers = (json_text(result.to_dict()) + "\n").encode()
+        place = put(lambda path: path.write_bytes(numbers), wanted.output, overwrite=wanted.overwrite)
+    elif wanted.output is not None:
         from photopic.report.html import page
 
         view = wanted.about.view

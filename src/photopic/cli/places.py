@@ -20,6 +20,7 @@ from photopic.core.files import claim
 if TYPE_CHECKING:
     from photopic.core.runs import Run
 
+PAGES = {".html", ".htm", ".json", ""}  # what a report's file may end in: a page, or its numbers
 DEFAULTS = {"Map": "out", "File": "guard.safetensors"}
 
 
@@ -42,6 +43,15 @@ def checked(entry: Mapping[str, Any], command: str, given: Mapping[str, Any]) ->
         model = Path(str(given.get("model", command.partition(" ")[0]))).name
         output = Path(f"{model}-{command.rpartition(' ')[2]}.html")
     output = Path(DEFAULTS[result]) if output is None and result in DEFAULTS else output
+    if (
+        output is not None
+        and result in ("Report", "Verdict")
+        and not _is_own(entry)
+        and output.suffix.lower() not in PAGES
+    ):
+        raise PhotopicError(
+            f"{output}: expected a page (.html) or its numbers (.json), found {output.suffix}; name one of these"
+        )
     if output is not None and result == "Model" and output.exists() and not given.get("overwrite", False):
         raise PhotopicError(f"{output}: expected a new folder name, found one; choose another or add --overwrite")
     if output is not None and result in ("Map", "Model", "Edits"):

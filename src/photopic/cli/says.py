@@ -22,4 +22,9 @@ def say(line: str, *, err: bool = False) -> None:
 
 def say_json(value: Any) -> None:
     """Print a value as JSON that every reader takes; it escapes by itself what would steer a terminal."""
-    typer.echo(json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False))
+    typer.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON that every reader takes."""
+    return json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)

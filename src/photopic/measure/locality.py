@@ -24,6 +24,7 @@ from photopic.core.method import method
 from photopic.core.results import Report
 from photopic.core.view import PictureRows, Section, Table, View
 from photopic.data.picture_region import region_mask
+from photopic.data.pictures import picture_of, text_of
 from photopic.data.pixels import to_pixels
 from photopic.metrics.locality import change_within, check_frozen
 from photopic.metrics.measurements import NAMES, measurement
@@ -63,7 +64,7 @@ def locality_view(report: Report) -> View:
         [[row["weight"], *(f"{row['drift_' + name]:.3f}" for name in NAMES)] for row in report.rows],
         "Mean change of measurements outside the region, in standard deviations over pictures",
     )
-    strips = [(each["picture"], [np.array(one, np.uint8) for one in each["strip"]]) for each in report.values["strips"]]
+    strips = [(each["picture"], [picture_of(one) for one in each["strip"]]) for each in report.values["strips"]]
     shown = [PictureRows(strips, f"Weights {', '.join(map(str, report.values['strip_weights']))}")] if strips else []
     return View("Locality", [Section("", [*shown, changes, drift])], f"Region: {report.values['region']}")
 
@@ -126,7 +127,7 @@ def locality(
     strips = [
         {
             "picture": f"seed {config.seed}, {index + 1}",
-            "strip": [to_pixels(each[index][None])[0].tolist() for each in drawn],
+            "strip": [text_of(to_pixels(each[index][None])[0]) for each in drawn],
         }
         for index in range(min(config.strips, config.samples))
     ]
