@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from photopic.core.results import Report
 from photopic.core.runs import CHECKPOINT, LOG, Run, RunInUseError
 from photopic.core.view import Bars, Section, Table, View
 from photopic.data.pictures import write_next
+from photopic.report.progress import bars
 from photopic.report.terminal import show
 
 STEERING = "\x1b[2J\x9b31m\u202e[/]\r\x7f\nend"  # escapes, text from right to left, console markup, another line
@@ -130,3 +132,11 @@ def test_a_report_is_a_page_or_its_numbers_by_its_name(tmp_path: Path, capsys: p
     assert json.loads((tmp_path / "r.json").read_text())["values"] == {"share": 0.5, "none": None}
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert "r.json: 1" in (said := capsys.readouterr().out) and said.count("open it in a browser") == 1
+
+
+def test_of_several_processes_one_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    for hidden, said in ((False, "note: careful\n"), (True, "")):
+        with bars(hidden=hidden):
+            warnings.simplefilter("always")  # and not an error, as in other tests
+            warnings.warn("careful", stacklevel=1)
+        assert capsys.readouterr().err == said

@@ -38,7 +38,7 @@ def bars(*, hidden: bool = False) -> Iterator[Bars]:
     """A block with progress bars: description, bar, count, time left and a remark; warnings inside become notes.
 
     Args:
-        hidden: Show none, as all but one of several processes should.
+        hidden: Show and say nothing, as all but one of several processes should.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -52,6 +52,7 @@ def bars(*, hidden: bool = False) -> Iterator[Bars]:
         TextColumn("{task.fields[remark]}", style="dim"),
     )
     place = console()
+    place.quiet = hidden
     silent = hidden or not place.is_interactive  # into a file or a pipe rich would print an empty line in their place
     with Bars(*columns, console=place, transient=True, disable=silent) as shown, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: _note(shown, str(message))
