@@ -95,20 +95,23 @@ def _verdict(verdict: Verdict, wanted: Wanted) -> Path | None:
 def _page(result: Report | Verdict, wanted: Wanted) -> Path | None:
     """The page or its numbers in a file, if one is wanted; the numbers as JSON, or the view on the terminal where there is none."""
     place = None
-    if wanted.output is not None and wanted.output.suffix.lower() == ".json":
-        numbers = (json_text(result.to_dict()) + "\n").encode()
-        place = put(lambda path: path.write_bytes(numbers), wanted.output, overwrite=wanted.overwrite)
-    elif wanted.output is not None:
-        from photopic.report.html import page
-
-        view = wanted.about.view
-        content = page(view(result) if view else result).encode()
+    if wanted.output is not None:
+        content = _content(result, wanted.output, wanted.about).encode()
         place = put(lambda path: path.write_bytes(content), wanted.output, overwrite=wanted.overwrite)
     if wanted.as_json:
         say_json(result.to_dict())
     elif place is None:
         _show(result, wanted)
     return place
+
+
+def _content(result: Report | Verdict, output: Path, about: About) -> str:
+    """What the file of a report holds: all numbers where its name ends in ``.json``, else the page."""
+    if output.suffix.lower() == ".json":
+        return json_text(result.to_dict()) + "\n"
+    from photopic.report.html import page
+
+    return page(about.view(result) if about.view else result)
 
 
 def _map(found: Map, wanted: Wanted) -> Path:

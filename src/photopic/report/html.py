@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from importlib import resources
 
@@ -11,7 +10,7 @@ from jaxtyping import UInt8
 
 from photopic.core.results import Report, Verdict
 from photopic.core.view import Section, View
-from photopic.data.pictures import png_bytes
+from photopic.data.pictures import text_of
 from photopic.report.axes import Axes, IntervalAxis
 from photopic.report.terminal import is_numeric, words
 from photopic.report.views import view_of
@@ -55,4 +54,4 @@ def render(title: str, sections: Sequence[Section], *, lead: str = "", facts: Se
 
 
 def _data_uri(image: UInt8[np.ndarray, "height width 3"]) -> str:
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
+    return "data:image/png;base64," + text_of(image)
