@@ -31,7 +31,7 @@ from benchmarks.harness.benchmark import ROOT, Bench, Benchmark, Claim, Row, row
 from benchmarks.harness.cache import ResultCache
 from benchmarks.harness.subjects import TOKEN, JudgedModel, token_prompts, unrelated_prompts
 from benchmarks.locate.flow_neurons import FOLDER, opened
-from benchmarks.tune.race import applying, own_methods, peers, presence
+from benchmarks.tune.race import applying, making, own_methods, peers, presence
 from benchmarks.tune.race.plan import (
     MERGE_GRID,
     MERGES,
@@ -133,6 +133,7 @@ class Composition:
 
     def __init__(self, judge: JudgedModel, config: FlowCompositionConfig):
         self.judge, self.config, self.digest = judge, config, judge.digest
+        self.code = making.code()  # of each method, read now: a file that is edited meanwhile changes no key
         self.cache: ResultCache = judge.cache
         self._rates: dict[str, float] = {}
         self._settings: dict[str, tuple[Any, float]] = {}
@@ -159,7 +160,7 @@ class Composition:
             "steps": steps,
             "beside": beside,
         }
-        key |= sizes | {"density": config.density, "searching": config.searching}
+        key |= sizes | {"density": config.density, "searching": config.searching, "code": self.code[method]}
 
         def make(path: Path) -> None:
             part = path.with_name(f"{path.name}.{os.getpid()}")
@@ -248,10 +249,12 @@ class Composition:
     def setting(self, kind: str) -> tuple[Any, float]:
         """(merge, weight of the layout) of a kind: of its grid the one of highest similarity on the tuning pair."""
         if kind not in self._settings:
-            merge = "cat" if "company" in kind else kind.split("_")[1] if kind.startswith("lora") else None
-            merges: list[Any] = [(merge, *each) for each in MERGE_GRID[merge]] if merge else [None]
-            if "company" in kind or kind == "lora_cat_layout":
+            merges: list[Any] = [None]
+            if kind in ("lora_cat_layout", "lora_company_layout"):
                 merges = [self.setting("lora_cat")[0]]
+            elif kind.startswith("lora"):
+                merge = kind.removeprefix("lora_")
+                merges = [(merge, *each) for each in MERGE_GRID[merge]]
             weights = LAYOUT_WEIGHTS if kind.endswith("layout") else (0.0,)
             grid = [(each, weight) for each in merges for weight in weights]
             self._settings[kind] = grid[0] if len(grid) == 1 else self._best(kind, grid)
@@ -332,7 +335,7 @@ def cases(config: FlowCompositionConfig) -> list[Case]:
 def measure(bench: Bench[FlowCompositionConfig, Composition], case: Case) -> dict[str, Any]:
     """One pair drawn one way."""
     warnings.filterwarnings("ignore", category=UserWarning, module="peft")
-    return bench.subject.measured(case)
+    return Composition.measured(bench.subject, case)  # named, so that its code decides what is kept
 
 
 def rows(bench: Bench[FlowCompositionConfig, Composition]) -> Iterator[Row]:
